@@ -1,0 +1,93 @@
+"""Command lines: an optional YAML file first, then `--option value` pairs that override it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from transformers import HfArgumentParser
+
+from hf_icckd.losses.weighted import suggest
+
+
+class UserError(SystemExit):
+    """Ends the program with one line that says what is wrong and how to mend it."""
+
+    def __init__(self, message: object):
+        super().__init__(f"error: {message}")
+
+
+class ArgumentParser(HfArgumentParser):
+    """HfArgumentParser whose errors are one line with a suggestion instead of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split()
+        if len(unknown) and message.startswith("unrecognized"):
+            option = unknown[0].split("=")[0]
+            message = f"unknown option {option}{suggest(option, self._option_string_actions)}; --help lists all"
+        raise UserError(message)
+
+
+def parse_arguments(types: list[type], description: str, argv: list[str] | None = None) -> tuple[Any, ...]:
+    """Read a command line `[CONFIG.yaml] [--option value ...]` into dataclasses.
+
+    Args:
+        types: Dataclasses of options.
+        description: What `--help` says first.
+        argv: Words of the command line; None for those of this process.
+
+    Returns:
+        One object of each type.
+
+    Raises:
+        UserError: If the file or an option can't be read, or a value is refused.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = ArgumentParser(types, description=description, usage="%(prog)s [CONFIG.yaml] [--option value ...]")
+    options = {option for option in parser._option_string_actions if option.startswith("--")}
+    if argv and argv[0].endswith((".yaml", ".yml")):
+        argv = _yaml_words(Path(argv[0]), {option.removeprefix("--") for option in options}) + argv[1:]
+    try:
+        return parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+    except (ValueError, ImportError) as error:
+        raise UserError(error) from error
+
+
+def _yaml_words(path: Path, known: set[str]) -> list[str]:
+    """The options of a YAML file as words of a command line, so that both are checked by the same code."""
+    if not path.is_file():
+        raise UserError(f"config file {str(path)!r} does not exist")
+    try:
+        options = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"config file {str(path)!r} is no valid YAML: {error}") from error
+    if not isinstance(options, dict):
+        raise UserError(f"config file {str(path)!r} holds a {type(options).__name__}, expected `option: value` lines")
+    words = []
+    for name, value in options.items():
+        if name not in known:
+            raise UserError(f"unknown option {name!r} in {str(path)!r}{suggest(str(name), known)}")
+        if value is None:
+            continue
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{name}", *(str(item) for item in values)]
+    return words
+
+
+def argument_values(*arguments: Any) -> dict[str, Any]:
+    """All options of the dataclasses as plain values for YAML, without secrets."""
+    values = {}
+    for group in arguments:
+        full = group.to_dict() if hasattr(group, "to_dict") else dataclasses.asdict(group)
+        values |= {name: value for name, value in full.items() if "token" not in name}
+    return values
+
+
+def set_up_logging(is_main_process: bool) -> None:
+    """Messages of this package go to stderr, from the first process only; libraries warn."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("hf_icckd").setLevel(logging.INFO if is_main_process else logging.ERROR)

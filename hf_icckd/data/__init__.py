@@ -1,0 +1,8 @@
+"""Images: where they come from, how they are cut into batches, and what is done to them."""
+
+from __future__ import annotations
+
+from hf_icckd.data.pipeline import ImagePipeline
+from hf_icckd.data.sources import ImageData, load_image_data
+
+__all__ = ["ImageData", "ImagePipeline", "load_image_data"]

@@ -1,0 +1,82 @@
+"""Large images: decoded when they are needed, in workers; the same keys decide the same crops with any of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import PIL.Image
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from hf_icckd.data.augment import Augmentation, crop_and_flip, resized_crop_boxes, stack_views
+from hf_icckd.data.images import read_image, resize_and_crop
+from hf_icckd.data.sampling import BatchKey
+
+
+class DecodedImages(torch.utils.data.Dataset):
+    """A split on disk. `__getitems__` takes a `BatchKey` and returns a batch.
+
+    Args:
+        split: Data set with an `image` column.
+        labels: (N,) class indices.
+        size: Height and width of the result.
+        crop_pct: Share of the short side that evaluation keeps, as in timm.
+        augmentation: What to do to each view; None for evaluation.
+        num_views: Views per image, V.
+        name: Name of the split for errors.
+    """
+
+    resident = False
+
+    def __init__(
+        self,
+        split: Dataset,
+        labels: Tensor,
+        size: int,
+        crop_pct: float,
+        augmentation: Augmentation | None = None,
+        num_views: int = 1,
+        name: str = "train",
+    ):
+        self.split, self.labels, self.size, self.crop_pct = split, labels, size, crop_pct
+        self.augmentation, self.num_views, self.name = augmentation, num_views, name
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitems__(self, key: BatchKey) -> dict:
+        """Return pixel_values (B, V, 3, S, S) uint8, labels (B,), sample_ids (B,) and global_rows."""
+        try:
+            images = [read_image(self.split, row) for row in key.indices.tolist()]
+        except ValueError as error:
+            raise ValueError(f"{self.name} split: {error}") from error
+        if self.augmentation is None:
+            batch = self._stack([resize_and_crop(image, self.size, self.crop_pct) for image in images])
+            views = [batch] * self.num_views
+        else:
+            views = [self._view(images, key, view) for view in range(self.num_views)]
+        return {
+            "pixel_values": stack_views(views),
+            "labels": self.labels[key.indices],
+            "sample_ids": key.indices,
+            "global_rows": key.global_rows,
+        }
+
+    def _view(self, images: list[PIL.Image.Image], key: BatchKey, view: int) -> Tensor:
+        if self.augmentation.min_crop_scale is None:
+            crops = [resize_and_crop(image, self.size, self.crop_pct) for image in images]
+        else:
+            sizes = torch.tensor([image.size for image in images]).reshape(-1, 2)
+            boxes = resized_crop_boxes(sizes, self.augmentation, key.epoch, key.indices, view)
+            crops = [
+                image.resize((self.size, self.size), PIL.Image.Resampling.BILINEAR, box=box)
+                for image, box in zip(images, boxes, strict=True)
+            ]
+        return crop_and_flip(self._stack(crops), self.augmentation, key.epoch, key.indices, view)
+
+    def _stack(self, images: list[PIL.Image.Image]) -> Tensor:
+        """(B, 3, S, S) uint8; B is 0 where a process has no row of a short last batch."""
+        pixels = np.empty((len(images), self.size, self.size, 3), dtype=np.uint8)
+        for row, image in enumerate(images):
+            pixels[row] = image
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2)

@@ -1,0 +1,1 @@
+"""The embedded data set; README.md beside this file gives source and licence."""

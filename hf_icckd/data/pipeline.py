@@ -1,0 +1,129 @@
+"""From a loaded data set to batches: image size, where the pixels live, augmentation and normalisation."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+
+from hf_icckd.data.augment import Augmentation
+from hf_icckd.data.decoded import DecodedImages
+from hf_icckd.data.images import image_size
+from hf_icckd.data.resident import ResidentImages, read_split
+from hf_icckd.data.sampling import BatchKey
+from hf_icckd.data.sources import ImageData
+
+logger = logging.getLogger(__name__)
+
+SMALL_IMAGE = 96
+_PROBED_IMAGES = 256
+_STATISTICS_IMAGES = 2048
+
+
+class ImagePipeline:
+    """The splits of a data set as torch data sets that produce whole batches.
+
+    Small images (up to 96 pixels) are read once and, if they fit, stay in memory on the device; their augmentation is a
+    random crop with padding. Larger ones are decoded by workers as they are needed and get a random resized crop.
+
+    Args:
+        data: The data set.
+        image_size: Height and width of the batches; None for the images' own if they are small, else `default_size`.
+        default_size: What large images are scaled to.
+        max_size: Small images that are larger are scaled to this; None for no bound.
+        crop_pct: Share of the short side that evaluation keeps of a large image.
+        augmentation: Whether training images are cropped and mirrored at all.
+        crop_padding: Padding of the random crop of small images; None for an eighth of the size.
+        min_crop_scale: Smallest share of the area a random resized crop of large images keeps.
+        horizontal_flip: Whether training images are mirrored; None for what suits the data set.
+        resident_max_bytes: Splits above this size are decoded as they are needed.
+        seed: Seed of the run.
+        device: Where resident splits live.
+
+    Attributes:
+        image_size: Height and width of the batches.
+        crop_pct: Share of the short side that evaluation keeps (1 for small images).
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        *,
+        image_size: int | None = None,
+        default_size: int = 224,
+        max_size: int | None = None,
+        crop_pct: float = 0.875,
+        augmentation: bool = True,
+        crop_padding: int | None = None,
+        min_crop_scale: float = 0.35,
+        horizontal_flip: bool | None = None,
+        resident_max_bytes: int = 2 * 1024**3,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ):
+        self.data, self.device = data, torch.device(device)
+        native = _native_size(data)
+        small = native <= SMALL_IMAGE
+        self.image_size = image_size or (min(native, max_size or native) if small else default_size)
+        self.crop_pct = 1.0 if small else crop_pct
+        self.augmentation = None
+        if augmentation:
+            padding = self.image_size // 8 if crop_padding is None else crop_padding
+            self.augmentation = Augmentation(
+                crop_padding=padding if small else None,
+                min_crop_scale=None if small else min_crop_scale,
+                horizontal_flip=data.mirrored if horizontal_flip is None else horizontal_flip,
+                seed=seed,
+            )
+        largest = max(len(split) for split in data.splits().values()) * 3 * self.image_size**2
+        self.resident = small and largest <= resident_max_bytes
+        self._pixels: dict[str, torch.Tensor] = {}
+        logger.info(
+            "%s images of about %d pixels, batches of %d pixels, %s",
+            data.name,
+            native,
+            self.image_size,
+            f"kept in memory on {self.device} ({largest / 2**20:,.0f} MiB for the largest split)"
+            if self.resident
+            else "decoded as needed",
+        )
+
+    def dataset(self, split: str, *, training: bool = False, num_views: int = 1) -> torch.utils.data.Dataset:
+        """A split as a data set whose `__getitems__` takes a `BatchKey`.
+
+        Args:
+            split: `train`, `validation` or `test`.
+            training: Whether to augment.
+            num_views: Views per image.
+        """
+        labels = torch.from_numpy(self.data.labels(split))
+        augmentation = self.augmentation if training else None
+        if self.resident:
+            if split not in self._pixels:
+                pixels = read_split(self.data.splits()[split], self.image_size, split)
+                self._pixels[split] = pixels.to(self.device)
+            return ResidentImages(self._pixels[split], labels, augmentation, num_views)
+        return DecodedImages(
+            self.data.splits()[split], labels, self.image_size, self.crop_pct, augmentation, num_views, split
+        )
+
+    def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel over (at most 2,048, evenly spaced) training images, 0 to 1."""
+        rows = torch.from_numpy(_spread(len(self.data.train), _STATISTICS_IMAGES))
+        images = self.dataset("train").__getitems__(BatchKey(0, rows, len(rows)))["pixel_values"]
+        pixels = images.flatten(0, 1).double().transpose(0, 1).flatten(1) / 255
+        # An image set without any contrast would make the division blow up.
+        std = pixels.std(dim=1).clamp(min=1 / 255)
+        return tuple(round(x, 4) for x in pixels.mean(dim=1).tolist()), tuple(round(x, 4) for x in std.tolist())
+
+
+def _native_size(data: ImageData) -> int:
+    """Median of the longer sides of some training images, in pixels."""
+    sizes = [image_size(data.train, row) for row in _spread(len(data.train), _PROBED_IMAGES).tolist()]
+    return int(np.median([max(size) for size in sizes if size is not None] or [SMALL_IMAGE]))
+
+
+def _spread(total: int, count: int) -> np.ndarray:
+    """At most `count` evenly spaced rows of `total`."""
+    return np.unique(np.linspace(0, total - 1, min(total, count)).astype(np.int64))

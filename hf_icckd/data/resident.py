@@ -1,0 +1,71 @@
+"""Small images: a whole split as one uint8 tensor on the device, batches by index, augmentation in batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from hf_icckd import distributed
+from hf_icckd.data.augment import Augmentation, crop_and_flip, stack_views
+from hf_icckd.data.images import read_image, resize_and_crop
+from hf_icckd.data.sampling import BatchKey
+
+
+def read_split(split: Dataset, size: int, name: str) -> Tensor:
+    """Decode a split into one tensor.
+
+    Args:
+        split: Data set with an `image` column.
+        size: Height and width; images of another size are scaled and cut to the central square.
+        name: Name of the split for the progress bar and errors.
+
+    Returns:
+        (N, 3, size, size) uint8 on the CPU.
+
+    Raises:
+        ValueError: If an image can't be read; the message names split and row.
+    """
+    images = np.empty((len(split), size, size, 3), dtype=np.uint8)
+    for row in tqdm(range(len(split)), desc=f"reading {name}", unit="img", disable=distributed.rank() > 0, leave=False):
+        try:
+            images[row] = resize_and_crop(read_image(split, row), size, 1.0)
+        except ValueError as error:
+            raise ValueError(f"{name} split: {error}") from error
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+class ResidentImages(torch.utils.data.Dataset):
+    """A split in memory. `__getitems__` takes a `BatchKey` and returns a batch.
+
+    Args:
+        images: (N, 3, S, S) uint8; stays on its device, where all the work is done.
+        labels: (N,) class indices.
+        augmentation: What to do to each view; None for evaluation.
+        num_views: Views per image, V.
+    """
+
+    resident = True
+
+    def __init__(self, images: Tensor, labels: Tensor, augmentation: Augmentation | None = None, num_views: int = 1):
+        self.images, self.labels = images, labels.to(images.device)
+        self.augmentation, self.num_views = augmentation, num_views
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitems__(self, key: BatchKey) -> dict:
+        """Return pixel_values (B, V, 3, S, S) uint8, labels (B,), sample_ids (B,) and global_rows."""
+        ids = key.indices.to(self.images.device, non_blocking=True)
+        images = self.images[ids]
+        views = [images] * self.num_views
+        if self.augmentation is not None:
+            views = [crop_and_flip(images, self.augmentation, key.epoch, ids, view) for view in range(self.num_views)]
+        return {
+            "pixel_values": stack_views(views),
+            "labels": self.labels[ids],
+            "sample_ids": ids,
+            "global_rows": key.global_rows,
+        }

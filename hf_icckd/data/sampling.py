@@ -1,0 +1,123 @@
+"""Which images come in which step: keyed permutations, cut into batches that do not depend on the process count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from hf_icckd import distributed
+from hf_icckd.keyed_random import permutation
+
+
+class BatchKey(NamedTuple):
+    """All a data set needs to produce a batch: it goes through the DataLoader in place of a list of indices.
+
+    Attributes:
+        epoch: Epoch, which keys the augmentation.
+        indices: (B,) int64 rows of the split for this process.
+        global_rows: Rows of this step over all processes.
+    """
+
+    epoch: int
+    indices: Tensor
+    global_rows: int
+
+
+class KeyedBatchSampler(Sampler):
+    """Batches of row indices for one process.
+
+    Step g takes the same images with any number of processes: they are cut into even slices in rank order. A short
+    last batch is kept and split evenly too. In training a remainder of fewer images than processes is dropped (another
+    epoch has other remainders); in evaluation nothing is.
+
+    Args:
+        num_samples: Size of the split.
+        batch_size: Images per process and step.
+        seed: Seed of the run; None takes the rows in their order, for evaluation.
+
+    Attributes:
+        epoch: Set it before iterating (`set_epoch`).
+    """
+
+    def __init__(self, num_samples: int, batch_size: int, seed: int | None = None):
+        self.num_samples, self.seed, self.epoch = num_samples, seed, 0
+        self.rank, self.world = distributed.rank(), distributed.world_size()
+        self.global_batch_size = batch_size * self.world
+        remainder = num_samples % self.global_batch_size
+        self.num_used = num_samples - (remainder if seed is not None and remainder < self.world else 0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the permutation and key of the next iteration."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.num_used // self.global_batch_size)
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        epoch = self.epoch
+        order = (
+            torch.arange(self.num_samples)
+            if self.seed is None
+            else permutation(self.seed, epoch, self.num_samples)[: self.num_used]
+        )
+        for rows in order.split(self.global_batch_size):
+            sizes = distributed.even_split(len(rows), self.world)
+            yield BatchKey(epoch, rows.split(sizes)[self.rank], len(rows))
+
+
+def make_loader(dataset: Dataset, sampler: KeyedBatchSampler, num_workers: int = 0) -> DataLoader:
+    """DataLoader over a data set whose `__getitems__` takes a `BatchKey` and returns a whole batch."""
+    in_memory = getattr(dataset, "resident", False)
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=_identity,
+        num_workers=0 if in_memory else num_workers,
+        persistent_workers=num_workers > 0 and not in_memory,
+        pin_memory=torch.cuda.is_available() and not in_memory,
+    )
+
+
+def _identity(batch):
+    return batch
+
+
+def rank_within_class(labels: np.ndarray) -> np.ndarray:
+    """For each entry how many entries of its class stand before it."""
+    order = np.argsort(labels, kind="stable")
+    ordered = labels[order]
+    first = np.r_[True, ordered[1:] != ordered[:-1]]
+    starts = np.maximum.accumulate(np.where(first, np.arange(len(labels)), 0))
+    ranks = np.empty(len(labels), dtype=np.int64)
+    ranks[order] = np.arange(len(labels)) - starts
+    return ranks
+
+
+def stratified_split(labels: np.ndarray, fraction: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Cut off the same fraction of every class, the same way every time.
+
+    Args:
+        labels: (N,) class indices.
+        fraction: Share of each class that is cut off, rounded, but at least one of two and never a class's last image.
+        seed: Which of the possible cuts.
+
+    Returns:
+        Sorted indices of what stays and of what was cut off.
+    """
+    order = permutation(seed, 0, len(labels)).numpy()
+    counts = np.bincount(labels)[labels[order]]
+    take = np.minimum(np.maximum(np.rint(counts * fraction), 1), counts - 1)
+    cut = rank_within_class(labels[order]) < take
+    return np.sort(order[~cut]), np.sort(order[cut])
+
+
+def balanced_subset(labels: np.ndarray, size: int, seed: int = 0) -> np.ndarray:
+    """Sorted indices of `size` images with classes as equally frequent as possible, the same ones every time."""
+    order = permutation(seed, 0, len(labels)).numpy()
+    by_rank = np.argsort(rank_within_class(labels[order]), kind="stable")
+    return np.sort(order[by_rank][:size])

@@ -1,0 +1,124 @@
+"""Rank-ordered collectives over `torch.distributed`; every function is a no-op on one process."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Number of processes that train together (1 where no process group exists)."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Index of this process, 0 to `world_size() - 1`."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def even_split(total: int, parts: int) -> list[int]:
+    """Sizes of `parts` consecutive slices of `total` rows: as even as possible, larger ones first.
+
+    Args:
+        total: Number of rows, not negative.
+        parts: Number of slices, at least 1.
+
+    Returns:
+        `parts` sizes that sum to `total` and differ by at most 1.
+    """
+    size, remainder = divmod(total, parts)
+    return [size + (index < remainder) for index in range(parts)]
+
+
+@torch.no_grad()
+def gather_rows(tensor: Tensor, global_rows: int) -> Tensor:
+    """Concatenate the rows of all ranks in rank order, without gradient.
+
+    The row counts are derived, not communicated: rank r holds `even_split(global_rows, world_size())[r]` rows, as the
+    batch sampler cuts them. So there is no exchange of sizes and no host synchronisation.
+
+    Args:
+        tensor: (n, ...) rows of this rank.
+        global_rows: Number of rows over all ranks.
+
+    Returns:
+        (global_rows, ...) the same tensor on every rank; on one process the detached input.
+
+    Raises:
+        ValueError: If this rank does not hold its share of `global_rows`.
+    """
+    world = world_size()
+    sizes = even_split(global_rows, world)
+    if tensor.shape[0] != sizes[rank()]:
+        raise ValueError(
+            f"rank {rank()} holds {tensor.shape[0]} rows, expected {sizes[rank()]} of a global batch of {global_rows} "
+            f"on {world} processes; cut global batches with hf_icckd.data.sampling.KeyedBatchSampler"
+        )
+    tensor = tensor.detach()
+    if world == 1:
+        return tensor
+    if tensor.shape[0] < sizes[0]:
+        # Collectives want equal shapes: pad by one row, dropped again below.
+        tensor = F.pad(tensor, [0, 0] * (tensor.ndim - 1) + [0, sizes[0] - tensor.shape[0]])
+    gathered = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(world)]
+    dist.all_gather(gathered, tensor.contiguous())
+    return torch.cat([part[:size] for part, size in zip(gathered, sizes, strict=True)])
+
+
+def gather_rows_with_gradient(tensor: Tensor, global_rows: int) -> Tensor:
+    """`gather_rows` with a gradient to the rows of this rank.
+
+    Relations:
+        Made for losses that every rank computes alike on the gathered rows. As all ranks then hold the same gradient,
+        summing it over ranks needs no communication: it is a multiple of one's own. The factor is
+        `global_rows / rows`, so that a loss multiplied by `local_share` (which the trainers do) and averaged over
+        ranks (which DistributedDataParallel does) has the gradient of one process on the whole batch.
+    """
+    if world_size() == 1:
+        return tensor
+    return _GatherRows.apply(tensor, global_rows)
+
+
+def local_share(local_rows: int, global_rows: int) -> float:
+    """Weight of this rank's mean such that the plain mean over ranks is the mean over all rows (1.0 if all are even)."""
+    return local_rows * world_size() / global_rows
+
+
+def mean_over_ranks(tensor: Tensor) -> Tensor:
+    """Element-wise mean of a tensor over ranks."""
+    if world_size() == 1:
+        return tensor
+    tensor = tensor.clone()
+    dist.all_reduce(tensor)
+    return tensor / world_size()
+
+
+def minimum_over_ranks(tensor: Tensor) -> Tensor:
+    """Element-wise minimum of a tensor over ranks."""
+    if world_size() == 1:
+        return tensor
+    tensor = tensor.clone()
+    dist.all_reduce(tensor, op=dist.ReduceOp.MIN)
+    return tensor
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, tensor: Tensor, global_rows: int) -> Tensor:
+        sizes = even_split(global_rows, world_size())
+        ctx.start = sum(sizes[: rank()])
+        ctx.rows, ctx.global_rows = sizes[rank()], global_rows
+        return gather_rows(tensor, global_rows)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        own = gradient[ctx.start : ctx.start + ctx.rows]
+        return own * (ctx.global_rows / ctx.rows), None

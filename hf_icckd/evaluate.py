@@ -1,0 +1,79 @@
+"""Measure any classifier: `python -m hf_icckd.evaluate --model FOLDER_OR_NAME [--dataset ...] [--teacher ...]`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from hf_icckd.cli import parse_arguments, set_up_logging
+from hf_icckd.data import ImagePipeline
+from hf_icckd.evaluation import cost_metrics, predict_split, split_metrics
+from hf_icckd.hub import from_pretrained
+from hf_icckd.runs import load_data, readable_errors, show, summary_table
+from hf_icckd.student_trainer import check_same_classes
+from hf_icckd.training_args import DataArguments
+
+
+@dataclass
+class EvaluationArguments:
+    """What is measured."""
+
+    model: str = field(
+        default="runs/student", metadata={"help": "Folder of a run, Hub id or a pretrained timm model's name."}
+    )
+    teacher: str | None = field(default=None, metadata={"help": "A second model, for agreement with it."})
+    split: str = field(default="test", metadata={"help": "train, validation or test."})
+    batch_size: int = field(default=256, metadata={"help": "Images per step."})
+    num_workers: int = field(default=0, metadata={"help": "Processes that decode large images."})
+    output_file: str | None = field(default=None, metadata={"help": "JSON file for all figures."})
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure a classifier as the command line says; nothing is trained."""
+    data_args, args = parse_arguments([DataArguments, EvaluationArguments], __doc__, argv)
+    set_up_logging(True)
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    with readable_errors():
+        model = from_pretrained(args.model).to(device)
+        data = load_data(data_args)
+        if args.split not in data.splits():
+            raise ValueError(f"split is {args.split!r}, expected one of: {', '.join(data.splits())}")
+        check_same_classes(model.spec.label_names, tuple(data.label_names))
+        pipeline = ImagePipeline(
+            data,
+            image_size=data_args.image_size,
+            default_size=model.spec.image_size,
+            crop_pct=model.spec.crop_pct,
+            resident_max_bytes=data_args.resident_max_bytes,
+            device=device,
+        )
+        dataset = pipeline.dataset(args.split)
+
+        def outputs(classifier):
+            return predict_split(
+                classifier,
+                dataset,
+                batch_size=args.batch_size,
+                num_workers=args.num_workers,
+                description="evaluating",
+            )
+
+        teacher = None
+        if args.teacher is not None:
+            other = from_pretrained(args.teacher).to(device)
+            check_same_classes(other.spec.label_names, model.spec.label_names)
+            teacher = outputs(other)
+        figures = {"images": len(dataset), **split_metrics(outputs(model), teacher)}
+        results = {"test": figures, "cost": cost_metrics(model)}
+        if teacher is not None:
+            results["teacher_test"] = split_metrics(teacher)
+        show(summary_table(results, f"{args.model} on {data.name} ({args.split})"))
+        if args.output_file is not None:
+            Path(args.output_file).write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Measure a classifier on a split: every figure comes from one pass and the pure functions of `metrics`."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm.auto import tqdm
+
+from hf_icckd import distributed, metrics
+from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
+from hf_icckd.modeling import ImageClassifier
+
+
+class SplitOutputs(NamedTuple):
+    """Outputs for all N images of a split, in its order, the same on every process.
+
+    Attributes:
+        logits: (N, C) float32.
+        embeddings: (N, D) float32.
+        labels: (N,) class indices.
+    """
+
+    logits: Tensor
+    embeddings: Tensor
+    labels: Tensor
+
+
+@torch.no_grad()
+def predict_split(
+    model: ImageClassifier,
+    dataset: Dataset,
+    *,
+    batch_size: int = 256,
+    num_workers: int = 0,
+    autocast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+    description: str | None = None,
+) -> SplitOutputs:
+    """Run a classifier over a split, each process over its share.
+
+    Args:
+        model: Classifier; its training mode is restored.
+        dataset: Data set whose `__getitems__` takes a `BatchKey`.
+        batch_size: Images per process and step.
+        num_workers: Workers that decode.
+        autocast: Makes a context for each forward pass.
+        description: Text in front of the progress bar; None for no bar.
+
+    Returns:
+        Outputs of all images on the model's device.
+    """
+    training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    logits, embeddings, labels = [], [], []
+    loader = make_loader(dataset, KeyedBatchSampler(len(dataset), batch_size), num_workers)
+    hidden = description is None or distributed.rank() > 0
+    for batch in tqdm(loader, desc=description, leave=False, disable=hidden, unit="batch"):
+        with autocast():
+            output = model(batch["pixel_values"][:, 0].to(device, non_blocking=True))
+        rows = batch["global_rows"]
+        logits.append(distributed.gather_rows(output.logits.float(), rows))
+        embeddings.append(distributed.gather_rows(output.embeddings.float(), rows))
+        labels.append(distributed.gather_rows(batch["labels"].to(device, non_blocking=True), rows))
+    model.train(training)
+    return SplitOutputs(torch.cat(logits), torch.cat(embeddings), torch.cat(labels))
+
+
+def split_metrics(
+    outputs: SplitOutputs, teacher: SplitOutputs | None = None, representation: bool = True
+) -> dict[str, float]:
+    """Figures of a split.
+
+    Args:
+        outputs: Outputs of the model.
+        teacher: Outputs of its teacher for the same images, for agreement.
+        representation: Whether to add geometry and soft-label figures, which take longer.
+
+    Returns:
+        Names and values as in `hf_icckd.metrics`.
+    """
+    logits, embeddings, labels = outputs
+    figures = metrics.classification_metrics(logits, labels)
+    if teacher is not None:
+        figures |= metrics.agreement_metrics(logits, teacher.logits)
+    if representation:
+        figures |= metrics.representation_metrics(logits, embeddings, labels, logits.shape[1])
+    return figures
+
+
+@torch.no_grad()
+def cost_metrics(model: ImageClassifier, repeats: int = 20) -> dict[str, float]:
+    """What the net costs: parameters, floating-point operations and latency for one image, on the device it is on.
+
+    Args:
+        model: Classifier.
+        repeats: Timed runs, after five that are not.
+
+    Returns:
+        `parameters`, `flops` (a multiply-add counts as two) and `latency_ms`, the median.
+    """
+    training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    size = model.spec.image_size
+    image = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device)
+    with FlopCounterMode(display=False) as counter:
+        model(image)
+    times = []
+    for _ in range(repeats + 5):
+        start = time.perf_counter()
+        model(image)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    model.train(training)
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.net.parameters()),
+        "flops": counter.get_total_flops(),
+        "latency_ms": 1000 * sorted(times[5:])[repeats // 2],
+    }

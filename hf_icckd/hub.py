@@ -1,0 +1,146 @@
+"""The layout of a model folder, which is at once a timm and a transformers repository. No other file knows it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import timm
+from huggingface_hub import snapshot_download
+from safetensors.torch import save_file
+from timm.models import is_model
+from torch import Tensor
+
+from hf_icckd.modeling import ClassifierSpec, ImageClassifier, create_classifier
+
+CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
+
+
+def save_pretrained(folder: str | Path, classifier: ImageClassifier) -> None:
+    """Write config.json and model.safetensors.
+
+    Stock `timm.create_model("local-dir:FOLDER", pretrained=True)` and transformers'
+    `AutoModelForImageClassification.from_pretrained(FOLDER)` read the folder; `cifar_*` architectures after
+    `import hf_icckd`. Nothing in it is a pickle or serves training only.
+
+    Args:
+        folder: Made if it is not there.
+        classifier: What to write.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text(json.dumps(_config(classifier), indent=2) + "\n")
+    save_file(contiguous_state(classifier.net.state_dict()), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+
+
+def contiguous_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """CPU copy in the plain memory layout: safetensors takes no channels_last tensors."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+def from_pretrained(name_or_path: str | Path) -> ImageClassifier:
+    """Load a classifier from a folder, a Hub id, or by the name of a pretrained timm model.
+
+    Args:
+        name_or_path: A folder written by `save_pretrained` (or by timm), a Hub id such as `me/student`, or a timm name
+            such as `resnet18.a1_in1k`.
+
+    Returns:
+        The classifier in evaluation mode.
+
+    Raises:
+        ValueError: If it is none of these, or config or safetensors weights are missing or don't fit together.
+    """
+    name = str(name_or_path)
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        if "/" not in name and is_model(name.partition(".")[0]):
+            return _pretrained_timm(name)
+        if not _looks_like_hub_id(name):
+            raise ValueError(
+                f"model {name!r} is no folder here, no timm architecture and no Hub id; check the path, or train one "
+                "first (recipes/teacher.py writes runs/teacher)"
+            )
+        try:
+            folder = Path(snapshot_download(name, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]))
+        except Exception as error:  # the Hub client raises many types; all mean: not to be had
+            raise ValueError(
+                f"model {name!r} is no folder here and could not be fetched from the Hub: {type(error).__name__}: "
+                f"{next(iter(str(error).splitlines()), '')}"
+            ) from error
+    for file in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / file).is_file():
+            raise ValueError(f"model {name!r} has no {file}; expected a finished run with config and safetensors weights")
+    return _load_folder(folder, name)
+
+
+def _looks_like_hub_id(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
+def _load_folder(folder: Path, name: str) -> ImageClassifier:
+    raw = json.loads((folder / CONFIG_FILE).read_text())
+    try:
+        cfg = raw["pretrained_cfg"]
+        num_classes = raw.get("num_classes", cfg.get("num_classes"))
+        net = timm.create_model(f"local-dir:{folder}", pretrained=True)
+        spec = ClassifierSpec(
+            architecture=raw["architecture"],
+            label_names=tuple(raw.get("label_names") or _unnamed(num_classes)),
+            mean=tuple(cfg["mean"]),
+            std=tuple(cfg["std"]),
+            image_size=cfg["input_size"][-1],
+            crop_pct=cfg.get("crop_pct", 1.0),
+            interpolation=cfg.get("interpolation", "bilinear"),
+            model_args=raw.get("model_args") or {},
+        )
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"model {name!r} can't be loaded: {type(error).__name__}: {error}") from error
+    return ImageClassifier(net, spec).eval()
+
+
+def _pretrained_timm(name: str) -> ImageClassifier:
+    cfg = timm.get_pretrained_cfg(name)
+    if not (cfg.has_weights if hasattr(cfg, "has_weights") else cfg.url or cfg.hf_hub_id):
+        raise ValueError(f"timm has no pretrained weights for {name!r}; give a folder or a Hub id with trained weights")
+    return create_classifier(name, _unnamed(cfg.num_classes), pretrained=True).eval()
+
+
+def _unnamed(num_classes: int) -> tuple[str, ...]:
+    return tuple(f"class {index}" for index in range(num_classes))
+
+
+def _config(classifier: ImageClassifier) -> dict:
+    """What timm and transformers read.
+
+    transformers builds the net from `architecture` and `model_args` alone and passes the number of classes itself, so it
+    must not stand in `model_args`. Only structural keys of timm's default config are kept: where its own weights came
+    from says nothing about these.
+    """
+    spec, net_cfg = classifier.spec, classifier.net.pretrained_cfg
+    num_classes = len(spec.label_names)
+    return {
+        "architecture": spec.architecture,
+        "num_classes": num_classes,
+        "num_features": classifier.embedding_dim,
+        "label_names": list(spec.label_names),
+        **({"model_args": spec.model_args} if spec.model_args else {}),
+        "pretrained_cfg": {
+            "num_classes": num_classes,
+            "input_size": [3, spec.image_size, spec.image_size],
+            "fixed_input_size": net_cfg.get("fixed_input_size", False),
+            "interpolation": spec.interpolation,
+            "crop_pct": spec.crop_pct,
+            "crop_mode": "center",
+            "mean": list(spec.mean),
+            "std": list(spec.std),
+            "pool_size": net_cfg.get("pool_size"),
+            "first_conv": net_cfg.get("first_conv"),
+            "classifier": net_cfg.get("classifier"),
+        },
+    }
+
+
+def is_unnamed(label_names: tuple[str, ...]) -> bool:
+    """Whether a loaded model came without names for its classes."""
+    return label_names == _unnamed(len(label_names))

@@ -1,0 +1,43 @@
+"""The seam every distillation objective plugs into."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from hf_icckd.outputs import DistillationBatch
+
+
+class DistillationObjective(nn.Module):
+    """A distillation term: `forward(batch)` returns named, unweighted scalars; the trainer weighs, sums and logs them.
+
+    To add one: write a file with a subclass and name it in `hf_icckd.losses.OBJECTIVES`. Its constructor arguments
+    become options of the command line (`--objectives "name:argument=value"`).
+
+    An objective that compares images with one another gathers them over processes
+    (`hf_icckd.distributed.gather_rows_with_gradient`), so that its value does not depend on their number; one that is
+    a mean over images does nothing about processes.
+
+    Attributes:
+        term_weights: The literature's weight of each term.
+        citation: BibTeX of the source.
+    """
+
+    term_weights: ClassVar[dict[str, float]] = {}
+    citation: ClassVar[str] = ""
+
+    def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
+        """Return one scalar for each name in `term_weights`."""
+        raise TypeError(f"{type(self).__name__} must define forward(batch)")
+
+
+def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Half precision goes up to float32; float32 and float64 stay what they are."""
+    return tuple(tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors)
+
+
+def no_autocast(tensor: Tensor) -> torch.autocast:
+    """Context in which matrix products keep the precision of their operands, whatever surrounds the loss."""
+    return torch.autocast(device_type=tensor.device.type, enabled=False)

@@ -1,0 +1,214 @@
+"""Intra-class contrastive loss with a margin gate: the term that keeps a teacher's classes from collapsing.
+
+Reference:
+    Yuan, Xu, Geng, Rui: Enriching Knowledge Distillation with Intra-Class Contrastive Learning. arXiv 2509.22053.
+
+What the paper leaves open and is fixed here: both views serve as anchor in turn, each gated by its own probabilities;
+the sum over gated anchors is divided by the number of all anchors, so that the term grows as anchors pass the gate;
+negatives are detached, the positive is not.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hf_icckd.losses.base import at_least_float32, no_autocast
+
+
+class CachedNegatives(NamedTuple):
+    """Rows of earlier steps for each of N images, as `ClassEmbeddingCache.lookup` returns them.
+
+    Attributes:
+        embeddings: (N, K, D) unit-norm embeddings of the image's class.
+        sample_ids: (N, K) which image each row shows.
+        filled: (N, K) True where a row holds an embedding.
+    """
+
+    embeddings: Tensor
+    sample_ids: Tensor
+    filled: Tensor
+
+
+def margin_gate(logits: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """Which anchors are classified with a margin: `p[y] - max_{c != y} p[c] > margin`.
+
+    Args:
+        logits: (N, C).
+        labels: (N,) class indices.
+        margin: Threshold on the probability scale, -1 to 1.
+
+    Returns:
+        (N,) bool, without gradient.
+
+    Reference:
+        arXiv 2509.22053, the margin condition on the intra-class term.
+    """
+    (logits,) = at_least_float32(logits.detach())
+    probabilities = logits.softmax(dim=1)
+    own = probabilities.gather(1, labels[:, None]).squeeze(1)
+    # Others are at least 0 anyway, so 0 in place of one's own probability is neutral, with a single class too.
+    other = probabilities.scatter(1, labels[:, None], 0.0).amax(dim=1)
+    return own - other > margin
+
+
+def intra_class_contrastive_loss(
+    positive_similarity: Tensor,
+    negative_similarity: Tensor,
+    negative_mask: Tensor,
+    gate: Tensor,
+    temperature: float,
+) -> Tensor:
+    """`sum_i g_i l_i / N` with `l_i = -log(exp(s_i+ / t) / (exp(s_i+ / t) + sum_m exp(s_im / t)))`.
+
+    Args:
+        positive_similarity: (N,) cosine similarity of each anchor and its positive.
+        negative_similarity: (N, M) cosine similarities of each anchor and its candidates; M may be 0.
+        negative_mask: (N, M) True where a candidate is a negative: another image of the anchor's class.
+        gate: (N,) True where the term applies.
+        temperature: Softmax temperature t > 0.
+
+    Returns:
+        Scalar in at least float32. An anchor without a negative contributes 0; the result always has a graph.
+
+    Raises:
+        ValueError: If the shapes don't fit together.
+
+    Reference:
+        arXiv 2509.22053, the intra-class contrastive term and its margin.
+    """
+    if (
+        negative_similarity.shape[:1] != positive_similarity.shape
+        or negative_mask.shape != negative_similarity.shape
+        or gate.shape != positive_similarity.shape
+    ):
+        raise ValueError(
+            f"got positive_similarity {tuple(positive_similarity.shape)}, negative_similarity "
+            f"{tuple(negative_similarity.shape)}, negative_mask {tuple(negative_mask.shape)}, gate "
+            f"{tuple(gate.shape)}; expected (N,), (N, M), (N, M), (N,)"
+        )
+    positive, negative = at_least_float32(positive_similarity, negative_similarity)
+    positive = positive / temperature
+    negative = (negative / temperature).masked_fill(~negative_mask, -torch.inf)
+    # The positive is always finite, so no row is -inf throughout: log-sum-exp and its gradient are finite.
+    losses = torch.cat([positive[:, None], negative], dim=1).logsumexp(dim=1) - positive
+    return (losses * gate).sum() / max(len(losses), 1)
+
+
+class IntraClassContrastiveLoss(nn.Module):
+    """Intra-class contrastive term of a batch of images in two views.
+
+    It compares every view of every image (the anchor) with the other view (the positive) and with other images of the
+    same class (the negatives): those of this batch and, if given, cached ones of earlier steps.
+
+    Args:
+        margin: Margin of the gate on the probability scale; see `margin_gate`.
+        temperature: Softmax temperature of the similarities.
+        gate: Whether only anchors beyond the margin count.
+        in_batch_negatives: Whether images of this batch serve as negatives.
+
+    Inputs:
+        logits (N, 2, C), embeddings (N, 2, D), labels (N,), sample_ids (N,).
+
+    Relations:
+        The teacher minimises cross-entropy plus `intra_class_weight` times this term. `ClassEmbeddingCache` supplies
+        `cached`; without it and with few images of a class in a batch there is little to contrast.
+
+    Example:
+        >>> criterion = IntraClassContrastiveLoss()
+        >>> cache = ClassEmbeddingCache(num_classes=10, rows_per_class=32, dim=64)
+        >>> terms = criterion(logits, embeddings, labels, sample_ids, cached=cache.lookup(labels))
+        >>> loss = cross_entropy + 0.05 * terms["intra_class"]
+        >>> cache.update(embeddings, labels, sample_ids)
+    """
+
+    citation: ClassVar[str] = """@article{yuan2025enriching,
+  title = {Enriching Knowledge Distillation with Intra-Class Contrastive Learning},
+  author = {Yuan and Xu and Geng and Rui},
+  journal = {arXiv:2509.22053},
+  year = {2025}
+}"""
+
+    def __init__(
+        self, margin: float = 0.2, temperature: float = 0.1, gate: bool = True, in_batch_negatives: bool = True
+    ):
+        super().__init__()
+        if not -1 <= margin <= 1:
+            raise ValueError(f"margin is {margin}, expected a difference of probabilities between -1 and 1")
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}, expected a number above 0, for example 0.1")
+        self.margin = margin
+        self.temperature = temperature
+        self.gate = gate
+        self.in_batch_negatives = in_batch_negatives
+
+    def forward(
+        self,
+        logits: Tensor,
+        embeddings: Tensor,
+        labels: Tensor,
+        sample_ids: Tensor,
+        cached: CachedNegatives | None = None,
+        reference_embeddings: Tensor | None = None,
+        reference_labels: Tensor | None = None,
+        reference_sample_ids: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Compute the term.
+
+        Args:
+            logits: (N, 2, C) of both views, for the gate.
+            embeddings: (N, 2, D) of both views, with gradient; normalised here.
+            labels: (N,) class indices.
+            sample_ids: (N,) which image; an image is never a negative of itself.
+            cached: Rows of earlier steps for each image.
+            reference_embeddings: (G, 2, D) in-batch candidates if they are not just this batch: those of all
+                processes. Detached and normalised here.
+            reference_labels: (G,) their classes.
+            reference_sample_ids: (G,) their images.
+
+        Returns:
+            `{"intra_class": scalar, "gated_fraction": scalar}`: the term and the fraction of anchors that pass the
+            gate (without gradient).
+
+        Raises:
+            ValueError: If the inputs don't hold two views.
+        """
+        if embeddings.ndim != 3 or embeddings.shape[1] != 2 or logits.shape[:2] != embeddings.shape[:2]:
+            raise ValueError(
+                f"got logits {tuple(logits.shape)} and embeddings {tuple(embeddings.shape)}; expected (N, 2, C) and "
+                "(N, 2, D): two views of every image"
+            )
+        (embeddings,) = at_least_float32(embeddings)
+        if reference_embeddings is None:
+            reference_embeddings, reference_labels, reference_sample_ids = embeddings, labels, sample_ids
+        with no_autocast(embeddings):
+            anchors = F.normalize(embeddings, dim=2)
+            positive = (anchors[:, 0] * anchors[:, 1]).sum(dim=1)  # (N,), the same for both views
+            similarities, masks = [], []
+            if cached is not None:
+                rows = cached.embeddings.to(anchors.dtype)
+                similarities.append(anchors @ rows.transpose(1, 2))  # (N, 2, K)
+                masks.append(cached.filled & (cached.sample_ids != sample_ids[:, None]))  # (N, K)
+            if self.in_batch_negatives:
+                references = F.normalize(reference_embeddings.detach().to(anchors.dtype), dim=2).flatten(0, 1)
+                similarities.append(anchors @ references.T)  # (N, 2, 2G), both views of an image side by side
+                other_image = sample_ids[:, None] != reference_sample_ids
+                masks.append(((labels[:, None] == reference_labels) & other_image).repeat_interleave(2, dim=1))
+            negative = torch.cat(similarities, dim=2) if similarities else anchors.new_zeros(*anchors.shape[:2], 0)
+            mask = torch.cat(masks, dim=1) if masks else labels.new_zeros(len(labels), 0, dtype=torch.bool)
+            gate = (
+                margin_gate(logits.flatten(0, 1), labels.repeat_interleave(2), self.margin)
+                if self.gate
+                else torch.ones(2 * len(labels), dtype=torch.bool, device=labels.device)
+            )
+            loss = intra_class_contrastive_loss(
+                positive.repeat_interleave(2),
+                negative.flatten(0, 1),
+                mask.repeat_interleave(2, dim=0),
+                gate,
+                self.temperature,
+            )
+        return {"intra_class": loss, "gated_fraction": gate.to(anchors.dtype).mean()}

@@ -1,0 +1,73 @@
+"""Knowledge distillation from soft labels.
+
+Reference:
+    Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network. arXiv 1503.02531.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from hf_icckd.losses.base import DistillationObjective, at_least_float32, no_autocast
+from hf_icckd.outputs import DistillationBatch
+
+
+def knowledge_distillation_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """Mean over images of `T^2 KL(softmax(teacher / T) || softmax(student / T))`.
+
+    The factor T^2 keeps the gradient's size independent of the temperature.
+
+    Args:
+        student_logits: (B, C), with gradient.
+        teacher_logits: (B, C).
+        temperature: Softmax temperature T > 0.
+
+    Returns:
+        Scalar in nats, in at least float32.
+
+    Raises:
+        ValueError: If the shapes differ.
+
+    Reference:
+        arXiv 1503.02531, section 2.
+    """
+    if student_logits.shape != teacher_logits.shape:
+        raise ValueError(
+            f"student logits {tuple(student_logits.shape)} and teacher logits {tuple(teacher_logits.shape)} must have "
+            "one shape; distil between models of the same classes"
+        )
+    student_logits, teacher_logits = at_least_float32(student_logits, teacher_logits)
+    with no_autocast(student_logits):
+        student_log_probs = F.log_softmax(student_logits / temperature, dim=1)
+        teacher_log_probs = F.log_softmax(teacher_logits / temperature, dim=1)
+        kl = F.kl_div(student_log_probs, teacher_log_probs, reduction="batchmean", log_target=True)
+        return kl * temperature**2
+
+
+class KD(DistillationObjective):
+    """Knowledge distillation as an objective with the one term `kd`; see `knowledge_distillation_loss`.
+
+    Args:
+        temperature: Softmax temperature of both models.
+    """
+
+    term_weights: ClassVar[dict[str, float]] = {"kd": 1.0}
+    citation: ClassVar[str] = """@article{hinton2015distilling,
+  title = {Distilling the Knowledge in a Neural Network},
+  author = {Hinton, Geoffrey and Vinyals, Oriol and Dean, Jeff},
+  journal = {arXiv:1503.02531},
+  year = {2015}
+}"""
+
+    def __init__(self, temperature: float = 4.0):
+        super().__init__()
+        if not temperature > 0:
+            raise ValueError(f"KD temperature is {temperature}, expected a number above 0, for example 4")
+        self.temperature = temperature
+
+    def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
+        """Return `{"kd": scalar}`."""
+        return {"kd": knowledge_distillation_loss(batch.student.logits, batch.teacher.logits, self.temperature)}

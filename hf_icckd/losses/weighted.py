@@ -1,0 +1,88 @@
+"""Weighted sums of objectives, and the strings they are written as on a command line."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+
+import yaml
+from torch import Tensor, nn
+
+from hf_icckd.losses.base import DistillationObjective
+from hf_icckd.outputs import DistillationBatch
+
+
+class WeightedObjectives(nn.Module):
+    """Several objectives with a weight each.
+
+    Args:
+        objectives: Pairs of an objective and its weight, which multiplies the objective's own `term_weights`.
+
+    Attributes:
+        term_weights: Weight of every term; the weighted sum is the distillation part of the loss.
+
+    Raises:
+        ValueError: If there is no objective, or two objectives share the name of a term.
+    """
+
+    def __init__(self, objectives: list[tuple[DistillationObjective, float]]):
+        super().__init__()
+        if not objectives:
+            raise ValueError("no objective given, expected at least one, for example [(KD(), 1.0)]")
+        self.objectives = nn.ModuleList(objective for objective, _ in objectives)
+        self.term_weights: dict[str, float] = {}
+        for objective, weight in objectives:
+            for term, term_weight in objective.term_weights.items():
+                if term in self.term_weights:
+                    raise ValueError(f"two objectives have a term called {term!r}; name each objective once")
+                self.term_weights[term] = weight * term_weight
+
+    def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
+        """Return the named, unweighted terms of all objectives."""
+        return {name: term for objective in self.objectives for name, term in objective(batch).items()}
+
+
+def parse_objectives(specs: list[str], registry: dict[str, type[DistillationObjective]]) -> WeightedObjectives:
+    """Build objectives from strings such as `kd`, `rkd:weight=0.5` or `kd:weight=0.9,temperature=2`.
+
+    Args:
+        specs: One string per objective: its name, then optional `argument=value` pairs after a colon. `weight`
+            multiplies the objective; the other arguments are those of its constructor.
+        registry: Names and classes, usually `hf_icckd.losses.OBJECTIVES`.
+
+    Returns:
+        The objectives with their weights.
+
+    Raises:
+        ValueError: If a name, an argument or a value is not known; the message lists what is.
+    """
+    return WeightedObjectives([_parse_objective(spec, registry) for spec in specs])
+
+
+def _parse_objective(spec: str, registry: dict[str, type[DistillationObjective]]) -> tuple[DistillationObjective, float]:
+    name, _, tail = spec.partition(":")
+    if name not in registry:
+        raise ValueError(f"unknown objective {name!r}, expected one of: {', '.join(registry)}{suggest(name, registry)}")
+    # A class without a constructor of its own takes no arguments, whatever nn.Module's signature says.
+    own_init = "__init__" in vars(registry[name])
+    allowed = ["weight", *(inspect.signature(registry[name]).parameters if own_init else ())]
+    arguments = {}
+    for pair in filter(None, tail.split(",")):
+        key, equals, text = pair.partition("=")
+        if key not in allowed or not equals:
+            raise ValueError(
+                f"cannot read {pair!r} in objective {spec!r}, expected {name}:argument=value with one of the "
+                f"arguments: {', '.join(allowed)}{suggest(key, allowed)}"
+            )
+        value = yaml.safe_load(text)
+        if isinstance(value, str) or value is None:
+            raise ValueError(f"{key} is {text!r} in objective {spec!r}, expected a number or true/false")
+        arguments[key] = value
+    weight = float(arguments.pop("weight", 1.0))
+    return registry[name](**arguments), weight
+
+
+def suggest(word: str, known) -> str:
+    """` (did you mean 'x'?)` if one of the known words is close, else nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

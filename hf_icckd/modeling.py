@@ -1,0 +1,220 @@
+"""Classifiers as the trainers see them: a timm net that takes raw pixels and returns logits and embeddings."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.models import get_pretrained_cfg, is_model
+from torch import Tensor, nn
+
+import hf_icckd.models  # noqa: F401  registers the cifar_* architectures
+from hf_icckd.losses import WeightedObjectives
+from hf_icckd.outputs import ClassifierOutput, DistillationBatch
+
+
+@dataclass(frozen=True)
+class ClassifierSpec:
+    """Everything but the weights that a classifier consists of; it fills `config.json`.
+
+    Attributes:
+        architecture: Name in timm's registry.
+        label_names: Name of each class.
+        mean: Mean of each RGB channel on the scale 0 to 1.
+        std: Standard deviation of each RGB channel on that scale.
+        image_size: Height and width of the input in pixels.
+        crop_pct: Share of the short side that evaluation keeps.
+        interpolation: How images are scaled in evaluation.
+        model_args: Further arguments of `timm.create_model`.
+    """
+
+    architecture: str
+    label_names: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    image_size: int
+    crop_pct: float = 1.0
+    interpolation: str = "bilinear"
+    model_args: dict[str, Any] = field(default_factory=dict)
+
+
+class ImageClassifier(nn.Module):
+    """A timm net with its preprocessing: (B, 3, H, W) uint8 in, logits and embeddings out.
+
+    Normalisation and, where the pixels come in another size, resizing happen on the device, so that teacher and student
+    may want different ones of the same batch.
+
+    Args:
+        net: timm model with a pooled feature vector in front of one classification layer.
+        spec: What it is; `len(spec.label_names)` must be its number of classes.
+
+    Raises:
+        ValueError: If the net has another number of classes, or no single layer behind a pooled feature vector.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module, spec: ClassifierSpec):
+        super().__init__()
+        if net.num_classes != len(spec.label_names):
+            raise ValueError(
+                f"{spec.architecture} has {net.num_classes} classes but there are {len(spec.label_names)} class "
+                "names; create it with the number of classes of the data set"
+            )
+        self.net, self.spec = net, spec
+        self.embedding_dim = _check_head(net, spec)
+        # Not persistent: they are part of spec.json, and the exported weights are those of the timm net alone.
+        self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 to normalised floating point in the size and memory layout of the net."""
+        # One out of place pass: the result is as large as the batch in float32, and so is every intermediate.
+        images = (images - self.mean) / self.std
+        if images.shape[-2:] != (self.spec.image_size, self.spec.image_size):
+            size = (self.spec.image_size, self.spec.image_size)
+            images = F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor, feature_maps: bool = False) -> ClassifierOutput:
+        """Classify images.
+
+        Args:
+            images: (B, 3, H, W) uint8.
+            feature_maps: Whether to return the maps of all stages too.
+
+        Returns:
+            logits (B, C), embeddings (B, D) and, if asked for, the tuple of feature maps.
+        """
+        images = self.preprocess(images)
+        maps = None
+        if feature_maps:
+            features, maps = self.net.forward_intermediates(images)
+        else:
+            features = self.net.forward_features(images)
+        embeddings = self.net.forward_head(features, pre_logits=True)
+        return ClassifierOutput(
+            self.net.get_classifier()(embeddings), embeddings, tuple(maps) if maps is not None else None
+        )
+
+
+class StudentWithObjective(nn.Module):
+    """All that is trained in distillation, in one module: what DistributedDataParallel and torch.compile wrap.
+
+    Args:
+        student: The student.
+        objectives: Weighted objectives; they may have parameters of their own, which are never exported.
+    """
+
+    def __init__(self, student: ImageClassifier, objectives: WeightedObjectives):
+        super().__init__()
+        self.student, self.objectives = student, objectives
+
+    def forward(
+        self,
+        images: Tensor,
+        teacher: ClassifierOutput,
+        labels: Tensor,
+        sample_ids: Tensor,
+        progress: Tensor,
+        global_rows: int,
+    ) -> tuple[ClassifierOutput, dict[str, Tensor]]:
+        """Return the student's output and the unweighted terms of all objectives."""
+        output = self.student(images)
+        batch = DistillationBatch(output, teacher, labels, sample_ids, progress, global_rows)
+        return output, self.objectives(batch)
+
+
+def create_classifier(
+    architecture: str,
+    label_names: tuple[str, ...] | list[str],
+    *,
+    image_size: int | None = None,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+    crop_pct: float | None = None,
+    pretrained: bool = False,
+    model_args: dict[str, Any] | None = None,
+) -> ImageClassifier:
+    """Build a classifier of any timm architecture, `cifar_*` among them.
+
+    Args:
+        architecture: Name in timm's registry.
+        label_names: Name of each class.
+        image_size: Height and width of the input; None for the architecture's own. Ignored with `pretrained`.
+        mean: Channel means, 0 to 1; None, or `pretrained`, for the architecture's own.
+        std: Channel standard deviations, likewise.
+        crop_pct: Share of the short side that evaluation keeps, likewise.
+        pretrained: Whether to fetch weights and keep the preprocessing they were made with.
+        model_args: Further arguments of `timm.create_model`.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        ValueError: If timm does not know the architecture or can't build it.
+    """
+    check_architecture(architecture)
+    default = get_pretrained_cfg(architecture)
+    model_args = dict(model_args or {})
+    own = pretrained or image_size is None
+    image_size = default.input_size[-1] if own else image_size
+    if not own and default.fixed_input_size:
+        model_args.setdefault("img_size", image_size)
+    try:
+        net = timm.create_model(architecture, pretrained=pretrained, num_classes=len(label_names), **model_args)
+    except (RuntimeError, ValueError, TypeError, AssertionError, OSError) as error:
+        raise ValueError(f"timm can't build {architecture!r} with {model_args or 'its defaults'}: {error}") from error
+    return ImageClassifier(
+        net,
+        ClassifierSpec(
+            architecture=architecture,
+            label_names=tuple(label_names),
+            mean=tuple(default.mean if pretrained or mean is None else mean),
+            std=tuple(default.std if pretrained or std is None else std),
+            image_size=image_size,
+            crop_pct=default.crop_pct if pretrained or crop_pct is None else crop_pct,
+            interpolation=default.interpolation if pretrained else "bilinear",
+            model_args=model_args,
+        ),
+    )
+
+
+def check_architecture(architecture: str) -> None:
+    """Raise ValueError with a suggestion if timm has no such architecture."""
+    if not is_model(architecture.partition(".")[0]):
+        close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+        hint = f"; did you mean {' or '.join(close)}?" if close else "; `timm.list_models()` lists them"
+        raise ValueError(f"unknown model {architecture!r}, expected an architecture of timm's registry{hint}")
+
+
+def _check_head(net: nn.Module, spec: ClassifierSpec) -> int:
+    """Length of the embeddings, after a trial with one image that logits are one layer of them."""
+    training = net.training
+    net.eval()
+    try:
+        with torch.no_grad():
+            parameter = next(net.parameters())
+            images = torch.zeros(1, 3, spec.image_size, spec.image_size).to(parameter)
+            features = net.forward_features(images)
+            embeddings = net.forward_head(features, pre_logits=True)
+            logits = net.get_classifier()(embeddings)
+            fits = embeddings.ndim == 2 and torch.allclose(logits, net.forward_head(features), atol=1e-4, rtol=1e-3)
+    except (RuntimeError, TypeError, AttributeError, AssertionError, ValueError) as error:
+        raise ValueError(
+            f"{spec.architecture} can't classify an image of {spec.image_size} x {spec.image_size} pixels through "
+            f"forward_features, forward_head(pre_logits=True) and get_classifier: {error}"
+        ) from error
+    finally:
+        net.train(training)
+    if not fits:
+        raise ValueError(
+            f"{spec.architecture} has no single layer behind a pooled (B, D) feature vector "
+            f"(pre-logits {tuple(embeddings.shape)}); choose an architecture with one, for example a ResNet"
+        )
+    return embeddings.shape[1]

@@ -1,0 +1,263 @@
+"""What the entry points share: the folder of a run, the data of its options, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import timm
+import torch
+import transformers
+import yaml
+
+from hf_icckd import __version__, distributed
+from hf_icckd.cli import UserError, argument_values
+from hf_icckd.data import ImageData, ImagePipeline, load_image_data
+from hf_icckd.evaluation import cost_metrics, split_metrics
+from hf_icckd.hub import CARD_FILE
+from hf_icckd.model_card import render_card
+from hf_icckd.modeling import ImageClassifier
+from hf_icckd.progress import format_table
+from hf_icckd.trainer_base import DistillationTrainer, checkpoints
+from hf_icckd.training_args import DataArguments, DistillationTrainingArguments
+
+logger = logging.getLogger(__name__)
+
+ARGS_FILE, METRICS_FILE = "all_args.yaml", "metrics.json"
+
+# Options that don't change what a run computes, so that it may go on with other values of them.
+_FREE_OPTIONS = {
+    "disable_tqdm",
+    "local_rank",
+    "num_threads",
+    "output_dir",
+    "per_device_eval_batch_size",
+    "per_device_train_batch_size",  # the global batch size is compared in its place
+    "project",
+    "report_to",
+    "resident_max_bytes",
+    "resume_from_checkpoint",
+    "run_name",
+    "use_cpu",
+}
+_FREE_PREFIXES = ("accelerator_", "dataloader_", "ddp_", "eval_", "hub_", "log_", "logging_", "save_", "trackio_")
+
+
+@contextlib.contextmanager
+def readable_errors() -> Iterator[None]:
+    """End the program with one line for what a user can mend; `--log_level debug` shows where it arose."""
+    try:
+        yield
+    except (ValueError, FloatingPointError) as error:
+        logger.debug("the error in full", exc_info=True)
+        raise UserError(error) from error
+
+
+class RunFolder:
+    """The output folder of a run: new, begun or finished; never that of another run.
+
+    Args:
+        path: The folder; made if it is not there.
+        arguments: The dataclasses of options.
+        world_size: Number of processes.
+
+    Attributes:
+        finished: Whether the run in it has ended and its figures stand in metrics.json.
+        checkpoint: The checkpoint to go on from; None for a new run.
+
+    Raises:
+        ValueError: If another run, or something that is none, is in the folder.
+    """
+
+    def __init__(self, path: str | Path, arguments: tuple, world_size: int = 1):
+        self.path = Path(path)
+        values = argument_values(*arguments)
+        values["global_batch_size"] = (
+            values["per_device_train_batch_size"] * values["gradient_accumulation_steps"] * world_size
+        )
+        # Through text, so that what is compared is what a file would give.
+        self.values = yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(values, default=str))))
+        known = self.path / ARGS_FILE
+        if known.is_file():
+            self._check_same(yaml.safe_load(known.read_text()))
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise ValueError(
+                f"output folder {str(self.path)!r} is not empty and holds no run of this package; choose another with "
+                "--output_dir, or empty it"
+            )
+        self.finished = (self.path / METRICS_FILE).is_file()
+        self.checkpoint = next(iter(reversed(checkpoints(self.path))), None)
+
+    def _check_same(self, before: dict[str, Any]) -> None:
+        def matters(name: str) -> bool:
+            return name not in _FREE_OPTIONS and not name.startswith(_FREE_PREFIXES)
+
+        names = sorted(filter(matters, before.keys() | self.values.keys()))
+        differing = [
+            f"{name} {before.get(name)!r} -> {self.values.get(name)!r}"
+            for name in names
+            if before.get(name) != self.values.get(name)
+        ]
+        if differing:
+            raise ValueError(
+                f"output folder {str(self.path)!r} holds another run; it differs in: {'; '.join(differing)}. Choose another "
+                "folder with --output_dir, or delete this one"
+            )
+
+    def begin(self) -> None:
+        """Write the options."""
+        if distributed.rank() == 0:
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / ARGS_FILE).write_text(yaml.safe_dump(self.values, sort_keys=True))
+
+    def metrics(self) -> dict[str, Any]:
+        """The figures of a finished run."""
+        return json.loads((self.path / METRICS_FILE).read_text())
+
+
+def load_pipeline(
+    data_args: DataArguments,
+    args: DistillationTrainingArguments,
+    default_size: int,
+    crop_pct: float,
+    max_size: int | None = None,
+) -> ImagePipeline:
+    """Data set and pipeline as the options say; the other arguments are those of `ImagePipeline`."""
+    with args.main_process_first(desc="reading the data set"):
+        data = load_data(data_args)
+    return ImagePipeline(
+        data,
+        image_size=data_args.image_size,
+        default_size=default_size,
+        max_size=max_size,
+        crop_pct=crop_pct,
+        augmentation=data_args.augmentation == "standard",
+        crop_padding=data_args.crop_padding,
+        min_crop_scale=data_args.min_crop_scale,
+        horizontal_flip=data_args.horizontal_flip,
+        resident_max_bytes=data_args.resident_max_bytes,
+        seed=args.seed,
+        device=args.device,
+    )
+
+
+def load_data(data_args: DataArguments) -> ImageData:
+    """Data set as the options say; notes about it are logged."""
+    data = load_image_data(
+        data_args.dataset,
+        config_name=data_args.dataset_config_name,
+        image_column=data_args.image_column,
+        label_column=data_args.label_column,
+        test_fraction=data_args.test_fraction,
+        validation_fraction=data_args.validation_fraction,
+        max_train_samples=data_args.max_train_samples,
+        max_eval_samples=data_args.max_eval_samples,
+    )
+    for note in data.notes:
+        logger.info("%s", note)
+    return data
+
+
+def train_and_report(
+    trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFolder, teacher: ImageClassifier | None = None
+) -> dict[str, Any]:
+    """Train or go on, measure the last epoch, and write model, figures, options and card.
+
+    Args:
+        trainer: The trainer.
+        pipeline: Its data.
+        folder: Folder of the run.
+        teacher: Teacher of a student, for its figures beside the student's.
+
+    Returns:
+        What metrics.json holds.
+    """
+    folder.begin()
+    if folder.checkpoint:
+        logger.info("going on from %s", folder.checkpoint)
+    start = time.perf_counter()
+    trainer.train(resume_from_checkpoint=str(folder.checkpoint) if folder.checkpoint else None)
+    seconds = time.perf_counter() - start
+    test = pipeline.dataset("test")
+    results: dict[str, Any] = {"test": _figures(trainer, test)}
+    if teacher is not None:
+        results["teacher_test"] = split_metrics(trainer.evaluation_teacher(test))
+    results["train"] = _figures(trainer, pipeline.dataset("train"))
+    if trainer.is_world_process_zero():
+        results |= {
+            "cost": cost_metrics(trainer.classifier),
+            "training": _last_training_log(trainer) | {"seconds_of_last_session": seconds},
+            "history": [entry for entry in trainer.state.log_history if "eval_top1" in entry],
+            "notes": pipeline.data.notes,
+            "environment": _environment(trainer.args),
+        }
+        trainer.save_model()
+        card = render_card(trainer.classifier.spec, folder.values, results)
+        (folder.path / CARD_FILE).write_text(card)
+        # Last, because it marks the run as finished.
+        (folder.path / METRICS_FILE).write_text(json.dumps(results, indent=2) + "\n")
+        show(summary_table(results, str(folder.path)))
+    distributed.barrier()
+    return results
+
+
+def _figures(trainer: DistillationTrainer, dataset) -> dict[str, float]:
+    figures = split_metrics(trainer.predict_split(dataset), trainer.evaluation_teacher(dataset))
+    return {"images": len(dataset), **figures}
+
+
+def _last_training_log(trainer: DistillationTrainer) -> dict[str, float]:
+    logs = [entry for entry in trainer.state.log_history if "images_per_second" in entry]
+    return logs[-1] if logs else {}
+
+
+def _environment(args: DistillationTrainingArguments) -> dict[str, Any]:
+    device = torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else platform.processor() or "CPU"
+    return {
+        "hf_icckd": __version__,
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "transformers": transformers.__version__,
+        "accelerate": accelerate.__version__,
+        "python": platform.python_version(),
+        "device": device,
+        "processes": args.world_size,
+        "threads": torch.get_num_threads(),
+        "command": " ".join(sys.argv),
+    }
+
+
+def summary_table(results: dict[str, Any], title: str) -> str:
+    """The figures a person looks at first."""
+    test, rows = results["test"], []
+    rows.append(("test top-1", f"{test['top1']:.2f} % ({test['images']:,} images)"))
+    if "teacher_test" in results:
+        rows.append(("teacher's top-1", f"{results['teacher_test']['top1']:.2f} %"))
+        rows.append(("agreement with teacher", f"{test['agreement']:.2f} %"))
+    rows += [
+        ("test top-5", f"{test['top5']:.2f} %"),
+        ("test NLL, ECE", f"{test['nll']:.4f}, {test['ece']:.4f}"),
+        ("distance ratio (intra / inter)", f"{test['distance_ratio']:.4f}"),
+        ("soft-label information, T = 1, 4", f"{test['soft_label_information']:.4f}, {test['soft_label_information_t4']:.4f} nats"),
+    ]
+    if "train" in results:
+        rows.append(("training top-1, NC1", f"{results['train']['top1']:.2f} %, {results['train']['nc1']:.4f}"))
+    if "gated_fraction" in results.get("training", {}):
+        rows.append(("anchors past the gate", f"{results['training']['gated_fraction']:.1%}"))
+    cost = results["cost"]
+    rows.append(("parameters, FLOPs, latency", f"{cost['parameters']:,}, {cost['flops']:,}, {cost['latency_ms']:.2f} ms"))
+    return format_table(rows, title)
+
+
+def show(text: str) -> None:
+    """Write to standard output."""
+    sys.stdout.write(f"\n{text}\n\n")
+    sys.stdout.flush()

@@ -1,0 +1,57 @@
+"""Distil a student: `python -m hf_icckd.student [CONFIG.yaml] [--option value ...]`."""
+
+from __future__ import annotations
+
+from timm.models import get_pretrained_cfg
+from transformers import set_seed
+
+from hf_icckd.cli import parse_arguments, set_up_logging
+from hf_icckd.hub import from_pretrained
+from hf_icckd.losses import OBJECTIVES, parse_objectives
+from hf_icckd.modeling import check_architecture, create_classifier
+from hf_icckd.runs import RunFolder, load_pipeline, readable_errors, show, summary_table, train_and_report
+from hf_icckd.student_trainer import StudentTrainer, check_same_classes
+from hf_icckd.training_args import DataArguments, StudentModelArguments, StudentTrainingArguments
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Distil a student as the command line says, or go on with a run that was interrupted."""
+    data_args, model_args, args = parse_arguments(
+        [DataArguments, StudentModelArguments, StudentTrainingArguments], __doc__, argv
+    )
+    set_up_logging(args.process_index == 0)
+    with readable_errors():
+        folder = RunFolder(args.output_dir, (data_args, model_args, args), args.world_size)
+        if folder.finished:
+            show(summary_table(folder.metrics(), f"{folder.path} is finished"))
+            return
+        check_architecture(model_args.model)
+        parse_objectives(args.objectives, OBJECTIVES)  # a typing error should show before anything is loaded
+        teacher = from_pretrained(model_args.teacher)
+        default = get_pretrained_cfg(model_args.model)
+        # From scratch the student takes the pixels its teacher takes.
+        size = default.input_size[-1] if model_args.pretrained else teacher.spec.image_size
+        pipeline = load_pipeline(data_args, args, size, teacher.spec.crop_pct, max_size=size)
+        check_same_classes(teacher.spec.label_names, tuple(pipeline.data.label_names))
+        set_seed(args.seed)
+        student = create_classifier(
+            model_args.model,
+            pipeline.data.label_names,
+            image_size=pipeline.image_size,
+            mean=teacher.spec.mean,
+            std=teacher.spec.std,
+            crop_pct=pipeline.crop_pct,
+            pretrained=model_args.pretrained,
+        )
+        trainer = StudentTrainer(
+            student,
+            teacher,
+            args,
+            pipeline.dataset("train", training=True),
+            pipeline.dataset("test" if pipeline.data.validation is None else "validation"),
+        )
+        train_and_report(trainer, pipeline, folder, teacher)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Train a teacher: `python -m hf_icckd.teacher [CONFIG.yaml] [--option value ...]`."""
+
+from __future__ import annotations
+
+from timm.models import get_pretrained_cfg
+from transformers import set_seed
+
+from hf_icckd.cli import parse_arguments, set_up_logging
+from hf_icckd.modeling import check_architecture, create_classifier
+from hf_icckd.runs import RunFolder, load_pipeline, readable_errors, show, summary_table, train_and_report
+from hf_icckd.teacher_trainer import TeacherTrainer
+from hf_icckd.training_args import DataArguments, TeacherModelArguments, TeacherTrainingArguments
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train a teacher as the command line says, or go on with a run that was interrupted."""
+    data_args, model_args, args = parse_arguments(
+        [DataArguments, TeacherModelArguments, TeacherTrainingArguments], __doc__, argv
+    )
+    set_up_logging(args.process_index == 0)
+    with readable_errors():
+        folder = RunFolder(args.output_dir, (data_args, model_args, args), args.world_size)
+        if folder.finished:
+            show(summary_table(folder.metrics(), f"{folder.path} is finished"))
+            return
+        check_architecture(model_args.model)
+        default = get_pretrained_cfg(model_args.model)
+        pipeline = load_pipeline(data_args, args, default.input_size[-1], default.crop_pct)
+        mean, std = (None, None) if model_args.pretrained else pipeline.channel_statistics()
+        set_seed(args.seed)
+        model = create_classifier(
+            model_args.model,
+            pipeline.data.label_names,
+            image_size=pipeline.image_size,
+            mean=mean,
+            std=std,
+            crop_pct=pipeline.crop_pct,
+            pretrained=model_args.pretrained,
+        )
+        trainer = TeacherTrainer(
+            model,
+            args,
+            pipeline.dataset("train", training=True, num_views=args.num_views),
+            pipeline.dataset("test" if pipeline.data.validation is None else "validation"),
+        )
+        train_and_report(trainer, pipeline, folder)
+
+
+if __name__ == "__main__":
+    main()

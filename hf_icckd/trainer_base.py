@@ -1,0 +1,346 @@
+"""What both trainers share: optimiser and schedule of the field, named terms, evaluation, checkpoints, saving."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from transformers import Trainer
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
+from transformers.trainer_callback import PrinterCallback, TrainerCallback
+
+from hf_icckd import distributed
+from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
+from hf_icckd.evaluation import SplitOutputs, predict_split, split_metrics
+from hf_icckd.hub import contiguous_state, save_pretrained
+from hf_icckd.modeling import ImageClassifier
+from hf_icckd.progress import ProgressLine
+from hf_icckd.training_args import DistillationTrainingArguments
+
+logger = logging.getLogger(__name__)
+
+_STATE_FILE = "training_state.safetensors"
+_STAGING = ".unfinished"
+
+
+class TermAverages:
+    """Running means of the named terms, on the device: adding to them never waits for it.
+
+    Also remembers for each term the first step at which it was not finite.
+    """
+
+    def __init__(self):
+        self._reset()
+
+    def _reset(self) -> None:
+        self.names: tuple[str, ...] = ()
+        self.sums: Tensor | None = None
+        self.first_bad: Tensor | None = None
+        self.count = 0
+
+    @torch.no_grad()
+    def add(self, terms: dict[str, Tensor], step: int) -> None:
+        """Add scalars; the names must be the same every time until `drain`."""
+        values = torch.stack([term.detach().double() for term in terms.values()])
+        if self.sums is None:
+            self.names = tuple(terms)
+            self.sums, self.first_bad = torch.zeros_like(values), torch.full_like(values, torch.inf)
+        self.sums += values
+        self.first_bad = torch.where(values.isfinite(), self.first_bad, self.first_bad.clamp(max=step))
+        self.count += 1
+
+    def drain(self) -> dict[str, float]:
+        """Means over all added values and processes; starts anew. This waits for the device.
+
+        Raises:
+            FloatingPointError: If a term was not finite; the message names term and step.
+        """
+        if self.sums is None:
+            return {}
+        names = self.names
+        means = distributed.mean_over_ranks(self.sums / self.count).tolist()
+        first_bad = distributed.minimum_over_ranks(self.first_bad).tolist()
+        self._reset()
+        for name, mean, step in zip(names, means, first_bad, strict=True):
+            if not math.isfinite(mean):
+                raise FloatingPointError(
+                    f"{name} is {mean} since step {step:.0f}; training stops here: lower learning_rate or the term's weight, "
+                    "or train in float32; the last checkpoint is kept"
+                )
+        return dict(zip(names, means, strict=True))
+
+
+class DistillationTrainer(Trainer):
+    """Common base of `TeacherTrainer` and `StudentTrainer`; subclasses define `compute_terms`.
+
+    Args:
+        model: The module that is trained.
+        classifier: The classifier in it that is evaluated and saved.
+        args: Options.
+        train_dataset: Data set whose `__getitems__` takes a `BatchKey`; see `hf_icckd.data.ImagePipeline`.
+        eval_dataset: Data set for evaluation while training.
+        callbacks: Further callbacks.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        classifier: ImageClassifier,
+        args: DistillationTrainingArguments,
+        train_dataset: Dataset,
+        eval_dataset: Dataset | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+    ):
+        if args.channels_last:
+            model.to(memory_format=torch.channels_last)
+        super().__init__(
+            model=model, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, callbacks=callbacks
+        )
+        if self.accelerator.num_processes > len(train_dataset):
+            raise ValueError(f"{len(train_dataset)} training images for {self.accelerator.num_processes} processes")
+        self.classifier = classifier
+        self.loss_is_scaled_for_ga = False  # terms are means over a micro-batch
+        self.model_accepts_loss_kwargs = False
+        self.terms = TermAverages()
+        self.term_weights: dict[str, float] = {}
+        self._images_seen, self._clock = 0, time.perf_counter()
+        self._staging = False
+        for callback in (DEFAULT_PROGRESS_CALLBACK, PrinterCallback):
+            self.remove_callback(callback)
+        self.add_callback(ProgressLine)
+        self.add_callback(_EpochKey(self))
+
+    # ---- one step
+
+    def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Terms of the loss, each in `self.term_weights`, and further scalars to log."""
+        raise TypeError(f"{type(self).__name__} must define compute_terms(model, batch)")
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None) -> Tensor:
+        """Weighted sum of the named terms of a batch; they are logged under `loss/`."""
+        terms, extra = self.compute_terms(model, inputs)
+        loss = sum(self.term_weights[name] * term for name, term in terms.items())
+        rows, global_rows = len(inputs["labels"]), inputs["global_rows"]
+        share = distributed.local_share(rows, global_rows)
+        if share != 1:  # a short last batch may not split evenly over processes
+            loss = loss * share
+        named = {f"loss/{name}": term * share for name, term in terms.items()} | extra
+        self.terms.add(named, self.state.global_step + 1)
+        self._images_seen += global_rows
+        return (loss, None) if return_outputs else loss
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        # The Trainer would compute the norm (a pass over all gradients and a wait) even if nothing is clipped.
+        return grad_norm
+
+    # ---- optimiser and schedule
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """SGD with momentum, or what `optim` names, with the weight decay policy of the arguments."""
+        if self.optimizer is not None:
+            return self.optimizer
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        decayed = [p for p in parameters if self.args.decay_norm_and_bias or p.ndim > 1]
+        undecayed = [p for p in parameters if not self.args.decay_norm_and_bias and p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": self.args.weight_decay}]
+        if undecayed:
+            groups.append({"params": undecayed, "weight_decay": 0.0})
+        if self.args.optim == "sgd":
+            fused = self.args.device.type == "cuda"
+            self.optimizer = torch.optim.SGD(
+                groups, lr=self.args.learning_rate, momentum=self.args.momentum, fused=fused or None
+            )
+        else:
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = optimizer_class(groups, **options)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        """The Trainer's schedules, and multistep if `lr_milestones` is given; all with `warmup_steps`."""
+        if self.args.lr_milestones is None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+            warmup = self.args.get_warmup_steps(num_training_steps)
+            milestones = [share * num_training_steps for share in self.args.lr_milestones]
+
+            def factor(step: int) -> float:
+                if step < warmup:
+                    return step / max(warmup, 1)
+                return 0.1 ** sum(step >= milestone for milestone in milestones)
+
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    # ---- data
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Keyed batches; the sampler knows the processes, so accelerate must not cut them again."""
+        sampler = KeyedBatchSampler(len(self.train_dataset), self.args.train_batch_size, self.args.seed)
+        if sampler.num_used < sampler.num_samples:
+            logger.info("%d images of every epoch stay out: fewer than processes", sampler.num_samples - sampler.num_used)
+        self._sampler = sampler
+        return make_loader(self.train_dataset, sampler, self.args.dataloader_num_workers)
+
+    # ---- evaluation
+
+    def predict_split(self, dataset: Dataset, description: str | None = None) -> SplitOutputs:
+        """Outputs of the classifier for a data set."""
+        return self._predict(self.classifier, dataset, description)
+
+    def _predict(self, model: ImageClassifier, dataset: Dataset, description: str | None) -> SplitOutputs:
+        return predict_split(
+            model,
+            dataset,
+            batch_size=self.args.eval_batch_size,
+            num_workers=self.args.dataloader_num_workers,
+            autocast=self.accelerator.autocast,
+            description=description,
+        )
+
+    def evaluation_teacher(self, dataset: Dataset) -> SplitOutputs | None:
+        """Outputs of the teacher for a data set, if there is a teacher."""
+        return None
+
+    def evaluate(
+        self,
+        eval_dataset: Dataset | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+        representation: bool = False,
+    ) -> dict[str, float]:
+        """Measure the classifier.
+
+        Args:
+            eval_dataset: Data set; None for the one given at construction.
+            ignore_keys: Not used.
+            metric_key_prefix: Prefix of the names.
+            representation: Whether to add geometry and soft-label figures, which take longer.
+
+        Returns:
+            Figures of `hf_icckd.metrics` with the prefix.
+        """
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if dataset is None:
+            raise ValueError("there is no data set to evaluate on; give eval_dataset, or set --eval_strategy no")
+        start = time.perf_counter()
+        description = None if self.args.disable_tqdm else "evaluating"
+        outputs = self.predict_split(dataset, description)
+        figures = split_metrics(outputs, self.evaluation_teacher(dataset), representation)
+        figures = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
+        self._clock += time.perf_counter() - start  # images per second are those of training
+        self.log(figures)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
+        return figures
+
+    # ---- logs
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the named terms and images per second to the Trainer's training logs."""
+        if "loss" in logs and "learning_rate" in logs:
+            logs |= self.terms.drain() | self.extra_logs()
+            now = time.perf_counter()
+            logs["images_per_second"] = self._images_seen / max(now - self._clock, 1e-9)
+            self._images_seen, self._clock = 0, now
+        super().log(logs)
+
+    def extra_logs(self) -> dict[str, float]:
+        """Scalars that are read only when logging."""
+        return {}
+
+    # ---- checkpoints and saving
+
+    def extra_state(self) -> dict[str, Tensor]:
+        """Tensors beyond model and optimiser that a checkpoint must hold."""
+        return {}
+
+    def load_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `extra_state` gave."""
+
+    def _get_output_dir(self, trial) -> str:
+        return os.path.join(self.args.output_dir, _STAGING) if self._staging else self.args.output_dir
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """Write a checkpoint beside its final place and move it there when it is whole."""
+        self.terms_are_finite()
+        output_dir = Path(self.args.output_dir)
+        staging = output_dir / _STAGING
+        if self.args.should_save:
+            shutil.rmtree(staging, ignore_errors=True)
+        distributed.barrier()
+        self._staging = True
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._staging = False
+        distributed.barrier()
+        if self.args.should_save:
+            (written,) = staging.glob("checkpoint-*")
+            if state := self.extra_state():
+                save_file(contiguous_state(state), written / _STATE_FILE)
+            target = output_dir / written.name
+            shutil.rmtree(target, ignore_errors=True)
+            written.rename(target)
+            staging.rmdir()
+            if self.args.save_total_limit:
+                for old in checkpoints(output_dir)[: -self.args.save_total_limit]:
+                    shutil.rmtree(old)
+        distributed.barrier()
+
+    def terms_are_finite(self) -> None:
+        """Raise FloatingPointError if a term of a step since the last log was not finite."""
+        if self.terms.first_bad is not None and self.terms.first_bad.isfinite().any():
+            self.terms.drain()
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and (Path(checkpoint) / _STATE_FILE).is_file():
+            self.load_extra_state(load_file(Path(checkpoint) / _STATE_FILE))
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        # Weights for a checkpoint. No training_args.bin: it is a pickle.
+        if self.args.should_save:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            state = contiguous_state(self.model.state_dict() if state_dict is None else state_dict)
+            save_file(state, Path(output_dir) / "model.safetensors", metadata={"format": "pt"})
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the classifier as a folder that timm and transformers load.
+
+        Args:
+            output_dir: Folder; None for that of the run.
+            _internal_call: Set by the Trainer for the weights of a checkpoint, which hold all that is trained.
+        """
+        if _internal_call:
+            super().save_model(output_dir, _internal_call=True)
+        elif self.args.should_save:
+            save_pretrained(output_dir or self.args.output_dir, self.classifier)
+
+
+def checkpoints(output_dir: str | Path) -> list[Path]:
+    """Whole checkpoints of a run, oldest first."""
+    found = [path for path in Path(output_dir).glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+class _EpochKey(TrainerCallback):
+    """Tells the sampler which epoch begins, after a resume too: the Trainer only knows samplers that accelerate made."""
+
+    def __init__(self, trainer: DistillationTrainer):
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        steps_per_epoch = math.ceil(len(self.trainer._sampler) / args.gradient_accumulation_steps)
+        self.trainer._sampler.set_epoch(state.global_step // steps_per_epoch)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.trainer._images_seen, self.trainer._clock = 0, time.perf_counter()

@@ -1,0 +1,278 @@
+"""Options: what is trained, on which data, how. Each is documented and checked once, here."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from transformers import TrainingArguments
+
+# Trainer options that would break a promise of this package, with the reason the user is told.
+_REFUSED = {
+    "load_best_model_at_end": "the last epoch is what is kept and reported; picking the best one on test data flatters",
+    "auto_find_batch_size": "the batch size decides the result; lower per_device_train_batch_size and raise "
+    "gradient_accumulation_steps yourself",
+    "deepspeed": "the class cache and exact resume are not made for it; use DDP or FSDP through accelerate",
+    "use_liger_kernel": "it is for language models",
+    "neftune_noise_alpha": "it is for language models",
+    "label_smoothing_factor": "use --label_smoothing, which knows about views",
+    "enable_jit_checkpoint": "it writes checkpoints past the atomic ones of this package",
+    "push_to_hub": "publishing is not part of this version; upload the finished folder with `hf upload`",
+}
+
+
+@dataclass
+class DataArguments:
+    """Which images, and what is done to them."""
+
+    dataset: str = field(
+        default="digits",
+        metadata={
+            "help": "digits (embedded), synthetic (generated), a folder (images in a folder per class, parquet or arrow "
+            "files, or what `datasets` saved) or a Hub id such as uoft-cs/cifar100."
+        },
+    )
+    dataset_config_name: str | None = field(
+        default=None, metadata={"help": "Configuration of a Hub data set that has several."}
+    )
+    image_column: str | None = field(default=None, metadata={"help": "Column of the images; found by its type."})
+    label_column: str | None = field(default=None, metadata={"help": "Column of the labels; found by its type."})
+    test_fraction: float = field(
+        default=0.2, metadata={"help": "Share of every class to cut off as test split where there is none."}
+    )
+    validation_fraction: float = field(
+        default=0.0, metadata={"help": "Share of every class of the training split to set aside for validation."}
+    )
+    max_train_samples: int | None = field(
+        default=None, metadata={"help": "Use at most this many training images, evenly over the classes."}
+    )
+    max_eval_samples: int | None = field(
+        default=None, metadata={"help": "Use at most this many images of every other split, evenly over the classes."}
+    )
+    image_size: int | None = field(
+        default=None,
+        metadata={"help": "Pixels of a batch's side; default: the images' own up to 96 pixels, else the model's."},
+    )
+    augmentation: Literal["standard", "none"] = field(
+        default="standard",
+        metadata={"help": "standard: random crop and mirroring; none: training images as in evaluation."},
+    )
+    crop_padding: int | None = field(
+        default=None,
+        metadata={"help": "Padding of the random crop of images up to 96 pixels; default: an eighth of the side."},
+    )
+    min_crop_scale: float = field(
+        default=0.35, metadata={"help": "Smallest share of the area that the random crop of larger images keeps."}
+    )
+    horizontal_flip: bool | None = field(
+        default=None, metadata={"help": "Mirror half of the training images; default: yes, but not digits."}
+    )
+    resident_max_bytes: int = field(
+        default=2 * 1024**3, metadata={"help": "Small images stay in memory up to this size of a split."}
+    )
+
+    def __post_init__(self):
+        _check_range(self, "validation_fraction", 0, 1, exclude_high=True)
+        _check_range(self, "test_fraction", 0, 1, exclude_low=True, exclude_high=True)
+        _check_range(self, "min_crop_scale", 0, 1, exclude_low=True)
+        for name in ("max_train_samples", "max_eval_samples", "image_size"):
+            _check_range(self, name, 1, math.inf)
+        _check_range(self, "crop_padding", 0, math.inf)
+
+
+@dataclass
+class TeacherModelArguments:
+    """Which net becomes the teacher."""
+
+    model: str = field(default="cifar_resnet20", metadata={"help": "Architecture: any name of timm's registry."})
+    pretrained: bool = field(
+        default=False, metadata={"help": "Start from timm's pretrained weights and their preprocessing."}
+    )
+
+
+@dataclass
+class StudentModelArguments:
+    """Which net learns from which teacher."""
+
+    model: str = field(default="cifar_resnet8", metadata={"help": "Architecture: any name of timm's registry."})
+    pretrained: bool = field(
+        default=False, metadata={"help": "Start from timm's pretrained weights and their preprocessing."}
+    )
+    teacher: str = field(
+        default="runs/teacher",
+        metadata={"help": "A folder that recipes/teacher.py wrote, a Hub id or a pretrained timm model's name."},
+    )
+
+
+@dataclass
+class DistillationTrainingArguments(TrainingArguments):
+    """`transformers.TrainingArguments` with the defaults of the field and options that both trainers share."""
+
+    optim: str = field(
+        default="sgd", metadata={"help": "sgd (with momentum) or any optimiser of the transformers Trainer."}
+    )
+    momentum: float = field(default=0.9, metadata={"help": "Momentum of SGD (without Nesterov)."})
+    learning_rate: float = field(default=0.05, metadata={"help": "Learning rate after the warm-up."})
+    weight_decay: float = field(default=5e-4, metadata={"help": "Weight decay."})
+    decay_norm_and_bias: bool = field(
+        default=True,
+        metadata={"help": "Decay biases and normalisation weights too, as the literature's CIFAR recipe does."},
+    )
+    lr_scheduler_type: str = field(
+        default="cosine", metadata={"help": "Any schedule of the transformers Trainer; see lr_milestones."}
+    )
+    lr_milestones: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "Multistep schedule in place of lr_scheduler_type: shares of the training (0 to 1) at which the "
+            "learning rate is divided by ten, such as 0.625 0.75 0.875."
+        },
+    )
+    num_train_epochs: float = field(default=30.0, metadata={"help": "Passes over the training split."})
+    per_device_train_batch_size: int = field(default=64, metadata={"help": "Images per process and step."})
+    per_device_eval_batch_size: int = field(default=256, metadata={"help": "Images per process in evaluation."})
+    max_grad_norm: float = field(
+        default=0.0, metadata={"help": "Largest gradient norm; 0: neither clipped nor computed."}
+    )
+    label_smoothing: float = field(
+        default=0.0, metadata={"help": "Label smoothing of the cross-entropy (a control: it hurts distillation)."}
+    )
+    channels_last: bool = field(default=True, metadata={"help": "Memory layout of convolutions; faster nearly always."})
+    num_threads: int | None = field(
+        default=None,
+        metadata={"help": "CPU threads per process; default: the cores here over the processes here."},
+    )
+    seed: int = field(default=0, metadata={"help": "Seed of weights, order and augmentation."})
+    output_dir: str | None = field(default=None, metadata={"help": "Folder of the run."})
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to checkpoint: no, steps or epoch."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "How many checkpoints to keep."})
+    logging_steps: float = field(default=20, metadata={"help": "Optimiser steps between logs."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: batches carry sample ids."})
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Must stay false: a non-finite loss stops the run."}
+    )
+    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "As in DistributedDataParallel."})
+
+    def __post_init__(self):
+        # Without this a CPU run under a launcher would not find its process group.
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        self._refuse()
+        _check_range(self, "momentum", 0, 1, exclude_high=True)
+        _check_range(self, "label_smoothing", 0, 1, exclude_high=True)
+        _check_range(self, "learning_rate", 0, math.inf, exclude_low=True)
+        _check_range(self, "weight_decay", 0, math.inf)
+        _check_range(self, "num_threads", 1, math.inf)
+        for milestone in self.lr_milestones or ():
+            if not 0 < milestone < 1:
+                raise ValueError(f"lr_milestones holds {milestone}, expected shares of the training between 0 and 1")
+        super().__post_init__()
+        self._check_processes()
+        if self.use_cpu:
+            torch.set_num_threads(self.num_threads or max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+
+    def _refuse(self) -> None:
+        for name, reason in _REFUSED.items():
+            if getattr(self, name):
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected it unset: {reason}")
+        for name in ("remove_unused_columns", "logging_nan_inf_filter"):
+            if getattr(self, name):
+                help_text = self.__dataclass_fields__[name].metadata["help"]
+                raise ValueError(f"{name} is true, expected false. {help_text}")
+
+    def _check_processes(self) -> None:
+        if self.n_gpu > 1:
+            raise ValueError(
+                f"one process sees {self.n_gpu} GPUs, expected one each (DataParallel would break the class cache); start "
+                f"with `accelerate launch --multi_gpu --num_processes {self.n_gpu}`, or choose with CUDA_VISIBLE_DEVICES=0"
+            )
+        announced = int(os.environ.get("WORLD_SIZE", 1))
+        if announced != self.world_size:
+            raise ValueError(
+                f"WORLD_SIZE is {announced} but {self.world_size} process(es) found each other; start through torchrun or "
+                "accelerate launch, or unset WORLD_SIZE"
+            )
+
+
+@dataclass
+class TeacherTrainingArguments(DistillationTrainingArguments):
+    """Options of `TeacherTrainer`. Controls: `--intra_class_weight 0` is plain cross-entropy, `--num_views 1` one view."""
+
+    output_dir: str | None = field(default="runs/teacher", metadata={"help": "Folder of the run."})
+    num_views: Literal[1, 2] = field(
+        default=2, metadata={"help": "Augmented views of each image in a step; the intra-class term needs 2."}
+    )
+    intra_class_weight: float = field(
+        default=0.05, metadata={"help": "Weight of the intra-class contrastive term; 0: cross-entropy alone."}
+    )
+    intra_class_margin: float = field(
+        default=0.2, metadata={"help": "Margin, in probability, beyond which the term applies to an image."}
+    )
+    intra_class_gate: bool = field(default=True, metadata={"help": "Whether the margin is asked for at all."})
+    intra_class_temperature: float = field(default=0.1, metadata={"help": "Softmax temperature of the similarities."})
+    intra_class_embedding: Literal["embeddings", "logits"] = field(
+        default="embeddings", metadata={"help": "What is contrasted: pooled features or logits."}
+    )
+    cache_size_per_class: int = field(
+        default=32, metadata={"help": "Embeddings of earlier steps kept per class as negatives; 0: none."}
+    )
+    in_batch_negatives: bool = field(
+        default=True, metadata={"help": "Whether other images of the class in the same batch are negatives too."}
+    )
+
+    def __post_init__(self):
+        self.num_views = int(self.num_views)
+        _check_range(self, "intra_class_weight", 0, math.inf)
+        _check_range(self, "intra_class_margin", -1, 1)
+        _check_range(self, "intra_class_temperature", 0, math.inf, exclude_low=True)
+        _check_range(self, "cache_size_per_class", 0, math.inf)
+        if self.num_views == 1 and self.intra_class_weight:
+            raise ValueError(
+                f"num_views is 1 but intra_class_weight is {self.intra_class_weight}: the term compares two views; set "
+                "--num_views 2, or --intra_class_weight 0 for plain cross-entropy"
+            )
+        if self.intra_class_weight and not self.cache_size_per_class and not self.in_batch_negatives:
+            raise ValueError(
+                "cache_size_per_class is 0 and in_batch_negatives is false: the intra-class term would have no negatives; "
+                "allow one of them"
+            )
+        super().__post_init__()
+
+
+@dataclass
+class StudentTrainingArguments(DistillationTrainingArguments):
+    """Options of `StudentTrainer`."""
+
+    output_dir: str | None = field(default="runs/student", metadata={"help": "Folder of the run."})
+    ce_weight: float = field(default=1.0, metadata={"help": "Weight of the cross-entropy with the true labels."})
+    objectives: list[str] = field(
+        default_factory=lambda: ["kd"],
+        metadata={
+            "help": "Distillation objectives, each as name or name:argument=value,...; for example: kd:temperature=2 "
+            "rkd:weight=0.5. Names: see hf_icckd.losses.OBJECTIVES."
+        },
+    )
+
+    def __post_init__(self):
+        _check_range(self, "ce_weight", 0, math.inf)
+        super().__post_init__()
+
+
+def _check_range(
+    arguments, name: str, low: float, high: float, exclude_low: bool = False, exclude_high: bool = False
+) -> None:
+    value = getattr(arguments, name)
+    if value is None:
+        return
+    if not low <= value <= high or (exclude_low and value == low) or (exclude_high and value == high):
+        bounds = f"{'above' if exclude_low else 'at least'} {low}"
+        if high < math.inf:
+            bounds += f" and {'below' if exclude_high else 'at most'} {high}"
+        raise ValueError(f"{name} is {value}, expected a number {bounds}")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
