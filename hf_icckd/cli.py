@@ -22,13 +22,9 @@ class UserError(SystemExit):
 
 
 class ArgumentParser(HfArgumentParser):
-    """HfArgumentParser whose errors are one line with a suggestion instead of a page of usage."""
+    """HfArgumentParser whose errors are one line instead of a page of usage."""
 
     def error(self, message: str) -> NoReturn:
-        unknown = message.removeprefix("unrecognized arguments: ").split()
-        if len(unknown) and message.startswith("unrecognized"):
-            option = unknown[0].split("=")[0]
-            message = f"unknown option {option}{suggest(option, self._option_string_actions)}; --help lists all"
         raise UserError(message)
 
 
@@ -52,9 +48,14 @@ def parse_arguments(types: list[type], description: str, argv: list[str] | None 
     if argv and argv[0].endswith((".yaml", ".yml")):
         argv = _yaml_words(Path(argv[0]), {option.removeprefix("--") for option in options}) + argv[1:]
     try:
-        return parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+        *arguments, unknown = parser.parse_args_into_dataclasses(
+            argv, look_for_args_file=False, return_remaining_strings=True
+        )
     except (ValueError, ImportError) as error:
         raise UserError(error) from error
+    if unknown:
+        raise UserError(f"unknown option {unknown[0]}{suggest(unknown[0], options)}; --help lists all")
+    return tuple(arguments)
 
 
 def _yaml_words(path: Path, known: set[str]) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import timm
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from timm.models import is_model
 from torch import Tensor
@@ -94,7 +95,7 @@ def _load_folder(folder: Path, name: str) -> ImageClassifier:
             interpolation=cfg.get("interpolation", "bilinear"),
             model_args=raw.get("model_args") or {},
         )
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (KeyError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
         raise ValueError(f"model {name!r} can't be loaded: {type(error).__name__}: {error}") from error
     return ImageClassifier(net, spec).eval()
 
@@ -107,7 +108,7 @@ def _pretrained_timm(name: str) -> ImageClassifier:
 
 
 def _unnamed(num_classes: int) -> tuple[str, ...]:
-    return tuple(f"class {index}" for index in range(num_classes))
+    return tuple(f"LABEL_{index}" for index in range(num_classes))  # what transformers calls them
 
 
 def _config(classifier: ImageClassifier) -> dict:

@@ -169,6 +169,7 @@ class DistillationTrainingArguments(TrainingArguments):
         for milestone in self.lr_milestones or ():
             if not 0 < milestone < 1:
                 raise ValueError(f"lr_milestones holds {milestone}, expected shares of the training between 0 and 1")
+        _check_launcher()
         super().__post_init__()
         self._check_processes()
         if self.use_cpu:
@@ -259,6 +260,15 @@ class StudentTrainingArguments(DistillationTrainingArguments):
     def __post_init__(self):
         _check_range(self, "ce_weight", 0, math.inf)
         super().__post_init__()
+
+
+def _check_launcher() -> None:
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and missing:
+        raise ValueError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} but {', '.join(missing)} are not set; start through torchrun or "
+            "accelerate launch, or unset WORLD_SIZE"
+        )
 
 
 def _check_range(

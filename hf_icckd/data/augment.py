@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_icckd.keyed_random import STREAM_CROP, STREAM_FLIP, uniform
+from hf_icckd.keyed_random import STREAM_CROP, STREAM_FLIP, random_words, uniform
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,12 @@ def crop_and_flip(images: Tensor, augmentation: Augmentation, epoch: int, sample
     rows = torch.arange(height, device=images.device).expand(len(images), -1)
     columns = torch.arange(width, device=images.device).expand(len(images), -1)
     if augmentation.horizontal_flip:
-        mirrored = uniform(augmentation.seed, epoch, sample_ids, view, STREAM_FLIP)[:, :1] < 0.5
+        mirrored = random_words(augmentation.seed, epoch, sample_ids, view, STREAM_FLIP)[:, :1] < 2**31
         columns = torch.where(mirrored, columns.flip(1), columns)
     if padding:
         images = F.pad(images, [padding] * 4)
-        offsets = (uniform(augmentation.seed, epoch, sample_ids, view, STREAM_CROP) * (2 * padding + 1)).long()
+        # Whole numbers throughout: not every device has float64.
+        offsets = random_words(augmentation.seed, epoch, sample_ids, view, STREAM_CROP) * (2 * padding + 1) >> 32
         rows, columns = rows + offsets[:, :1], columns + offsets[:, 1:2]
     batch = torch.arange(len(images), device=images.device)[:, None, None]
     # Channels move last with this index, which is the memory layout the nets want anyway.

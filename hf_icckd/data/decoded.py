@@ -46,10 +46,7 @@ class DecodedImages(torch.utils.data.Dataset):
 
     def __getitems__(self, key: BatchKey) -> dict:
         """Return pixel_values (B, V, 3, S, S) uint8, labels (B,), sample_ids (B,) and global_rows."""
-        try:
-            images = [read_image(self.split, row) for row in key.indices.tolist()]
-        except ValueError as error:
-            raise ValueError(f"{self.name} split: {error}") from error
+        images = [read_image(self.split, row, self.name) for row in key.indices.tolist()]
         if self.augmentation is None:
             batch = self._stack([resize_and_crop(image, self.size, self.crop_pct) for image in images])
             views = [batch] * self.num_views

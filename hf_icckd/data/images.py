@@ -11,25 +11,39 @@ import PIL.ImageOps
 from datasets import Dataset
 
 
-def read_image(split: Dataset, row: int) -> PIL.Image.Image:
+class UnreadableImageError(ValueError):
+    """A row holds no readable image.
+
+    A DataLoader makes the error of a worker anew from the text of its traceback; only its last line is for the user.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+
+def read_image(split: Dataset, row: int, name: str = "train") -> PIL.Image.Image:
     """Decode one image of a split as RGB.
 
     Args:
         split: Data set with an undecoded `image` column.
         row: Its row.
+        name: Name of the split for errors.
 
     Raises:
-        ValueError: If the row holds no readable image; the message names the row.
+        UnreadableImageError: If the row holds no readable image; the message names split and row.
     """
-    value = split[row]["image"]
+    record = split[row]
     try:
-        with PIL.Image.open(_source(value)) as image:
+        with PIL.Image.open(_source(record["image"])) as image:
             return to_rgb(PIL.ImageOps.exif_transpose(image))
     except Exception as error:  # decoders raise dozens of types for broken files; every one means the same here
-        origin = f" ({value['path']})" if isinstance(value, dict) and value.get("path") else ""
-        raise ValueError(
-            f"row {row}{origin} cannot be read as an image ({type(error).__name__}: {error}); repair the file or remove "
-            "the row"
+        origin = [f"row {record['row']} before it was cut"] if record.get("row", row) != row else []
+        if isinstance(record["image"], dict) and record["image"].get("path"):
+            origin.append(record["image"]["path"])
+        where = f" ({', '.join(origin)})" if origin else ""
+        raise UnreadableImageError(
+            f"{name} split: row {row}{where} cannot be read as an image ({type(error).__name__}: {error}); repair the "
+            "file or remove the row"
         ) from error
 
 
@@ -45,10 +59,12 @@ def image_size(split: Dataset, row: int) -> tuple[int, int] | None:
 def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     """Convert any mode to RGB; deep grey images keep their contrast, transparent ones get a white ground."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        # Pillow would clip at 255. Sixteen bits are scaled to eight.
+        # Pillow would clip at 255. The depth is not recorded: it is the least of the usual ones that holds the image.
         pixels = np.asarray(image, dtype=np.float64)
-        image = PIL.Image.fromarray((pixels / (257.0 if pixels.max() > 255 else 1.0)).clip(0, 255).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or (image.mode == "P" and "transparency" in image.info):
+        brightest = pixels.max()
+        white = next((white for white in (1, 255, 4095, 65535) if brightest <= white), brightest)
+        image = PIL.Image.fromarray((pixels * (255 / white)).round().clip(0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         ground = PIL.Image.new("RGBA", image.size, "white")
         return PIL.Image.alpha_composite(ground, image).convert("RGB")
@@ -68,10 +84,11 @@ def resize_and_crop(image: PIL.Image.Image, size: int, crop_pct: float) -> PIL.I
 
 
 def _source(value) -> io.BytesIO | str:
-    if value is None:
-        raise ValueError("the cell is empty")
+    value = value or {}
     if value.get("bytes") is not None:
         return io.BytesIO(value["bytes"])
+    if not value.get("path"):
+        raise ValueError("the cell is empty")
     return value["path"]
 
 

@@ -19,13 +19,14 @@ logger = logging.getLogger(__name__)
 SMALL_IMAGE = 96
 _PROBED_IMAGES = 256
 _STATISTICS_IMAGES = 2048
+_STATISTICS_PIECE = 64
 
 
 class ImagePipeline:
     """The splits of a data set as torch data sets that produce whole batches.
 
-    Small images (up to 96 pixels) are read once and, if they fit, stay in memory on the device; their augmentation is a
-    random crop with padding. Larger ones are decoded by workers as they are needed and get a random resized crop.
+    Small images (up to 96 pixels) are read once and, if they fit, stay in memory on the device; their augmentation is
+    a random crop with padding. Larger ones are decoded by workers as they are needed and get a random resized crop.
 
     Args:
         data: The data set.
@@ -62,6 +63,11 @@ class ImagePipeline:
         seed: int = 0,
         device: torch.device | str = "cpu",
     ):
+        _check_at_least(1, image_size=image_size, default_size=default_size, max_size=max_size)
+        _check_at_least(0, crop_padding=crop_padding, resident_max_bytes=resident_max_bytes)
+        for name, share in (("crop_pct", crop_pct), ("min_crop_scale", min_crop_scale)):
+            if not 0 < share <= 1:
+                raise ValueError(f"{name} is {share}, expected a share above 0 and at most 1")
         self.data, self.device = data, torch.device(device)
         native = _native_size(data)
         small = native <= SMALL_IMAGE
@@ -96,7 +102,13 @@ class ImagePipeline:
             split: `train`, `validation` or `test`.
             training: Whether to augment.
             num_views: Views per image.
+
+        Raises:
+            ValueError: If there is no such split, or no view.
         """
+        if split not in self.data.splits():
+            raise ValueError(f"split is {split!r}, expected one of {', '.join(self.data.splits())}")
+        _check_at_least(1, num_views=num_views)
         labels = torch.from_numpy(self.data.labels(split))
         augmentation = self.augmentation if training else None
         if self.resident:
@@ -111,11 +123,24 @@ class ImagePipeline:
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel over (at most 2,048, evenly spaced) training images, 0 to 1."""
         rows = torch.from_numpy(_spread(len(self.data.train), _STATISTICS_IMAGES))
-        images = self.dataset("train").__getitems__(BatchKey(0, rows, len(rows)))["pixel_values"]
-        pixels = images.flatten(0, 1).double().transpose(0, 1).flatten(1) / 255
+        images = self.dataset("train")
+        total, squares, count = torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64), 0
+        # In pieces, as large images would fill the memory; in whole numbers, so that it does not matter in which.
+        for piece in rows.split(_STATISTICS_PIECE):
+            pixels = images.__getitems__(BatchKey(0, piece, len(piece)))["pixel_values"].cpu().flatten(0, 1).long()
+            total += pixels.sum(dim=(0, 2, 3))
+            squares += pixels.square().sum(dim=(0, 2, 3))
+            count += pixels.numel() // 3
+        mean = total.double() / count
         # An image set without any contrast would make the division blow up.
-        std = pixels.std(dim=1).clamp(min=1 / 255)
-        return tuple(round(x, 4) for x in pixels.mean(dim=1).tolist()), tuple(round(x, 4) for x in std.tolist())
+        std = (squares.double() / count - mean.square()).clamp(min=1).sqrt()
+        return tuple(round(x / 255, 4) for x in mean.tolist()), tuple(round(x / 255, 4) for x in std.tolist())
+
+
+def _check_at_least(least: int, **options: int | None) -> None:
+    for name, value in options.items():
+        if value is not None and value < least:
+            raise ValueError(f"{name} is {value}, expected {least} or more")
 
 
 def _native_size(data: ImageData) -> int:

@@ -26,14 +26,13 @@ def read_split(split: Dataset, size: int, name: str) -> Tensor:
         (N, 3, size, size) uint8 on the CPU.
 
     Raises:
-        ValueError: If an image can't be read; the message names split and row.
+        UnreadableImageError: If an image can't be read; the message names split and row.
     """
     images = np.empty((len(split), size, size, 3), dtype=np.uint8)
-    for row in tqdm(range(len(split)), desc=f"reading {name}", unit="img", disable=distributed.rank() > 0, leave=False):
-        try:
-            images[row] = resize_and_crop(read_image(split, row), size, 1.0)
-        except ValueError as error:
-            raise ValueError(f"{name} split: {error}") from error
+    for row in tqdm(
+        range(len(split)), desc=f"reading {name}", unit="img", disable=distributed.rank() > 0, leave=False
+    ):
+        images[row] = resize_and_crop(read_image(split, row, name), size, 1.0)
     return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 

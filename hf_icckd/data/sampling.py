@@ -42,14 +42,24 @@ class KeyedBatchSampler(Sampler):
 
     Attributes:
         epoch: Set it before iterating (`set_epoch`).
+
+    Raises:
+        ValueError: If a batch would be empty, or there are fewer training images than processes.
     """
 
     def __init__(self, num_samples: int, batch_size: int, seed: int | None = None):
         self.num_samples, self.seed, self.epoch = num_samples, seed, 0
         self.rank, self.world = distributed.rank(), distributed.world_size()
+        if batch_size < 1:
+            raise ValueError(f"batch size is {batch_size}, expected at least 1 image per process")
         self.global_batch_size = batch_size * self.world
         remainder = num_samples % self.global_batch_size
         self.num_used = num_samples - (remainder if seed is not None and remainder < self.world else 0)
+        if seed is not None and self.num_used == 0:
+            raise ValueError(
+                f"{num_samples} training images for {self.world} processes, expected at least one for each; use more "
+                "images or fewer processes"
+            )
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the permutation and key of the next iteration."""

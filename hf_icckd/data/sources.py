@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +17,6 @@ from datasets import (
     DatasetDict,
     Features,
     Image,
-    List,
     Value,
     load_dataset,
     load_from_disk,
@@ -28,12 +29,17 @@ BUILT_IN = ("digits", "synthetic")
 _TRAIN_SPLITS = ("train", "training")
 _TEST_SPLITS = ("test", "testing", "eval", "validation", "valid", "val", "dev")
 _VALIDATION_SPLITS = ("validation", "valid", "val", "dev")
+_SPLIT_WORDS = (*_TRAIN_SPLITS, *_TEST_SPLITS)
 _TABLE_SUFFIXES = (".parquet", ".arrow")
+_METADATA_FILES = ("metadata.csv", "metadata.jsonl")
+_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
 
 
 @dataclass
 class ImageData:
     """A classification data set: every split has the columns `image` (undecoded) and `label` (class index).
+
+    A split may have a third one, `row`: where the image stood before a split was cut, for errors.
 
     Attributes:
         name: What the user asked for.
@@ -92,86 +98,152 @@ def load_image_data(
 
     Raises:
         ValueError: If there is no such data set, no training split, or no single image and label column; if a label
-            is missing or negative, or there are fewer than two classes.
+            is missing or negative, there are fewer than two classes, or an option is out of range.
     """
-    splits = _load(dataset, config_name)
-    image_column, label_column = _find_columns(splits, image_column, label_column)
-    splits = DatasetDict(
-        {
-            name: split.select_columns([image_column, label_column]).rename_columns(
-                {image_column: "image", label_column: "label"}
-            )
-            for name, split in splits.items()
-        }
-    )
-    splits = splits.cast_column("image", Image(decode=False))
+    for option, share, lowest in (
+        ("test_fraction", test_fraction, None),
+        ("validation_fraction", validation_fraction, 0),
+    ):
+        if not 0 < share < 1 and share != lowest:
+            raise ValueError(f"{option} is {share}, expected a share between 0 and 1")
+    for option, limit in (("max_train_samples", max_train_samples), ("max_eval_samples", max_eval_samples)):
+        if limit is not None and limit < 1:
+            raise ValueError(f"{option} is {limit}, expected at least 1; leave it out to use all images")
+    loaded = {split.lower(): rows.with_format(None) for split, rows in _load(dataset, config_name).items()}
+    train = _find_train(dataset, loaded)
+    image_column, label_column = _find_columns(train.features, image_column, label_column)
+    splits, notes = {"train": train}, []
+    test = _find_test(loaded, image_column, label_column)
+    if test is not None:
+        splits["test"] = loaded[test]
+        if test in _VALIDATION_SPLITS:
+            notes.append(f"The split {test!r} serves as test split: the data set has no other with labels.")
+    splits = {name: _two_columns(split, image_column, label_column) for name, split in splits.items()}
     splits, label_names = _index_labels(splits, label_column)
-    data = _arrange_splits(dataset, splits, label_names, test_fraction)
-    if validation_fraction:
-        keep, cut = stratified_split(_labels(data.train), validation_fraction)
-        data.validation, data.train = data.train.select(cut), data.train.select(keep)
-    limits = {"train": max_train_samples, "validation": max_eval_samples, "test": max_eval_samples}
-    for name, split in data.splits().items():
+    for name, split in splits.items():
         _check_labels(split, name, label_names)
+    if test is None:
+        splits["train"], splits["test"] = _cut("test", splits["train"], test_fraction)
+        notes.append(
+            f"The data set has no test split with labels: {len(splits['test']):,} images ({test_fraction:.0%} of "
+            "every class, always the same ones) were cut off the training images."
+        )
+    if validation_fraction:
+        splits["train"], splits["validation"] = _cut("validation", splits["train"], validation_fraction)
+    limits = {"train": max_train_samples, "validation": max_eval_samples, "test": max_eval_samples}
+    for name, split in splits.items():
         if limits[name] is not None and limits[name] < len(split):
-            setattr(data, name, split.select(balanced_subset(_labels(split), limits[name])))
-    return data
+            splits[name] = split.select(balanced_subset(_labels(split), limits[name]))
+    unseen = set(_labels(splits["test"])) - set(_labels(splits["train"]))
+    if unseen:
+        notes.append(f"{len(unseen)} classes of the test split have no training image.")
+    return ImageData(dataset, label_names, **splits, mirrored=dataset != "digits", notes=notes)
 
 
-def _load(dataset: str, config_name: str | None) -> DatasetDict:
+def _load(dataset: str, config_name: str | None) -> dict[str, Dataset]:
+    path = Path(dataset).expanduser()
+    if config_name is not None and (dataset in BUILT_IN or path.is_dir()):
+        raise ValueError(f"configuration {config_name!r} of {dataset!r}: only Hub data sets have them; leave it out")
     if dataset == "digits":
         return _load_folder(Path(__file__).with_name("digits"))
     if dataset == "synthetic":
         return _synthetic()
-    path = Path(dataset).expanduser()
-    if path.is_dir():
+    if dataset and path.is_dir():
         return _load_folder(path)
-    if path.exists():
+    if path.is_file():
         raise ValueError(f"dataset {dataset!r} is a file, expected a folder; give the folder that holds it")
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", dataset) or dataset.startswith((".", "/", "~")):
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", dataset):
         raise ValueError(f"dataset folder {dataset!r} does not exist; check the path")
     try:
-        loaded = load_dataset(dataset, config_name)
+        return load_dataset(dataset, config_name)
     except Exception as error:  # the Hub client and the builders raise dozens of types; all mean: not to be had
         raise ValueError(
             f"dataset {dataset!r} is none of {', '.join(BUILT_IN)}, no folder here, and could not be loaded from the "
-            f"Hub: {type(error).__name__}: {_first_line(error)}"
+            f"Hub: {_reason(error)}; check the name, its configurations and the connection"
         ) from error
-    return loaded
 
 
-def _load_folder(path: Path) -> DatasetDict:
-    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-        loaded = load_from_disk(str(path))
-        return loaded if isinstance(loaded, DatasetDict) else DatasetDict(train=loaded)
-    files = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith(".")]
-    tables = [file for file in files if file.suffix in _TABLE_SUFFIXES]
-    if not files:
-        raise ValueError(f"dataset folder {str(path)!r} holds no file; expected parquet files or a folder per class")
+def _load_folder(path: Path) -> dict[str, Dataset]:
+    files = _list_files(path)
+    tables = [file for file in files if file.suffix.lower() in _TABLE_SUFFIXES]
     try:
+        if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+            loaded = load_from_disk(str(path))
+            return loaded if isinstance(loaded, DatasetDict) else {"train": loaded}
         if tables:
-            kind = tables[0].suffix.lstrip(".")
-            loaded = load_dataset(kind, data_files=_split_files(tables))
-        else:
-            loaded = load_dataset("imagefolder", data_dir=str(path), drop_labels=False)
+            return _load_tables(path, tables)
+        if any(file.name in _METADATA_FILES for file in files):
+            return load_dataset("imagefolder", data_dir=glob.escape(str(path)))
     except Exception as error:  # see _load
-        raise ValueError(
-            f"dataset folder {str(path)!r} could not be read: {type(error).__name__}: {_first_line(error)}"
-        ) from error
-    return loaded
+        raise ValueError(f"dataset folder {str(path)!r} could not be read: {_reason(error)}") from error
+    return _load_class_folders(path, [file for file in files if file.suffix.lower() in _IMAGE_SUFFIXES])
 
 
-def _split_files(tables: list[Path]) -> dict[str, list[str]]:
-    """Files by split, told by the words of their names or of the folder they lie in; all are training data if none is."""
-    splits: dict[str, list[str]] = {}
+def _list_files(path: Path) -> list[Path]:
+    """All files below a folder, relative to it, sorted, without what operating systems and editors hide there."""
+    found = []
+    for folder, subfolders, files in os.walk(path, followlinks=True):
+        subfolders[:] = [name for name in subfolders if not name.startswith((".", "__MACOSX"))]
+        found += [Path(folder, file).relative_to(path) for file in files if not file.startswith(".")]
+    return sorted(found)
+
+
+def _load_tables(path: Path, tables: list[Path]) -> dict[str, Dataset]:
+    """Splits are told by the words of file names, then of folder names; a file without any is training data."""
+    suffix = tables[0].suffix
+    files: dict[str, list[str]] = {}
     for file in tables:
-        words = [*re.split(r"[-_.]", file.stem), file.parent.name]
-        split = next((word for word in words if word in (*_TRAIN_SPLITS, *_TEST_SPLITS)), "train")
-        splits.setdefault(split, []).append(str(file))
-    return splits
+        if file.suffix != suffix:
+            raise ValueError(f"it mixes {tables[0]} and {file}, expected files of one kind; move the others away")
+        words = re.split(r"[-_.]", file.stem.lower()) + [part.lower() for part in reversed(file.parent.parts)]
+        split = next((word for word in words if word in _SPLIT_WORDS), "train")
+        files.setdefault(split, []).append(glob.escape(str((path / file).absolute())))
+    # One by one: a test split without labels has other columns than the rest.
+    kind = suffix.lower().lstrip(".")
+    return {split: load_dataset(kind, data_files=names, split="train") for split, names in files.items()}
 
 
-def _synthetic() -> DatasetDict:
+def _load_class_folders(path: Path, images: list[Path]) -> dict[str, Dataset]:
+    """Images in one folder per class, these in one folder per split or without splits.
+
+    Not left to the image folder builder of `datasets`: it takes a class called "train" and a file called "test_1.png"
+    for splits, and a stray image for a class of its own.
+    """
+    # A folder called train that holds images is a class (of vehicles); a split holds folders of images.
+    has_splits = any(file.parts[0].lower() in _TRAIN_SPLITS and len(file.parts) > 2 for file in images)
+    folders: dict[str, dict[Path, Path]] = {}
+    for file in images:
+        split = file.parts[0].lower() if has_splits else "train"
+        if split in _SPLIT_WORDS:
+            folders.setdefault(split, {})[file] = file.parent.relative_to(file.parts[0] if has_splits else "")
+    # Test images that all lie side by side have no labels.
+    folders = {split: of for split, of in folders.items() if split == "train" or set(of.values()) != {Path()}}
+    classes = {folder for of in folders.values() for folder in of.values()}
+    stray = next((file for of in folders.values() for file, folder in of.items() if folder == Path()), None)
+    if not images or classes <= {Path(), *map(Path, _SPLIT_WORDS)}:
+        raise ValueError(
+            f"dataset folder {str(path)!r} holds {len(images)} images and no folder per class; expected "
+            "CLASS/IMAGE, train/CLASS/IMAGE, or parquet or arrow files"
+        )
+    if stray is not None:
+        raise ValueError(
+            f"image {str(stray)!r} of dataset folder {str(path)!r} lies in no class folder; move it "
+            "into the folder of its class or remove it"
+        )
+    # The name of the last folder says it all, unless two classes share it.
+    unique = len({folder.name for folder in classes}) == len(classes)
+    names = {folder: folder.name if unique else folder.as_posix() for folder in classes}
+    features = Features({"image": Image(decode=False), "label": ClassLabel(names=sorted(names.values()))})
+    return {
+        split: Dataset.from_dict(
+            {"image": [str(path / file) for file in of], "label": [names[folder] for folder in of.values()]},
+            features=features,
+        )
+        for split, of in folders.items()
+    }
+
+
+def _synthetic() -> dict[str, Dataset]:
     splits = {}
     for name, per_class in (("train", 200), ("test", 50)):
         images, labels, *_ = make_multi_view_images(num_images_per_class=per_class, split=name)
@@ -179,22 +251,48 @@ def _synthetic() -> DatasetDict:
         features = Features({"image": Image(), "label": ClassLabel(names=[f"class {i}" for i in range(10)])})
         columns = {"image": [PIL.Image.fromarray(image) for image in pixels], "label": labels.tolist()}
         splits[name] = Dataset.from_dict(columns, features=features)
-    return DatasetDict(splits)
+    return splits
 
 
-def _find_columns(splits: DatasetDict, image_column: str | None, label_column: str | None) -> tuple[str, str]:
-    features = next(iter(splits.values())).features
-    images = [name for name, feature in features.items() if _is_image(feature)]
+def _find_train(dataset: str, splits: dict[str, Dataset]) -> Dataset:
+    names = [name for name in _TRAIN_SPLITS if name in splits] or [name for name in splits if len(splits) == 1]
+    if not names or names[0] in _TEST_SPLITS:
+        raise ValueError(f"dataset {dataset!r} has the splits {', '.join(splits)}, expected one called train")
+    return splits[names[0]]
+
+
+def _find_test(splits: dict[str, Dataset], image_column: str, label_column: str) -> str | None:
+    """Name of the first test split with labels: those of competitions are missing, empty or -1."""
+    for name in _TEST_SPLITS:
+        if name in splits and {image_column, label_column} <= set(splits[name].column_names):
+            labels = splits[name].unique(label_column)
+            if not all(label is None or (isinstance(label, int) and label < 0) for label in labels):
+                return name
+    return None
+
+
+def _find_columns(features: Features, image_column: str | None, label_column: str | None) -> tuple[str, str]:
+    images = [name for name, feature in features.items() if isinstance(feature, Image)]
+    # Without an image column, bytes may be images; without a class column, text and integers may hold the classes.
+    images = images or [name for name, feature in features.items() if _may_hold_images(feature)]
     classes = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
-    # Without a class column, text and integers may hold the classes.
-    plain = [name for name, feature in features.items() if _is_plain(feature) and name not in images]
-    return (
-        _choose("image", images, image_column, list(features)),
-        _choose("label", classes or plain, label_column, list(features)),
-    )
+    # pandas leaves its index behind as a column.
+    plain = [
+        name for name, feature in features.items() if _is_plain(feature) and not name.startswith("__index_level_")
+    ]
+    image_column = _choose("image", images, image_column, features)
+    label_column = _choose("label", classes or plain, label_column, features)
+    if not _may_hold_images(features[image_column]) and getattr(features[image_column], "dtype", "") != "string":
+        raise ValueError(
+            f"image column {image_column!r} holds {_kind(features[image_column])}, expected images, their bytes or "
+            "their paths; choose another with --image_column"
+        )
+    if image_column == label_column:
+        raise ValueError(f"column {image_column!r} can't hold both images and labels; choose with --label_column")
+    return image_column, label_column
 
 
-def _is_image(feature: Any) -> bool:
+def _may_hold_images(feature: Any) -> bool:
     if isinstance(feature, dict):
         return "bytes" in feature
     return isinstance(feature, Image) or (isinstance(feature, Value) and feature.dtype in ("binary", "large_binary"))
@@ -204,13 +302,20 @@ def _is_plain(feature: Any) -> bool:
     return isinstance(feature, Value) and re.match(r"u?int|string|large_string|bool", feature.dtype) is not None
 
 
-def _choose(kind: str, candidates: list[str], chosen: str | None, columns: list[str]) -> str:
+def _kind(feature: Any) -> str:
+    return feature.dtype if isinstance(feature, Value) else type(feature).__name__
+
+
+def _choose(kind: str, candidates: list[str], chosen: str | None, features: Features) -> str:
+    columns = ", ".join(f"{name} ({_kind(feature)})" for name, feature in features.items())
     if chosen is not None:
-        if chosen not in columns:
-            raise ValueError(f"--{kind}_column is {chosen!r}, expected one of the columns: {', '.join(columns)}")
+        if chosen not in features:
+            raise ValueError(f"--{kind}_column is {chosen!r}, expected one of the columns: {columns}")
         return chosen
     if not candidates:
-        raise ValueError(f"no {kind} column found among {', '.join(columns)}; name it with --{kind}_column")
+        raise ValueError(
+            f"none of the columns is sure to hold the {kind}s: {columns}; choose one with --{kind}_column"
+        )
     if len(candidates) > 1:
         raise ValueError(
             f"several columns may hold the {kind}s: {', '.join(candidates)}; choose one with --{kind}_column"
@@ -218,71 +323,58 @@ def _choose(kind: str, candidates: list[str], chosen: str | None, columns: list[
     return candidates[0]
 
 
-def _index_labels(splits: DatasetDict, column: str) -> tuple[DatasetDict, list[str]]:
-    """Turn labels of any type into class indices; names and order come from all splits together."""
-    features = {name: split.features["label"] for name, split in splits.items()}
-    names = next((feature.names for feature in features.values() if isinstance(feature, ClassLabel)), None)
-    for feature in features.values():
-        if names is not None and getattr(feature, "names", None) != names:
-            raise ValueError(f"the splits give column {column!r} different classes; expected the same names and order")
-        if isinstance(feature, list | List | dict) or (isinstance(feature, Value) and not _is_plain(feature)):
-            raise ValueError(
-                f"label column {column!r} holds {feature}, expected class names or integers; choose another with "
-                "--label_column"
-            )
-    if names is not None:
-        return splits, names
-    values = {value for split in splits.values() for value in split.unique("label")}
-    if None in values:
-        raise ValueError(f"label column {column!r} has rows without a label; remove them")
-    ordered = sorted(values)
-    index = {value: position for position, value in enumerate(ordered)}
-    names = [str(value) for value in ordered]
-
-    def convert(labels: list) -> dict[str, list[int]]:
-        return {"label": [index[label] for label in labels]}
-
-    splits = splits.map(
-        convert,
-        batched=True,
-        input_columns="label",
-        remove_columns="label",
-        features=Features({"image": Image(decode=False), "label": ClassLabel(names=names)}),
+def _two_columns(split: Dataset, image_column: str, label_column: str) -> Dataset:
+    """A split as `image` (undecoded), `label` and `row`: the row of the source, for errors after a split was cut."""
+    split = split.select_columns([image_column, label_column])
+    split = split.rename_columns({image_column: "image", label_column: "label"}).cast_column(
+        "image", Image(decode=False)
     )
+    return split.add_column("row", np.arange(len(split)))
+
+
+def _index_labels(splits: dict[str, Dataset], column: str) -> tuple[dict[str, Dataset], list[str]]:
+    """Turn labels of any type into class indices, -1 for none; names and order come from all splits together."""
+    features = {name: split.features["label"] for name, split in splits.items()}
+    for name, feature in features.items():
+        if not isinstance(feature, ClassLabel) and not _is_plain(feature):
+            raise ValueError(
+                f"label column {column!r} of the {name} split holds {_kind(feature)}, expected class names or "
+                "integers; choose another with --label_column"
+            )
+    names = [getattr(feature, "names", None) for feature in features.values()]
+    if any(other != names[0] for other in names):
+        raise ValueError(f"the splits give column {column!r} different classes; expected the same names and order")
+    if names[0] is not None:
+        return splits, names[0]
+    values = {value for split in splits.values() for value in split.unique("label") if _is_label(value)}
+    if len({isinstance(value, str) for value in values}) > 1:
+        raise ValueError(f"column {column!r} holds text in one split and numbers in another; expected the same in all")
+    index = {value: position for position, value in enumerate(sorted(values))}
+    names = [str(value) for value in index]
+    # The column is replaced, not mapped: that would write all images to disk once more.
+    for name, split in splits.items():
+        labels = np.array([index.get(value, -1) for value in split["label"]], dtype=np.int64)
+        split = split.remove_columns("label").add_column("label", labels)
+        splits[name] = split.cast_column("label", ClassLabel(names=names))
     return splits, names
 
 
-def _arrange_splits(name: str, splits: DatasetDict, label_names: list[str], test_fraction: float) -> ImageData:
-    notes = []
-    train = next((splits[split] for split in _TRAIN_SPLITS if split in splits), None)
-    if train is None:
-        raise ValueError(f"dataset {name!r} has the splits {', '.join(splits)}, expected one called train")
-    test = None
-    for split in _TEST_SPLITS:
-        if split in splits and len(splits[split]) and (_labels(splits[split]) >= 0).any():
-            test = splits[split]
-            if split in _VALIDATION_SPLITS:
-                notes.append(f"The split {split!r} serves as test split: the data set has no other with labels.")
-            break
-    if test is None:
-        if not 0 < test_fraction < 1:
-            raise ValueError(f"test_fraction is {test_fraction}, expected a share between 0 and 1")
-        _check_labels(train, "train", label_names)
-        keep, cut = stratified_split(_labels(train), test_fraction)
-        train, test = train.select(keep), train.select(cut)
-        notes.append(
-            f"The data set has no test split: {len(cut):,} images ({test_fraction:.0%} of every class, always the same "
-            "ones) were cut off the training images."
+def _is_label(value: Any) -> bool:
+    return value is not None and (isinstance(value, str) or value >= 0)
+
+
+def _cut(name: str, train: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
+    keep, cut = stratified_split(_labels(train), fraction)
+    if len(cut) == 0:
+        raise ValueError(
+            f"the {name} split can't be cut off a training split with one image per class; expected two or more "
+            "of some class"
         )
-    return ImageData(name, label_names, train, test, mirrored=name != "digits", notes=notes)
+    return train.select(keep), train.select(cut)
 
 
 def _labels(split: Dataset) -> np.ndarray:
     column = split.with_format("arrow")["label"][:]
-    return column.to_numpy(zero_copy_only=False).astype(np.int64) if column.null_count == 0 else _with_nulls(column)
-
-
-def _with_nulls(column) -> np.ndarray:
     return column.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
@@ -293,12 +385,15 @@ def _check_labels(split: Dataset, name: str, label_names: list[str]) -> None:
     wrong = np.flatnonzero((labels < 0) | (labels >= len(label_names)))
     if len(wrong):
         raise ValueError(
-            f"row {wrong[0]} of the {name} split has no valid label (and {len(wrong) - 1} more rows); expected classes "
-            f"0 to {len(label_names) - 1}"
+            f"row {wrong[0]} of the {name} split has no valid label (nor have {len(wrong) - 1:,} more rows): it is "
+            "missing, negative or without a name; mend or remove such rows"
         )
     if len(label_names) < 2:
         raise ValueError(f"the data set has the one class {label_names[0]!r}, expected two or more")
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "")
+def _reason(error: BaseException) -> str:
+    """One line about what went wrong first: builders wrap it in an error that says only that there was one."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"

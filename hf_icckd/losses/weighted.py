@@ -64,7 +64,7 @@ def _parse_objective(spec: str, registry: dict[str, type[DistillationObjective]]
     if name not in registry:
         raise ValueError(f"unknown objective {name!r}, expected one of: {', '.join(registry)}{suggest(name, registry)}")
     # A class without a constructor of its own takes no arguments, whatever nn.Module's signature says.
-    own_init = "__init__" in vars(registry[name])
+    own_init = registry[name].__init__ is not nn.Module.__init__
     allowed = ["weight", *(inspect.signature(registry[name]).parameters if own_init else ())]
     arguments = {}
     for pair in filter(None, tail.split(",")):

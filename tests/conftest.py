@@ -1,0 +1,50 @@
+"""Small things that several tests share."""
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports the Hub client: no test may reach out.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+import torch
+
+from hf_icckd import ImagePipeline, create_classifier, load_image_data
+
+DEVICES = [
+    pytest.param("cpu", id="cpu"),
+    pytest.param("cuda", id="cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
+]
+
+
+@pytest.fixture(params=DEVICES)
+def device(request) -> str:
+    """Every device there is."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """160 training and 80 test digits."""
+    return load_image_data("digits", max_train_samples=160, max_eval_samples=80)
+
+
+@pytest.fixture
+def pipeline(digits) -> ImagePipeline:
+    """The small digits as batches."""
+    return ImagePipeline(digits, device="cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture
+def tiny_classifier(pipeline):
+    """Makes a small classifier of digits, the same one for the same seed."""
+
+    def make(architecture: str = "cifar_resnet8", seed: int = 0):
+        torch.manual_seed(seed)
+        mean, std = pipeline.channel_statistics()
+        return create_classifier(
+            architecture, pipeline.data.label_names, image_size=pipeline.image_size, mean=mean, std=std
+        )
+
+    return make

@@ -1,0 +1,195 @@
+"""The commands as a user types them, on the embedded digits."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hf_icckd import evaluate, from_pretrained, student, teacher
+from hf_icckd.cli import UserError, parse_arguments
+from hf_icckd.training_args import DataArguments, TeacherModelArguments, TeacherTrainingArguments
+
+ROOT = Path(__file__).parents[1]
+QUICK = ["--max_train_samples", "160", "--max_eval_samples", "80", "--max_steps", "3", "--disable_tqdm", "true",
+         "--model", "cifar_resnet8", "--num_threads", "1"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A finished teacher and a finished student."""
+    folder = tmp_path_factory.mktemp("runs")
+    teacher.main([*QUICK, "--output_dir", f"{folder}/teacher", "--report_to", "tensorboard", "--logging_steps", "1"])
+    student.main([*QUICK, "--output_dir", f"{folder}/student", "--teacher", f"{folder}/teacher", "--objectives", "kd", "rkd"])
+    return folder
+
+
+def test_a_run_leaves_model_figures_options_and_card(runs):
+    for name in ("teacher", "student"):
+        folder = runs / name
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert 0 <= metrics["test"]["top1"] <= 100 and metrics["test"]["images"] == 80
+        assert {"nc1", "distance_ratio", "soft_label_information_matched"} <= metrics["test"].keys()
+        assert metrics["cost"]["parameters"] == sum(p.numel() for p in from_pretrained(folder).net.parameters())
+        options = yaml.safe_load((folder / "all_args.yaml").read_text())
+        assert options["dataset"] == "digits" and options["max_steps"] == 3
+        assert not any("token" in name for name in options)
+        card = (folder / "README.md").read_text()
+        assert f"{metrics['test']['top1']:.2f} %" in card and card.startswith("---\nlibrary_name") is False
+        assert yaml.safe_load(card.split("---")[1])["library_name"] == "timm"
+        assert from_pretrained(folder).spec.label_names == tuple(map(str, range(10)))
+    assert list((runs / "teacher").rglob("events.out.tfevents.*"))
+    assert "agreement" in json.loads((runs / "student" / "metrics.json").read_text())["test"]
+
+
+def test_a_finished_run_says_so(runs, capsys):
+    before = {path: path.stat().st_mtime_ns for path in (runs / "teacher").rglob("*")}
+    teacher.main([*QUICK, "--output_dir", f"{runs}/teacher", "--logging_steps", "7"])
+    assert "teacher is finished" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in (runs / "teacher").rglob("*")}
+
+
+def test_another_run_is_refused(runs, tmp_path):
+    with pytest.raises(UserError, match=r"holds another run; it differs in: intra_class_weight 0.05 -> 0.5, seed|"
+                                        r"it differs in: intra_class_weight 0.05 -> 0.5; seed 0 -> 1"):  # fmt: skip
+        teacher.main([*QUICK, "--output_dir", f"{runs}/teacher", "--seed", "1", "--intra_class_weight", "0.5"])
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match="is not empty and holds no run"):
+        teacher.main([*QUICK, "--output_dir", str(tmp_path)])
+
+
+def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
+    from hf_icckd import trainer_base
+
+    options = [*QUICK, "--save_strategy", "steps", "--save_steps", "2"]
+    teacher.main([*options, "--output_dir", f"{tmp_path}/whole"])
+    original = trainer_base.DistillationTrainer._save_checkpoint
+
+    def save_and_fail(self, *args):
+        original(self, *args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer_base.DistillationTrainer, "_save_checkpoint", save_and_fail)
+    with pytest.raises(KeyboardInterrupt):
+        teacher.main([*options, "--output_dir", f"{tmp_path}/cut"])
+    monkeypatch.undo()
+    teacher.main([*options, "--output_dir", f"{tmp_path}/cut"])
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1]
+
+
+def test_evaluate_measures_what_training_measured(runs, tmp_path):
+    evaluate.main(["--model", f"{runs}/student", "--teacher", f"{runs}/teacher", "--max_eval_samples", "80",
+                   "--max_train_samples", "160", "--output_file", f"{tmp_path}/figures.json"])  # fmt: skip
+    ours = json.loads((tmp_path / "figures.json").read_text())["test"]
+    run = json.loads((runs / "student" / "metrics.json").read_text())["test"]
+    assert ours.keys() == run.keys()
+    for name, value in run.items():
+        assert ours[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
+
+
+def test_validation_split_and_image_folder(tmp_path):
+    from PIL import Image
+
+    for label in ("blue", "red"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for index in range(20):
+            Image.new("RGB", (20 + index % 3, 18), label).save(tmp_path / "data" / label / f"{index}.png")
+    teacher.main(["--dataset", f"{tmp_path}/data", "--output_dir", f"{tmp_path}/run", "--validation_fraction", "0.25",
+                  "--model", "cifar_resnet8", "--max_steps", "2", "--disable_tqdm", "true", "--num_threads", "1"])  # fmt: skip
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert "no test split" in metrics["notes"][0]
+    assert metrics["test"]["images"] == 8 and metrics["train"]["images"] == 24
+
+
+@pytest.mark.parametrize("recipe", ["teacher", "student", "evaluate"])
+def test_recipes_are_the_entry_points(recipe):
+    """`--help` of the script runs and names an option of its own."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "recipes" / f"{recipe}.py", "--help"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--dataset" in done.stdout and {"teacher": "--intra_class_weight", "student": "--objectives", "evaluate": "--split"}[recipe] in done.stdout
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes" / "configs").rglob("*.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_configs_are_valid_and_say_what_they_are_for(path, monkeypatch):
+    from hf_icckd.training_args import StudentModelArguments, StudentTrainingArguments
+
+    types = {
+        "teacher": [DataArguments, TeacherModelArguments, TeacherTrainingArguments],
+        "student": [DataArguments, StudentModelArguments, StudentTrainingArguments],
+    }[path.stem.partition("_")[0]]
+    parse_arguments(types, "", [str(path)])
+    assert path.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--learnin_rate", "1"], r"unknown option --learnin_rate \(did you mean '--learning_rate'\?\)"),
+        (["--learning_rate", "fast"], "learning_rate.*invalid float value: 'fast'"),
+        (["--augmentation", "strong"], "augmentation.*invalid choice: 'strong'"),
+        (["--learning_rate", "-1"], "learning_rate is -1.0, expected a number above 0"),
+        (["--validation_fraction", "1"], "validation_fraction is 1.0, expected a number at least 0 and below 1"),
+        (["missing.yaml"], "config file 'missing.yaml' does not exist"),
+        (["--dataset", "/no/such/folder"], "dataset folder '/no/such/folder' does not exist"),
+        (["--label_column", "breed"], "--label_column is 'breed', expected one of the columns: image, label"),
+        (["--model", "resnt18"], "unknown model 'resnt18'"),
+    ],
+)
+def test_wrong_command_lines_end_in_one_line(tmp_path, words, message):
+    with pytest.raises(UserError, match=f"^error: .*{message}"):
+        teacher.main([*words, "--output_dir", str(tmp_path / "run")])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learnin_rate: 1", "unknown option 'learnin_rate' in .*did you mean 'learning_rate'"),
+        ("- a\n- b", "holds a list, expected `option: value` lines"),
+        ("a: [", "is no valid YAML"),
+        ("learning_rate: fast", "invalid float value: 'fast'"),
+    ],
+)
+def test_wrong_configs_end_in_one_line(tmp_path, text, message):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        teacher.main([str(tmp_path / "config.yaml")])
+
+
+def test_command_line_overrides_the_config(tmp_path):
+    (tmp_path / "config.yaml").write_text("learning_rate: 0.3\nlr_milestones: [0.5, 0.75]\nbf16: false\nseed: null\n")
+    types = [DataArguments, TeacherModelArguments, TeacherTrainingArguments]
+    _, _, args = parse_arguments(types, "", [str(tmp_path / "config.yaml"), "--learning_rate", "0.4"])
+    assert (args.learning_rate, args.lr_milestones, args.seed) == (0.4, [0.5, 0.75], 0)
+
+
+def test_student_errors_come_before_anything_is_loaded(tmp_path):
+    with pytest.raises(UserError, match="unknown objective 'kdd'"):
+        student.main(["--objectives", "kdd", "--teacher", "nowhere", "--output_dir", f"{tmp_path}/run"])
+    with pytest.raises(UserError, match="model 'no/where/here' is no folder here"):
+        student.main(["--teacher", "no/where/here", "--output_dir", f"{tmp_path}/run"])
+
+
+def test_teacher_with_other_classes_is_refused(runs, tmp_path):
+    with pytest.raises(UserError, match="teacher and data set name 10 classes differently, first class 0"):
+        student.main([*QUICK, "--dataset", "synthetic", "--teacher", f"{runs}/teacher", "--output_dir", f"{tmp_path}/run"])
+
+
+def test_corrupt_image_is_named(tmp_path):
+    from PIL import Image
+
+    for label in ("a", "b"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for index in range(5):
+            Image.new("RGB", (8, 8), "red").save(tmp_path / "data" / label / f"{index}.png")
+    broken = tmp_path / "data" / "b" / "0.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    with pytest.raises(UserError, match=r"(train|test) split: row \d+ .*b/0.png\) cannot be read as an image"):
+        teacher.main(["--dataset", f"{tmp_path}/data", "--output_dir", f"{tmp_path}/run"])

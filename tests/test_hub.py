@@ -1,0 +1,145 @@
+"""A written folder is read by three libraries with the same logits; stock nets without this package."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+from hf_icckd import create_classifier, from_pretrained, save_pretrained
+
+NAMES = ("cat", "dog", "fish")
+STATISTICS = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
+
+
+def make(architecture: str, size: int, **options):
+    torch.manual_seed(0)
+    model = create_classifier(architecture, NAMES, image_size=size, **STATISTICS, **options)
+    with torch.no_grad():  # BatchNorm statistics that are not the initial ones
+        model.train()
+        model(torch.randint(256, (8, 3, size, size), dtype=torch.uint8))
+    return model.eval().to(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size", "options"),
+    [
+        ("cifar_resnet20", 32, {}),
+        ("cifar_wrn_16_2", 24, {}),
+        ("resnet18", 64, {}),
+        ("test_vit", 64, {}),
+        ("test_efficientnet", 64, {"model_args": {"drop_rate": 0.1}}),
+    ],
+)
+def test_three_loaders_agree(tmp_path, architecture, size, options):
+    model = make(architecture, size, **options)
+    save_pretrained(tmp_path, model)
+    images = torch.randint(256, (4, 3, size, size), dtype=torch.uint8)
+    pixels = model.preprocess(images)
+    with torch.no_grad():
+        expected = model(images).logits
+        ours = from_pretrained(tmp_path)
+        stock = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+        wrapped = AutoModelForImageClassification.from_pretrained(tmp_path).eval()
+        for logits in (ours(images).logits, stock(pixels), wrapped(pixels).logits):
+            torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+    assert ours.spec == model.spec
+    assert [wrapped.config.id2label[index] for index in range(3)] == list(NAMES)
+    assert timm.data.resolve_data_config({}, model=stock)["mean"] == list(STATISTICS["mean"])
+    processor = AutoImageProcessor.from_pretrained(tmp_path)
+    assert processor(torch.zeros(3, 80, 80), return_tensors="pt")["pixel_values"].shape[-2:] == (size, size)
+
+
+def test_folder_holds_weights_and_plain_data_only(tmp_path):
+    model = make("cifar_resnet8", 16)
+    save_pretrained(tmp_path, model)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    assert load_file(tmp_path / "model.safetensors").keys() == model.net.state_dict().keys()
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["label_names"] == list(NAMES) and "num_classes" not in config.get("model_args", {})
+    provenance = {"url", "hf_hub_id", "origin_url", "paper_ids", "license", "tag", "source", "file"}
+    assert not provenance & config["pretrained_cfg"].keys()
+
+
+def test_stock_architecture_needs_nothing_of_ours(tmp_path):
+    save_pretrained(tmp_path, make("resnet18", 64))
+    code = f"""
+import sys
+sys.modules["hf_icckd"] = None  # any import of it fails
+import timm, torch
+from transformers import AutoModelForImageClassification, pipeline
+x = torch.ones(1, 3, 64, 64)
+a = timm.create_model("local-dir:{tmp_path}", pretrained=True).eval()(x)
+b = AutoModelForImageClassification.from_pretrained("{tmp_path}").eval()(x).logits
+assert torch.allclose(a, b, atol=1e-5)
+from PIL import Image
+print(pipeline("image-classification", "{tmp_path}")(Image.new("RGB", (80, 80)))[0]["label"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in NAMES
+
+
+def test_preprocessing_is_that_of_the_config():
+    model = make("cifar_resnet8", 16)
+    images = torch.randint(256, (2, 3, 16, 16), dtype=torch.uint8)
+    mean, std = (torch.tensor(STATISTICS[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    torch.testing.assert_close(model.preprocess(images), (images / 255 - mean) / std)
+    assert model.preprocess(torch.zeros(2, 3, 40, 30, dtype=torch.uint8)).shape == (2, 3, 16, 16)
+
+
+def test_embeddings_and_feature_maps():
+    model = make("cifar_resnet8", 16)
+    output = model(torch.zeros(2, 3, 16, 16, dtype=torch.uint8), feature_maps=True)
+    assert output.embeddings.shape == (2, 64) and model.embedding_dim == 64
+    assert [tuple(maps.shape[1:]) for maps in output.feature_maps][-1] == (64, 4, 4)
+    torch.testing.assert_close(model.net.get_classifier()(output.embeddings), output.logits)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_folder/deeper/model", "is no folder here, no timm architecture and no Hub id"),
+        ("cifar_resnet8", "no pretrained weights for 'cifar_resnet8'"),
+        ("user/no-such-model", "could not be fetched from the Hub"),
+    ],
+)
+def test_what_cannot_be_loaded_is_explained(name, message):
+    with pytest.raises(ValueError, match=message):
+        from_pretrained(name)
+
+
+def test_unfinished_folder_is_explained(tmp_path):
+    save_pretrained(tmp_path, make("cifar_resnet8", 16))
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="has no model.safetensors"):
+        from_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"12")
+    with pytest.raises(ValueError, match="can't be loaded"):
+        from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ("resnt18", "unknown model 'resnt18'.*did you mean .*resnet18"),
+        ("levit_128s", "levit_128s"),
+    ],
+)
+def test_what_cannot_be_built_is_explained(architecture, message):
+    with pytest.raises(ValueError, match=message):
+        create_classifier(architecture, NAMES, image_size=32)
+
+
+def test_class_names_must_fit(tmp_path):
+    from hf_icckd import ClassifierSpec, ImageClassifier
+
+    net = timm.create_model("cifar_resnet8", num_classes=4)
+    with pytest.raises(ValueError, match="has 4 classes but there are 3 class names"):
+        ImageClassifier(net, ClassifierSpec("cifar_resnet8", NAMES, (0.5,) * 3, (0.5,) * 3, 32))

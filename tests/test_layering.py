@@ -1,0 +1,74 @@
+"""Each file imports only from its own layer or below. A file that is not in the table fails the test."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import hf_icckd
+
+ROOT = Path(hf_icckd.__file__).parent
+LAYERS = [
+    {"distributed", "metrics", "outputs", "keyed_random"},
+    {"losses.*", "models.*", "data.*"},
+    {"class_cache", "modeling", "evaluation", "hub", "model_card"},
+    {"training_args", "cli", "progress"},
+    {"trainer_base", "teacher_trainer", "student_trainer", "runs", "teacher", "student", "evaluate"},
+    {"__init__"},
+]
+
+
+def layer_of(module: str) -> int:
+    top = module.partition(".")[0]
+    for number, names in enumerate(LAYERS):
+        if module in names or f"{top}.*" in names:
+            return number
+    raise AssertionError(f"hf_icckd/{module.replace('.', '/')}.py is in no layer: add it to the table on purpose")
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)] = path
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of this package that a file imports, as dotted paths below hf_icckd."""
+    names = set()
+    known = modules()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hf_icckd"):
+            base = node.module.removeprefix("hf_icckd").lstrip(".")
+            for alias in node.names:
+                full = f"{base}.{alias.name}".lstrip(".")
+                names.add(full if full in known else base or "__init__")
+        if isinstance(node, ast.Import):
+            names |= {a.name.removeprefix("hf_icckd").lstrip(".") for a in node.names if a.name.startswith("hf_icckd.")}
+    return names
+
+
+def test_imports_point_downwards():
+    for module, path in modules().items():
+        for imported in imports(path):
+            # The version string is the one thing files take from the package itself.
+            if imported == "__init__":
+                assert "__version__" in path.read_text(), f"{module} imports from the package itself"
+            else:
+                assert layer_of(imported) <= layer_of(module), f"{module} imports {imported} from a layer above"
+
+
+def test_there_is_no_cycle():
+    graph = {module: imports(path) - {module, "__init__"} for module, path in modules().items()}
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, f"cycle: {' -> '.join([*path, module])}"
+        if module not in done:
+            for imported in graph.get(module, ()):
+                visit(imported, (*path, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())

@@ -1,0 +1,320 @@
+"""Both trainers: what a step computes, what is logged, what a resume restores, what is refused."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import TrainerCallback, get_cosine_schedule_with_warmup
+
+from hf_icckd import StudentTrainer, StudentTrainingArguments, TeacherTrainer, TeacherTrainingArguments
+from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
+from hf_icckd.trainer_base import TermAverages, checkpoints
+
+
+def teacher_args(folder, **options):
+    defaults = {
+        "output_dir": str(folder), "max_steps": 4, "per_device_train_batch_size": 32, "logging_steps": 1,
+        "disable_tqdm": True, "eval_strategy": "no", "save_strategy": "no", "num_threads": 1,
+    }  # fmt: skip
+    return TeacherTrainingArguments(**defaults | options)
+
+
+def student_args(folder, **options):
+    args = teacher_args(folder).to_dict()
+    own = {name: args[name] for name in StudentTrainingArguments.__dataclass_fields__ if name in args}
+    for name in ("eval_strategy", "save_strategy", "logging_strategy", "lr_scheduler_type", "optim", "hub_strategy"):
+        own[name] = str(own[name])
+    return StudentTrainingArguments(**own | options)
+
+
+def train_teacher(pipeline, model, folder, resume=None, callbacks=None, **options):
+    args = teacher_args(folder, **options)
+    trainer = TeacherTrainer(
+        model,
+        args,
+        pipeline.dataset("train", training=True, num_views=args.num_views),
+        pipeline.dataset("test"),
+        callbacks=callbacks,
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    return trainer
+
+
+def assert_same_state(module, other):
+    for name, value in module.state_dict().items():
+        assert torch.equal(value.cpu(), other.state_dict()[name].cpu()), name
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_weight_zero_is_cross_entropy_to_the_bit(pipeline, tiny_classifier, tmp_path, views):
+    model = tiny_classifier()
+    plain = copy.deepcopy(model).to(pipeline.device).to(memory_format=torch.channels_last).train()
+    train_teacher(pipeline, model, tmp_path, intra_class_weight=0.0, num_views=views, max_steps=7)
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    schedule = get_cosine_schedule_with_warmup(optimizer, 0, 7)
+    dataset = pipeline.dataset("train", training=True, num_views=views)
+    sampler = KeyedBatchSampler(len(dataset), 32, 0)
+    for step in range(7):
+        sampler.set_epoch(step // 5)
+        batch = list(make_loader(dataset, sampler))[step % 5]
+        logits = plain(batch["pixel_values"].flatten(0, 1)).logits
+        F.cross_entropy(logits, batch["labels"].repeat_interleave(views)).backward()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    assert_same_state(model, plain)
+
+
+def test_teacher_logs_named_terms(pipeline, tiny_classifier, tmp_path):
+    trainer = train_teacher(pipeline, tiny_classifier(), tmp_path, intra_class_gate=False, intra_class_weight=0.5)
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(logs) == 4
+    for entry in logs:
+        expected = entry["loss/ce"] + 0.5 * entry["loss/intra_class"]
+        assert entry["loss"] == pytest.approx(expected, rel=1e-5)
+        assert entry["gated_fraction"] == 1
+        assert entry["images_per_second"] > 0
+    # 4 steps of 32 images in two views over 10 classes, 32 rows each.
+    assert logs[-1]["cache_fill"] == pytest.approx(4 * 32 * 2 / 320, abs=0.05)
+    assert logs[0]["loss/intra_class"] > 0
+
+
+def test_embedding_may_be_the_logits_and_the_cache_absent(pipeline, tiny_classifier, tmp_path):
+    trainer = train_teacher(
+        pipeline, tiny_classifier(), tmp_path, intra_class_embedding="logits", intra_class_gate=False
+    )
+    assert trainer.cache.dim == 10
+    trainer = train_teacher(
+        pipeline, tiny_classifier(), tmp_path, cache_size_per_class=0, intra_class_gate=False, max_steps=1
+    )
+    assert trainer.cache is None
+    assert trainer.state.log_history[0]["loss/intra_class"] > 0
+
+
+def test_student_copies_a_teacher_that_stays_untouched(pipeline, tiny_classifier, tmp_path):
+    teacher = tiny_classifier(seed=1).train()
+    before = copy.deepcopy(teacher.state_dict())
+    args = student_args(tmp_path, objectives=["kd", "rkd:weight=0.1"], ce_weight=0.5, max_steps=2)
+    trainer = StudentTrainer(
+        tiny_classifier(), teacher, args, pipeline.dataset("train", training=True), pipeline.dataset("test")
+    )
+    trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    first = logs[0]
+    assert first["loss"] == pytest.approx(
+        0.5 * first["loss/ce"] + first["loss/kd"] + 2.5 * first["loss/rkd_distance"] + 5 * first["loss/rkd_angle"], rel=1e-5
+    )
+    for name, value in teacher.state_dict().items():
+        assert torch.equal(value.cpu(), before[name].cpu()), name
+    assert not teacher.training and not any(parameter.requires_grad for parameter in teacher.parameters())
+
+
+def test_student_moves_towards_its_teacher(pipeline, tiny_classifier, tmp_path):
+    args = student_args(tmp_path, ce_weight=0.0, max_steps=30)
+    trainer = StudentTrainer(
+        tiny_classifier(),
+        train_teacher(pipeline, tiny_classifier(seed=1), tmp_path / "teacher", max_steps=20).classifier,
+        args,
+        pipeline.dataset("train", training=True),
+        pipeline.dataset("test"),
+    )
+    start = trainer.evaluate()
+    trainer.train()
+    end = trainer.evaluate()
+    assert end["eval_kl_to_teacher"] < 0.5 * start["eval_kl_to_teacher"]
+    assert end["eval_agreement"] > start["eval_agreement"] + 20
+
+
+def test_teacher_and_student_may_want_different_pixels(pipeline, tiny_classifier, tmp_path):
+    from hf_icckd import create_classifier
+
+    teacher = create_classifier(
+        "cifar_resnet8", pipeline.data.label_names, image_size=16, mean=(0.5,) * 3, std=(0.2,) * 3
+    )
+    trainer = StudentTrainer(
+        tiny_classifier(), teacher, student_args(tmp_path, max_steps=1), pipeline.dataset("train", training=True)
+    )
+    trainer.train()
+    assert math.isfinite(trainer.state.log_history[0]["loss"])
+
+
+def test_resume_equals_uninterrupted(pipeline, tiny_classifier, tmp_path):
+    options = {"max_steps": 8, "save_strategy": "steps", "save_steps": 3, "intra_class_gate": False}
+    whole = train_teacher(pipeline, tiny_classifier(), tmp_path / "whole", **options)
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_training_stop = state.global_step == 4
+
+    train_teacher(pipeline, tiny_classifier(), tmp_path / "cut", callbacks=[Stop()], **options)
+    checkpoint = checkpoints(tmp_path / "cut")[-1]
+    assert checkpoint.name == "checkpoint-3"  # in the middle of the first epoch of five steps
+    resumed = train_teacher(pipeline, tiny_classifier(seed=5), tmp_path / "cut", resume=str(checkpoint), **options)
+    assert_same_state(whole.model, resumed.model)
+    assert_same_state(whole.cache, resumed.cache)
+    assert [path.name for path in checkpoints(tmp_path / "cut")] == ["checkpoint-6", "checkpoint-8"]
+    assert not list(tmp_path.rglob("training_args.bin"))
+
+
+def test_gradient_accumulation_equals_one_large_batch_for_cross_entropy(pipeline, tmp_path, digits):
+    import timm
+
+    from hf_icckd import ClassifierSpec, ImageClassifier
+
+    results = []
+    for size, accumulation in ((32, 1), (16, 2)):
+        torch.manual_seed(0)
+        net = timm.create_model("test_convnext", num_classes=10).double()  # no statistics over the batch
+        spec = ClassifierSpec("test_convnext", tuple(digits.label_names), (0.5,) * 3, (0.5,) * 3, 32)
+        model = ImageClassifier(net, spec).double()
+        train_teacher(
+            pipeline, model, tmp_path, intra_class_weight=0.0, max_steps=2,
+            per_device_train_batch_size=size, gradient_accumulation_steps=accumulation,
+        )  # fmt: skip
+        results.append(model)
+    for a, b in zip(results[0].parameters(), results[1].parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_schedules(pipeline, tiny_classifier, tmp_path):
+    def rates(**options):
+        trainer = train_teacher(pipeline, tiny_classifier(), tmp_path, max_steps=8, **options)
+        return [entry["learning_rate"] for entry in trainer.state.log_history if "loss" in entry]
+
+    multistep = rates(lr_milestones=[0.5, 0.75], warmup_steps=2)
+    assert multistep == pytest.approx([0, 0.025, 0.05, 0.05, 0.005, 0.005, 0.0005, 0.0005])
+    cosine = rates()
+    assert cosine == pytest.approx([0.025 * (1 + math.cos(math.pi * step / 8)) for step in range(8)])
+
+
+def test_weight_decay_policy(pipeline, tiny_classifier, tmp_path):
+    for policy, groups in ((True, 1), (False, 2)):
+        model = tiny_classifier()
+        trainer = TeacherTrainer(
+            model, teacher_args(tmp_path, decay_norm_and_bias=policy), pipeline.dataset("train", training=True)
+        )
+        optimizer = trainer.create_optimizer()
+        assert len(optimizer.param_groups) == groups
+        assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))
+        if not policy:
+            assert all(parameter.ndim == 1 for parameter in optimizer.param_groups[1]["params"])
+            assert optimizer.param_groups[1]["weight_decay"] == 0
+
+
+@pytest.mark.parametrize("options", [{"bf16": True}, {"torch_compile_backend": "eager"}, {"optim": "adamw_torch"}])
+def test_other_ways_to_compute(pipeline, tiny_classifier, tmp_path, options):
+    trainer = train_teacher(
+        pipeline, tiny_classifier(), tmp_path, intra_class_gate=False, max_steps=2, **{"learning_rate": 1e-3} | options
+    )
+    for entry in trainer.state.log_history[:2]:
+        assert math.isfinite(entry["loss/ce"]) and math.isfinite(entry["loss/intra_class"])
+
+
+class _Synchronisations(TorchDispatchMode):
+    """Counts what makes the host wait for the device."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if any(word in str(func) for word in ("_local_scalar_dense", "nonzero", "is_nonzero", "aten.item")):
+            self.found.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_host_synchronisation_in_a_step(pipeline, tiny_classifier, tmp_path):
+    trainer = train_teacher(pipeline, tiny_classifier(), tmp_path / "teacher", max_steps=1)
+    student = StudentTrainer(
+        tiny_classifier(),
+        tiny_classifier(seed=1),
+        student_args(tmp_path / "student", objectives=["kd", "rkd"], max_steps=1),
+        pipeline.dataset("train", training=True),
+    )
+    student.train()
+    for each in (trainer, student):
+        batch = next(iter(each.get_train_dataloader()))
+        with _Synchronisations() as mode:
+            each.training_step(each.model_wrapped, batch)
+            each.optimizer.step()
+        assert mode.found == []
+
+
+def test_non_finite_loss_names_term_and_step(pipeline, tiny_classifier, tmp_path):
+    model = tiny_classifier()
+
+    class Poison(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == 2:
+                with torch.no_grad():
+                    model.net.get_classifier().weight.fill_(math.nan)
+
+    options = {"logging_steps": 4, "max_steps": 8, "save_strategy": "steps", "save_steps": 1}
+    with pytest.raises(FloatingPointError, match=r"loss/ce is nan since step 3; .*lower learning_rate"):
+        train_teacher(pipeline, model, tmp_path, callbacks=[Poison()], **options)
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-1", "checkpoint-2"]
+
+
+def test_term_averages():
+    averages = TermAverages()
+    assert averages.drain() == {}
+    averages.add({"a": torch.tensor(1.0), "b": torch.tensor(2.0)}, 1)
+    averages.add({"a": torch.tensor(3.0), "b": torch.tensor(6.0)}, 2)
+    assert averages.drain() == {"a": 2.0, "b": 4.0}
+    averages.add({"a": torch.tensor(1.0), "b": torch.tensor(math.inf)}, 7)
+    averages.add({"a": torch.tensor(math.nan), "b": torch.tensor(0.0)}, 9)
+    with pytest.raises(FloatingPointError, match="a is nan since step 9"):
+        averages.drain()
+
+
+def test_classes_must_agree(pipeline, tiny_classifier, tmp_path):
+    from hf_icckd import create_classifier
+
+    fewer = create_classifier("cifar_resnet8", ["a", "b"], image_size=8)
+    dataset = pipeline.dataset("train", training=True)
+    with pytest.raises(ValueError, match="teacher has 2 classes, the student's data 10"):
+        StudentTrainer(tiny_classifier(), fewer, student_args(tmp_path), dataset)
+    renamed = create_classifier("cifar_resnet8", [*map(str, range(8)), "9", "8"], image_size=8)
+    with pytest.raises(ValueError, match="name 2 classes differently, first class 8: '9' and '8'"):
+        StudentTrainer(tiny_classifier(), renamed, student_args(tmp_path), dataset)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"load_best_model_at_end": True}, "load_best_model_at_end is True.*last epoch"),
+        ({"auto_find_batch_size": True}, "auto_find_batch_size is True"),
+        ({"deepspeed": "x.json"}, "deepspeed is 'x.json'.*DDP or FSDP"),
+        ({"label_smoothing_factor": 0.1}, "use --label_smoothing"),
+        ({"remove_unused_columns": True}, "remove_unused_columns is true, expected false"),
+        ({"num_views": 1}, "num_views is 1 but intra_class_weight is 0.05"),
+        ({"cache_size_per_class": 0, "in_batch_negatives": False}, "would have no negatives"),
+        ({"intra_class_temperature": 0}, "intra_class_temperature is 0, expected a number above 0"),
+        ({"intra_class_margin": 2}, "intra_class_margin is 2, expected a number at least -1 and at most 1"),
+        ({"momentum": 1}, "momentum is 1, expected a number at least 0 and below 1"),
+        ({"lr_milestones": [0.5, 150]}, "lr_milestones holds 150, expected shares"),
+        ({"learning_rate": 0}, "learning_rate is 0"),
+    ],
+)
+def test_refused_options_say_why(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        teacher_args(tmp_path, **options)
+
+
+def test_gpus_without_a_launcher_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(TeacherTrainingArguments, "n_gpu", property(lambda self: 2))
+    with pytest.raises(ValueError, match="one process sees 2 GPUs.*accelerate launch --multi_gpu --num_processes 2"):
+        teacher_args(tmp_path)
+
+
+def test_world_size_must_be_true(tmp_path, monkeypatch):
+    args = teacher_args(tmp_path)
+    for name, value in {"WORLD_SIZE": 3, "RANK": 0, "LOCAL_RANK": 0, "MASTER_ADDR": "localhost", "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(ValueError, match=r"WORLD_SIZE is 3 but 1 process\(es\) found each other"):
+        args._check_processes()
