@@ -133,8 +133,8 @@ class DistillationTrainer(Trainer):
         share = distributed.local_share(rows, global_rows)
         if share != 1:  # a short last batch may not split evenly over processes
             loss = loss * share
-        named = {f"loss/{name}": term * share for name, term in terms.items()} | extra
-        self.terms.add(named, self.state.global_step + 1)
+        named = {f"loss/{name}": term for name, term in terms.items()} | extra
+        self.terms.add({name: value * share for name, value in named.items()}, self.state.global_step + 1)
         self._images_seen += global_rows
         return (loss, None) if return_outputs else loss
 

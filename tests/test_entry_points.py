@@ -138,7 +138,7 @@ def test_configs_are_valid_and_say_what_they_are_for(path, monkeypatch):
         (["--validation_fraction", "1"], "validation_fraction is 1.0, expected a number at least 0 and below 1"),
         (["missing.yaml"], "config file 'missing.yaml' does not exist"),
         (["--dataset", "/no/such/folder"], "dataset folder '/no/such/folder' does not exist"),
-        (["--label_column", "breed"], "--label_column is 'breed', expected one of the columns: image, label"),
+        (["--label_column", "breed"], "--label_column is 'breed', expected one of the columns: image"),
         (["--model", "resnt18"], "unknown model 'resnt18'"),
     ],
 )

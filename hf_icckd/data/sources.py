@@ -220,7 +220,7 @@ def _load_class_folders(path: Path, images: list[Path]) -> dict[str, Dataset]:
     folders = {split: of for split, of in folders.items() if split == "train" or set(of.values()) != {Path()}}
     classes = {folder for of in folders.values() for folder in of.values()}
     stray = next((file for of in folders.values() for file, folder in of.items() if folder == Path()), None)
-    if not images or classes <= {Path(), *map(Path, _SPLIT_WORDS)}:
+    if all(folder.name.lower() in ("", *_SPLIT_WORDS) for folder in classes):
         raise ValueError(
             f"dataset folder {str(path)!r} holds {len(images)} images and no folder per class; expected "
             "CLASS/IMAGE, train/CLASS/IMAGE, or parquet or arrow files"
@@ -307,6 +307,7 @@ def _kind(feature: Any) -> str:
 
 
 def _choose(kind: str, candidates: list[str], chosen: str | None, features: Features) -> str:
+    expected = {"image": "images or their bytes", "label": "class names, text or integers"}[kind]
     columns = ", ".join(f"{name} ({_kind(feature)})" for name, feature in features.items())
     if chosen is not None:
         if chosen not in features:
@@ -314,7 +315,8 @@ def _choose(kind: str, candidates: list[str], chosen: str | None, features: Feat
         return chosen
     if not candidates:
         raise ValueError(
-            f"none of the columns is sure to hold the {kind}s: {columns}; choose one with --{kind}_column"
+            f"no {kind} column found among {columns}; expected {expected}; convert one or choose another with "
+            f"--{kind}_column"
         )
     if len(candidates) > 1:
         raise ValueError(

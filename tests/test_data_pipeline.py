@@ -1,0 +1,353 @@
+"""From stored images to batches: every kind of picture, both ways to hold them, keyed augmentation, statistics."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Image
+
+from hf_icckd.data import ImageData, ImagePipeline
+from hf_icckd.data.augment import Augmentation, crop_and_flip, resized_crop_boxes
+from hf_icckd.data.images import UnreadableImageError, image_size, read_image, resize_and_crop, to_rgb
+from hf_icckd.data.sampling import BatchKey, KeyedBatchSampler, make_loader
+
+FEATURES = Features({"image": Image(decode=False), "label": ClassLabel(names=["a", "b"])})
+
+
+def encoded(image: PIL.Image.Image, kind: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def noise(width: int, height: int, seed: int = 0, channels: int = 3) -> PIL.Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+    return PIL.Image.fromarray(pixels.squeeze())
+
+
+def split_of(cells: list, paths: list[str] | None = None) -> Dataset:
+    paths = paths or [None] * len(cells)
+    images = [
+        {"bytes": cell, "path": path} if (cell, path) != (None, None) else None
+        for cell, path in zip(cells, paths, strict=True)
+    ]
+    return Dataset.from_dict({"image": images, "label": [i % 2 for i in range(len(cells))]}, features=FEATURES)
+
+
+def data_of(images: list[PIL.Image.Image]) -> ImageData:
+    split = split_of([encoded(image) for image in images])
+    return ImageData("test", ["a", "b"], split, split.select(range(4)))
+
+
+def batch_of(pipeline: ImagePipeline, rows: list[int], epoch: int = 0, views: int = 1, training: bool = True) -> dict:
+    dataset = pipeline.dataset("train", training=training, num_views=views)
+    return dataset.__getitems__(BatchKey(epoch, torch.tensor(rows, dtype=torch.int64), len(rows)))
+
+
+@pytest.fixture(scope="module")
+def small() -> ImageData:
+    """Twelve images of 16 x 16."""
+    return data_of([noise(16, 16, seed) for seed in range(12)])
+
+
+@pytest.fixture(scope="module")
+def large() -> ImageData:
+    """Eight images above the bound of small ones, of several sizes."""
+    return data_of([noise(100 + 9 * seed, 120 - 3 * seed, seed) for seed in range(8)])
+
+
+def both_ways(data: ImageData, **options) -> list[ImagePipeline]:
+    return [ImagePipeline(data, **options), ImagePipeline(data, resident_max_bytes=0, **options)]
+
+
+# One image
+
+
+def test_every_mode_becomes_rgb():
+    red = PIL.Image.new("RGB", (6, 4), (255, 0, 0))
+    assert to_rgb(red).getpixel((0, 0)) == (255, 0, 0)
+    assert to_rgb(PIL.Image.new("L", (6, 4), 77)).getpixel((0, 0)) == (77, 77, 77)
+    assert to_rgb(PIL.Image.new("1", (6, 4), 1)).getpixel((0, 0)) == (255, 255, 255)
+    assert to_rgb(red.convert("P")).getpixel((0, 0)) == (255, 0, 0)
+    assert to_rgb(PIL.Image.new("CMYK", (6, 4), (0, 255, 255, 0))).getpixel((0, 0)) == (255, 0, 0)
+    # What is transparent shows a white ground, whatever colour hides behind.
+    assert to_rgb(PIL.Image.new("RGBA", (6, 4), (255, 0, 0, 0))).getpixel((0, 0)) == (255, 255, 255)
+    assert to_rgb(PIL.Image.new("RGBA", (6, 4), (255, 0, 0, 255))).getpixel((0, 0)) == (255, 0, 0)
+    assert to_rgb(PIL.Image.new("LA", (6, 4), (0, 0))).getpixel((0, 0)) == (255, 255, 255)
+    assert to_rgb(PIL.Image.new("LA", (6, 4), (9, 255))).getpixel((0, 0)) == (9, 9, 9)
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
+def test_one_transparent_colour_of_a_png_becomes_white(mode):
+    image = PIL.Image.new(mode, (6, 4), 0)
+    if mode == "P":
+        image.putpalette([10, 20, 30])
+    data = encoded(image, transparency=(0, 0, 0) if mode == "RGB" else 0)
+    assert read_image(split_of([data]), 0).getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(("brightest", "kind"), [(65535, "PNG"), (4095, "PNG"), (255, "PNG"), (1.0, "TIFF")])
+def test_deep_grey_images_keep_their_contrast(brightest, kind):
+    ramp = np.linspace(0, brightest, 64).reshape(8, 8)
+    image = PIL.Image.fromarray(ramp.astype(np.float32 if kind == "TIFF" else np.uint16))
+    pixels = np.asarray(read_image(split_of([encoded(image, kind)]), 0))
+    assert (pixels.min(), pixels.max()) == (0, 255)
+    assert np.abs(pixels[..., 0] - ramp * 255 / brightest).max() <= 1
+    assert (pixels[..., :1] == pixels).all()
+
+
+def test_exif_orientation_is_applied():
+    image = PIL.Image.new("RGB", (4, 2))
+    image.putpixel((0, 0), (255, 255, 255))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    turned = read_image(split_of([encoded(image, exif=exif)]), 0)
+    assert turned.size == (2, 4)
+    assert turned.getpixel((1, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("broken", ["empty", "missing", "text", "truncated", "no file"])
+@pytest.mark.parametrize("resident_max_bytes", [0, 2**30])
+def test_a_broken_image_names_its_row(broken, resident_max_bytes):
+    whole = encoded(noise(16, 16))
+    cell = {"empty": b"", "text": b"hello", "truncated": whole[: len(whole) // 2]}.get(broken)
+    path = "no/such.png" if broken == "no file" else None
+    split = split_of([whole, whole, cell, whole], [None, None, path, None])
+    pipeline = ImagePipeline(ImageData("test", ["a", "b"], split, split), resident_max_bytes=resident_max_bytes)
+    with pytest.raises(
+        ValueError, match=r"^train split: row 2 .*cannot be read as an image .*; repair the file"
+    ) as caught:
+        batch_of(pipeline, [0, 2])
+    assert "\n" not in str(caught.value)
+    assert (path or "") in str(caught.value)
+    if broken == "missing":
+        assert "the cell is empty" in str(caught.value)
+
+
+def test_a_broken_image_names_its_row_before_a_cut_too():
+    split = split_of([b"x"] * 5).add_column("row", list(range(5))).select([1, 4])
+    with pytest.raises(UnreadableImageError, match=r"row 1 \(row 4 before it was cut\)"):
+        read_image(split, 1, "test")
+
+
+def test_a_broken_image_in_a_worker_is_one_line_too():
+    split = split_of([b"x"] * 4)
+    pipeline = ImagePipeline(ImageData("test", ["a", "b"], split, split), resident_max_bytes=0)
+    with pytest.raises(ValueError, match=r"^train split: row 0 cannot be read as an image") as caught:
+        list(make_loader(pipeline.dataset("train"), KeyedBatchSampler(4, 2), num_workers=1))
+    assert "\n" not in str(caught.value)
+
+
+def test_size_of_an_image():
+    split = split_of([encoded(noise(7, 5)), b"x"])
+    assert (image_size(split, 0), image_size(split, 1)) == ((7, 5), None)
+
+
+@pytest.mark.parametrize(("width", "height"), [(28, 31), (31, 28), (1, 40), (16, 16), (5, 5)])
+def test_the_central_square(width, height):
+    for crop_pct in (1.0, 0.875):
+        assert resize_and_crop(noise(width, height), 16, crop_pct).size == (16, 16)
+    picture = PIL.Image.new("RGB", (48, 16))
+    picture.paste((255, 255, 255), (16, 0, 32, 16))
+    assert (np.asarray(resize_and_crop(picture, 16, 1.0)) == 255).all()
+
+
+# Where pixels live, and how large they are
+
+
+def test_where_images_are_kept(small, large):
+    assert [pipeline.resident for pipeline in both_ways(small)] == [True, False]
+    assert ImagePipeline(small, resident_max_bytes=12 * 3 * 16 * 16).resident
+    assert not ImagePipeline(small, resident_max_bytes=12 * 3 * 16 * 16 - 1).resident
+    assert not ImagePipeline(large).resident
+
+
+def test_sizes(small, large):
+    assert (ImagePipeline(small).image_size, ImagePipeline(small).crop_pct) == (16, 1.0)
+    assert ImagePipeline(small, image_size=20).image_size == 20
+    assert ImagePipeline(small, max_size=12).image_size == 12
+    assert ImagePipeline(small, max_size=32).image_size == 16
+    assert (ImagePipeline(large).image_size, ImagePipeline(large).crop_pct) == (224, 0.875)
+    assert ImagePipeline(large, default_size=64, max_size=48).image_size == 64
+    assert ImagePipeline(data_of([noise(28, 31, seed) for seed in range(4)])).image_size == 31
+
+
+@pytest.mark.parametrize("size", [16, 11, 24])
+def test_both_ways_give_the_same_pixels(size):
+    data = data_of([noise(16 + seed % 3, 16, seed, channels=1 + 2 * (seed % 2)) for seed in range(8)])
+    resident, decoded = both_ways(data, image_size=size)
+    for training in (False, True):
+        first, second = (batch_of(each, [5, 0, 3], views=2, training=training) for each in (resident, decoded))
+        assert first.keys() == second.keys()
+        assert torch.equal(first["pixel_values"], second["pixel_values"])
+        assert torch.equal(first["labels"], second["labels"])
+        assert torch.equal(first["sample_ids"], second["sample_ids"])
+        assert first["global_rows"] == second["global_rows"] == 3
+
+
+def test_evaluation_shows_the_images_as_they_are(small):
+    for pipeline in both_ways(small):
+        batch = batch_of(pipeline, [7, 2], training=False)
+        expected = np.stack([np.asarray(noise(16, 16, seed)) for seed in (7, 2)])
+        assert torch.equal(batch["pixel_values"][:, 0], torch.from_numpy(expected).permute(0, 3, 1, 2))
+        assert (batch["labels"].tolist(), batch["sample_ids"].tolist()) == ([1, 0], [7, 2])
+
+
+def test_grey_digits_get_three_channels(digits):
+    pixels = batch_of(ImagePipeline(digits), [0, 1, 2], training=False)["pixel_values"]
+    assert (pixels.shape, pixels.dtype) == ((3, 1, 3, 8, 8), torch.uint8)
+    assert (pixels[:, :, :1] == pixels).all()
+    assert pixels.amax() > 200
+
+
+@pytest.mark.parametrize("kind", ["resident", "decoded", "large"])
+def test_views_lie_in_memory_as_nets_want_them(small, large, kind):
+    options = {"default_size": 24} | ({"resident_max_bytes": 0} if kind == "decoded" else {})
+    pipeline = ImagePipeline(large if kind == "large" else small, **options)
+    size = pipeline.image_size
+    for rows in ([1, 5, 2], []):
+        pixels = batch_of(pipeline, rows, views=2)["pixel_values"]
+        assert pixels.shape == (len(rows), 2, 3, size, size)
+        if rows:
+            assert pixels.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+            assert pixels.flatten(0, 1).data_ptr() == pixels.data_ptr()
+            assert torch.equal(pixels.flatten(0, 1)[3], pixels[1, 1])
+
+
+# Augmentation
+
+
+@pytest.mark.parametrize("kind", ["resident", "decoded", "large"])
+def test_augmentation_depends_on_its_key_alone(small, large, kind):
+    def pipeline(seed: int = 0) -> ImagePipeline:
+        options = {"resident_max_bytes": 0} if kind == "decoded" else {}
+        return ImagePipeline(large if kind == "large" else small, default_size=24, seed=seed, **options)
+
+    rows = [6, 1, 4, 0, 3]
+    pixels = batch_of(pipeline(), rows, epoch=2, views=2)["pixel_values"]
+    for position, row in enumerate(rows):
+        assert torch.equal(batch_of(pipeline(), [row], epoch=2, views=2)["pixel_values"][0], pixels[position])
+    assert torch.equal(batch_of(pipeline(), rows, epoch=2, views=1)["pixel_values"][:, 0], pixels[:, 0])
+    others = {
+        "view": pixels[:, 1],
+        "epoch": batch_of(pipeline(), rows, epoch=3)["pixel_values"][:, 0],
+        "seed": batch_of(pipeline(1), rows, epoch=2)["pixel_values"][:, 0],
+    }
+    for name, other in others.items():
+        assert not torch.equal(other, pixels[:, 0]), name
+
+
+def test_workers_do_not_matter(large):
+    dataset = ImagePipeline(large, default_size=24).dataset("train", training=True, num_views=2)
+    epochs = []
+    for workers in (0, 2):
+        sampler = KeyedBatchSampler(len(dataset), 3, seed=1)
+        loader = make_loader(dataset, sampler, workers)
+        for epoch in (0, 1):
+            sampler.set_epoch(epoch)
+            epochs.append(list(loader))
+    for first, second in ((epochs[0], epochs[2]), (epochs[1], epochs[3])):
+        for batch, other in zip(first, second, strict=True):
+            assert torch.equal(batch["pixel_values"], other["pixel_values"])
+            assert torch.equal(batch["sample_ids"], other["sample_ids"])
+            assert batch["global_rows"] == other["global_rows"]
+    assert not torch.equal(epochs[0][0]["sample_ids"], epochs[1][0]["sample_ids"])
+
+
+def test_without_padding_and_mirroring_nothing_changes(small):
+    for options in ({"crop_padding": 0, "horizontal_flip": False}, {"augmentation": False}):
+        for pipeline in both_ways(small, **options):
+            training = batch_of(pipeline, [3, 1], views=2)["pixel_values"]
+            evaluation = batch_of(pipeline, [3, 1], training=False)["pixel_values"]
+            assert torch.equal(training, evaluation.expand_as(training))
+
+
+def test_crops_and_mirrors_are_what_they_say():
+    """Each result is found among all that can be made by plain slicing, and all of these come up."""
+    image = torch.tensor(np.asarray(noise(6, 5))).permute(2, 0, 1)
+    padded = torch.nn.functional.pad(image, [1] * 4)
+    possible = {}
+    for mirrored in (False, True):
+        for top in range(3):
+            for left in range(3):
+                crop = padded[:, top : top + 5, left : left + 6]
+                # The image is mirrored after the crop.
+                possible[(crop.flip(2) if mirrored else crop).numpy().tobytes()] = (mirrored, top, left)
+    augmentation = Augmentation(crop_padding=1, min_crop_scale=None, horizontal_flip=True, seed=0)
+    many = crop_and_flip(image.expand(1800, -1, -1, -1), augmentation, 0, torch.arange(1800), 0)
+    found = [possible[result.contiguous().numpy().tobytes()] for result in many]
+    counts = np.array([found.count(choice) for choice in possible.values()])
+    assert ((counts - 100) ** 2 / 100).sum() < 45  # 17 degrees of freedom: above once in 4,000
+
+
+def test_mirroring_follows_the_data_set(small, digits):
+    assert ImagePipeline(small).augmentation.horizontal_flip
+    assert not ImagePipeline(digits).augmentation.horizontal_flip
+    assert ImagePipeline(digits, horizontal_flip=True).augmentation.horizontal_flip
+
+
+def test_boxes_of_random_crops():
+    augmentation = Augmentation(crop_padding=None, min_crop_scale=0.35, horizontal_flip=True, seed=0)
+    sizes = torch.tensor([[100, 100], [300, 90], [1, 1]]).repeat(500, 1)
+    boxes = torch.tensor(resized_crop_boxes(sizes, augmentation, 0, torch.arange(1500), 0))
+    left, top, right, bottom = boxes.T
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, 2:] <= sizes).all()
+    assert (right > left).all()
+    assert (bottom > top).all()
+    square = boxes[::3]
+    shares = ((square[:, 2:] - square[:, :2]).prod(dim=1) / 100**2).double()
+    assert 0.33 < shares.min() < 0.4
+    assert shares.max() > 0.95
+    assert abs((square[:, :2] - (100 - square[:, 2:])).double().mean()) < 2  # no side is preferred
+
+
+# Figures and errors
+
+
+def test_channel_statistics(small, large):
+    pixels = np.stack([np.asarray(noise(16, 16, seed)) for seed in range(12)]) / 255
+    for pipeline in both_ways(small):
+        mean, std = pipeline.channel_statistics()
+        assert mean == pytest.approx(pixels.mean(axis=(0, 1, 2)), abs=1e-4)
+        assert std == pytest.approx(pixels.std(axis=(0, 1, 2)), abs=1e-4)
+    large = ImagePipeline(large, default_size=24)
+    pixels = batch_of(large, list(range(8)), training=False)["pixel_values"].double().flatten(0, 1) / 255
+    assert large.channel_statistics()[0] == pytest.approx(pixels.mean(dim=(0, 2, 3)).tolist(), abs=1e-4)
+
+
+def test_statistics_do_not_depend_on_the_pieces(small, monkeypatch):
+    whole = ImagePipeline(small).channel_statistics()
+    monkeypatch.setattr("hf_icckd.data.pipeline._STATISTICS_PIECE", 5)
+    assert ImagePipeline(small).channel_statistics() == whole
+
+
+def test_images_without_contrast_have_a_standard_deviation_all_the_same():
+    _, std = ImagePipeline(data_of([PIL.Image.new("RGB", (8, 8), (9, 9, 9))] * 4)).channel_statistics()
+    assert std == (0.0039,) * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_size": 0}, "image_size is 0, expected 1 or more"),
+        ({"max_size": -4}, "max_size is -4, expected 1 or more"),
+        ({"crop_padding": -1}, "crop_padding is -1, expected 0 or more"),
+        ({"crop_pct": 0}, "crop_pct is 0, expected a share"),
+        ({"min_crop_scale": 1.5}, "min_crop_scale is 1.5, expected a share"),
+    ],
+)
+def test_options_out_of_range(small, options, message):
+    with pytest.raises(ValueError, match=message):
+        ImagePipeline(small, **options)
+
+
+def test_unknown_splits_and_no_views(small):
+    with pytest.raises(ValueError, match="split is 'validation', expected one of train, test"):
+        ImagePipeline(small).dataset("validation")
+    with pytest.raises(ValueError, match="num_views is 0, expected 1 or more"):
+        ImagePipeline(small).dataset("train", num_views=0)
