@@ -1,0 +1,68 @@
+"""What must hold on a GPU and can't be seen on a CPU; other tests run there too through the `device` fixture."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from hf_icckd import keyed_random
+from hf_icckd.data.augment import Augmentation, crop_and_flip
+from hf_icckd.trainer_base import checkpoints
+from tests.test_trainers import train_teacher
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def test_keyed_numbers_are_the_same_bits():
+    ids = torch.arange(10_000)
+    for view, stream in ((0, 0), (1, 2)):
+        words = keyed_random.random_words(2**40 + 7, 3, ids, view, stream)
+        assert torch.equal(keyed_random.random_words(2**40 + 7, 3, ids.cuda(), view, stream).cpu(), words)
+
+
+def test_augmented_pixels_are_the_same_bits():
+    images = torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8)
+    augmentation = Augmentation(crop_padding=4, min_crop_scale=None, horizontal_flip=True, seed=1)
+    ids = torch.arange(64)
+    expected = crop_and_flip(images, augmentation, 2, ids, 1)
+    assert torch.equal(crop_and_flip(images.cuda(), augmentation, 2, ids.cuda(), 1).cpu(), expected)
+
+
+def test_resume_equals_uninterrupted_in_bf16(pipeline, tiny_classifier, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    options = {
+        "max_steps": 8, "save_strategy": "steps", "save_steps": 3, "intra_class_gate": False, "bf16": True,
+        "full_determinism": True, "save_total_limit": 5,
+    }  # fmt: skip
+    try:
+        whole = train_teacher(pipeline, tiny_classifier(), tmp_path, **options)
+        end = copy.deepcopy(whole.model.state_dict()), copy.deepcopy(whole.cache.state_dict())
+        first = checkpoints(tmp_path)[0]
+        resumed = train_teacher(pipeline, tiny_classifier(seed=5), tmp_path, resume=str(first), **options)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for state, module in zip(end, (resumed.model, resumed.cache), strict=True):
+        for name, value in state.items():
+            assert torch.equal(value, module.state_dict()[name]), name
+
+
+def test_a_step_never_waits_for_the_device(pipeline, tiny_classifier, tmp_path):
+    trainer = train_teacher(pipeline, tiny_classifier(), tmp_path, max_steps=3, intra_class_gate=False)
+    batches = list(trainer.get_train_dataloader())
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in batches[:2]:
+            trainer.training_step(trainer.model_wrapped, batch)
+            trainer.optimizer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_compiled_step_computes_the_same(pipeline, tiny_classifier, tmp_path):
+    options = {"max_steps": 3, "intra_class_gate": False}
+    plain = train_teacher(pipeline, tiny_classifier(), tmp_path, **options)
+    compiled = train_teacher(pipeline, tiny_classifier(), tmp_path, torch_compile=True, **options)
+    for name, value in plain.model.state_dict().items():
+        torch.testing.assert_close(compiled.model.state_dict()[name], value, rtol=1e-2, atol=1e-3, msg=name)
