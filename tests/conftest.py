@@ -24,6 +24,15 @@ def device(request) -> str:
     return request.param
 
 
+@pytest.fixture
+def deterministic(monkeypatch):
+    """On a GPU the fastest algorithms add in any order; this asks for those that don't. A CPU has no others."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(torch.cuda.is_available())
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 @pytest.fixture(scope="session")
 def digits():
     """160 training and 80 test digits."""

@@ -62,7 +62,7 @@ def test_another_run_is_refused(runs, tmp_path):
         teacher.main([*QUICK, "--output_dir", str(tmp_path)])
 
 
-def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on(deterministic, tmp_path, monkeypatch):
     from hf_icckd import trainer_base
 
     options = [*QUICK, "--save_strategy", "steps", "--save_steps", "2"]

@@ -51,7 +51,7 @@ def assert_same_state(module, other):
 
 
 @pytest.mark.parametrize("views", [1, 2])
-def test_weight_zero_is_cross_entropy_to_the_bit(pipeline, tiny_classifier, tmp_path, views):
+def test_weight_zero_is_cross_entropy_to_the_bit(deterministic, pipeline, tiny_classifier, tmp_path, views):
     model = tiny_classifier()
     plain = copy.deepcopy(model).to(pipeline.device).to(memory_format=torch.channels_last).train()
     train_teacher(pipeline, model, tmp_path, intra_class_weight=0.0, num_views=views, max_steps=7)
@@ -143,7 +143,7 @@ def test_teacher_and_student_may_want_different_pixels(pipeline, tiny_classifier
     assert math.isfinite(trainer.state.log_history[0]["loss"])
 
 
-def test_resume_equals_uninterrupted(pipeline, tiny_classifier, tmp_path):
+def test_resume_equals_uninterrupted(deterministic, pipeline, tiny_classifier, tmp_path):
     options = {"max_steps": 8, "save_strategy": "steps", "save_steps": 3, "intra_class_gate": False}
     whole = train_teacher(pipeline, tiny_classifier(), tmp_path / "whole", **options)
 
