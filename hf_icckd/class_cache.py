@@ -16,9 +16,10 @@ class ClassEmbeddingCache(nn.Module):
     come from earlier steps. Update and lookup cost as much with ten thousand classes as with ten, and neither waits
     for the device.
 
-    With several processes every rank must be given the same rows in the same order (`hf_icckd.distributed.gather_rows`);
-    then all caches are identical. Keep it outside the module that DistributedDataParallel wraps, which would broadcast
-    the buffers at every forward, and save its `state_dict` with a checkpoint.
+    With several processes every rank must be given the same rows in the same order
+    (`hf_icckd.distributed.gather_rows`); then all caches are identical. Keep it outside the module that
+    DistributedDataParallel wraps, which would broadcast the buffers at every forward, and save its
+    `state_dict` with a checkpoint.
 
     Args:
         num_classes: Number of classes C.
@@ -48,7 +49,7 @@ class ClassEmbeddingCache(nn.Module):
         self.register_buffer("positions", torch.zeros(num_classes, dtype=torch.long))
 
     def lookup(self, labels: Tensor) -> CachedNegatives:
-        """Rows of the class of each image: embeddings (N, K, D), sample ids (N, K) and which rows are filled (N, K)."""
+        """Rows of each image's class: embeddings (N, K, D), sample ids (N, K) and which rows are filled (N, K)."""
         slots = torch.arange(self.rows_per_class, device=labels.device)
         return CachedNegatives(
             self.embeddings[labels], self.sample_ids[labels], slots < self.fill_counts[labels][:, None]

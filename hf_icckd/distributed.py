@@ -82,7 +82,7 @@ def gather_rows_with_gradient(tensor: Tensor, global_rows: int) -> Tensor:
 
 
 def local_share(local_rows: int, global_rows: int) -> float:
-    """Weight of this rank's mean such that the plain mean over ranks is the mean over all rows (1.0 if all are even)."""
+    """Weight of this rank's mean such that the plain mean over ranks is the mean over all rows (1.0 if even)."""
     return local_rows * world_size() / global_rows
 
 

@@ -61,7 +61,7 @@ def predict_split(
     logits, embeddings, labels = [], [], []
     loader = make_loader(dataset, KeyedBatchSampler(len(dataset), batch_size), num_workers)
     hidden = description is None or distributed.rank() > 0
-    for batch in tqdm(loader, desc=description, leave=False, disable=hidden, unit="batch"):
+    for batch in tqdm(loader, desc=description, leave=False, disable=hidden, unit="batch", delay=2):
         with autocast():
             output = model(batch["pixel_values"][:, 0].to(device, non_blocking=True))
         rows = batch["global_rows"]

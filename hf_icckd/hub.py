@@ -71,7 +71,9 @@ def from_pretrained(name_or_path: str | Path) -> ImageClassifier:
             ) from error
     for file in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / file).is_file():
-            raise ValueError(f"model {name!r} has no {file}; expected a finished run with config and safetensors weights")
+            raise ValueError(
+                f"model {name!r} has no {file}; expected a finished run with config and safetensors weights"
+            )
     return _load_folder(folder, name)
 
 
@@ -103,7 +105,9 @@ def _load_folder(folder: Path, name: str) -> ImageClassifier:
 def _pretrained_timm(name: str) -> ImageClassifier:
     cfg = timm.get_pretrained_cfg(name)
     if not (cfg.has_weights if hasattr(cfg, "has_weights") else cfg.url or cfg.hf_hub_id):
-        raise ValueError(f"timm has no pretrained weights for {name!r}; give a folder or a Hub id with trained weights")
+        raise ValueError(
+            f"timm has no pretrained weights for {name!r}; give a folder or a Hub id with trained weights"
+        )
     return create_classifier(name, _unnamed(cfg.num_classes), pretrained=True).eval()
 
 
@@ -114,9 +118,9 @@ def _unnamed(num_classes: int) -> tuple[str, ...]:
 def _config(classifier: ImageClassifier) -> dict:
     """What timm and transformers read.
 
-    transformers builds the net from `architecture` and `model_args` alone and passes the number of classes itself, so it
-    must not stand in `model_args`. Only structural keys of timm's default config are kept: where its own weights came
-    from says nothing about these.
+    transformers builds the net from `architecture` and `model_args` alone and passes the number of classes itself, so
+    it must not stand in `model_args`. Only structural keys of timm's default config are kept: where its own weights
+    came from says nothing about these.
     """
     spec, net_cfg = classifier.spec, classifier.net.pretrained_cfg
     num_classes = len(spec.label_names)

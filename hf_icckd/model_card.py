@@ -38,8 +38,8 @@ Last epoch of the run; nothing was selected by them. The test split has {test_im
 {notes}
 {table}
 
-{parameters:,} parameters, {flops:,} floating-point operations for an image of {size} x {size} pixels, {latency:.2f} ms for
-one image on the machine of the run ({device}).
+{parameters:,} parameters, {flops:,} floating-point operations for an image of {size} x {size} pixels, {latency:.2f} ms
+for one image on the machine of the run ({device}).
 
 ## Use
 
@@ -47,13 +47,13 @@ one image on the machine of the run ({device}).
 {snippet}
 ```
 
-The package [hf_icckd](https://pypi.org/project/hf-icckd) is needed for `cifar_*` architectures only, which it registers in
-timm.
+The package hf_icckd is needed for `cifar_*` architectures only, which it
+registers in timm.
 
 ## How it was made
 
-`{command}` with hf_icckd {hf_icckd}, torch {torch}, timm {timm}, transformers {transformers} on {processes} process(es).
-`all_args.yaml` holds all options, `metrics.json` all figures and the curve.
+`{command}` with hf_icckd {hf_icckd}, torch {torch}, timm {timm}, transformers {transformers} on {processes}
+process(es). `all_args.yaml` holds all options, `metrics.json` all figures and the curve.
 
 ## Citation
 
@@ -71,20 +71,21 @@ def render_card(spec: ClassifierSpec, arguments: dict[str, Any], results: dict[s
         arguments: All options of the run.
         results: What metrics.json holds.
     """
-    student = "teacher" in arguments
+    student, dataset = "teacher" in arguments, arguments["dataset"]
+    local = Path(dataset).expanduser().exists()
     cost, environment = results["cost"], results["environment"]
     metadata = ModelCardData(
         library_name="timm",
         pipeline_tag="image-classification",
         tags=["image-classification", "timm", "knowledge-distillation", "hf_icckd"],
-        datasets=None if Path(arguments["dataset"]).exists() else [arguments["dataset"]],
+        datasets=[dataset] if "/" in dataset and not local else None,
     )
     return _TEMPLATE.format(
         metadata=metadata.to_yaml(),
         architecture=spec.architecture,
         role="student" if student else "teacher",
         lead=_lead(spec, arguments, student),
-        dataset=Path(arguments["dataset"]).name if Path(arguments["dataset"]).exists() else arguments["dataset"],
+        dataset=Path(dataset).name if local else dataset,
         test_images=results["test"]["images"],
         notes="".join(f"{note}\n" for note in results["notes"]),
         table=_table(results),
@@ -107,10 +108,13 @@ def _lead(spec: ClassifierSpec, arguments: dict[str, Any], student: bool) -> str
         return f"A student for {classes}, distilled with {', '.join(arguments['objectives'])} from a frozen teacher."
     if arguments["intra_class_weight"]:
         return (
-            f"A teacher for {classes}, trained with cross-entropy plus {arguments['intra_class_weight']} times an intra-class "
-            "contrastive term that keeps its soft labels rich. Its own accuracy is not the goal, its students' is."
+            f"A teacher for {classes}, trained with cross-entropy plus {arguments['intra_class_weight']} times an "
+            "intra-class contrastive term that keeps its soft labels rich. Its own accuracy is not the goal, its "
+            "students' is."
         )
-    return f"A control: a classifier for {classes}, trained with cross-entropy on {arguments['num_views']} view(s) alone."
+    return (
+        f"A control: a classifier for {classes}, trained with cross-entropy on {arguments['num_views']} view(s) alone."
+    )
 
 
 def _table(results: dict[str, Any]) -> str:

@@ -45,8 +45,8 @@ class ClassifierSpec:
 class ImageClassifier(nn.Module):
     """A timm net with its preprocessing: (B, 3, H, W) uint8 in, logits and embeddings out.
 
-    Normalisation and, where the pixels come in another size, resizing happen on the device, so that teacher and student
-    may want different ones of the same batch.
+    Normalisation and, where the pixels come in another size, resizing happen on the device, so that teacher and
+    student may want different ones of the same batch.
 
     Args:
         net: timm model with a pooled feature vector in front of one classification layer.

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -108,8 +109,8 @@ class RunFolder:
         ]
         if differing:
             raise ValueError(
-                f"output folder {str(self.path)!r} holds another run; it differs in: {'; '.join(differing)}. Choose another "
-                "folder with --output_dir, or delete this one"
+                f"output folder {str(self.path)!r} holds another run; it differs in: {'; '.join(differing)}. Choose "
+                "another folder with --output_dir, or delete this one"
             )
 
     def begin(self) -> None:
@@ -231,7 +232,7 @@ def _environment(args: DistillationTrainingArguments) -> dict[str, Any]:
         "device": device,
         "processes": args.world_size,
         "threads": torch.get_num_threads(),
-        "command": " ".join(sys.argv),
+        "command": f"python -m hf_icckd.{Path(sys.argv[0]).stem} {shlex.join(sys.argv[1:])}".rstrip(),
     }
 
 
@@ -246,14 +247,19 @@ def summary_table(results: dict[str, Any], title: str) -> str:
         ("test top-5", f"{test['top5']:.2f} %"),
         ("test NLL, ECE", f"{test['nll']:.4f}, {test['ece']:.4f}"),
         ("distance ratio (intra / inter)", f"{test['distance_ratio']:.4f}"),
-        ("soft-label information, T = 1, 4", f"{test['soft_label_information']:.4f}, {test['soft_label_information_t4']:.4f} nats"),
+        (
+            "soft-label information, T = 1, 4",
+            f"{test['soft_label_information']:.4f}, {test['soft_label_information_t4']:.4f} nats",
+        ),
     ]
     if "train" in results:
         rows.append(("training top-1, NC1", f"{results['train']['top1']:.2f} %, {results['train']['nc1']:.4f}"))
     if "gated_fraction" in results.get("training", {}):
         rows.append(("anchors past the gate", f"{results['training']['gated_fraction']:.1%}"))
     cost = results["cost"]
-    rows.append(("parameters, FLOPs, latency", f"{cost['parameters']:,}, {cost['flops']:,}, {cost['latency_ms']:.2f} ms"))
+    rows.append(
+        ("parameters, FLOPs, latency", f"{cost['parameters']:,}, {cost['flops']:,}, {cost['latency_ms']:.2f} ms")
+    )
     return format_table(rows, title)
 
 

@@ -77,8 +77,8 @@ def check_same_classes(teacher: tuple[str, ...], student: tuple[str, ...]) -> No
     """Raise ValueError unless both have the same classes in the same order (names a model lacks are not compared)."""
     if len(teacher) != len(student):
         raise ValueError(
-            f"the teacher has {len(teacher)} classes, the student's data {len(student)}; train a teacher on this data set "
-            "(recipes/teacher.py), or give the data set it was trained on"
+            f"the teacher has {len(teacher)} classes, the student's data {len(student)}; train a teacher on this data "
+            "set (recipes/teacher.py), or give the data set it was trained on"
         )
     if is_unnamed(teacher) or is_unnamed(student):
         return
@@ -86,6 +86,6 @@ def check_same_classes(teacher: tuple[str, ...], student: tuple[str, ...]) -> No
     if differing:
         index = differing[0]
         raise ValueError(
-            f"teacher and data set name {len(differing)} classes differently, first class {index}: {teacher[index]!r} and "
-            f"{student[index]!r}; both must have the same names in the same order"
+            f"teacher and data set name {len(differing)} classes differently, first class {index}: {teacher[index]!r} "
+            f"and {student[index]!r}; both must have the same names in the same order"
         )

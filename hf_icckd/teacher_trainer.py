@@ -21,8 +21,8 @@ from hf_icckd.training_args import TeacherTrainingArguments
 class TeacherTrainer(DistillationTrainer):
     """Trains a classifier with `CE + intra_class_weight * L_intra` (arXiv 2509.22053).
 
-    Both views of an image go through the net in one forward pass of 2N images, with any weight: BatchNorm sees the same
-    in every arm of a comparison. Weight 0 is plain cross-entropy, computed without the term.
+    Both views of an image go through the net in one forward pass of 2N images, with any weight: BatchNorm sees the
+    same in every arm of a comparison. Weight 0 is plain cross-entropy, computed without the term.
 
     Args:
         model: The teacher.
@@ -67,9 +67,7 @@ class TeacherTrainer(DistillationTrainer):
         images, labels, sample_ids = batch["pixel_values"], batch["labels"], batch["sample_ids"]
         views = images.shape[1]
         output = model(images.flatten(0, 1))
-        ce = F.cross_entropy(
-            output.logits, labels.repeat_interleave(views), label_smoothing=self.args.label_smoothing
-        )
+        ce = F.cross_entropy(output.logits, labels.repeat_interleave(views), label_smoothing=self.args.label_smoothing)
         if self.criterion is None:
             return {"ce": ce}, {}
         contrasted = output.embeddings if self.args.intra_class_embedding == "embeddings" else output.logits

@@ -73,8 +73,8 @@ class TermAverages:
         for name, mean, step in zip(names, means, first_bad, strict=True):
             if not math.isfinite(mean):
                 raise FloatingPointError(
-                    f"{name} is {mean} since step {step:.0f}; training stops here: lower learning_rate or the term's weight, "
-                    "or train in float32; the last checkpoint is kept"
+                    f"{name} is {mean} since step {step:.0f}; training stops here: lower learning_rate or the term's "
+                    "weight, or train in float32; the last checkpoint is kept"
                 )
         return dict(zip(names, means, strict=True))
 
@@ -187,7 +187,9 @@ class DistillationTrainer(Trainer):
         """Keyed batches; the sampler knows the processes, so accelerate must not cut them again."""
         sampler = KeyedBatchSampler(len(self.train_dataset), self.args.train_batch_size, self.args.seed)
         if sampler.num_used < sampler.num_samples:
-            logger.info("%d images of every epoch stay out: fewer than processes", sampler.num_samples - sampler.num_used)
+            logger.info(
+                "%d images of every epoch stay out: fewer than processes", sampler.num_samples - sampler.num_used
+            )
         self._sampler = sampler
         return make_loader(self.train_dataset, sampler, self.args.dataloader_num_workers)
 
@@ -333,7 +335,7 @@ def checkpoints(output_dir: str | Path) -> list[Path]:
 
 
 class _EpochKey(TrainerCallback):
-    """Tells the sampler which epoch begins, after a resume too: the Trainer only knows samplers that accelerate made."""
+    """Tells the sampler which epoch begins, after a resume too: the Trainer only knows accelerate's samplers."""
 
     def __init__(self, trainer: DistillationTrainer):
         self.trainer = trainer

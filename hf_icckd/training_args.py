@@ -12,7 +12,7 @@ from transformers import TrainingArguments
 
 # Trainer options that would break a promise of this package, with the reason the user is told.
 _REFUSED = {
-    "load_best_model_at_end": "the last epoch is what is kept and reported; picking the best one on test data flatters",
+    "load_best_model_at_end": "the last epoch is what is kept and reported; the best one on test data flatters",
     "auto_find_batch_size": "the batch size decides the result; lower per_device_train_batch_size and raise "
     "gradient_accumulation_steps yourself",
     "deepspeed": "the class cache and exact resume are not made for it; use DDP or FSDP through accelerate",
@@ -31,8 +31,8 @@ class DataArguments:
     dataset: str = field(
         default="digits",
         metadata={
-            "help": "digits (embedded), synthetic (generated), a folder (images in a folder per class, parquet or arrow "
-            "files, or what `datasets` saved) or a Hub id such as uoft-cs/cifar100."
+            "help": "digits (embedded), synthetic (generated), a folder (images in a folder per class, parquet or "
+            "arrow files, or what `datasets` saved) or a Hub id such as uoft-cs/cifar100."
         },
     )
     dataset_config_name: str | None = field(
@@ -140,7 +140,9 @@ class DistillationTrainingArguments(TrainingArguments):
     label_smoothing: float = field(
         default=0.0, metadata={"help": "Label smoothing of the cross-entropy (a control: it hurts distillation)."}
     )
-    channels_last: bool = field(default=True, metadata={"help": "Memory layout of convolutions; faster nearly always."})
+    channels_last: bool = field(
+        default=True, metadata={"help": "Memory layout of convolutions; faster nearly always."}
+    )
     num_threads: int | None = field(
         default=None,
         metadata={"help": "CPU threads per process; default: the cores here over the processes here."},
@@ -187,20 +189,21 @@ class DistillationTrainingArguments(TrainingArguments):
     def _check_processes(self) -> None:
         if self.n_gpu > 1:
             raise ValueError(
-                f"one process sees {self.n_gpu} GPUs, expected one each (DataParallel would break the class cache); start "
-                f"with `accelerate launch --multi_gpu --num_processes {self.n_gpu}`, or choose with CUDA_VISIBLE_DEVICES=0"
+                f"one process sees {self.n_gpu} GPUs, expected one each (DataParallel would break the class cache); "
+                f"start with `accelerate launch --multi_gpu --num_processes {self.n_gpu}`, or choose "
+                "with CUDA_VISIBLE_DEVICES=0"
             )
         announced = int(os.environ.get("WORLD_SIZE", 1))
         if announced != self.world_size:
             raise ValueError(
-                f"WORLD_SIZE is {announced} but {self.world_size} process(es) found each other; start through torchrun or "
-                "accelerate launch, or unset WORLD_SIZE"
+                f"WORLD_SIZE is {announced} but {self.world_size} process(es) found each other; start through "
+                "torchrun or accelerate launch, or unset WORLD_SIZE"
             )
 
 
 @dataclass
 class TeacherTrainingArguments(DistillationTrainingArguments):
-    """Options of `TeacherTrainer`. Controls: `--intra_class_weight 0` is plain cross-entropy, `--num_views 1` one view."""
+    """Options of `TeacherTrainer`; `--intra_class_weight 0` is plain cross-entropy, `--num_views 1` takes one view."""
 
     output_dir: str | None = field(default="runs/teacher", metadata={"help": "Folder of the run."})
     num_views: Literal[1, 2] = field(
@@ -232,13 +235,13 @@ class TeacherTrainingArguments(DistillationTrainingArguments):
         _check_range(self, "cache_size_per_class", 0, math.inf)
         if self.num_views == 1 and self.intra_class_weight:
             raise ValueError(
-                f"num_views is 1 but intra_class_weight is {self.intra_class_weight}: the term compares two views; set "
-                "--num_views 2, or --intra_class_weight 0 for plain cross-entropy"
+                f"num_views is 1 but intra_class_weight is {self.intra_class_weight}: the term compares two views; "
+                "set --num_views 2, or --intra_class_weight 0 for plain cross-entropy"
             )
         if self.intra_class_weight and not self.cache_size_per_class and not self.in_batch_negatives:
             raise ValueError(
-                "cache_size_per_class is 0 and in_batch_negatives is false: the intra-class term would have no negatives; "
-                "allow one of them"
+                "cache_size_per_class is 0 and in_batch_negatives is false: the intra-class term would have no "
+                "negatives; allow one of them"
             )
         super().__post_init__()
 
@@ -266,8 +269,8 @@ def _check_launcher() -> None:
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and missing:
         raise ValueError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} but {', '.join(missing)} are not set; start through torchrun or "
-            "accelerate launch, or unset WORLD_SIZE"
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} but {', '.join(missing)} are not set; start through torchrun "
+            "or accelerate launch, or unset WORLD_SIZE"
         )
 
 

@@ -24,7 +24,9 @@ def runs(tmp_path_factory):
     """A finished teacher and a finished student."""
     folder = tmp_path_factory.mktemp("runs")
     teacher.main([*QUICK, "--output_dir", f"{folder}/teacher", "--report_to", "tensorboard", "--logging_steps", "1"])
-    student.main([*QUICK, "--output_dir", f"{folder}/student", "--teacher", f"{folder}/teacher", "--objectives", "kd", "rkd"])
+    student.main(
+        [*QUICK, "--output_dir", f"{folder}/student", "--teacher", f"{folder}/teacher", "--objectives", "kd", "rkd"]
+    )
     return folder
 
 
@@ -99,8 +101,9 @@ def test_validation_split_and_image_folder(tmp_path):
         (tmp_path / "data" / label).mkdir(parents=True)
         for index in range(20):
             Image.new("RGB", (20 + index % 3, 18), label).save(tmp_path / "data" / label / f"{index}.png")
-    teacher.main(["--dataset", f"{tmp_path}/data", "--output_dir", f"{tmp_path}/run", "--validation_fraction", "0.25",
-                  "--model", "cifar_resnet8", "--max_steps", "2", "--disable_tqdm", "true", "--num_threads", "1"])  # fmt: skip
+    options = ["--model", "cifar_resnet8", "--max_steps", "2", "--disable_tqdm", "true", "--num_threads", "1"]
+    data = ["--dataset", f"{tmp_path}/data", "--validation_fraction", "0.25"]
+    teacher.main([*data, *options, "--output_dir", f"{tmp_path}/run"])
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert "no test split" in metrics["notes"][0]
     assert metrics["test"]["images"] == 8 and metrics["train"]["images"] == 24
@@ -113,10 +116,16 @@ def test_recipes_are_the_entry_points(recipe):
         [sys.executable, ROOT / "recipes" / f"{recipe}.py", "--help"], capture_output=True, text=True, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
-    assert "--dataset" in done.stdout and {"teacher": "--intra_class_weight", "student": "--objectives", "evaluate": "--split"}[recipe] in done.stdout
+    assert (
+        "--dataset" in done.stdout
+        and {"teacher": "--intra_class_weight", "student": "--objectives", "evaluate": "--split"}[recipe]
+        in done.stdout
+    )
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "recipes" / "configs").rglob("*.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}")
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "recipes" / "configs").rglob("*.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}"
+)
 def test_configs_are_valid_and_say_what_they_are_for(path, monkeypatch):
     from hf_icckd.training_args import StudentModelArguments, StudentTrainingArguments
 
@@ -179,7 +188,9 @@ def test_student_errors_come_before_anything_is_loaded(tmp_path):
 
 def test_teacher_with_other_classes_is_refused(runs, tmp_path):
     with pytest.raises(UserError, match="teacher and data set name 10 classes differently, first class 0"):
-        student.main([*QUICK, "--dataset", "synthetic", "--teacher", f"{runs}/teacher", "--output_dir", f"{tmp_path}/run"])
+        student.main(
+            [*QUICK, "--dataset", "synthetic", "--teacher", f"{runs}/teacher", "--output_dir", f"{tmp_path}/run"]
+        )
 
 
 def test_corrupt_image_is_named(tmp_path):

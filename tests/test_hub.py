@@ -118,7 +118,7 @@ def test_what_cannot_be_loaded_is_explained(name, message):
 def test_unfinished_folder_is_explained(tmp_path):
     save_pretrained(tmp_path, make("cifar_resnet8", 16))
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match="has no model.safetensors"):
+    with pytest.raises(ValueError, match=r"has no model.safetensors"):
         from_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"12")
     with pytest.raises(ValueError, match="can't be loaded"):

@@ -84,7 +84,9 @@ def test_gradient_is_that_of_the_formula():
     cache.update(*make_batch(6, 2, 4, seed=1)[1:])
     criterion = IntraClassContrastiveLoss(margin=-0.5, temperature=0.5, in_batch_negatives=False)
     embeddings.requires_grad_()
-    assert torch.autograd.gradcheck(lambda e: criterion(logits, e, labels, ids, cache.lookup(labels))["intra_class"], embeddings)
+    assert torch.autograd.gradcheck(
+        lambda e: criterion(logits, e, labels, ids, cache.lookup(labels))["intra_class"], embeddings
+    )
 
 
 def test_in_batch_negatives_are_detached():

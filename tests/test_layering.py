@@ -45,7 +45,9 @@ def imports(path: Path) -> set[str]:
                 full = f"{base}.{alias.name}".lstrip(".")
                 names.add(full if full in known else base or "__init__")
         if isinstance(node, ast.Import):
-            names |= {a.name.removeprefix("hf_icckd").lstrip(".") for a in node.names if a.name.startswith("hf_icckd.")}
+            names |= {
+                a.name.removeprefix("hf_icckd").lstrip(".") for a in node.names if a.name.startswith("hf_icckd.")
+            }
     return names
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import pytest
 import torch
@@ -171,7 +172,7 @@ def test_shapes_must_agree():
 
 def test_objectives_can_hold_parameters():
     class Regressor(KD):
-        term_weights = {"regressor": 1.0}
+        term_weights: ClassVar = {"regressor": 1.0}
 
         def __init__(self):
             super().__init__()

@@ -107,7 +107,8 @@ def test_student_copies_a_teacher_that_stays_untouched(pipeline, tiny_classifier
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
     first = logs[0]
     assert first["loss"] == pytest.approx(
-        0.5 * first["loss/ce"] + first["loss/kd"] + 2.5 * first["loss/rkd_distance"] + 5 * first["loss/rkd_angle"], rel=1e-5
+        0.5 * first["loss/ce"] + first["loss/kd"] + 2.5 * first["loss/rkd_distance"] + 5 * first["loss/rkd_angle"],
+        rel=1e-5,
     )
     for name, value in teacher.state_dict().items():
         assert torch.equal(value.cpu(), before[name].cpu()), name
@@ -308,13 +309,19 @@ def test_refused_options_say_why(tmp_path, options, message):
 
 def test_gpus_without_a_launcher_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(TeacherTrainingArguments, "n_gpu", property(lambda self: 2))
-    with pytest.raises(ValueError, match="one process sees 2 GPUs.*accelerate launch --multi_gpu --num_processes 2"):
+    with pytest.raises(ValueError, match=r"one process sees 2 GPUs.*accelerate launch --multi_gpu --num_processes 2"):
         teacher_args(tmp_path)
 
 
 def test_world_size_must_be_true(tmp_path, monkeypatch):
     args = teacher_args(tmp_path)
-    for name, value in {"WORLD_SIZE": 3, "RANK": 0, "LOCAL_RANK": 0, "MASTER_ADDR": "localhost", "MASTER_PORT": 1}.items():
+    for name, value in {
+        "WORLD_SIZE": 3,
+        "RANK": 0,
+        "LOCAL_RANK": 0,
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": 1,
+    }.items():
         monkeypatch.setenv(name, str(value))
     with pytest.raises(ValueError, match=r"WORLD_SIZE is 3 but 1 process\(es\) found each other"):
         args._check_processes()

@@ -59,10 +59,14 @@ def parse_objectives(specs: list[str], registry: dict[str, type[DistillationObje
     return WeightedObjectives([_parse_objective(spec, registry) for spec in specs])
 
 
-def _parse_objective(spec: str, registry: dict[str, type[DistillationObjective]]) -> tuple[DistillationObjective, float]:
+def _parse_objective(
+    spec: str, registry: dict[str, type[DistillationObjective]]
+) -> tuple[DistillationObjective, float]:
     name, _, tail = spec.partition(":")
     if name not in registry:
-        raise ValueError(f"unknown objective {name!r}, expected one of: {', '.join(registry)}{suggest(name, registry)}")
+        raise ValueError(
+            f"unknown objective {name!r}, expected one of: {', '.join(registry)}{suggest(name, registry)}"
+        )
     # A class without a constructor of its own takes no arguments, whatever nn.Module's signature says.
     own_init = registry[name].__init__ is not nn.Module.__init__
     allowed = ["weight", *(inspect.signature(registry[name]).parameters if own_init else ())]

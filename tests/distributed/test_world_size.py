@@ -15,7 +15,9 @@ WORKER = Path(__file__).with_name("worker.py")
 
 def run(folder: Path, processes: int) -> list[dict]:
     folder.mkdir()
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    )
     done = subprocess.run(
         [sys.executable, *launcher, WORKER, folder, str(processes)],
         capture_output=True,
@@ -39,7 +41,9 @@ def test_two_processes_equal_one(results, what):
     assert one[what]
     for name, value in one[what].items():
         for each in two:
-            torch.testing.assert_close(each[what][name], value, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(
+                each[what][name], value, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}"
+            )
 
 
 def test_caches_of_all_processes_are_identical(results):

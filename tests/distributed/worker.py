@@ -1,7 +1,7 @@
 """Trains a teacher and a student in float64 and writes what came out, once per process: `worker.py FOLDER`.
 
-Started alone or by torchrun; the global batch is 32 images in both cases. 151 images, so that the last batch of an epoch
-does not split evenly. The net has no statistics over the batch.
+Started alone or by torchrun; the global batch is 32 images in both cases. 151 images, so that the last batch of an
+epoch does not split evenly. The net has no statistics over the batch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,11 @@ def main(folder: str, processes: int) -> None:
         "eval_strategy": "no", "save_strategy": "no", "num_threads": 1,
     }  # fmt: skip
     teacher_args = TeacherTrainingArguments(
-        output_dir=f"{folder}/teacher", intra_class_weight=1.0, intra_class_margin=0.0, cache_size_per_class=8, **options
+        output_dir=f"{folder}/teacher",
+        intra_class_weight=1.0,
+        intra_class_margin=0.0,
+        cache_size_per_class=8,
+        **options,
     )
     assert world_size() == processes
     data = load_image_data("digits", max_train_samples=151, max_eval_samples=41)
@@ -62,7 +66,9 @@ def main(folder: str, processes: int) -> None:
         "student": student.classifier.state_dict(),
         "cache": teacher.cache.state_dict(),
         "logs": {
-            f"{which}/{name}": torch.tensor([entry[name] for entry in trainer.state.log_history if name in entry], dtype=torch.float64)
+            f"{which}/{name}": torch.tensor(
+                [entry[name] for entry in trainer.state.log_history if name in entry], dtype=torch.float64
+            )
             for which, trainer in (("teacher", teacher), ("student", student))
             for name in names
         },
