@@ -46,7 +46,9 @@ def main(argv: list[str] | None = None) -> None:
             data,
             image_size=data_args.image_size,
             default_size=model.spec.image_size,
+            max_size=model.spec.image_size,
             crop_pct=model.spec.crop_pct,
+            interpolation=model.spec.interpolation,
             resident_max_bytes=data_args.resident_max_bytes,
             device=device,
         )

@@ -119,9 +119,11 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / ARGS_FILE).write_text(yaml.safe_dump(self.values, sort_keys=True))
 
-    def metrics(self) -> dict[str, Any]:
-        """The figures of a finished run."""
-        return json.loads((self.path / METRICS_FILE).read_text())
+    def show_finished(self) -> None:
+        """Print the figures of a finished run."""
+        if distributed.rank() == 0:
+            results = json.loads((self.path / METRICS_FILE).read_text())
+            show(summary_table(results, f"{self.path} is finished"))
 
 
 def load_pipeline(
@@ -129,6 +131,7 @@ def load_pipeline(
     args: DistillationTrainingArguments,
     default_size: int,
     crop_pct: float,
+    interpolation: str,
     max_size: int | None = None,
 ) -> ImagePipeline:
     """Data set and pipeline as the options say; the other arguments are those of `ImagePipeline`."""
@@ -140,6 +143,7 @@ def load_pipeline(
         default_size=default_size,
         max_size=max_size,
         crop_pct=crop_pct,
+        interpolation=interpolation,
         augmentation=data_args.augmentation == "standard",
         crop_padding=data_args.crop_padding,
         min_crop_scale=data_args.min_crop_scale,
@@ -221,7 +225,8 @@ def _last_training_log(trainer: DistillationTrainer) -> dict[str, float]:
 
 
 def _environment(args: DistillationTrainingArguments) -> dict[str, Any]:
-    device = torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else platform.processor() or "CPU"
+    cpu = f"CPU ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
+    device = torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else cpu
     return {
         "hf_icckd": __version__,
         "torch": torch.__version__,

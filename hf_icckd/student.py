@@ -9,7 +9,7 @@ from hf_icckd.cli import parse_arguments, set_up_logging
 from hf_icckd.hub import from_pretrained
 from hf_icckd.losses import OBJECTIVES, parse_objectives
 from hf_icckd.modeling import check_architecture, create_classifier
-from hf_icckd.runs import RunFolder, load_pipeline, readable_errors, show, summary_table, train_and_report
+from hf_icckd.runs import RunFolder, load_pipeline, readable_errors, train_and_report
 from hf_icckd.student_trainer import StudentTrainer, check_same_classes
 from hf_icckd.training_args import DataArguments, StudentModelArguments, StudentTrainingArguments
 
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     with readable_errors():
         folder = RunFolder(args.output_dir, (data_args, model_args, args), args.world_size)
         if folder.finished:
-            show(summary_table(folder.metrics(), f"{folder.path} is finished"))
+            folder.show_finished()
             return
         check_architecture(model_args.model)
         parse_objectives(args.objectives, OBJECTIVES)  # a typing error should show before anything is loaded
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
         default = get_pretrained_cfg(model_args.model)
         # From scratch the student takes the pixels its teacher takes.
         size = default.input_size[-1] if model_args.pretrained else teacher.spec.image_size
-        pipeline = load_pipeline(data_args, args, size, teacher.spec.crop_pct, max_size=size)
+        pipeline = load_pipeline(data_args, args, size, teacher.spec.crop_pct, teacher.spec.interpolation, size)
         check_same_classes(teacher.spec.label_names, tuple(pipeline.data.label_names))
         set_seed(args.seed)
         student = create_classifier(

@@ -7,7 +7,7 @@ from transformers import set_seed
 
 from hf_icckd.cli import parse_arguments, set_up_logging
 from hf_icckd.modeling import check_architecture, create_classifier
-from hf_icckd.runs import RunFolder, load_pipeline, readable_errors, show, summary_table, train_and_report
+from hf_icckd.runs import RunFolder, load_pipeline, readable_errors, train_and_report
 from hf_icckd.teacher_trainer import TeacherTrainer
 from hf_icckd.training_args import DataArguments, TeacherModelArguments, TeacherTrainingArguments
 
@@ -21,11 +21,12 @@ def main(argv: list[str] | None = None) -> None:
     with readable_errors():
         folder = RunFolder(args.output_dir, (data_args, model_args, args), args.world_size)
         if folder.finished:
-            show(summary_table(folder.metrics(), f"{folder.path} is finished"))
+            folder.show_finished()
             return
         check_architecture(model_args.model)
         default = get_pretrained_cfg(model_args.model)
-        pipeline = load_pipeline(data_args, args, default.input_size[-1], default.crop_pct)
+        interpolation = default.interpolation if model_args.pretrained else "bilinear"
+        pipeline = load_pipeline(data_args, args, default.input_size[-1], default.crop_pct, interpolation)
         mean, std = (None, None) if model_args.pretrained else pipeline.channel_statistics()
         set_seed(args.seed)
         model = create_classifier(

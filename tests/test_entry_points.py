@@ -41,7 +41,7 @@ def test_a_run_leaves_model_figures_options_and_card(runs):
         assert options["dataset"] == "digits" and options["max_steps"] == 3
         assert not any("token" in name for name in options)
         card = (folder / "README.md").read_text()
-        assert f"{metrics['test']['top1']:.2f} %" in card and card.startswith("---\nlibrary_name") is False
+        assert f"{metrics['test']['top1']:.2f} %" in card and card.startswith("---\n")
         assert yaml.safe_load(card.split("---")[1])["library_name"] == "timm"
         assert from_pretrained(folder).spec.label_names == tuple(map(str, range(10)))
     assert list((runs / "teacher").rglob("events.out.tfevents.*"))

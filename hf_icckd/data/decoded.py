@@ -9,7 +9,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from hf_icckd.data.augment import Augmentation, crop_and_flip, resized_crop_boxes, stack_views
-from hf_icckd.data.images import read_image, resize_and_crop
+from hf_icckd.data.images import read_image, resampling, resize_and_crop
 from hf_icckd.data.sampling import BatchKey
 
 
@@ -24,6 +24,7 @@ class DecodedImages(torch.utils.data.Dataset):
         augmentation: What to do to each view; None for evaluation.
         num_views: Views per image, V.
         name: Name of the split for errors.
+        interpolation: How images are scaled.
     """
 
     resident = False
@@ -37,9 +38,11 @@ class DecodedImages(torch.utils.data.Dataset):
         augmentation: Augmentation | None = None,
         num_views: int = 1,
         name: str = "train",
+        interpolation: str = "bilinear",
     ):
         self.split, self.labels, self.size, self.crop_pct = split, labels, size, crop_pct
-        self.augmentation, self.num_views, self.name = augmentation, num_views, name
+        self.augmentation, self.num_views = augmentation, num_views
+        self.name, self.interpolation = name, interpolation
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -48,7 +51,7 @@ class DecodedImages(torch.utils.data.Dataset):
         """Return pixel_values (B, V, 3, S, S) uint8, labels (B,), sample_ids (B,) and global_rows."""
         images = [read_image(self.split, row, self.name) for row in key.indices.tolist()]
         if self.augmentation is None:
-            batch = self._stack([resize_and_crop(image, self.size, self.crop_pct) for image in images])
+            batch = self._stack([self._center(image) for image in images])
             views = [batch] * self.num_views
         else:
             views = [self._view(images, key, view) for view in range(self.num_views)]
@@ -61,15 +64,18 @@ class DecodedImages(torch.utils.data.Dataset):
 
     def _view(self, images: list[PIL.Image.Image], key: BatchKey, view: int) -> Tensor:
         if self.augmentation.min_crop_scale is None:
-            crops = [resize_and_crop(image, self.size, self.crop_pct) for image in images]
+            crops = [self._center(image) for image in images]
         else:
             sizes = torch.tensor([image.size for image in images]).reshape(-1, 2)
             boxes = resized_crop_boxes(sizes, self.augmentation, key.epoch, key.indices, view)
             crops = [
-                image.resize((self.size, self.size), PIL.Image.Resampling.BILINEAR, box=box)
+                image.resize((self.size, self.size), resampling(self.interpolation), box=box)
                 for image, box in zip(images, boxes, strict=True)
             ]
         return crop_and_flip(self._stack(crops), self.augmentation, key.epoch, key.indices, view)
+
+    def _center(self, image: PIL.Image.Image) -> PIL.Image.Image:
+        return resize_and_crop(image, self.size, self.crop_pct, self.interpolation)
 
     def _stack(self, images: list[PIL.Image.Image]) -> Tensor:
         """(B, 3, S, S) uint8; B is 0 where a process has no row of a short last batch."""

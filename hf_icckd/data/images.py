@@ -71,7 +71,18 @@ def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     return image.convert("RGB")
 
 
-def resize_and_crop(image: PIL.Image.Image, size: int, crop_pct: float) -> PIL.Image.Image:
+def resampling(interpolation: str) -> PIL.Image.Resampling:
+    """Pillow's filter of a name as timm's configurations write it."""
+    try:
+        return PIL.Image.Resampling[interpolation.upper()]
+    except KeyError:
+        names = ", ".join(each.name.lower() for each in PIL.Image.Resampling)
+        raise ValueError(f"interpolation is {interpolation!r}, expected one of: {names}") from None
+
+
+def resize_and_crop(
+    image: PIL.Image.Image, size: int, crop_pct: float, interpolation: str = "bilinear"
+) -> PIL.Image.Image:
     """Scale the short side to `size / crop_pct` and cut the central square of `size` pixels."""
     if image.size == (size, size) and crop_pct == 1:
         return image
@@ -79,7 +90,7 @@ def resize_and_crop(image: PIL.Image.Image, size: int, crop_pct: float) -> PIL.I
     scale = short / min(image.size)
     width, height = (max(short, round(side * scale)) for side in image.size)
     left, top = (width - size) // 2, (height - size) // 2
-    image = image.resize((width, height), PIL.Image.Resampling.BILINEAR)
+    image = image.resize((width, height), resampling(interpolation))
     return image.crop((left, top, left + size, top + size))
 
 

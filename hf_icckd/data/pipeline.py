@@ -34,6 +34,7 @@ class ImagePipeline:
         default_size: What large images are scaled to.
         max_size: Small images that are larger are scaled to this; None for no bound.
         crop_pct: Share of the short side that evaluation keeps of a large image.
+        interpolation: How images are scaled: nearest, bilinear, bicubic or lanczos.
         augmentation: Whether training images are cropped and mirrored at all.
         crop_padding: Padding of the random crop of small images; None for an eighth of the size.
         min_crop_scale: Smallest share of the area a random resized crop of large images keeps.
@@ -55,6 +56,7 @@ class ImagePipeline:
         default_size: int = 224,
         max_size: int | None = None,
         crop_pct: float = 0.875,
+        interpolation: str = "bilinear",
         augmentation: bool = True,
         crop_padding: int | None = None,
         min_crop_scale: float = 0.35,
@@ -73,6 +75,7 @@ class ImagePipeline:
         small = native <= SMALL_IMAGE
         self.image_size = image_size or (min(native, max_size or native) if small else default_size)
         self.crop_pct = 1.0 if small else crop_pct
+        self.interpolation = interpolation
         self.augmentation = None
         if augmentation:
             padding = self.image_size // 8 if crop_padding is None else crop_padding
@@ -113,11 +116,18 @@ class ImagePipeline:
         augmentation = self.augmentation if training else None
         if self.resident:
             if split not in self._pixels:
-                pixels = read_split(self.data.splits()[split], self.image_size, split)
+                pixels = read_split(self.data.splits()[split], self.image_size, split, self.interpolation)
                 self._pixels[split] = pixels.to(self.device)
             return ResidentImages(self._pixels[split], labels, augmentation, num_views)
         return DecodedImages(
-            self.data.splits()[split], labels, self.image_size, self.crop_pct, augmentation, num_views, split
+            self.data.splits()[split],
+            labels,
+            self.image_size,
+            self.crop_pct,
+            augmentation,
+            num_views,
+            split,
+            self.interpolation,
         )
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:

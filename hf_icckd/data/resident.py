@@ -14,13 +14,14 @@ from hf_icckd.data.images import read_image, resize_and_crop
 from hf_icckd.data.sampling import BatchKey
 
 
-def read_split(split: Dataset, size: int, name: str) -> Tensor:
+def read_split(split: Dataset, size: int, name: str, interpolation: str = "bilinear") -> Tensor:
     """Decode a split into one tensor.
 
     Args:
         split: Data set with an `image` column.
         size: Height and width; images of another size are scaled and cut to the central square.
         name: Name of the split for the progress bar and errors.
+        interpolation: How images are scaled.
 
     Returns:
         (N, 3, size, size) uint8 on the CPU.
@@ -32,7 +33,7 @@ def read_split(split: Dataset, size: int, name: str) -> Tensor:
     for row in tqdm(
         range(len(split)), desc=f"reading {name}", unit="img", disable=distributed.rank() > 0, leave=False
     ):
-        images[row] = resize_and_crop(read_image(split, row, name), size, 1.0)
+        images[row] = resize_and_crop(read_image(split, row, name), size, 1.0, interpolation)
     return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 

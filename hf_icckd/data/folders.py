@@ -1,0 +1,116 @@
+"""A local folder as splits: images in a folder per class, parquet or arrow files, or what `datasets` saved."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from pathlib import Path
+
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_dataset, load_from_disk
+
+TRAIN_SPLITS = ("train", "training")
+TEST_SPLITS = ("test", "testing", "eval", "validation", "valid", "val", "dev")
+_SPLIT_WORDS = (*TRAIN_SPLITS, *TEST_SPLITS)
+_TABLE_SUFFIXES = (".parquet", ".arrow")
+_METADATA_FILES = ("metadata.csv", "metadata.jsonl")
+_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
+
+
+def load_folder(path: Path) -> dict[str, Dataset]:
+    """Read a folder.
+
+    Args:
+        path: The folder. Its images lie in `CLASS/` or `train/CLASS/` and `test/CLASS/`; or it holds parquet or arrow
+            files, told apart by the words train, test, ... of their names.
+
+    Returns:
+        Splits by name.
+
+    Raises:
+        ValueError: If the folder holds nothing of the kind, or it can't be read.
+    """
+    files = _list_files(path)
+    tables = [file for file in files if file.suffix.lower() in _TABLE_SUFFIXES]
+    try:
+        if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+            loaded = load_from_disk(str(path))
+            return loaded if isinstance(loaded, DatasetDict) else {"train": loaded}
+        if tables:
+            return _load_tables(path, tables)
+        if any(file.name in _METADATA_FILES for file in files):
+            return load_dataset("imagefolder", data_dir=glob.escape(str(path)))
+    except Exception as error:  # see _load
+        raise ValueError(f"dataset folder {str(path)!r} could not be read: {reason(error)}") from error
+    return _load_class_folders(path, [file for file in files if file.suffix.lower() in _IMAGE_SUFFIXES])
+
+
+def _list_files(path: Path) -> list[Path]:
+    """All files below a folder, relative to it, sorted, without what operating systems and editors hide there."""
+    found = []
+    for folder, subfolders, files in os.walk(path, followlinks=True):
+        subfolders[:] = [name for name in subfolders if not name.startswith((".", "__MACOSX"))]
+        found += [Path(folder, file).relative_to(path) for file in files if not file.startswith(".")]
+    return sorted(found)
+
+
+def _load_tables(path: Path, tables: list[Path]) -> dict[str, Dataset]:
+    """Splits are told by the words of file names, then of folder names; a file without any is training data."""
+    suffix = tables[0].suffix
+    files: dict[str, list[str]] = {}
+    for file in tables:
+        if file.suffix != suffix:
+            raise ValueError(f"it mixes {tables[0]} and {file}, expected files of one kind; move the others away")
+        words = re.split(r"[-_.]", file.stem.lower()) + [part.lower() for part in reversed(file.parent.parts)]
+        split = next((word for word in words if word in _SPLIT_WORDS), "train")
+        files.setdefault(split, []).append(glob.escape(str((path / file).absolute())))
+    # One by one: a test split without labels has other columns than the rest.
+    kind = suffix.lower().lstrip(".")
+    return {split: load_dataset(kind, data_files=names, split="train") for split, names in files.items()}
+
+
+def _load_class_folders(path: Path, images: list[Path]) -> dict[str, Dataset]:
+    """Images in one folder per class, these in one folder per split or without splits.
+
+    Not left to the image folder builder of `datasets`: it takes a class called "train" and a file called "test_1.png"
+    for splits, and a stray image for a class of its own.
+    """
+    # A folder called train that holds images is a class (of vehicles); a split holds folders of images.
+    has_splits = any(file.parts[0].lower() in TRAIN_SPLITS and len(file.parts) > 2 for file in images)
+    folders: dict[str, dict[Path, Path]] = {}
+    for file in images:
+        split = file.parts[0].lower() if has_splits else "train"
+        if split in _SPLIT_WORDS:
+            folders.setdefault(split, {})[file] = file.parent.relative_to(file.parts[0] if has_splits else "")
+    # Test images that all lie side by side have no labels.
+    folders = {split: of for split, of in folders.items() if split == "train" or set(of.values()) != {Path()}}
+    classes = {folder for of in folders.values() for folder in of.values()}
+    stray = next((file for of in folders.values() for file, folder in of.items() if folder == Path()), None)
+    if all(folder.name.lower() in ("", *_SPLIT_WORDS) for folder in classes):
+        raise ValueError(
+            f"dataset folder {str(path)!r} holds {len(images)} images and no folder per class; expected "
+            "CLASS/IMAGE, train/CLASS/IMAGE, or parquet or arrow files"
+        )
+    if stray is not None:
+        raise ValueError(
+            f"image {str(stray)!r} of dataset folder {str(path)!r} lies in no class folder; move it "
+            "into the folder of its class or remove it"
+        )
+    # The name of the last folder says it all, unless two classes share it.
+    unique = len({folder.name for folder in classes}) == len(classes)
+    names = {folder: folder.name if unique else folder.as_posix() for folder in classes}
+    features = Features({"image": Image(decode=False), "label": ClassLabel(names=sorted(names.values()))})
+    return {
+        split: Dataset.from_dict(
+            {"image": [str(path / file) for file in of], "label": [names[folder] for folder in of.values()]},
+            features=features,
+        )
+        for split, of in folders.items()
+    }
+
+
+def reason(error: BaseException) -> str:
+    """One line about what went wrong first: builders wrap it in an error that says only that there was one."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"

@@ -1,0 +1,59 @@
+"""What the README shows can be run as it stands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from hf_icckd import save_pretrained
+from hf_icckd.cli import parse_arguments
+from hf_icckd.evaluate import EvaluationArguments
+from hf_icckd.training_args import (
+    DataArguments,
+    StudentModelArguments,
+    StudentTrainingArguments,
+    TeacherModelArguments,
+    TeacherTrainingArguments,
+)
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+TYPES = {
+    "teacher": [DataArguments, TeacherModelArguments, TeacherTrainingArguments],
+    "student": [DataArguments, StudentModelArguments, StudentTrainingArguments],
+    "evaluate": [DataArguments, EvaluationArguments],
+}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.split("\n")[0])
+def test_python_runs(code, tmp_path, monkeypatch, tiny_classifier):
+    save_pretrained(tmp_path / "runs" / "student", tiny_classifier())
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def recipe_commands() -> list[list[str]]:
+    text = "\n".join(blocks("bash")).replace("\\\n", " ")
+    lines = [line.partition("#")[0] for line in text.replace("&&", "\n").splitlines()]
+    return [shlex.split(line) for line in lines if "recipes/" in line]
+
+
+@pytest.mark.parametrize("words", recipe_commands(), ids=" ".join)
+def test_commands_have_options_that_exist(words, monkeypatch):
+    script = next(word for word in words if word.startswith("recipes/"))
+    assert (ROOT / script).is_file()
+    argv = words[words.index(script) + 1 :]
+    monkeypatch.chdir(ROOT)
+    parse_arguments(TYPES[Path(script).stem], "", argv)
+
+
+def test_files_that_are_linked_exist():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("http") or (ROOT / target).exists(), target
