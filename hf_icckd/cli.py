@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import sys
 from pathlib import Path
@@ -43,7 +44,9 @@ def parse_arguments(types: list[type], description: str, argv: list[str] | None 
         UserError: If the file or an option can't be read, or a value is refused.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = ArgumentParser(types, description=description, usage="%(prog)s [CONFIG.yaml] [--option value ...]")
+    usage = "%(prog)s [CONFIG.yaml] [--option value ...]"
+    # Without abbreviations: --weight 0 should be an error and not --weight_decay 0.
+    parser = ArgumentParser(types, description=description, usage=usage, allow_abbrev=False)
     options = {option for option in parser._option_string_actions if option.startswith("--")}
     if argv and argv[0].endswith((".yaml", ".yml")):
         argv = _yaml_words(Path(argv[0]), {option.removeprefix("--") for option in options}) + argv[1:]
@@ -75,7 +78,7 @@ def _yaml_words(path: Path, known: set[str]) -> list[str]:
         if value is None:
             continue
         values = value if isinstance(value, list) else [value]
-        words += [f"--{name}", *(str(item) for item in values)]
+        words += [f"--{name}", *(json.dumps(item) if isinstance(item, dict) else str(item) for item in values)]
     return words
 
 
@@ -88,7 +91,8 @@ def argument_values(*arguments: Any) -> dict[str, Any]:
     return values
 
 
-def set_up_logging(is_main_process: bool) -> None:
+def set_up_logging(is_main_process: bool = True, debug: bool = False) -> None:
     """Messages of this package go to stderr, from the first process only; libraries warn."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("hf_icckd").setLevel(logging.INFO if is_main_process else logging.ERROR)
+    level = logging.DEBUG if debug else logging.INFO
+    logging.getLogger("hf_icckd").setLevel(level if is_main_process else logging.ERROR)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def world_size() -> int:
@@ -102,6 +102,13 @@ def minimum_over_ranks(tensor: Tensor) -> Tensor:
     tensor = tensor.clone()
     dist.all_reduce(tensor, op=dist.ReduceOp.MIN)
     return tensor
+
+
+def broadcast_buffers(module: nn.Module) -> None:
+    """Give all ranks the buffers of rank 0, such as BatchNorm's statistics, which are not averaged in training."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def barrier() -> None:

@@ -34,7 +34,7 @@ class EvaluationArguments:
 def main(argv: list[str] | None = None) -> None:
     """Measure a classifier as the command line says; nothing is trained."""
     data_args, args = parse_arguments([DataArguments, EvaluationArguments], __doc__, argv)
-    set_up_logging(True)
+    set_up_logging()
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     with readable_errors():
         model = from_pretrained(args.model).to(device)
@@ -69,10 +69,10 @@ def main(argv: list[str] | None = None) -> None:
             check_same_classes(other.spec.label_names, model.spec.label_names)
             teacher = outputs(other)
         figures = {"images": len(dataset), **split_metrics(outputs(model), teacher)}
-        results = {"test": figures, "cost": cost_metrics(model)}
+        results = {args.split: figures, "cost": cost_metrics(model)}
         if teacher is not None:
-            results["teacher_test"] = split_metrics(teacher)
-        show(summary_table(results, f"{args.model} on {data.name} ({args.split})"))
+            results[f"teacher_{args.split}"] = split_metrics(teacher)
+        show(summary_table(results, f"{args.model} on {data.name}", args.split))
         if args.output_file is not None:
             Path(args.output_file).write_text(json.dumps(results, indent=2) + "\n")
 

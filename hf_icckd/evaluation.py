@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -39,17 +37,17 @@ def predict_split(
     *,
     batch_size: int = 256,
     num_workers: int = 0,
-    autocast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
     description: str | None = None,
 ) -> SplitOutputs:
     """Run a classifier over a split, each process over its share.
+
+    In the precision of its weights, whatever it was trained in: logits in bf16 often tie, which costs top-1.
 
     Args:
         model: Classifier; its training mode is restored.
         dataset: Data set whose `__getitems__` takes a `BatchKey`.
         batch_size: Images per process and step.
         num_workers: Workers that decode.
-        autocast: Makes a context for each forward pass.
         description: Text in front of the progress bar; None for no bar.
 
     Returns:
@@ -58,12 +56,12 @@ def predict_split(
     training = model.training
     model.eval()
     device = next(model.parameters()).device
+    distributed.broadcast_buffers(model)
     logits, embeddings, labels = [], [], []
     loader = make_loader(dataset, KeyedBatchSampler(len(dataset), batch_size), num_workers)
     hidden = description is None or distributed.rank() > 0
     for batch in tqdm(loader, desc=description, leave=False, disable=hidden, unit="batch", delay=2):
-        with autocast():
-            output = model(batch["pixel_values"][:, 0].to(device, non_blocking=True))
+        output = model(batch["pixel_values"][:, 0].to(device, non_blocking=True))
         rows = batch["global_rows"]
         logits.append(distributed.gather_rows(output.logits.float(), rows))
         embeddings.append(distributed.gather_rows(output.embeddings.float(), rows))
@@ -80,7 +78,7 @@ def split_metrics(
     Args:
         outputs: Outputs of the model.
         teacher: Outputs of its teacher for the same images, for agreement.
-        representation: Whether to add geometry and soft-label figures, which take longer.
+        representation: Whether to add geometry and soft-label figures, which take longer and need two classes.
 
     Returns:
         Names and values as in `hf_icckd.metrics`.
@@ -89,7 +87,7 @@ def split_metrics(
     figures = metrics.classification_metrics(logits, labels)
     if teacher is not None:
         figures |= metrics.agreement_metrics(logits, teacher.logits)
-    if representation:
+    if representation and labels.unique().numel() > 1:
         figures |= metrics.representation_metrics(logits, embeddings, labels, logits.shape[1])
     return figures
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import timm
+import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -32,11 +35,21 @@ def save_pretrained(folder: str | Path, classifier: ImageClassifier) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text(json.dumps(_config(classifier), indent=2) + "\n")
     save_file(contiguous_state(classifier.net.state_dict()), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    shutil.copymode(folder / CONFIG_FILE, folder / WEIGHTS_FILE)  # safetensors makes files only their owner can read
 
 
 def contiguous_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """CPU copy in the plain memory layout: safetensors takes no channels_last tensors."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+def fingerprint(classifier: ImageClassifier) -> str:
+    """Hash of a classifier's weights and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(contiguous_state(classifier.net.state_dict()).items()):
+        digest.update(name.encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def from_pretrained(name_or_path: str | Path) -> ImageClassifier:

@@ -79,7 +79,11 @@ class ImageClassifier(nn.Module):
         if images.shape[-2:] != (self.spec.image_size, self.spec.image_size):
             size = (self.spec.image_size, self.spec.image_size)
             images = F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
-        return images.contiguous(memory_format=torch.channels_last)
+        # The layout of the first convolution's weights decides, or a net would work in that of whatever data came in.
+        weight = next((weight for weight in self.net.parameters() if weight.ndim == 4), images)
+        return images.contiguous(
+            memory_format=torch.contiguous_format if weight.is_contiguous() else torch.channels_last
+        )
 
     def forward(self, images: Tensor, feature_maps: bool = False) -> ClassifierOutput:
         """Classify images.
@@ -138,6 +142,7 @@ def create_classifier(
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
     crop_pct: float | None = None,
+    interpolation: str | None = None,
     pretrained: bool = False,
     model_args: dict[str, Any] | None = None,
 ) -> ImageClassifier:
@@ -146,11 +151,12 @@ def create_classifier(
     Args:
         architecture: Name in timm's registry.
         label_names: Name of each class.
-        image_size: Height and width of the input; None for the architecture's own. Ignored with `pretrained`.
-        mean: Channel means, 0 to 1; None, or `pretrained`, for the architecture's own.
+        image_size: Height and width of the input; None for the architecture's own.
+        mean: Channel means, 0 to 1; None for the architecture's own.
         std: Channel standard deviations, likewise.
         crop_pct: Share of the short side that evaluation keeps, likewise.
-        pretrained: Whether to fetch weights and keep the preprocessing they were made with.
+        interpolation: How images are scaled in evaluation, likewise.
+        pretrained: Whether to fetch weights.
         model_args: Further arguments of `timm.create_model`.
 
     Returns:
@@ -162,9 +168,9 @@ def create_classifier(
     check_architecture(architecture)
     default = get_pretrained_cfg(architecture)
     model_args = dict(model_args or {})
-    own = pretrained or image_size is None
-    image_size = default.input_size[-1] if own else image_size
-    if not own and default.fixed_input_size:
+    if image_size is None:
+        image_size = default.input_size[-1]
+    elif default.fixed_input_size:
         model_args.setdefault("img_size", image_size)
     try:
         net = timm.create_model(architecture, pretrained=pretrained, num_classes=len(label_names), **model_args)
@@ -175,19 +181,23 @@ def create_classifier(
         ClassifierSpec(
             architecture=architecture,
             label_names=tuple(label_names),
-            mean=tuple(default.mean if pretrained or mean is None else mean),
-            std=tuple(default.std if pretrained or std is None else std),
+            mean=tuple(default.mean if mean is None else mean),
+            std=tuple(default.std if std is None else std),
             image_size=image_size,
-            crop_pct=default.crop_pct if pretrained or crop_pct is None else crop_pct,
-            interpolation=default.interpolation if pretrained else "bilinear",
+            crop_pct=default.crop_pct if crop_pct is None else crop_pct,
+            interpolation=default.interpolation if interpolation is None else interpolation,
             model_args=model_args,
         ),
     )
 
 
 def check_architecture(architecture: str) -> None:
-    """Raise ValueError with a suggestion if timm has no such architecture."""
-    if not is_model(architecture.partition(".")[0]):
+    """Raise ValueError with a suggestion if timm has no such architecture, or none with such a tag."""
+    base, _, tag = architecture.partition(".")
+    if is_model(base) and tag and architecture not in timm.list_models(f"{base}.*", pretrained=True):
+        known = [name.partition(".")[2] for name in timm.list_models(f"{base}.*", pretrained=True)]
+        raise ValueError(f"unknown weights {tag!r} of {base!r}, expected one of: {', '.join(known)}")
+    if not is_model(base):
         close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
         hint = f"; did you mean {' or '.join(close)}?" if close else "; `timm.list_models()` lists them"
         raise ValueError(f"unknown model {architecture!r}, expected an architecture of timm's registry{hint}")
@@ -200,7 +210,9 @@ def _check_head(net: nn.Module, spec: ClassifierSpec) -> int:
     try:
         with torch.no_grad():
             parameter = next(net.parameters())
-            images = torch.zeros(1, 3, spec.image_size, spec.image_size).to(parameter)
+            # Not zeros, which a fresh net would map to zeros all the way; no random numbers, which others draw.
+            size = (1, 3, spec.image_size, spec.image_size)
+            images = torch.linspace(-1, 1, 3 * spec.image_size**2).view(size).to(parameter)
             features = net.forward_features(images)
             embeddings = net.forward_head(features, pre_logits=True)
             logits = net.get_classifier()(embeddings)

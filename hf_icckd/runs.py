@@ -7,6 +7,7 @@ import json
 import logging
 import platform
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ from hf_icckd.training_args import DataArguments, DistillationTrainingArguments
 logger = logging.getLogger(__name__)
 
 ARGS_FILE, METRICS_FILE = "all_args.yaml", "metrics.json"
+
+_OUTPUTS_MAX_BYTES = 2 * 1024**3  # of the training split, whose outputs are held for its figures
 
 # Options that don't change what a run computes, so that it may go on with other values of them.
 _FREE_OPTIONS = {
@@ -69,6 +72,7 @@ class RunFolder:
         path: The folder; made if it is not there.
         arguments: The dataclasses of options.
         world_size: Number of processes.
+        identity: Further values that make it this run.
 
     Attributes:
         finished: Whether the run in it has ended and its figures stand in metrics.json.
@@ -78,9 +82,11 @@ class RunFolder:
         ValueError: If another run, or something that is none, is in the folder.
     """
 
-    def __init__(self, path: str | Path, arguments: tuple, world_size: int = 1):
+    def __init__(
+        self, path: str | Path, arguments: tuple, world_size: int = 1, identity: dict[str, Any] | None = None
+    ):
         self.path = Path(path)
-        values = argument_values(*arguments)
+        values = argument_values(*arguments) | (identity or {})
         values["global_batch_size"] = (
             values["per_device_train_batch_size"] * values["gradient_accumulation_steps"] * world_size
         )
@@ -101,7 +107,8 @@ class RunFolder:
         def matters(name: str) -> bool:
             return name not in _FREE_OPTIONS and not name.startswith(_FREE_PREFIXES)
 
-        names = sorted(filter(matters, before.keys() | self.values.keys()))
+        # Options that another version of transformers has or lacks are no difference.
+        names = sorted(filter(matters, before.keys() & self.values.keys()))
         differing = [
             f"{name} {before.get(name)!r} -> {self.values.get(name)!r}"
             for name in names
@@ -117,7 +124,7 @@ class RunFolder:
         """Write the options."""
         if distributed.rank() == 0:
             self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / ARGS_FILE).write_text(yaml.safe_dump(self.values, sort_keys=True))
+            _write(self.path / ARGS_FILE, yaml.safe_dump(self.values, sort_keys=True))
 
     def show_finished(self) -> None:
         """Print the figures of a finished run."""
@@ -191,11 +198,17 @@ def train_and_report(
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(folder.checkpoint) if folder.checkpoint else None)
     seconds = time.perf_counter() - start
+    trainer.save_model()  # before the figures: whatever happens to them, the model is there
     test = pipeline.dataset("test")
     results: dict[str, Any] = {"test": _figures(trainer, test)}
     if teacher is not None:
         results["teacher_test"] = split_metrics(trainer.evaluation_teacher(test))
-    results["train"] = _figures(trainer, pipeline.dataset("train"))
+    train = pipeline.dataset("train")
+    outputs_bytes = 4 * len(train) * (len(trainer.classifier.spec.label_names) + trainer.classifier.embedding_dim)
+    if outputs_bytes <= _OUTPUTS_MAX_BYTES:
+        results["train"] = _figures(trainer, train)
+    else:
+        logger.info("no figures of the training split: its outputs would take %.1f GiB", outputs_bytes / 2**30)
     if trainer.is_world_process_zero():
         results |= {
             "cost": cost_metrics(trainer.classifier),
@@ -204,14 +217,32 @@ def train_and_report(
             "notes": pipeline.data.notes,
             "environment": _environment(trainer.args),
         }
-        trainer.save_model()
         card = render_card(trainer.classifier.spec, folder.values, results)
-        (folder.path / CARD_FILE).write_text(card)
+        _write(folder.path / CARD_FILE, card)
         # Last, because it marks the run as finished.
-        (folder.path / METRICS_FILE).write_text(json.dumps(results, indent=2) + "\n")
+        _write(folder.path / METRICS_FILE, json.dumps(results, indent=2) + "\n")
+        for checkpoint in checkpoints(folder.path):  # a finished run holds no pickle, and nothing to go on from
+            shutil.rmtree(checkpoint)
         show(summary_table(results, str(folder.path)))
     distributed.barrier()
     return results
+
+
+def _write(path: Path, text: str) -> None:
+    """A text file that appears whole or not at all."""
+    temporary = path.with_name(f".{path.name}.unfinished")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def _command() -> str:
+    """The command line of this run, without secrets and without the path of the program."""
+    words, secret = [], False
+    for word in sys.argv[1:]:
+        if not secret and "token" not in word:
+            words.append(word)
+        secret = word.startswith("--") and "token" in word and "=" not in word
+    return f"python -m hf_icckd.{Path(sys.argv[0]).stem} {shlex.join(words)}".rstrip()
 
 
 def _figures(trainer: DistillationTrainer, dataset) -> dict[str, float]:
@@ -237,27 +268,24 @@ def _environment(args: DistillationTrainingArguments) -> dict[str, Any]:
         "device": device,
         "processes": args.world_size,
         "threads": torch.get_num_threads(),
-        "command": f"python -m hf_icckd.{Path(sys.argv[0]).stem} {shlex.join(sys.argv[1:])}".rstrip(),
+        "command": _command(),
     }
 
 
-def summary_table(results: dict[str, Any], title: str) -> str:
+def summary_table(results: dict[str, Any], title: str, split: str = "test") -> str:
     """The figures a person looks at first."""
-    test, rows = results["test"], []
-    rows.append(("test top-1", f"{test['top1']:.2f} % ({test['images']:,} images)"))
-    if "teacher_test" in results:
-        rows.append(("teacher's top-1", f"{results['teacher_test']['top1']:.2f} %"))
-        rows.append(("agreement with teacher", f"{test['agreement']:.2f} %"))
-    rows += [
-        ("test top-5", f"{test['top5']:.2f} %"),
-        ("test NLL, ECE", f"{test['nll']:.4f}, {test['ece']:.4f}"),
-        ("distance ratio (intra / inter)", f"{test['distance_ratio']:.4f}"),
-        (
-            "soft-label information, T = 1, 4",
-            f"{test['soft_label_information']:.4f}, {test['soft_label_information_t4']:.4f} nats",
-        ),
-    ]
-    if "train" in results:
+    figures = results[split]
+    rows = [(f"{split} top-1", f"{figures['top1']:.2f} % ({figures['images']:,} images)")]
+    if f"teacher_{split}" in results:
+        rows.append(("teacher's top-1", f"{results[f'teacher_{split}']['top1']:.2f} %"))
+        rows.append(("agreement with teacher", f"{figures['agreement']:.2f} %"))
+    rows.append((f"{split} top-5", f"{figures['top5']:.2f} %"))
+    rows.append((f"{split} NLL, ECE", f"{figures['nll']:.4f}, {figures['ece']:.4f}"))
+    if "distance_ratio" in figures:
+        information = [figures["soft_label_information"], figures["soft_label_information_t4"]]
+        rows.append(("distance ratio (intra / inter)", f"{figures['distance_ratio']:.4f}"))
+        rows.append(("soft-label information, T = 1, 4", "{:.4f}, {:.4f} nats".format(*information)))
+    if "nc1" in results.get("train", {}) and split != "train":
         rows.append(("training top-1, NC1", f"{results['train']['top1']:.2f} %, {results['train']['nc1']:.4f}"))
     if "gated_fraction" in results.get("training", {}):
         rows.append(("anchors past the gate", f"{results['training']['gated_fraction']:.1%}"))

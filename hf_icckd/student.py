@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from timm.models import get_pretrained_cfg
 from transformers import set_seed
 
 from hf_icckd.cli import parse_arguments, set_up_logging
-from hf_icckd.hub import from_pretrained
+from hf_icckd.hub import fingerprint, from_pretrained
 from hf_icckd.losses import OBJECTIVES, parse_objectives
 from hf_icckd.modeling import check_architecture, create_classifier
 from hf_icckd.runs import RunFolder, load_pipeline, readable_errors, train_and_report
@@ -19,15 +21,22 @@ def main(argv: list[str] | None = None) -> None:
     data_args, model_args, args = parse_arguments(
         [DataArguments, StudentModelArguments, StudentTrainingArguments], __doc__, argv
     )
-    set_up_logging(args.process_index == 0)
+    set_up_logging(args.process_index == 0, args.log_level == "debug")
     with readable_errors():
-        folder = RunFolder(args.output_dir, (data_args, model_args, args), args.world_size)
+        check_architecture(model_args.model)
+        parse_objectives(args.objectives, OBJECTIVES)  # a typing error should show before anything is loaded
+        if model_args.teacher == StudentModelArguments.teacher and not Path(model_args.teacher).is_dir():
+            raise ValueError(
+                f"there is no teacher in {model_args.teacher!r}; train one first with recipes/teacher.py, or name one "
+                "with --teacher"
+            )
+        teacher = from_pretrained(model_args.teacher)
+        # With the teacher's weights: a student of another teacher in the same place is another run.
+        identity = {"teacher_fingerprint": fingerprint(teacher)}
+        folder = RunFolder(args.output_dir, (data_args, model_args, args), args.world_size, identity)
         if folder.finished:
             folder.show_finished()
             return
-        check_architecture(model_args.model)
-        parse_objectives(args.objectives, OBJECTIVES)  # a typing error should show before anything is loaded
-        teacher = from_pretrained(model_args.teacher)
         default = get_pretrained_cfg(model_args.model)
         # From scratch the student takes the pixels its teacher takes.
         size = default.input_size[-1] if model_args.pretrained else teacher.spec.image_size
@@ -37,10 +46,12 @@ def main(argv: list[str] | None = None) -> None:
         student = create_classifier(
             model_args.model,
             pipeline.data.label_names,
-            image_size=pipeline.image_size,
-            mean=teacher.spec.mean,
-            std=teacher.spec.std,
+            # As in teacher.py; from scratch the student normalises as its teacher does.
+            image_size=data_args.image_size if model_args.pretrained else pipeline.image_size,
+            mean=None if model_args.pretrained else teacher.spec.mean,
+            std=None if model_args.pretrained else teacher.spec.std,
             crop_pct=pipeline.crop_pct,
+            interpolation=pipeline.interpolation,
             pretrained=model_args.pretrained,
         )
         trainer = StudentTrainer(

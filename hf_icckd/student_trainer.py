@@ -48,10 +48,9 @@ class StudentTrainer(DistillationTrainer):
     ):
         check_same_classes(teacher.spec.label_names, model.spec.label_names)
         objectives = objectives or parse_objectives(args.objectives, OBJECTIVES)
-        super().__init__(StudentWithObjective(model, objectives), model, args, train_dataset, eval_dataset, callbacks)
+        trained = StudentWithObjective(model, objectives)
+        super().__init__(trained, model, args, train_dataset, eval_dataset, callbacks, frozen=(teacher,))
         self.teacher = teacher.requires_grad_(False).eval().to(args.device)
-        if args.channels_last:
-            self.teacher.to(memory_format=torch.channels_last)
         self.term_weights = {"ce": args.ce_weight, **objectives.term_weights}
         self._teacher_outputs: tuple[Dataset, SplitOutputs] | None = None
 

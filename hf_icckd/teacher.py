@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     data_args, model_args, args = parse_arguments(
         [DataArguments, TeacherModelArguments, TeacherTrainingArguments], __doc__, argv
     )
-    set_up_logging(args.process_index == 0)
+    set_up_logging(args.process_index == 0, args.log_level == "debug")
     with readable_errors():
         folder = RunFolder(args.output_dir, (data_args, model_args, args), args.world_size)
         if folder.finished:
@@ -32,10 +32,12 @@ def main(argv: list[str] | None = None) -> None:
         model = create_classifier(
             model_args.model,
             pipeline.data.label_names,
-            image_size=pipeline.image_size,
+            # Pretrained weights want the size they were made with, and get it on the device, unless told otherwise.
+            image_size=data_args.image_size if model_args.pretrained else pipeline.image_size,
             mean=mean,
             std=std,
             crop_pct=pipeline.crop_pct,
+            interpolation=pipeline.interpolation,
             pretrained=model_args.pretrained,
         )
         trainer = TeacherTrainer(

@@ -89,6 +89,7 @@ class DistillationTrainer(Trainer):
         train_dataset: Data set whose `__getitems__` takes a `BatchKey`; see `hf_icckd.data.ImagePipeline`.
         eval_dataset: Data set for evaluation while training.
         callbacks: Further callbacks.
+        frozen: Modules that are not trained but get the same memory layout.
     """
 
     def __init__(
@@ -99,14 +100,13 @@ class DistillationTrainer(Trainer):
         train_dataset: Dataset,
         eval_dataset: Dataset | None = None,
         callbacks: list[TrainerCallback] | None = None,
+        frozen: tuple[nn.Module, ...] = (),
     ):
-        if args.channels_last:
-            model.to(memory_format=torch.channels_last)
+        for module in (model, *frozen):
+            module.to(memory_format=torch.channels_last if args.channels_last else torch.contiguous_format)
         super().__init__(
             model=model, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, callbacks=callbacks
         )
-        if self.accelerator.num_processes > len(train_dataset):
-            raise ValueError(f"{len(train_dataset)} training images for {self.accelerator.num_processes} processes")
         self.classifier = classifier
         self.loss_is_scaled_for_ga = False  # terms are means over a micro-batch
         self.model_accepts_loss_kwargs = False
@@ -129,13 +129,13 @@ class DistillationTrainer(Trainer):
         """Weighted sum of the named terms of a batch; they are logged under `loss/`."""
         terms, extra = self.compute_terms(model, inputs)
         loss = sum(self.term_weights[name] * term for name, term in terms.items())
-        rows, global_rows = len(inputs["labels"]), inputs["global_rows"]
-        share = distributed.local_share(rows, global_rows)
-        if share != 1:  # a short last batch may not split evenly over processes
+        # Not 1 where a short last batch does not split evenly over processes or micro-batches.
+        share = distributed.local_share(len(inputs["labels"]), inputs["global_rows"]) * inputs.get("weight", 1)
+        if share != 1:
             loss = loss * share
         named = {f"loss/{name}": term for name, term in terms.items()} | extra
         self.terms.add({name: value * share for name, value in named.items()}, self.state.global_step + 1)
-        self._images_seen += global_rows
+        self._images_seen += inputs["global_rows"]
         return (loss, None) if return_outputs else loss
 
     def _get_grad_norm(self, model, grad_norm=None):
@@ -188,10 +188,23 @@ class DistillationTrainer(Trainer):
         sampler = KeyedBatchSampler(len(self.train_dataset), self.args.train_batch_size, self.args.seed)
         if sampler.num_used < sampler.num_samples:
             logger.info(
-                "%d images of every epoch stay out: fewer than processes", sampler.num_samples - sampler.num_used
+                "%d images of every epoch stay out: too few for a batch", sampler.num_samples - sampler.num_used
             )
         self._sampler = sampler
         return make_loader(self.train_dataset, sampler, self.args.dataloader_num_workers)
+
+    def _run_epoch(self, *args, **kwargs):
+        # A run that was cut off behind its last checkpoint has no step left; the Trainer would do one before it looks.
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*args, **kwargs)
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """Micro-batches of a step, each with its weight in it: a short one counts for fewer images."""
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        mean_rows = sum(batch["global_rows"] for batch in batches) / max(len(batches), 1)
+        for batch in batches:
+            batch["weight"] = batch["global_rows"] / mean_rows
+        return batches, num_items
 
     # ---- evaluation
 
@@ -205,7 +218,6 @@ class DistillationTrainer(Trainer):
             dataset,
             batch_size=self.args.eval_batch_size,
             num_workers=self.args.dataloader_num_workers,
-            autocast=self.accelerator.autocast,
             description=description,
         )
 
@@ -300,7 +312,7 @@ class DistillationTrainer(Trainer):
 
     def terms_are_finite(self) -> None:
         """Raise FloatingPointError if a term of a step since the last log was not finite."""
-        if self.terms.first_bad is not None and self.terms.first_bad.isfinite().any():
+        if self.terms.first_bad is not None and distributed.minimum_over_ranks(self.terms.first_bad).isfinite().any():
             self.terms.drain()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:

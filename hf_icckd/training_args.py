@@ -15,12 +15,18 @@ _REFUSED = {
     "load_best_model_at_end": "the last epoch is what is kept and reported; the best one on test data flatters",
     "auto_find_batch_size": "the batch size decides the result; lower per_device_train_batch_size and raise "
     "gradient_accumulation_steps yourself",
-    "deepspeed": "the class cache and exact resume are not made for it; use DDP or FSDP through accelerate",
+    "deepspeed": "the class cache and exact resume are not made for it; use DDP through accelerate",
+    "fsdp": "the class cache and exact resume are not tried with it; use DDP through accelerate",
     "use_liger_kernel": "it is for language models",
     "neftune_noise_alpha": "it is for language models",
     "label_smoothing_factor": "use --label_smoothing, which knows about views",
+    "bf16_full_eval": "evaluation is in the precision of the weights: half-precision logits tie, which costs accuracy",
+    "fp16_full_eval": "evaluation is in the precision of the weights: half-precision logits tie, which costs accuracy",
+    "dataloader_drop_last": "no image is left out of an epoch; only a remainder too small for a batch is",
+    "data_seed": "--seed decides the order of the images too",
+    "resume_from_checkpoint": "the newest checkpoint in output_dir is taken by itself",
     "enable_jit_checkpoint": "it writes checkpoints past the atomic ones of this package",
-    "push_to_hub": "publishing is not part of this version; upload the finished folder with `hf upload`",
+    "push_to_hub": "publishing is not part of this version; upload the folder of a finished run with `hf upload`",
 }
 
 
@@ -181,6 +187,10 @@ class DistillationTrainingArguments(TrainingArguments):
         for name, reason in _REFUSED.items():
             if getattr(self, name):
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected it unset: {reason}")
+        if str(self.save_strategy) == "best":
+            raise ValueError(
+                "save_strategy is 'best', expected no, steps or epoch: the last epoch is what is kept and reported"
+            )
         for name in ("remove_unused_columns", "logging_nan_inf_filter"):
             if getattr(self, name):
                 help_text = self.__dataclass_fields__[name].metadata["help"]

@@ -44,6 +44,8 @@ def test_a_run_leaves_model_figures_options_and_card(runs):
         assert f"{metrics['test']['top1']:.2f} %" in card and card.startswith("---\n")
         assert yaml.safe_load(card.split("---")[1])["library_name"] == "timm"
         assert from_pretrained(folder).spec.label_names == tuple(map(str, range(10)))
+        assert not [path for path in folder.rglob("*") if path.suffix in (".pt", ".pth", ".bin", ".pkl")]
+        assert not list(folder.glob("checkpoint-*"))
     assert list((runs / "teacher").rglob("events.out.tfevents.*"))
     assert "agreement" in json.loads((runs / "student" / "metrics.json").read_text())["test"]
 

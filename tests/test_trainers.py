@@ -11,7 +11,14 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TrainerCallback, get_cosine_schedule_with_warmup
 
-from hf_icckd import StudentTrainer, StudentTrainingArguments, TeacherTrainer, TeacherTrainingArguments
+from hf_icckd import (
+    ImagePipeline,
+    StudentTrainer,
+    StudentTrainingArguments,
+    TeacherTrainer,
+    TeacherTrainingArguments,
+    load_image_data,
+)
 from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
 from hf_icckd.trainer_base import TermAverages, checkpoints
 
@@ -160,10 +167,35 @@ def test_resume_equals_uninterrupted(deterministic, pipeline, tiny_classifier, t
     assert_same_state(whole.cache, resumed.cache)
     assert [path.name for path in checkpoints(tmp_path / "cut")] == ["checkpoint-6", "checkpoint-8"]
     assert not list(tmp_path.rglob("training_args.bin"))
+    # Cut off behind the last checkpoint, in the middle of an epoch: nothing is left to do.
+    again = train_teacher(
+        pipeline, tiny_classifier(seed=6), tmp_path / "cut", resume=str(checkpoints(tmp_path / "cut")[-1]), **options
+    )
+    assert again.state.global_step == 8
+    assert_same_state(whole.model, again.model)
 
 
-def test_gradient_accumulation_equals_one_large_batch_for_cross_entropy(pipeline, tmp_path, digits):
+def test_student_resume_equals_uninterrupted(deterministic, pipeline, tiny_classifier, tmp_path):
+    def train(resume=None, seed=0):
+        args = student_args(
+            tmp_path, objectives=["kd", "rkd"], max_steps=6, save_strategy="steps", save_steps=4, save_total_limit=5
+        )
+        trainer = StudentTrainer(
+            tiny_classifier(seed=seed), tiny_classifier(seed=9), args, pipeline.dataset("train", training=True)
+        )
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer.model
+
+    whole = train()
+    assert_same_state(whole, train(resume=str(checkpoints(tmp_path)[0]), seed=3))
+
+
+def test_gradient_accumulation_equals_one_large_batch_for_cross_entropy(tmp_path):
     import timm
+
+    # 151 images: the last step of an epoch has 23 of them, or a micro-batch of 16 and one of 7.
+    digits = load_image_data("digits", max_train_samples=151, max_eval_samples=40)
+    pipeline = ImagePipeline(digits, device="cuda" if torch.cuda.is_available() else "cpu")
 
     from hf_icckd import ClassifierSpec, ImageClassifier
 
@@ -174,7 +206,7 @@ def test_gradient_accumulation_equals_one_large_batch_for_cross_entropy(pipeline
         spec = ClassifierSpec("test_convnext", tuple(digits.label_names), (0.5,) * 3, (0.5,) * 3, 32)
         model = ImageClassifier(net, spec).double()
         train_teacher(
-            pipeline, model, tmp_path, intra_class_weight=0.0, max_steps=2,
+            pipeline, model, tmp_path, intra_class_weight=0.0, max_steps=7,
             per_device_train_batch_size=size, gradient_accumulation_steps=accumulation,
         )  # fmt: skip
         results.append(model)
@@ -290,7 +322,10 @@ def test_classes_must_agree(pipeline, tiny_classifier, tmp_path):
     [
         ({"load_best_model_at_end": True}, "load_best_model_at_end is True.*last epoch"),
         ({"auto_find_batch_size": True}, "auto_find_batch_size is True"),
-        ({"deepspeed": "x.json"}, "deepspeed is 'x.json'.*DDP or FSDP"),
+        ({"deepspeed": "x.json"}, "deepspeed is 'x.json'.*use DDP"),
+        ({"save_strategy": "best"}, "save_strategy is 'best', expected no, steps or epoch"),
+        ({"bf16_full_eval": True}, "bf16_full_eval is True.*logits tie"),
+        ({"fsdp": "full_shard"}, "fsdp is 'full_shard'.*use DDP"),
         ({"label_smoothing_factor": 0.1}, "use --label_smoothing"),
         ({"remove_unused_columns": True}, "remove_unused_columns is true, expected false"),
         ({"num_views": 1}, "num_views is 1 but intra_class_weight is 0.05"),

@@ -59,10 +59,10 @@ def image_size(split: Dataset, row: int) -> tuple[int, int] | None:
 def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     """Convert any mode to RGB; deep grey images keep their contrast, transparent ones get a white ground."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        # Pillow would clip at 255. The depth is not recorded: it is the least of the usual ones that holds the image.
+        # Pillow would clip at 255. How many bits mean white is not recorded, and guessing would make neighbours differ
+        # by a power of two: every image's brightest pixel becomes white.
         pixels = np.asarray(image, dtype=np.float64)
-        brightest = pixels.max()
-        white = next((white for white in (1, 255, 4095, 65535) if brightest <= white), brightest)
+        white = pixels.max() if pixels.max() > 0 else 1
         image = PIL.Image.fromarray((pixels * (255 / white)).round().clip(0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -32,8 +32,8 @@ class KeyedBatchSampler(Sampler):
     """Batches of row indices for one process.
 
     Step g takes the same images with any number of processes: they are cut into even slices in rank order. A short
-    last batch is kept and split evenly too. In training a remainder of fewer images than processes is dropped (another
-    epoch has other remainders); in evaluation nothing is.
+    last batch is kept and split evenly too. In training a remainder of fewer images than processes, or of one image
+    (BatchNorm could not use it), is dropped; another epoch has other remainders. In evaluation nothing is.
 
     Args:
         num_samples: Size of the split.
@@ -54,7 +54,7 @@ class KeyedBatchSampler(Sampler):
             raise ValueError(f"batch size is {batch_size}, expected at least 1 image per process")
         self.global_batch_size = batch_size * self.world
         remainder = num_samples % self.global_batch_size
-        self.num_used = num_samples - (remainder if seed is not None and remainder < self.world else 0)
+        self.num_used = num_samples - (remainder if seed is not None and remainder < max(2, self.world) else 0)
         if seed is not None and self.num_used == 0:
             raise ValueError(
                 f"{num_samples} training images for {self.world} processes, expected at least one for each; use more "

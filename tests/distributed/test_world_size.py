@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from hf_icckd import ImagePipeline, create_classifier, load_image_data, predict_split
+
 WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -63,6 +65,18 @@ def test_evaluation_loses_and_doubles_no_image(results):
     assert len(one["logits"]["test"]) == 41
     for each in two:
         torch.testing.assert_close(each["logits"]["test"], one["logits"]["test"], rtol=1e-5, atol=1e-6)
+
+
+def test_evaluation_is_that_of_the_saved_model(results):
+    """Every process has BatchNorm statistics of its own while training; all must evaluate with those of the first."""
+    first, second = (result["normalised"] for result in results[1])
+    assert any(not torch.equal(value, second["state"][name]) for name, value in first["state"].items())
+    data = load_image_data("digits", max_train_samples=151, max_eval_samples=41)
+    model = create_classifier("cifar_resnet8", data.label_names, image_size=8)
+    model.load_state_dict(first["state"])
+    alone = predict_split(model, ImagePipeline(data).dataset("test")).logits
+    for each in (first, second):
+        torch.testing.assert_close(each["logits"], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_announced_processes_must_exist(tmp_path):

@@ -19,6 +19,7 @@ from hf_icckd import (
     StudentTrainingArguments,
     TeacherTrainer,
     TeacherTrainingArguments,
+    create_classifier,
     load_image_data,
 )
 from hf_icckd.distributed import rank, world_size
@@ -60,6 +61,15 @@ def main(folder: str, processes: int) -> None:
     )
     student.train()
     # Not the Trainer's own `loss`, which it sums in float32.
+    # A net with BatchNorm, whose statistics differ between processes while it trains.
+    torch.manual_seed(0)
+    normalised = TeacherTrainer(
+        create_classifier("cifar_resnet8", data.label_names, image_size=8),
+        TeacherTrainingArguments(output_dir=f"{folder}/normalised", **options),
+        pipeline.dataset("train", training=True, num_views=2),
+    )
+    normalised.train()
+    state = {name: value.clone() for name, value in normalised.classifier.state_dict().items()}
     names = ("loss/ce", "loss/intra_class", "gated_fraction", "loss/kd", "loss/rkd_distance", "loss/rkd_angle")
     result = {
         "teacher": teacher.classifier.state_dict(),
@@ -73,6 +83,7 @@ def main(folder: str, processes: int) -> None:
             for name in names
         },
         "logits": {"test": teacher.predict_split(pipeline.dataset("test")).logits},
+        "normalised": {"state": state, "logits": normalised.predict_split(pipeline.dataset("test")).logits},
     }
     torch.save(result, f"{folder}/rank{rank()}.pt")
 
