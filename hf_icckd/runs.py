@@ -19,6 +19,7 @@ import timm
 import torch
 import transformers
 import yaml
+from transformers import set_seed
 
 from hf_icckd import __version__, distributed
 from hf_icckd.cli import UserError, argument_values
@@ -26,10 +27,15 @@ from hf_icckd.data import ImageData, ImagePipeline, load_image_data
 from hf_icckd.evaluation import cost_metrics, split_metrics
 from hf_icckd.hub import CARD_FILE
 from hf_icckd.model_card import render_card
-from hf_icckd.modeling import ImageClassifier
+from hf_icckd.modeling import ImageClassifier, create_classifier
 from hf_icckd.progress import format_table
 from hf_icckd.trainer_base import DistillationTrainer, checkpoints
-from hf_icckd.training_args import DataArguments, DistillationTrainingArguments
+from hf_icckd.training_args import (
+    DataArguments,
+    DistillationTrainingArguments,
+    StudentModelArguments,
+    TeacherModelArguments,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +164,29 @@ def load_pipeline(
         resident_max_bytes=data_args.resident_max_bytes,
         seed=args.seed,
         device=args.device,
+    )
+
+
+def build_classifier(
+    model_args: TeacherModelArguments | StudentModelArguments,
+    data_args: DataArguments,
+    pipeline: ImagePipeline,
+    seed: int,
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]],
+) -> ImageClassifier:
+    """The net that is trained: from scratch for the pixels and `normalisation` given, or pretrained for its own."""
+    set_seed(seed)
+    mean, std = (None, None) if model_args.pretrained else normalisation
+    return create_classifier(
+        model_args.model,
+        pipeline.data.label_names,
+        # Pretrained weights want the size they were made with, and get it on the device, unless told otherwise.
+        image_size=data_args.image_size if model_args.pretrained else pipeline.image_size,
+        mean=mean,
+        std=std,
+        crop_pct=pipeline.crop_pct,
+        interpolation=pipeline.interpolation,
+        pretrained=model_args.pretrained,
     )
 
 

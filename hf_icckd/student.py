@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from timm.models import get_pretrained_cfg
-from transformers import set_seed
 
 from hf_icckd.cli import parse_arguments, set_up_logging
 from hf_icckd.hub import fingerprint, from_pretrained
 from hf_icckd.losses import OBJECTIVES, parse_objectives
-from hf_icckd.modeling import check_architecture, create_classifier
-from hf_icckd.runs import RunFolder, load_pipeline, readable_errors, train_and_report
+from hf_icckd.modeling import check_architecture
+from hf_icckd.runs import RunFolder, build_classifier, load_pipeline, readable_errors, train_and_report
 from hf_icckd.student_trainer import StudentTrainer, check_same_classes
 from hf_icckd.training_args import DataArguments, StudentModelArguments, StudentTrainingArguments
 
@@ -42,24 +41,15 @@ def main(argv: list[str] | None = None) -> None:
         size = default.input_size[-1] if model_args.pretrained else teacher.spec.image_size
         pipeline = load_pipeline(data_args, args, size, teacher.spec.crop_pct, teacher.spec.interpolation, size)
         check_same_classes(teacher.spec.label_names, tuple(pipeline.data.label_names))
-        set_seed(args.seed)
-        student = create_classifier(
-            model_args.model,
-            pipeline.data.label_names,
-            # As in teacher.py; from scratch the student normalises as its teacher does.
-            image_size=data_args.image_size if model_args.pretrained else pipeline.image_size,
-            mean=None if model_args.pretrained else teacher.spec.mean,
-            std=None if model_args.pretrained else teacher.spec.std,
-            crop_pct=pipeline.crop_pct,
-            interpolation=pipeline.interpolation,
-            pretrained=model_args.pretrained,
-        )
+        # From scratch the student normalises as its teacher does, too.
+        normalisation = teacher.spec.mean, teacher.spec.std
+        student = build_classifier(model_args, data_args, pipeline, args.seed, normalisation)
         trainer = StudentTrainer(
             student,
             teacher,
             args,
             pipeline.dataset("train", training=True),
-            pipeline.dataset("test" if pipeline.data.validation is None else "validation"),
+            pipeline.dataset(pipeline.evaluation_split),
         )
         train_and_report(trainer, pipeline, folder, teacher)
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from timm.models import get_pretrained_cfg
-from transformers import set_seed
 
 from hf_icckd.cli import parse_arguments, set_up_logging
-from hf_icckd.modeling import check_architecture, create_classifier
-from hf_icckd.runs import RunFolder, load_pipeline, readable_errors, train_and_report
+from hf_icckd.modeling import check_architecture
+from hf_icckd.runs import RunFolder, build_classifier, load_pipeline, readable_errors, train_and_report
 from hf_icckd.teacher_trainer import TeacherTrainer
 from hf_icckd.training_args import DataArguments, TeacherModelArguments, TeacherTrainingArguments
 
@@ -27,24 +26,12 @@ def main(argv: list[str] | None = None) -> None:
         default = get_pretrained_cfg(model_args.model)
         interpolation = default.interpolation if model_args.pretrained else "bilinear"
         pipeline = load_pipeline(data_args, args, default.input_size[-1], default.crop_pct, interpolation)
-        mean, std = (None, None) if model_args.pretrained else pipeline.channel_statistics()
-        set_seed(args.seed)
-        model = create_classifier(
-            model_args.model,
-            pipeline.data.label_names,
-            # Pretrained weights want the size they were made with, and get it on the device, unless told otherwise.
-            image_size=data_args.image_size if model_args.pretrained else pipeline.image_size,
-            mean=mean,
-            std=std,
-            crop_pct=pipeline.crop_pct,
-            interpolation=pipeline.interpolation,
-            pretrained=model_args.pretrained,
-        )
+        model = build_classifier(model_args, data_args, pipeline, args.seed, pipeline.channel_statistics())
         trainer = TeacherTrainer(
             model,
             args,
             pipeline.dataset("train", training=True, num_views=args.num_views),
-            pipeline.dataset("test" if pipeline.data.validation is None else "validation"),
+            pipeline.dataset(pipeline.evaluation_split),
         )
         train_and_report(trainer, pipeline, folder)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,38 @@ def test_another_run_is_refused(runs, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UserError, match="is not empty and holds no run"):
         teacher.main([*QUICK, "--output_dir", str(tmp_path)])
+
+
+def test_a_student_of_a_retrained_teacher_is_another_run(runs, tmp_path):
+    folder = tmp_path / "teacher"
+    for seed in ("1", "2"):
+        teacher.main([*QUICK, "--output_dir", str(folder), "--seed", seed])
+        words = [*QUICK, "--output_dir", f"{tmp_path}/student", "--teacher", str(folder)]
+        if seed == "1":
+            student.main(words)
+            shutil.rmtree(folder)
+    with pytest.raises(UserError, match="it differs in: teacher_fingerprint"):
+        student.main(words)
+
+
+def test_student_without_teacher_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no teacher in 'runs/teacher'; train one first with recipes/teacher\.py"):
+        student.main([])
+
+
+def test_one_test_image_is_enough(tmp_path):
+    words = ["--max_train_samples", "64", "--max_eval_samples", "1", "--max_steps", "1", "--model", "cifar_resnet8"]
+    teacher.main([*words, "--disable_tqdm", "true", "--num_threads", "1", "--output_dir", f"{tmp_path}/run"])
+    assert "nc1" not in json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]
+
+
+def test_secrets_stay_out_of_records(monkeypatch):
+    from hf_icckd import runs as module
+
+    secrets = ["--hub_token", "hf_abc", "--hub_token=hf_def", "--seed", "1", "--hub_token", "hf_ghi"]
+    monkeypatch.setattr(sys, "argv", ["/home/me/recipes/teacher.py", *secrets])
+    assert module._command() == "python -m hf_icckd.teacher --seed 1"
 
 
 def test_an_interrupted_run_goes_on(deterministic, tmp_path, monkeypatch):

@@ -130,6 +130,11 @@ class ImagePipeline:
             self.interpolation,
         )
 
+    @property
+    def evaluation_split(self) -> str:
+        """What training is evaluated on: the validation split if there is one, else the test split."""
+        return "test" if self.data.validation is None else "validation"
+
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel over (at most 2,048, evenly spaced) training images, 0 to 1."""
         rows = torch.from_numpy(_spread(len(self.data.train), _STATISTICS_IMAGES))
