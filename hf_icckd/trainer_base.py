@@ -190,7 +190,6 @@ class DistillationTrainer(Trainer):
             logger.info(
                 "%d images of every epoch stay out: too few for a batch", sampler.num_samples - sampler.num_used
             )
-        self._sampler = sampler
         return make_loader(self.train_dataset, sampler, self.args.dataloader_num_workers)
 
     def _run_epoch(self, *args, **kwargs):
@@ -352,9 +351,10 @@ class _EpochKey(TrainerCallback):
     def __init__(self, trainer: DistillationTrainer):
         self.trainer = trainer
 
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        steps_per_epoch = math.ceil(len(self.trainer._sampler) / args.gradient_accumulation_steps)
-        self.trainer._sampler.set_epoch(state.global_step // steps_per_epoch)
-
     def on_train_begin(self, args, state, control, **kwargs):
         self.trainer._images_seen, self.trainer._clock = 0, time.perf_counter()
+
+    def on_epoch_begin(self, args, state, control, train_dataloader, **kwargs):
+        sampler = train_dataloader.batch_sampler
+        steps_per_epoch = math.ceil(len(sampler) / args.gradient_accumulation_steps)
+        sampler.set_epoch(state.global_step // steps_per_epoch)

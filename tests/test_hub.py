@@ -56,6 +56,41 @@ def test_three_loaders_agree(tmp_path, architecture, size, options):
     assert processor(torch.zeros(3, 80, 80), return_tensors="pt")["pixel_values"].shape[-2:] == (size, size)
 
 
+def test_hub_ids_are_fetched_without_pickles(tmp_path, monkeypatch):
+    from hf_icckd import hub
+
+    model = make("cifar_resnet8", 16)
+    save_pretrained(tmp_path, model)
+    asked = {}
+
+    def snapshot_download(name, allow_patterns):
+        asked[name] = allow_patterns
+        return str(tmp_path)
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    assert from_pretrained("me/student").spec == model.spec
+    assert asked == {"me/student": ["config.json", "model.safetensors"]}
+
+
+def test_pretrained_weights_keep_their_preprocessing(monkeypatch):
+    """Without a network: what timm would load is left out, what is asked of it is not."""
+    create_model, asked = timm.create_model, []
+
+    def untrained(name, pretrained=False, **options):
+        asked.append((name, pretrained, options))
+        return create_model(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", untrained)
+    model = create_classifier("resnet18", NAMES, pretrained=True)
+    assert asked == [("resnet18", True, {"num_classes": 3})]
+    default = timm.get_pretrained_cfg("resnet18")
+    assert (model.spec.mean, model.spec.std) == (default.mean, default.std)
+    assert (model.spec.image_size, model.spec.interpolation) == (224, default.interpolation)
+    assert model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).logits.shape == (1, 3)  # small pixels are scaled up
+    fixed = create_classifier("test_vit", NAMES, image_size=96, pretrained=True)
+    assert asked[-1][2]["img_size"] == fixed.spec.image_size == 96
+
+
 def test_folder_holds_weights_and_plain_data_only(tmp_path):
     model = make("cifar_resnet8", 16)
     save_pretrained(tmp_path, model)
