@@ -22,6 +22,7 @@ import yaml
 from transformers import set_seed
 
 from hf_icckd import __version__, distributed
+from hf_icckd.checkpointing import checkpoints
 from hf_icckd.cli import UserError, argument_values
 from hf_icckd.data import ImageData, ImagePipeline, load_image_data
 from hf_icckd.evaluation import cost_metrics, split_metrics
@@ -29,7 +30,7 @@ from hf_icckd.hub import CARD_FILE
 from hf_icckd.model_card import render_card
 from hf_icckd.modeling import ImageClassifier, create_classifier
 from hf_icckd.progress import format_table
-from hf_icckd.trainer_base import DistillationTrainer, checkpoints
+from hf_icckd.trainer_base import DistillationTrainer
 from hf_icckd.training_args import (
     DataArguments,
     DistillationTrainingArguments,

@@ -4,79 +4,28 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_callback import PrinterCallback, TrainerCallback
 
-from hf_icckd import distributed
+from hf_icckd import checkpointing, distributed
 from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
 from hf_icckd.evaluation import SplitOutputs, predict_split, split_metrics
 from hf_icckd.hub import contiguous_state, save_pretrained
 from hf_icckd.modeling import ImageClassifier
 from hf_icckd.progress import ProgressLine
+from hf_icckd.term_averages import TermAverages
 from hf_icckd.training_args import DistillationTrainingArguments
 
 logger = logging.getLogger(__name__)
-
-_STATE_FILE = "training_state.safetensors"
-_STAGING = ".unfinished"
-
-
-class TermAverages:
-    """Running means of the named terms, on the device: adding to them never waits for it.
-
-    Also remembers for each term the first step at which it was not finite.
-    """
-
-    def __init__(self):
-        self._reset()
-
-    def _reset(self) -> None:
-        self.names: tuple[str, ...] = ()
-        self.sums: Tensor | None = None
-        self.first_bad: Tensor | None = None
-        self.count = 0
-
-    @torch.no_grad()
-    def add(self, terms: dict[str, Tensor], step: int) -> None:
-        """Add scalars; the names must be the same every time until `drain`."""
-        values = torch.stack([term.detach().double() for term in terms.values()])
-        if self.sums is None:
-            self.names = tuple(terms)
-            self.sums, self.first_bad = torch.zeros_like(values), torch.full_like(values, torch.inf)
-        self.sums += values
-        self.first_bad = torch.where(values.isfinite(), self.first_bad, self.first_bad.clamp(max=step))
-        self.count += 1
-
-    def drain(self) -> dict[str, float]:
-        """Means over all added values and processes; starts anew. This waits for the device.
-
-        Raises:
-            FloatingPointError: If a term was not finite; the message names term and step.
-        """
-        if self.sums is None:
-            return {}
-        names = self.names
-        means = distributed.mean_over_ranks(self.sums / self.count).tolist()
-        first_bad = distributed.minimum_over_ranks(self.first_bad).tolist()
-        self._reset()
-        for name, mean, step in zip(names, means, first_bad, strict=True):
-            if not math.isfinite(mean):
-                raise FloatingPointError(
-                    f"{name} is {mean} since step {step:.0f}; training stops here: lower learning_rate or the term's "
-                    "weight, or train in float32; the last checkpoint is kept"
-                )
-        return dict(zip(names, means, strict=True))
 
 
 class DistillationTrainer(Trainer):
@@ -280,15 +229,14 @@ class DistillationTrainer(Trainer):
         """Take back what `extra_state` gave."""
 
     def _get_output_dir(self, trial) -> str:
-        return os.path.join(self.args.output_dir, _STAGING) if self._staging else self.args.output_dir
+        return str(checkpointing.staging_folder(self.args.output_dir)) if self._staging else self.args.output_dir
 
     def _save_checkpoint(self, model, trial) -> None:
         """Write a checkpoint beside its final place and move it there when it is whole."""
-        self.terms_are_finite()
+        self.terms.check()
         output_dir = Path(self.args.output_dir)
-        staging = output_dir / _STAGING
         if self.args.should_save:
-            shutil.rmtree(staging, ignore_errors=True)
+            checkpointing.clear_staging(output_dir)
         distributed.barrier()
         self._staging = True
         try:
@@ -297,27 +245,13 @@ class DistillationTrainer(Trainer):
             self._staging = False
         distributed.barrier()
         if self.args.should_save:
-            (written,) = staging.glob("checkpoint-*")
-            if state := self.extra_state():
-                save_file(contiguous_state(state), written / _STATE_FILE)
-            target = output_dir / written.name
-            shutil.rmtree(target, ignore_errors=True)
-            written.rename(target)
-            staging.rmdir()
-            if self.args.save_total_limit:
-                for old in checkpoints(output_dir)[: -self.args.save_total_limit]:
-                    shutil.rmtree(old)
+            checkpointing.publish(output_dir, self.extra_state(), self.args.save_total_limit)
         distributed.barrier()
-
-    def terms_are_finite(self) -> None:
-        """Raise FloatingPointError if a term of a step since the last log was not finite."""
-        if self.terms.first_bad is not None and distributed.minimum_over_ranks(self.terms.first_bad).isfinite().any():
-            self.terms.drain()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None and (Path(checkpoint) / _STATE_FILE).is_file():
-            self.load_extra_state(load_file(Path(checkpoint) / _STATE_FILE))
+        if checkpoint is not None:
+            self.load_extra_state(checkpointing.load_extra_state(checkpoint))
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         # Weights for a checkpoint. No training_args.bin: it is a pickle.
@@ -337,12 +271,6 @@ class DistillationTrainer(Trainer):
             super().save_model(output_dir, _internal_call=True)
         elif self.args.should_save:
             save_pretrained(output_dir or self.args.output_dir, self.classifier)
-
-
-def checkpoints(output_dir: str | Path) -> list[Path]:
-    """Whole checkpoints of a run, oldest first."""
-    found = [path for path in Path(output_dir).glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 class _EpochKey(TrainerCallback):

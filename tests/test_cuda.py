@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from hf_icckd import keyed_random
+from hf_icckd.checkpointing import checkpoints
 from hf_icckd.data.augment import Augmentation, crop_and_flip
-from hf_icckd.trainer_base import checkpoints
 from tests.test_trainers import train_teacher
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -13,8 +13,8 @@ ROOT = Path(hf_icckd.__file__).parent
 LAYERS = [
     {"distributed", "metrics", "outputs", "keyed_random"},
     {"losses.*", "models.*", "data.*"},
-    {"class_cache", "modeling", "evaluation", "hub", "model_card"},
-    {"training_args", "cli", "progress"},
+    {"class_cache", "modeling", "evaluation", "hub", "model_card", "checkpointing"},
+    {"training_args", "cli", "progress", "term_averages"},
     {"trainer_base", "teacher_trainer", "student_trainer", "runs", "teacher", "student", "evaluate"},
     {"__init__"},
 ]

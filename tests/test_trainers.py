@@ -19,8 +19,9 @@ from hf_icckd import (
     TeacherTrainingArguments,
     load_image_data,
 )
+from hf_icckd.checkpointing import checkpoints
 from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
-from hf_icckd.trainer_base import TermAverages, checkpoints
+from hf_icckd.term_averages import TermAverages
 
 
 def teacher_args(folder, **options):
