@@ -56,6 +56,8 @@ def parse_arguments(types: list[type], description: str, argv: list[str] | None 
         )
     except (ValueError, ImportError) as error:
         raise UserError(error) from error
+    if unknown and unknown[0].endswith((".yaml", ".yml")):
+        raise UserError(f"{unknown[0]} stands behind options; give the YAML file first")
     if unknown:
         raise UserError(f"unknown option {unknown[0]}{suggest(unknown[0], options)}; --help lists all")
     return tuple(arguments)

@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
         data = load_data(data_args)
         if args.split not in data.splits():
             raise ValueError(f"split is {args.split!r}, expected one of: {', '.join(data.splits())}")
-        check_same_classes(model.spec.label_names, tuple(data.label_names))
+        check_same_classes(model.spec.label_names, tuple(data.label_names), "model")
         pipeline = ImagePipeline(
             data,
             image_size=data_args.image_size,
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
         teacher = None
         if args.teacher is not None:
             other = from_pretrained(args.teacher).to(device)
-            check_same_classes(other.spec.label_names, model.spec.label_names)
+            check_same_classes(other.spec.label_names, model.spec.label_names, second="model")
             teacher = outputs(other)
         figures = {"images": len(dataset), **split_metrics(outputs(model), teacher)}
         results = {args.split: figures, "cost": cost_metrics(model)}

@@ -80,7 +80,8 @@ def from_pretrained(name_or_path: str | Path) -> ImageClassifier:
         except Exception as error:  # the Hub client raises many types; all mean: not to be had
             raise ValueError(
                 f"model {name!r} is no folder here and could not be fetched from the Hub: {type(error).__name__}: "
-                f"{next(iter(str(error).splitlines()), '')}"
+                f"{next(iter(str(error).splitlines()), '')}; check the name, or train it first (recipes/teacher.py, "
+                "recipes/student.py)"
             ) from error
     for file in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / file).is_file():

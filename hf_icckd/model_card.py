@@ -118,7 +118,12 @@ def _lead(spec: ClassifierSpec, arguments: dict[str, Any], student: bool) -> str
 
 
 def _table(results: dict[str, Any]) -> str:
-    columns = {"test": "test split", "teacher_test": "teacher, test split", "train": "training split"}
+    columns = {
+        "test": "test split",
+        "teacher_test": "teacher, test split",
+        "validation": "validation split",
+        "train": "training split",
+    }
     columns = {key: title for key, title in columns.items() if key in results}
     lines = [f"| figure | {' | '.join(columns.values())} |", "| --- |" + " ---: |" * len(columns)]
     for key, title, form in _FIGURES:

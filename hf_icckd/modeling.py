@@ -89,7 +89,9 @@ class ImageClassifier(nn.Module):
         """Classify images.
 
         Args:
-            images: (B, 3, H, W) uint8.
+            images: (B, 3, H, W) uint8. Pixels of another size than `spec.image_size` are scaled to it as they are; for
+                pictures of any shape cut the centre first (`hf_icckd.data.images.resize_and_crop`), as evaluation
+                does.
             feature_maps: Whether to return the maps of all stages too.
 
         Returns:

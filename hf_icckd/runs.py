@@ -70,16 +70,23 @@ def readable_errors() -> Iterator[None]:
     except (ValueError, FloatingPointError) as error:
         logger.debug("the error in full", exc_info=True)
         raise UserError(error) from error
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; the same command goes on from the last checkpoint\n")
+        raise SystemExit(130) from None
+    except OSError as error:  # a full disk, a folder that can't be written
+        logger.debug("the error in full", exc_info=True)
+        raise UserError(f"{error}; mend that, or choose another folder with --output_dir") from error
 
 
 class RunFolder:
     """The output folder of a run: new, begun or finished; never that of another run.
 
     Args:
-        path: The folder; made if it is not there.
-        arguments: The dataclasses of options.
-        world_size: Number of processes.
-        identity: Further values that make it this run.
+        recipe: `teacher` or `student`.
+        args: Options of the trainer, with the folder.
+        data_args: Options of the data.
+        model_args: Options of the model.
+        **identity: Further values that make it this run.
 
     Attributes:
         finished: Whether the run in it has ended and its figures stand in metrics.json.
@@ -90,12 +97,19 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: str | Path, arguments: tuple, world_size: int = 1, identity: dict[str, Any] | None = None
+        self,
+        recipe: str,
+        args: DistillationTrainingArguments,
+        data_args: DataArguments,
+        model_args: TeacherModelArguments | StudentModelArguments,
+        **identity: Any,
     ):
-        self.path = Path(path)
-        values = argument_values(*arguments) | (identity or {})
+        self.path = Path(args.output_dir)
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"output folder {str(self.path)!r} is a file; choose another with --output_dir")
+        values = {"recipe": recipe} | argument_values(data_args, model_args, args) | identity
         values["global_batch_size"] = (
-            values["per_device_train_batch_size"] * values["gradient_accumulation_steps"] * world_size
+            values["per_device_train_batch_size"] * values["gradient_accumulation_steps"] * args.world_size
         )
         # Through text, so that what is compared is what a file would give.
         self.values = yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(values, default=str))))
@@ -231,6 +245,8 @@ def train_and_report(
     trainer.save_model()  # before the figures: whatever happens to them, the model is there
     test = pipeline.dataset("test")
     results: dict[str, Any] = {"test": _figures(trainer, test)}
+    if pipeline.data.validation is not None:
+        results["validation"] = _figures(trainer, pipeline.dataset("validation"))
     if teacher is not None:
         results["teacher_test"] = split_metrics(trainer.evaluation_teacher(test))
     train = pipeline.dataset("train")
@@ -315,6 +331,8 @@ def summary_table(results: dict[str, Any], title: str, split: str = "test") -> s
         information = [figures["soft_label_information"], figures["soft_label_information_t4"]]
         rows.append(("distance ratio (intra / inter)", f"{figures['distance_ratio']:.4f}"))
         rows.append(("soft-label information, T = 1, 4", "{:.4f}, {:.4f} nats".format(*information)))
+    if "validation" in results and split != "validation":
+        rows.append(("validation top-1", f"{results['validation']['top1']:.2f} %"))
     if "nc1" in results.get("train", {}) and split != "train":
         rows.append(("training top-1, NC1", f"{results['train']['top1']:.2f} %, {results['train']['nc1']:.4f}"))
     if "gated_fraction" in results.get("training", {}):

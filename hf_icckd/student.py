@@ -31,8 +31,7 @@ def main(argv: list[str] | None = None) -> None:
             )
         teacher = from_pretrained(model_args.teacher)
         # With the teacher's weights: a student of another teacher in the same place is another run.
-        identity = {"teacher_fingerprint": fingerprint(teacher)}
-        folder = RunFolder(args.output_dir, (data_args, model_args, args), args.world_size, identity)
+        folder = RunFolder("student", args, data_args, model_args, teacher_fingerprint=fingerprint(teacher))
         if folder.finished:
             folder.show_finished()
             return

@@ -72,12 +72,21 @@ class StudentTrainer(DistillationTrainer):
         return self._teacher_outputs[1]
 
 
-def check_same_classes(teacher: tuple[str, ...], student: tuple[str, ...]) -> None:
-    """Raise ValueError unless both have the same classes in the same order (names a model lacks are not compared)."""
+def check_same_classes(
+    teacher: tuple[str, ...], student: tuple[str, ...], first: str = "teacher", second: str = "data set"
+) -> None:
+    """Raise ValueError unless both have the same classes in the same order.
+
+    Args:
+        teacher: Class names of the one; those a model came without are not compared.
+        student: Class names of the other.
+        first: What the one is called in the message.
+        second: What the other is called.
+    """
     if len(teacher) != len(student):
         raise ValueError(
-            f"the teacher has {len(teacher)} classes, the student's data {len(student)}; train a teacher on this data "
-            "set (recipes/teacher.py), or give the data set it was trained on"
+            f"the {first} has {len(teacher)} classes, the {second} {len(student)}; take a {first} trained on this "
+            f"{second}, or the {second} it was trained on"
         )
     if is_unnamed(teacher) or is_unnamed(student):
         return
@@ -85,6 +94,6 @@ def check_same_classes(teacher: tuple[str, ...], student: tuple[str, ...]) -> No
     if differing:
         index = differing[0]
         raise ValueError(
-            f"teacher and data set name {len(differing)} classes differently, first class {index}: {teacher[index]!r} "
+            f"{first} and {second} name {len(differing)} classes differently, first class {index}: {teacher[index]!r} "
             f"and {student[index]!r}; both must have the same names in the same order"
         )

@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     set_up_logging(args.process_index == 0, args.log_level == "debug")
     with readable_errors():
-        folder = RunFolder(args.output_dir, (data_args, model_args, args), args.world_size)
+        folder = RunFolder("teacher", args, data_args, model_args)
         if folder.finished:
             folder.show_finished()
             return

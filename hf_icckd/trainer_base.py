@@ -274,7 +274,10 @@ class DistillationTrainer(Trainer):
 
 
 class _EpochKey(TrainerCallback):
-    """Tells the sampler which epoch begins, after a resume too: the Trainer only knows accelerate's samplers."""
+    """Tells the sampler which epoch begins, after a resume too: the Trainer only knows accelerate's samplers.
+
+    Also has the end of every epoch logged, so that its evaluation stands beside its own loss.
+    """
 
     def __init__(self, trainer: DistillationTrainer):
         self.trainer = trainer
@@ -286,3 +289,6 @@ class _EpochKey(TrainerCallback):
         sampler = train_dataloader.batch_sampler
         steps_per_epoch = math.ceil(len(sampler) / args.gradient_accumulation_steps)
         sampler.set_epoch(state.global_step // steps_per_epoch)
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        control.should_log = True

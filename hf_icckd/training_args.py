@@ -172,6 +172,10 @@ class DistillationTrainingArguments(TrainingArguments):
         _check_range(self, "momentum", 0, 1, exclude_high=True)
         _check_range(self, "label_smoothing", 0, 1, exclude_high=True)
         _check_range(self, "learning_rate", 0, math.inf, exclude_low=True)
+        _check_range(self, "num_train_epochs", 0, math.inf, exclude_low=True)
+        _check_range(self, "per_device_train_batch_size", 1, math.inf)
+        _check_range(self, "per_device_eval_batch_size", 1, math.inf)
+        _check_range(self, "gradient_accumulation_steps", 1, math.inf)
         _check_range(self, "weight_decay", 0, math.inf)
         _check_range(self, "num_threads", 1, math.inf)
         for milestone in self.lr_milestones or ():

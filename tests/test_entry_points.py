@@ -62,6 +62,8 @@ def test_another_run_is_refused(runs, tmp_path):
     with pytest.raises(UserError, match=r"holds another run; it differs in: intra_class_weight 0.05 -> 0.5, seed|"
                                         r"it differs in: intra_class_weight 0.05 -> 0.5; seed 0 -> 1"):  # fmt: skip
         teacher.main([*QUICK, "--output_dir", f"{runs}/teacher", "--seed", "1", "--intra_class_weight", "0.5"])
+    with pytest.raises(UserError, match=r"it differs in: .*recipe 'teacher' -> 'student'"):
+        student.main([*QUICK, "--output_dir", f"{runs}/teacher", "--teacher", f"{runs}/teacher"])
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UserError, match="is not empty and holds no run"):
         teacher.main([*QUICK, "--output_dir", str(tmp_path)])
@@ -91,6 +93,12 @@ def test_one_test_image_is_enough(tmp_path):
     assert "nc1" not in json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]
 
 
+def test_unwritable_output_folder_ends_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"^error: .*Not a directory.*choose another folder with --output_dir"):
+        teacher.main([*QUICK, "--output_dir", f"{tmp_path}/file/run"])
+
+
 def test_secrets_stay_out_of_records(monkeypatch):
     from hf_icckd import runs as module
 
@@ -99,7 +107,7 @@ def test_secrets_stay_out_of_records(monkeypatch):
     assert module._command() == "python -m hf_icckd.teacher --seed 1"
 
 
-def test_an_interrupted_run_goes_on(deterministic, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on(deterministic, tmp_path, monkeypatch, capsys):
     from hf_icckd import trainer_base
 
     options = [*QUICK, "--save_strategy", "steps", "--save_steps", "2"]
@@ -111,8 +119,9 @@ def test_an_interrupted_run_goes_on(deterministic, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(trainer_base.DistillationTrainer, "_save_checkpoint", save_and_fail)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         teacher.main([*options, "--output_dir", f"{tmp_path}/cut"])
+    assert "the same command goes on" in capsys.readouterr().err
     monkeypatch.undo()
     teacher.main([*options, "--output_dir", f"{tmp_path}/cut"])
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
@@ -141,7 +150,7 @@ def test_validation_split_and_image_folder(tmp_path):
     teacher.main([*data, *options, "--output_dir", f"{tmp_path}/run"])
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert "no test split" in metrics["notes"][0]
-    assert metrics["test"]["images"] == 8 and metrics["train"]["images"] == 24
+    assert [metrics[split]["images"] for split in ("test", "validation", "train")] == [8, 8, 24]
 
 
 @pytest.mark.parametrize("recipe", ["teacher", "student", "evaluate"])
@@ -180,6 +189,9 @@ def test_configs_are_valid_and_say_what_they_are_for(path, monkeypatch):
         (["--augmentation", "strong"], "augmentation.*invalid choice: 'strong'"),
         (["--learning_rate", "-1"], "learning_rate is -1.0, expected a number above 0"),
         (["--validation_fraction", "1"], "validation_fraction is 1.0, expected a number at least 0 and below 1"),
+        (["--num_train_epochs", "-1"], "num_train_epochs is -1.0, expected a number above 0"),
+        (["--per_device_train_batch_size", "0"], "per_device_train_batch_size is 0, expected a number at least 1"),
+        (["--seed", "1", "a.yaml"], "a.yaml stands behind options; give the YAML file first"),
         (["missing.yaml"], "config file 'missing.yaml' does not exist"),
         (["--dataset", "/no/such/folder"], "dataset folder '/no/such/folder' does not exist"),
         (["--label_column", "breed"], "--label_column is 'breed', expected one of the columns: image"),

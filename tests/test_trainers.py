@@ -311,7 +311,7 @@ def test_classes_must_agree(pipeline, tiny_classifier, tmp_path):
 
     fewer = create_classifier("cifar_resnet8", ["a", "b"], image_size=8)
     dataset = pipeline.dataset("train", training=True)
-    with pytest.raises(ValueError, match="teacher has 2 classes, the student's data 10"):
+    with pytest.raises(ValueError, match="the teacher has 2 classes, the data set 10; take a teacher"):
         StudentTrainer(tiny_classifier(), fewer, student_args(tmp_path), dataset)
     renamed = create_classifier("cifar_resnet8", [*map(str, range(8)), "9", "8"], image_size=8)
     with pytest.raises(ValueError, match="name 2 classes differently, first class 8: '9' and '8'"):

@@ -89,9 +89,12 @@ class ImagePipeline:
         self.resident = small and largest <= resident_max_bytes
         self._pixels: dict[str, torch.Tensor] = {}
         logger.info(
-            "%s images of about %d pixels, batches of %d pixels, %s",
+            "%s: %d classes, %s images of about %d pixels; batches of %d x %d pixels, %s",
             data.name,
+            len(data.label_names),
+            ", ".join(f"{len(split):,} {name}" for name, split in data.splits().items()),
             native,
+            self.image_size,
             self.image_size,
             f"kept in memory on {self.device} ({largest / 2**20:,.0f} MiB for the largest split)"
             if self.resident

@@ -128,6 +128,9 @@ def load_image_data(
     unseen = set(_labels(splits["test"])) - set(_labels(splits["train"]))
     if unseen:
         notes.append(f"{len(unseen)} classes of the test split have no training image.")
+    untested = [label_names[label] for label in range(len(label_names)) if label not in set(_labels(splits["test"]))]
+    if untested and max_eval_samples is None:
+        notes.append(f"Classes without a test image: {', '.join(untested[:5])}{', ...' if len(untested) > 5 else ''}.")
     return ImageData(dataset, label_names, **splits, mirrored=dataset != "digits", notes=notes)
 
 
