@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import platform
@@ -19,7 +20,7 @@ import timm
 import torch
 import transformers
 import yaml
-from transformers import set_seed
+from transformers import TrainingArguments, set_seed
 
 from hf_icckd import __version__, distributed
 from hf_icckd.checkpointing import checkpoints
@@ -36,6 +37,7 @@ from hf_icckd.training_args import (
     DistillationTrainingArguments,
     StudentModelArguments,
     TeacherModelArguments,
+    TrainingDataArguments,
 )
 
 logger = logging.getLogger(__name__)
@@ -71,7 +73,7 @@ def readable_errors() -> Iterator[None]:
         logger.debug("the error in full", exc_info=True)
         raise UserError(error) from error
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted; the same command goes on from the last checkpoint\n")
+        sys.stderr.write("\ninterrupted; the same command goes on from the last checkpoint, if there is one\n")
         raise SystemExit(130) from None
     except OSError as error:  # a full disk, a folder that can't be written
         logger.debug("the error in full", exc_info=True)
@@ -100,7 +102,7 @@ class RunFolder:
         self,
         recipe: str,
         args: DistillationTrainingArguments,
-        data_args: DataArguments,
+        data_args: TrainingDataArguments,
         model_args: TeacherModelArguments | StudentModelArguments,
         **identity: Any,
     ):
@@ -128,8 +130,9 @@ class RunFolder:
         def matters(name: str) -> bool:
             return name not in _FREE_OPTIONS and not name.startswith(_FREE_PREFIXES)
 
-        # Options that another version of transformers has or lacks are no difference.
-        names = sorted(filter(matters, before.keys() & self.values.keys()))
+        # Another version of transformers may have options that this one lacks, or lack some: those are no difference.
+        theirs = {each.name for each in dataclasses.fields(TrainingArguments)}
+        names = sorted(filter(matters, (before.keys() & self.values.keys()) | (self.values.keys() - theirs)))
         differing = [
             f"{name} {before.get(name)!r} -> {self.values.get(name)!r}"
             for name in names
@@ -155,7 +158,7 @@ class RunFolder:
 
 
 def load_pipeline(
-    data_args: DataArguments,
+    data_args: TrainingDataArguments,
     args: DistillationTrainingArguments,
     default_size: int,
     crop_pct: float,
@@ -184,7 +187,7 @@ def load_pipeline(
 
 def build_classifier(
     model_args: TeacherModelArguments | StudentModelArguments,
-    data_args: DataArguments,
+    data_args: TrainingDataArguments,
     pipeline: ImagePipeline,
     seed: int,
     normalisation: tuple[tuple[float, ...], tuple[float, ...]],

@@ -12,13 +12,13 @@ from hf_icckd.losses import OBJECTIVES, parse_objectives
 from hf_icckd.modeling import check_architecture
 from hf_icckd.runs import RunFolder, build_classifier, load_pipeline, readable_errors, train_and_report
 from hf_icckd.student_trainer import StudentTrainer, check_same_classes
-from hf_icckd.training_args import DataArguments, StudentModelArguments, StudentTrainingArguments
+from hf_icckd.training_args import StudentModelArguments, StudentTrainingArguments, TrainingDataArguments
 
 
 def main(argv: list[str] | None = None) -> None:
     """Distil a student as the command line says, or go on with a run that was interrupted."""
     data_args, model_args, args = parse_arguments(
-        [DataArguments, StudentModelArguments, StudentTrainingArguments], __doc__, argv
+        [TrainingDataArguments, StudentModelArguments, StudentTrainingArguments], __doc__, argv
     )
     set_up_logging(args.process_index == 0, args.log_level == "debug")
     with readable_errors():

@@ -8,13 +8,13 @@ from hf_icckd.cli import parse_arguments, set_up_logging
 from hf_icckd.modeling import check_architecture
 from hf_icckd.runs import RunFolder, build_classifier, load_pipeline, readable_errors, train_and_report
 from hf_icckd.teacher_trainer import TeacherTrainer
-from hf_icckd.training_args import DataArguments, TeacherModelArguments, TeacherTrainingArguments
+from hf_icckd.training_args import TeacherModelArguments, TeacherTrainingArguments, TrainingDataArguments
 
 
 def main(argv: list[str] | None = None) -> None:
     """Train a teacher as the command line says, or go on with a run that was interrupted."""
     data_args, model_args, args = parse_arguments(
-        [DataArguments, TeacherModelArguments, TeacherTrainingArguments], __doc__, argv
+        [TrainingDataArguments, TeacherModelArguments, TeacherTrainingArguments], __doc__, argv
     )
     set_up_logging(args.process_index == 0, args.log_level == "debug")
     with readable_errors():

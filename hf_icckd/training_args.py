@@ -32,7 +32,7 @@ _REFUSED = {
 
 @dataclass
 class DataArguments:
-    """Which images, and what is done to them."""
+    """Which images."""
 
     dataset: str = field(
         default="digits",
@@ -62,6 +62,21 @@ class DataArguments:
         default=None,
         metadata={"help": "Pixels of a batch's side; default: the images' own up to 96 pixels, else the model's."},
     )
+    resident_max_bytes: int = field(
+        default=2 * 1024**3, metadata={"help": "Small images stay in memory up to this size of a split."}
+    )
+
+    def __post_init__(self):
+        _check_range(self, "validation_fraction", 0, 1, exclude_high=True)
+        _check_range(self, "test_fraction", 0, 1, exclude_low=True, exclude_high=True)
+        for name in ("max_train_samples", "max_eval_samples", "image_size"):
+            _check_range(self, name, 1, math.inf)
+
+
+@dataclass
+class TrainingDataArguments(DataArguments):
+    """Which images to train on, and how they are augmented."""
+
     augmentation: Literal["standard", "none"] = field(
         default="standard",
         metadata={"help": "standard: random crop and mirroring; none: training images as in evaluation."},
@@ -76,16 +91,10 @@ class DataArguments:
     horizontal_flip: bool | None = field(
         default=None, metadata={"help": "Mirror half of the training images; default: yes, but not digits."}
     )
-    resident_max_bytes: int = field(
-        default=2 * 1024**3, metadata={"help": "Small images stay in memory up to this size of a split."}
-    )
 
     def __post_init__(self):
-        _check_range(self, "validation_fraction", 0, 1, exclude_high=True)
-        _check_range(self, "test_fraction", 0, 1, exclude_low=True, exclude_high=True)
+        super().__post_init__()
         _check_range(self, "min_crop_scale", 0, 1, exclude_low=True)
-        for name in ("max_train_samples", "max_eval_samples", "image_size"):
-            _check_range(self, name, 1, math.inf)
         _check_range(self, "crop_padding", 0, math.inf)
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from hf_icckd import evaluate, from_pretrained, student, teacher
 from hf_icckd.cli import UserError, parse_arguments
-from hf_icckd.training_args import DataArguments, TeacherModelArguments, TeacherTrainingArguments
+from hf_icckd.training_args import TeacherModelArguments, TeacherTrainingArguments, TrainingDataArguments
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["--max_train_samples", "160", "--max_eval_samples", "80", "--max_steps", "3", "--disable_tqdm", "true",
@@ -138,6 +138,24 @@ def test_evaluate_measures_what_training_measured(runs, tmp_path):
         assert ours[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
 
 
+def test_evaluate_has_no_option_without_effect(runs):
+    with pytest.raises(UserError, match="unknown option --augmentation"):
+        evaluate.main(["--model", f"{runs}/student", "--augmentation", "none"])
+
+
+def test_options_of_ours_are_compared_even_if_a_record_lacks_them(runs, tmp_path):
+    shutil.copytree(runs / "teacher", tmp_path / "run")
+    record = tmp_path / "run" / "all_args.yaml"
+    values = yaml.safe_load(record.read_text())
+    del values["tf32"]  # an option of transformers: another version may not have it
+    record.write_text(yaml.safe_dump(values))
+    teacher.main([*QUICK, "--output_dir", f"{tmp_path}/run"])
+    del values["intra_class_weight"]
+    record.write_text(yaml.safe_dump(values))
+    with pytest.raises(UserError, match=r"it differs in: intra_class_weight None -> 0\.05"):
+        teacher.main([*QUICK, "--output_dir", f"{tmp_path}/run"])
+
+
 def test_validation_split_and_image_folder(tmp_path):
     from PIL import Image
 
@@ -174,8 +192,8 @@ def test_configs_are_valid_and_say_what_they_are_for(path, monkeypatch):
     from hf_icckd.training_args import StudentModelArguments, StudentTrainingArguments
 
     types = {
-        "teacher": [DataArguments, TeacherModelArguments, TeacherTrainingArguments],
-        "student": [DataArguments, StudentModelArguments, StudentTrainingArguments],
+        "teacher": [TrainingDataArguments, TeacherModelArguments, TeacherTrainingArguments],
+        "student": [TrainingDataArguments, StudentModelArguments, StudentTrainingArguments],
     }[path.stem.partition("_")[0]]
     parse_arguments(types, "", [str(path)])
     assert path.read_text().startswith("# ")
@@ -221,7 +239,7 @@ def test_wrong_configs_end_in_one_line(tmp_path, text, message):
 
 def test_command_line_overrides_the_config(tmp_path):
     (tmp_path / "config.yaml").write_text("learning_rate: 0.3\nlr_milestones: [0.5, 0.75]\nbf16: false\nseed: null\n")
-    types = [DataArguments, TeacherModelArguments, TeacherTrainingArguments]
+    types = [TrainingDataArguments, TeacherModelArguments, TeacherTrainingArguments]
     _, _, args = parse_arguments(types, "", [str(tmp_path / "config.yaml"), "--learning_rate", "0.4"])
     assert (args.learning_rate, args.lr_milestones, args.seed) == (0.4, [0.5, 0.75], 0)
 

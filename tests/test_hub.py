@@ -9,7 +9,7 @@ import sys
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from hf_icckd import create_classifier, from_pretrained, save_pretrained
@@ -72,17 +72,23 @@ def test_hub_ids_are_fetched_without_pickles(tmp_path, monkeypatch):
     assert asked == {"me/student": ["config.json", "model.safetensors"]}
 
 
-def test_pretrained_weights_keep_their_preprocessing(monkeypatch):
-    """Without a network: what timm would load is left out, what is asked of it is not."""
+def test_pretrained_weights_keep_their_preprocessing(tmp_path, monkeypatch):
+    """timm's own loading, from a file in place of the network."""
     create_model, asked = timm.create_model, []
 
-    def untrained(name, pretrained=False, **options):
+    def from_file(name, pretrained=False, **options):
         asked.append((name, pretrained, options))
-        return create_model(name, **options)
+        weights = create_model(name, **options | {"num_classes": 1000})
+        file = tmp_path / f"{name}.safetensors"
+        save_file(weights.state_dict(), file)
+        return create_model(name, pretrained=pretrained, pretrained_cfg_overlay={"file": str(file)}, **options)
 
-    monkeypatch.setattr(timm, "create_model", untrained)
+    monkeypatch.setattr(timm, "create_model", from_file)
     model = create_classifier("resnet18", NAMES, pretrained=True)
     assert asked == [("resnet18", True, {"num_classes": 3})]
+    weights = load_file(tmp_path / "resnet18.safetensors")
+    for name, value in model.net.state_dict().items():
+        assert torch.equal(value, weights[name]) or name.startswith("fc."), name  # the head is new: 3 classes
     default = timm.get_pretrained_cfg("resnet18")
     assert (model.spec.mean, model.spec.std) == (default.mean, default.std)
     assert (model.spec.image_size, model.spec.interpolation) == (224, default.interpolation)

@@ -17,13 +17,14 @@ from hf_icckd.training_args import (
     StudentTrainingArguments,
     TeacherModelArguments,
     TeacherTrainingArguments,
+    TrainingDataArguments,
 )
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 TYPES = {
-    "teacher": [DataArguments, TeacherModelArguments, TeacherTrainingArguments],
-    "student": [DataArguments, StudentModelArguments, StudentTrainingArguments],
+    "teacher": [TrainingDataArguments, TeacherModelArguments, TeacherTrainingArguments],
+    "student": [TrainingDataArguments, StudentModelArguments, StudentTrainingArguments],
     "evaluate": [DataArguments, EvaluationArguments],
 }
 
