@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 def world_size() -> int:
@@ -109,6 +115,66 @@ def broadcast_buffers(module: nn.Module) -> None:
     if world_size() > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
+
+
+def gather_ranks(tensor: Tensor) -> Tensor:
+    """(world size, ...) the tensors of all ranks, which have one shape, on every rank."""
+    return gather_rows(tensor[None], world_size())
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is set on any rank. Ranks wait for each other, but not for the device."""
+    if world_size() == 1:
+        return flag
+    flags = torch.tensor([flag], dtype=torch.uint8)
+    dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=_host_group(dist.group.WORLD))
+    return bool(flags.item())
+
+
+def on_first_rank(function: Callable[[], T]) -> T:
+    """Result (plain data) of a function that only the first rank calls; its error ends the other ranks too."""
+    if world_size() == 1:
+        return function()
+    result, error = None, None
+    if rank() == 0:
+        try:
+            result = function()
+        except Exception as caught:
+            error = caught
+    shared = [(result, error is not None)]
+    dist.broadcast_object_list(shared, src=0)
+    if error is not None:
+        raise error
+    result, failed = shared[0]
+    if failed:
+        raise SystemExit(1)  # the first rank says why
+    return result
+
+
+def check_equal(values: dict[str, Any]) -> None:
+    """Raise ValueError on every rank, naming what differs, unless all ranks hold the same plain data."""
+    if world_size() == 1:
+        return
+    gathered: list[dict[str, Any]] = [{}] * world_size()
+    dist.all_gather_object(gathered, values)
+    for other, theirs in enumerate(gathered):
+        for name in sorted({*theirs, *gathered[0]}):
+            if theirs.get(name) != gathered[0].get(name):
+                raise ValueError(
+                    f"process {other} has {name} {theirs.get(name)!r}, process 0 {gathered[0].get(name)!r}; start all "
+                    "processes with the same command on the same data"
+                )
+
+
+def is_lost_connection(error: RuntimeError) -> bool:
+    """Whether an error means that another process can't be reached."""
+    return isinstance(error, dist.DistError) or (world_size() > 1 and "gloo" in str(error))
+
+
+@functools.cache
+def _host_group(world: dist.ProcessGroup) -> dist.ProcessGroup:
+    """A group whose collectives work on CPU tensors, so that they don't wait for the device."""
+    return world if "cpu:" in dist.get_backend_config() else dist.new_group(backend="gloo")
 
 
 def barrier() -> None:

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from timm.models import is_model
 from torch import Tensor
 
+from hf_icckd.files import replace_file
 from hf_icckd.modeling import ClassifierSpec, ImageClassifier, create_classifier
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
@@ -33,8 +34,10 @@ def save_pretrained(folder: str | Path, classifier: ImageClassifier) -> None:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG_FILE).write_text(json.dumps(_config(classifier), indent=2) + "\n")
-    save_file(contiguous_state(classifier.net.state_dict()), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    state = contiguous_state(classifier.net.state_dict())
+    replace_file(folder / WEIGHTS_FILE, lambda path: save_file(state, path, metadata={"format": "pt"}))
+    config = json.dumps(_config(classifier), indent=2) + "\n"
+    replace_file(folder / CONFIG_FILE, lambda path: path.write_text(config))
     shutil.copymode(folder / CONFIG_FILE, folder / WEIGHTS_FILE)  # safetensors makes files only their owner can read
 
 

@@ -9,6 +9,7 @@ Reference:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -83,3 +84,9 @@ def permutation(seed: int, epoch: int, size: int) -> Tensor:
     """(size,) int64 permutation for an epoch: the samples sorted by a keyed 62-bit number each."""
     words = random_words(seed, epoch, torch.arange(size), 0, STREAM_ORDER)
     return torch.argsort((words[:, 0] << 30) ^ (words[:, 1] >> 2), stable=True)
+
+
+def generator_seed(seed: int, step: int, rank: int) -> int:
+    """Seed below 2**63 for torch's own generator, from which dropout draws, in a step of a process."""
+    digest = hashlib.blake2b(f"{seed} {step} {rank}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1

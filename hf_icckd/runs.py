@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import logging
 import platform
@@ -19,18 +18,18 @@ import accelerate
 import timm
 import torch
 import transformers
-import yaml
-from transformers import TrainingArguments, set_seed
+from transformers import set_seed
 
-from hf_icckd import __version__, distributed
-from hf_icckd.checkpointing import checkpoints
-from hf_icckd.cli import UserError, argument_values
+from hf_icckd import __version__, checkpointing, distributed
+from hf_icckd.cli import UserError
 from hf_icckd.data import ImageData, ImagePipeline, load_image_data
 from hf_icckd.evaluation import cost_metrics, split_metrics
 from hf_icckd.hub import CARD_FILE
 from hf_icckd.model_card import render_card
 from hf_icckd.modeling import ImageClassifier, create_classifier
 from hf_icckd.progress import format_table
+from hf_icckd.run_folder import METRICS_FILE, RunFolder, write_text
+from hf_icckd.stopping import StopOnSignal
 from hf_icckd.trainer_base import DistillationTrainer
 from hf_icckd.training_args import (
     DataArguments,
@@ -42,26 +41,7 @@ from hf_icckd.training_args import (
 
 logger = logging.getLogger(__name__)
 
-ARGS_FILE, METRICS_FILE = "all_args.yaml", "metrics.json"
-
 _OUTPUTS_MAX_BYTES = 2 * 1024**3  # of the training split, whose outputs are held for its figures
-
-# Options that don't change what a run computes, so that it may go on with other values of them.
-_FREE_OPTIONS = {
-    "disable_tqdm",
-    "local_rank",
-    "num_threads",
-    "output_dir",
-    "per_device_eval_batch_size",
-    "per_device_train_batch_size",  # the global batch size is compared in its place
-    "project",
-    "report_to",
-    "resident_max_bytes",
-    "resume_from_checkpoint",
-    "run_name",
-    "use_cpu",
-}
-_FREE_PREFIXES = ("accelerator_", "dataloader_", "ddp_", "eval_", "hub_", "log_", "logging_", "save_", "trackio_")
 
 
 @contextlib.contextmanager
@@ -72,89 +52,20 @@ def readable_errors() -> Iterator[None]:
     except (ValueError, FloatingPointError) as error:
         logger.debug("the error in full", exc_info=True)
         raise UserError(error) from error
+    except RuntimeError as error:
+        if not distributed.is_lost_connection(error):
+            raise
+        logger.debug("the error in full", exc_info=True)
+        raise UserError(
+            f"another process is gone ({' '.join(str(error).split())[:200]}); see what it wrote last; the same "
+            "command goes on from the last checkpoint"
+        ) from error
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted; the same command goes on from the last checkpoint, if there is one\n")
         raise SystemExit(130) from None
     except OSError as error:  # a full disk, a folder that can't be written
         logger.debug("the error in full", exc_info=True)
         raise UserError(f"{error}; mend that, or choose another folder with --output_dir") from error
-
-
-class RunFolder:
-    """The output folder of a run: new, begun or finished; never that of another run.
-
-    Args:
-        recipe: `teacher` or `student`.
-        args: Options of the trainer, with the folder.
-        data_args: Options of the data.
-        model_args: Options of the model.
-        **identity: Further values that make it this run.
-
-    Attributes:
-        finished: Whether the run in it has ended and its figures stand in metrics.json.
-        checkpoint: The checkpoint to go on from; None for a new run.
-
-    Raises:
-        ValueError: If another run, or something that is none, is in the folder.
-    """
-
-    def __init__(
-        self,
-        recipe: str,
-        args: DistillationTrainingArguments,
-        data_args: TrainingDataArguments,
-        model_args: TeacherModelArguments | StudentModelArguments,
-        **identity: Any,
-    ):
-        self.path = Path(args.output_dir)
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"output folder {str(self.path)!r} is a file; choose another with --output_dir")
-        values = {"recipe": recipe} | argument_values(data_args, model_args, args) | identity
-        values["global_batch_size"] = (
-            values["per_device_train_batch_size"] * values["gradient_accumulation_steps"] * args.world_size
-        )
-        # Through text, so that what is compared is what a file would give.
-        self.values = yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(values, default=str))))
-        known = self.path / ARGS_FILE
-        if known.is_file():
-            self._check_same(yaml.safe_load(known.read_text()))
-        elif self.path.exists() and any(self.path.iterdir()):
-            raise ValueError(
-                f"output folder {str(self.path)!r} is not empty and holds no run of this package; choose another with "
-                "--output_dir, or empty it"
-            )
-        self.finished = (self.path / METRICS_FILE).is_file()
-        self.checkpoint = next(iter(reversed(checkpoints(self.path))), None)
-
-    def _check_same(self, before: dict[str, Any]) -> None:
-        def matters(name: str) -> bool:
-            return name not in _FREE_OPTIONS and not name.startswith(_FREE_PREFIXES)
-
-        # Another version of transformers may have options that this one lacks, or lack some: those are no difference.
-        theirs = {each.name for each in dataclasses.fields(TrainingArguments)}
-        names = sorted(filter(matters, (before.keys() & self.values.keys()) | (self.values.keys() - theirs)))
-        differing = [
-            f"{name} {before.get(name)!r} -> {self.values.get(name)!r}"
-            for name in names
-            if before.get(name) != self.values.get(name)
-        ]
-        if differing:
-            raise ValueError(
-                f"output folder {str(self.path)!r} holds another run; it differs in: {'; '.join(differing)}. Choose "
-                "another folder with --output_dir, or delete this one"
-            )
-
-    def begin(self) -> None:
-        """Write the options."""
-        if distributed.rank() == 0:
-            self.path.mkdir(parents=True, exist_ok=True)
-            _write(self.path / ARGS_FILE, yaml.safe_dump(self.values, sort_keys=True))
-
-    def show_finished(self) -> None:
-        """Print the figures of a finished run."""
-        if distributed.rank() == 0:
-            results = json.loads((self.path / METRICS_FILE).read_text())
-            show(summary_table(results, f"{self.path} is finished"))
 
 
 def load_pipeline(
@@ -239,12 +150,28 @@ def train_and_report(
     Returns:
         What metrics.json holds.
     """
-    folder.begin()
-    if folder.checkpoint:
-        logger.info("going on from %s", folder.checkpoint)
-    start = time.perf_counter()
-    trainer.train(resume_from_checkpoint=str(folder.checkpoint) if folder.checkpoint else None)
-    seconds = time.perf_counter() - start
+    with folder.owned(pipeline.data) as checkpoint:
+        if checkpoint:
+            logger.info("going on from %s", checkpoint)
+        start = time.perf_counter()
+        with StopOnSignal(trainer.request_stop) as stop:
+            trainer.train(resume_from_checkpoint=checkpoint)
+        seconds = time.perf_counter() - start
+        state = trainer.state
+        if state.global_step < state.max_steps:
+            logger.info("stopped at step %d of %d; the same command goes on there", state.global_step, state.max_steps)
+            raise SystemExit(stop.exit_code)
+        return _report(trainer, pipeline, folder, teacher, seconds)
+
+
+def _report(
+    trainer: DistillationTrainer,
+    pipeline: ImagePipeline,
+    folder: RunFolder,
+    teacher: ImageClassifier | None,
+    seconds: float,
+) -> dict[str, Any]:
+    """Measure the trained classifier; write model, figures and card."""
     trainer.save_model()  # before the figures: whatever happens to them, the model is there
     test = pipeline.dataset("test")
     results: dict[str, Any] = {"test": _figures(trainer, test)}
@@ -267,21 +194,16 @@ def train_and_report(
             "environment": _environment(trainer.args),
         }
         card = render_card(trainer.classifier.spec, folder.values, results)
-        _write(folder.path / CARD_FILE, card)
+        write_text(folder.path / CARD_FILE, card)
         # Last, because it marks the run as finished.
-        _write(folder.path / METRICS_FILE, json.dumps(results, indent=2) + "\n")
-        for checkpoint in checkpoints(folder.path):  # a finished run holds no pickle, and nothing to go on from
+        write_text(folder.path / METRICS_FILE, json.dumps(results, indent=2) + "\n")
+        for checkpoint in checkpointing.checkpoints(
+            folder.path
+        ):  # a finished run holds no pickle, and nothing to go on from
             shutil.rmtree(checkpoint)
         show(summary_table(results, str(folder.path)))
     distributed.barrier()
     return results
-
-
-def _write(path: Path, text: str) -> None:
-    """A text file that appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.unfinished")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def _command() -> str:
@@ -319,6 +241,13 @@ def _environment(args: DistillationTrainingArguments) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "command": _command(),
     }
+
+
+def show_finished(folder: RunFolder) -> None:
+    """Print the figures of a finished run."""
+    if distributed.rank() == 0:
+        results = json.loads((folder.path / METRICS_FILE).read_text())
+        show(summary_table(results, f"{folder.path} is finished"))
 
 
 def summary_table(results: dict[str, Any], title: str, split: str = "test") -> str:

@@ -10,7 +10,8 @@ from hf_icckd.cli import parse_arguments, set_up_logging
 from hf_icckd.hub import fingerprint, from_pretrained
 from hf_icckd.losses import OBJECTIVES, parse_objectives
 from hf_icckd.modeling import check_architecture
-from hf_icckd.runs import RunFolder, build_classifier, load_pipeline, readable_errors, train_and_report
+from hf_icckd.run_folder import RunFolder
+from hf_icckd.runs import build_classifier, load_pipeline, readable_errors, show_finished, train_and_report
 from hf_icckd.student_trainer import StudentTrainer, check_same_classes
 from hf_icckd.training_args import StudentModelArguments, StudentTrainingArguments, TrainingDataArguments
 
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
         # With the teacher's weights: a student of another teacher in the same place is another run.
         folder = RunFolder("student", args, data_args, model_args, teacher_fingerprint=fingerprint(teacher))
         if folder.finished:
-            folder.show_finished()
+            show_finished(folder)
             return
         default = get_pretrained_cfg(model_args.model)
         # From scratch the student takes the pixels its teacher takes.

@@ -6,7 +6,8 @@ from timm.models import get_pretrained_cfg
 
 from hf_icckd.cli import parse_arguments, set_up_logging
 from hf_icckd.modeling import check_architecture
-from hf_icckd.runs import RunFolder, build_classifier, load_pipeline, readable_errors, train_and_report
+from hf_icckd.run_folder import RunFolder
+from hf_icckd.runs import build_classifier, load_pipeline, readable_errors, show_finished, train_and_report
 from hf_icckd.teacher_trainer import TeacherTrainer
 from hf_icckd.training_args import TeacherModelArguments, TeacherTrainingArguments, TrainingDataArguments
 
@@ -20,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     with readable_errors():
         folder = RunFolder("teacher", args, data_args, model_args)
         if folder.finished:
-            folder.show_finished()
+            show_finished(folder)
             return
         check_architecture(model_args.model)
         default = get_pretrained_cfg(model_args.model)

@@ -15,6 +15,7 @@ class TermAverages:
 
     def __init__(self):
         self._reset()
+        self._restored: Tensor | None = None
 
     def _reset(self) -> None:
         self.names: tuple[str, ...] = ()
@@ -29,9 +30,26 @@ class TermAverages:
         if self.sums is None:
             self.names = tuple(terms)
             self.sums, self.first_bad = torch.zeros_like(values), torch.full_like(values, torch.inf)
+            if self._restored is not None:
+                self.sums, self._restored = self._restored.to(values.device), None
         self.sums += values
         self.first_bad = torch.where(values.isfinite(), self.first_bad, self.first_bad.clamp(max=step))
         self.count += 1
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Sums of all ranks (world size, terms) and the count; all ranks must call this."""
+        if self.sums is None:
+            return {}
+        return {"sums": distributed.gather_ranks(self.sums), "count": torch.tensor(self.count)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from `state_dict`; with another number of processes each takes the mean of the sums."""
+        self._reset()
+        if state:
+            sums = state["sums"]
+            same = len(sums) == distributed.world_size()
+            self._restored = sums[distributed.rank()] if same else sums.mean(dim=0)
+            self.count = int(state["count"])
 
     def check(self) -> None:
         """Raise FloatingPointError if a term was not finite on any process. This waits for the device."""

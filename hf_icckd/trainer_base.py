@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -22,6 +23,7 @@ from hf_icckd.evaluation import SplitOutputs, predict_split, split_metrics
 from hf_icckd.hub import contiguous_state, save_pretrained
 from hf_icckd.modeling import ImageClassifier
 from hf_icckd.progress import ProgressLine
+from hf_icckd.rhythm import Rhythm
 from hf_icckd.term_averages import TermAverages
 from hf_icckd.training_args import DistillationTrainingArguments
 
@@ -62,11 +64,13 @@ class DistillationTrainer(Trainer):
         self.terms = TermAverages()
         self.term_weights: dict[str, float] = {}
         self._images_seen, self._clock = 0, time.perf_counter()
-        self._staging = False
+        self.steps_per_epoch = 1
+        self.stop_requested = self._staging = False
+        self._restored: dict[str, Tensor] = {}
         for callback in (DEFAULT_PROGRESS_CALLBACK, PrinterCallback):
             self.remove_callback(callback)
         self.add_callback(ProgressLine)
-        self.add_callback(_EpochKey(self))
+        self.add_callback(Rhythm(self))
 
     # ---- one step
 
@@ -139,6 +143,7 @@ class DistillationTrainer(Trainer):
             logger.info(
                 "%d images of every epoch stay out: too few for a batch", sampler.num_samples - sampler.num_used
             )
+        self.steps_per_epoch = math.ceil(len(sampler) / self.args.gradient_accumulation_steps)
         return make_loader(self.train_dataset, sampler, self.args.dataloader_num_workers)
 
     def _run_epoch(self, *args, **kwargs):
@@ -208,6 +213,8 @@ class DistillationTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the named terms and images per second to the Trainer's training logs."""
+        if "train_loss" in logs:  # the Trainer divides by the steps since the last resume
+            logs["train_loss"] = self._total_loss_scalar / max(self.state.global_step, 1)
         if "loss" in logs and "learning_rate" in logs:
             logs |= self.terms.drain() | self.extra_logs()
             now = time.perf_counter()
@@ -221,6 +228,10 @@ class DistillationTrainer(Trainer):
 
     # ---- checkpoints and saving
 
+    def request_stop(self) -> None:
+        """Have training end behind the step under way, with a checkpoint; one process may ask for all."""
+        self.stop_requested = True
+
     def extra_state(self) -> dict[str, Tensor]:
         """Tensors beyond model and optimiser that a checkpoint must hold."""
         return {}
@@ -228,30 +239,90 @@ class DistillationTrainer(Trainer):
     def load_extra_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `extra_state` gave."""
 
+    def check_weights(self) -> None:
+        """Raise FloatingPointError if a weight is not finite on any process. This waits for the device."""
+        weights = dict(self.model.named_parameters())
+        finite = torch.stack([value.isfinite().all() for value in weights.values()]).tolist()
+        wrong = [name for name, is_finite in zip(weights, finite, strict=True) if not is_finite]
+        if distributed.any_rank(bool(wrong)):
+            raise FloatingPointError(
+                f"{wrong[0] if wrong else 'a weight of another process'} is not finite after step "
+                f"{self.state.global_step}, so it is not saved; lower learning_rate or train in float32; the last "
+                "checkpoint is kept"
+            )
+
     def _get_output_dir(self, trial) -> str:
         return str(checkpointing.staging_folder(self.args.output_dir)) if self._staging else self.args.output_dir
 
     def _save_checkpoint(self, model, trial) -> None:
         """Write a checkpoint beside its final place and move it there when it is whole."""
         self.terms.check()
+        self.check_weights()
+        state = self._training_state()
         output_dir = Path(self.args.output_dir)
-        if self.args.should_save:
-            checkpointing.clear_staging(output_dir)
-        distributed.barrier()
         self._staging = True
         try:
+            if self.args.should_save:
+                output_dir.stat()  # a folder that has vanished is not made anew: what else was in it is missing
+                checkpointing.clear_staging(output_dir)
             super()._save_checkpoint(model, trial)
+            if self.args.should_save:
+                checkpointing.publish(output_dir, state, self.args.save_total_limit)
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap those of the disk
+            if not self.args.should_save:
+                raise
+            checkpointing.clear_staging(output_dir)
+            raise OSError(
+                f"the checkpoint of step {self.state.global_step} can't be written to {str(output_dir)!r}: "
+                f"{' '.join(str(error).split())[:200]}; earlier ones are as they were"
+            ) from error
         finally:
             self._staging = False
         distributed.barrier()
-        if self.args.should_save:
-            checkpointing.publish(output_dir, self.extra_state(), self.args.save_total_limit)
-        distributed.barrier()
+
+    def _training_state(self) -> dict[str, Tensor]:
+        """What the Trainer leaves out: our own state, the running sums of the logs; all ranks must call this."""
+        own = {f"own.{name}": value for name, value in self.extra_state().items()}
+        terms = {f"terms.{name}": value for name, value in self.terms.state_dict().items()}
+        return {
+            **own,
+            **terms,
+            "loss": distributed.gather_ranks(self._tr_loss),
+            "total_loss": torch.tensor(self._total_loss_scalar, dtype=torch.float64),
+            "last_logged": torch.tensor(self._globalstep_last_logged),
+            "steps_per_epoch": torch.tensor(self.steps_per_epoch),
+        }
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            self.load_extra_state(checkpointing.load_extra_state(checkpoint))
+        self._restored = {}
+        if checkpoint is None:
+            return
+        state = self._restored = checkpointing.load_extra_state(checkpoint)
+        if state["steps_per_epoch"] != self.steps_per_epoch:
+            raise ValueError(
+                f"{checkpoint} has {state['steps_per_epoch']} steps in an epoch, this run {self.steps_per_epoch}; go "
+                "on with the images, batch size and number of processes it was written with"
+            )
+        self.load_extra_state(_part(state, "own."))
+        self.terms.load_state_dict(_part(state, "terms."))
+
+    def begin_sums(self) -> None:
+        """Start the clock; take back the Trainer's running sums, which it sets to zero when it starts."""
+        self._images_seen, self._clock = 0, time.perf_counter()
+        if self._restored:
+            losses = self._restored["loss"].to(self._tr_loss.device)
+            same = len(losses) == distributed.world_size()
+            self._tr_loss += losses[distributed.rank()] if same else losses.mean()
+            self._total_loss_scalar = self._restored["total_loss"].item()
+            self._globalstep_last_logged = int(self._restored["last_logged"])
+
+    # Nothing draws from a generator whose state would have to be kept: see `Rhythm.on_step_begin`.
+    def _save_rng_state(self, output_dir: str) -> None:
+        pass
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        pass
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         # Weights for a checkpoint. No training_args.bin: it is a pickle.
@@ -269,26 +340,11 @@ class DistillationTrainer(Trainer):
         """
         if _internal_call:
             super().save_model(output_dir, _internal_call=True)
-        elif self.args.should_save:
+            return
+        self.check_weights()
+        if self.args.should_save:
             save_pretrained(output_dir or self.args.output_dir, self.classifier)
 
 
-class _EpochKey(TrainerCallback):
-    """Tells the sampler which epoch begins, after a resume too: the Trainer only knows accelerate's samplers.
-
-    Also has the end of every epoch logged, so that its evaluation stands beside its own loss.
-    """
-
-    def __init__(self, trainer: DistillationTrainer):
-        self.trainer = trainer
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.trainer._images_seen, self.trainer._clock = 0, time.perf_counter()
-
-    def on_epoch_begin(self, args, state, control, train_dataloader, **kwargs):
-        sampler = train_dataloader.batch_sampler
-        steps_per_epoch = math.ceil(len(sampler) / args.gradient_accumulation_steps)
-        sampler.set_epoch(state.global_step // steps_per_epoch)
-
-    def on_epoch_end(self, args, state, control, **kwargs):
-        control.should_log = True
+def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -24,7 +24,11 @@ _REFUSED = {
     "fp16_full_eval": "evaluation is in the precision of the weights: half-precision logits tie, which costs accuracy",
     "dataloader_drop_last": "no image is left out of an epoch; only a remainder too small for a batch is",
     "data_seed": "--seed decides the order of the images too",
-    "resume_from_checkpoint": "the newest checkpoint in output_dir is taken by itself",
+    "resume_from_checkpoint": "--resume auto takes the newest whole checkpoint in output_dir",
+    "ignore_data_skip": "a run that goes on would see other images than one that was never cut",
+    "restore_callback_states_from_checkpoint": "it would stop a run that goes on where it was stopped",
+    "save_only_model": "a run could not go on from such checkpoints; the last weights are written anyway",
+    "save_on_each_node": "checkpoints are written once; give an output_dir that all machines share",
     "enable_jit_checkpoint": "it writes checkpoints past the atomic ones of this package",
     "push_to_hub": "publishing is not part of this version; upload the folder of a finished run with `hf upload`",
 }
@@ -167,6 +171,13 @@ class DistillationTrainingArguments(TrainingArguments):
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to checkpoint: no, steps or epoch."})
     save_total_limit: int | None = field(default=2, metadata={"help": "How many checkpoints to keep."})
+    resume: Literal["auto", "never"] = field(
+        default="auto",
+        metadata={
+            "help": "auto: go on with the run in output_dir from its newest whole checkpoint; never: refuse a folder "
+            "that holds a run."
+        },
+    )
     logging_steps: float = field(default=20, metadata={"help": "Optimiser steps between logs."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: batches carry sample ids."})
     logging_nan_inf_filter: bool = field(
@@ -187,6 +198,7 @@ class DistillationTrainingArguments(TrainingArguments):
         _check_range(self, "gradient_accumulation_steps", 1, math.inf)
         _check_range(self, "weight_decay", 0, math.inf)
         _check_range(self, "num_threads", 1, math.inf)
+        _check_range(self, "save_total_limit", 1, math.inf)
         for milestone in self.lr_milestones or ():
             if not 0 < milestone < 1:
                 raise ValueError(f"lr_milestones holds {milestone}, expected shares of the training between 0 and 1")

@@ -11,11 +11,11 @@ import hf_icckd
 
 ROOT = Path(hf_icckd.__file__).parent
 LAYERS = [
-    {"distributed", "metrics", "outputs", "keyed_random"},
+    {"distributed", "files", "metrics", "outputs", "keyed_random"},
     {"losses.*", "models.*", "data.*"},
     {"class_cache", "modeling", "evaluation", "hub", "model_card", "checkpointing"},
-    {"training_args", "cli", "progress", "term_averages"},
-    {"trainer_base", "teacher_trainer", "student_trainer", "runs", "teacher", "student", "evaluate"},
+    {"training_args", "cli", "progress", "rhythm", "stopping", "term_averages"},
+    {"trainer_base", "teacher_trainer", "student_trainer", "run_folder", "runs", "teacher", "student", "evaluate"},
     {"__init__"},
 ]
 

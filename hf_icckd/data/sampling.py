@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -90,11 +91,18 @@ def make_loader(dataset: Dataset, sampler: KeyedBatchSampler, num_workers: int =
         num_workers=0 if in_memory else num_workers,
         persistent_workers=num_workers > 0 and not in_memory,
         pin_memory=torch.cuda.is_available() and not in_memory,
+        worker_init_fn=_leave_signals_to_the_parent,
     )
 
 
 def _identity(batch):
     return batch
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    # A Ctrl-C in a terminal reaches workers too. They must deliver the step under way; they end with their parent.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def rank_within_class(labels: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from datasets import (
     load_dataset,
 )
 
+from hf_icckd.data.fingerprint import split_fingerprint
 from hf_icckd.data.folders import TEST_SPLITS, TRAIN_SPLITS, load_folder, reason
 from hf_icckd.data.sampling import balanced_subset, stratified_split
 from hf_icckd.data.synthetic import make_multi_view_images
@@ -58,6 +60,11 @@ class ImageData:
     def labels(self, split: str) -> np.ndarray:
         """(N,) int64 class indices of a split."""
         return _labels(self.splits()[split])
+
+    def fingerprint(self) -> str:
+        """What identifies the images, labels and classes of all splits; see `split_fingerprint`."""
+        parts = [f"{name} {split_fingerprint(split)}" for name, split in self.splits().items()]
+        return hashlib.blake2b("\n".join([*parts, *self.label_names]).encode(), digest_size=16).hexdigest()
 
 
 def load_image_data(

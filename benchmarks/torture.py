@@ -1,0 +1,292 @@
+"""Kill a run again and again, start it again and again, and compare what comes out with a run that was left alone.
+
+    python benchmarks/torture.py --kills 20 --seed 0
+    python benchmarks/torture.py --recipe student --workers 2 --decoded
+    python benchmarks/torture.py --launcher torchrun --processes 2 --kills 4
+
+First every named point of a checkpoint write and of a step is hit once, then random moments follow until `--kills` runs
+were killed. Model, optimiser, schedule, cache and figures must be the same bit for bit; times and the command are left
+out. Runs on the CPU in float32; without a launcher attempts are forked off a process that has everything imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+# Where a run can be killed: what is replaced, and which of its calls does not return.
+POINTS = (
+    "first micro-batch",
+    "mid-file",
+    "before fsync",
+    "before rename",
+    "before pruning",
+    "mid-pruning",
+    "mid-card",
+)
+TIMES = {"images_per_second", "seconds_of_last_session", "latency_ms", "environment"}
+
+
+def options(arguments: argparse.Namespace, output_dir: Path, teacher: str) -> list[str]:
+    """Command line of the run: five steps of two micro-batches in an epoch, the last ones uneven."""
+    words = (
+        "--max_train_samples 151 --max_eval_samples 40 --model cifar_resnet8 --num_train_epochs 3 --save_strategy steps "
+        "--save_steps 2 --save_total_limit 2 --logging_steps 3 --gradient_accumulation_steps 2 --disable_tqdm true "
+        f"--num_threads 1 --use_cpu true --per_device_train_batch_size {16 // arguments.processes} "
+        f"--dataloader_num_workers {arguments.workers} --output_dir {output_dir}"
+    ).split()
+    words += ["--resident_max_bytes", "0"] if arguments.decoded else []
+    if arguments.recipe == "student":
+        return [*words, "--teacher", teacher, "--objectives", "kd", "rkd:weight=0.1"]
+    return [*words, "--intra_class_gate", "false", "--intra_class_weight", "0.5", "--cache_size_per_class", "8"]
+
+
+def train(recipe: str, words: list[str], point: str = "", hits: int = 1) -> None:
+    """Run a recipe in this process, which is killed when it comes to a named point for the n-th time."""
+    from hf_icckd import checkpointing, runs, student, teacher, trainer_base
+
+    def kill_at(where: object, name: str, is_it=lambda *args: True, before=lambda *args: None) -> None:
+        original, left = getattr(where, name), [hits]
+
+        def replaced(*args, **kwargs):
+            if is_it(*args):
+                left[0] -= 1
+                if left[0] == 0:
+                    before(*args)
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args, **kwargs)
+
+        setattr(where, name, replaced)
+
+    def write_half(state, path, *rest) -> None:
+        Path(path).write_bytes(os.urandom(4000))
+
+    def is_checkpoint(path, *rest) -> bool:
+        return Path(path).name.startswith("checkpoint-")
+
+    if point == "first micro-batch":
+        steps = [0]
+
+        def is_second(*args) -> bool:
+            steps[0] += 1
+            return steps[0] % 2 == 0
+
+        kill_at(trainer_base.DistillationTrainer, "compute_loss", is_second)
+    elif point == "mid-file":
+        kill_at(trainer_base, "save_file", before=write_half)
+    elif point == "before fsync":
+        kill_at(checkpointing, "sync")
+    elif point == "before rename":
+        kill_at(Path, "rename", is_checkpoint)
+    elif point == "before pruning":
+        kill_at(shutil, "rmtree", lambda path, *rest: is_checkpoint(path) and Path(path).is_dir())
+    elif point == "mid-pruning":
+        kill_at(
+            shutil,
+            "rmtree",
+            lambda path, *rest: is_checkpoint(path) and Path(path).is_dir(),
+            lambda path, *rest: (Path(path) / "model.safetensors").unlink(),
+        )
+    elif point == "mid-card":
+        kill_at(runs, "render_card")
+
+    # Checkpoints go when a run is finished; the last one is compared, so it is copied first.
+    report = runs._report
+
+    def keep_last_checkpoint(trainer, pipeline, folder, *rest):
+        if trainer.is_world_process_zero():
+            kept = folder.path.with_name(f"{folder.path.name}-last")
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(checkpointing.checkpoints(folder.path)[-1], kept)
+        return report(trainer, pipeline, folder, *rest)
+
+    runs._report = keep_last_checkpoint
+    {"teacher": teacher, "student": student}[recipe].main(words)
+
+
+class Attempt:
+    """A started run: a fork of this process, or a launcher with processes of its own."""
+
+    def __init__(self, arguments: argparse.Namespace, words: list[str], log: Path, point: str = "", hits: int = 1):
+        self.process, self.log = None, log
+        if arguments.launcher == "none":
+            self.pid = os.fork()
+            if self.pid == 0:
+                with log.open("ab") as file:
+                    os.dup2(file.fileno(), 1)
+                    os.dup2(file.fileno(), 2)
+                code = 1
+                try:
+                    os.setsid()
+                    train(arguments.recipe, words, point, hits)
+                    code = 0
+                except SystemExit as end:
+                    sys.stderr.write(f"{end}\n")
+                    code = end.code if isinstance(end.code, int) else 1
+                finally:
+                    sys.stderr.flush()
+                    os._exit(code)
+            return
+        launchers = {
+            "python": [sys.executable],
+            "accelerate": [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1"],
+            "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node",
+                         str(arguments.processes)],
+        }  # fmt: skip
+        own = [__file__, "--child", json.dumps([arguments.recipe, words, point, hits])]
+        with log.open("ab") as file:
+            self.process = subprocess.Popen(
+                [*launchers[arguments.launcher], *own], stdout=file, stderr=file, start_new_session=True
+            )
+        self.pid = self.process.pid
+
+    def wait(self, timeout: float = 1e9) -> int | None:
+        """Exit status (negative for a signal), or None when the time is over."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            if self.process is not None:
+                if self.process.poll() is not None:
+                    return self.process.returncode
+            else:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    return os.waitstatus_to_exitcode(status)
+            time.sleep(0.02)
+        return None
+
+    def kill(self, everyone: bool) -> None:
+        """SIGKILL for the first process alone, or for all that it has started."""
+        (os.killpg if everyone else os.kill)(self.pid, signal.SIGKILL)
+        self.wait()
+
+
+def without_times(value: object) -> object:
+    """Figures without what depends on the clock or the command."""
+    if isinstance(value, dict):
+        return {name: without_times(item) for name, item in value.items() if name not in TIMES}
+    return [without_times(item) for item in value] if isinstance(value, list) else value
+
+
+def differences(whole: Path, cut: Path) -> list[str]:
+    """Names of what is not the same in two finished runs."""
+    different = []
+    for name in ("model.safetensors", "metrics.json"):
+        one, other = (folder / name for folder in (whole, cut))
+        if name.endswith(".json"):
+            same = without_times(json.loads(one.read_text())) == without_times(json.loads(other.read_text()))
+        else:
+            same = one.read_bytes() == other.read_bytes()
+        different += [] if same else [name]
+    last = [folder.with_name(f"{folder.name}-last") for folder in (whole, cut)]
+    for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "training_state.safetensors"):
+        one, other = (
+            torch.load(folder / name, weights_only=True) if name.endswith(".pt") else (folder / name).read_bytes()
+            for folder in last
+        )
+        different += [] if str(one) == str(other) and same_tensors(one, other) else [f"checkpoint's {name}"]
+    return different
+
+
+def same_tensors(one: object, other: object) -> bool:
+    """Whether two nested values hold the same numbers."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same_tensors(value, other[name]) for name, value in one.items())
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same_tensors, one, other))
+    return one == other
+
+
+def main() -> int:
+    """Torture one kind of run; the exit status is 1 if anything differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--recipe", choices=["teacher", "student"], default="teacher")
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--decoded", action="store_true", help="decode images as they are needed")
+    parser.add_argument("--launcher", choices=["none", "python", "accelerate", "torchrun"], default="none")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        train(*json.loads(arguments.child))
+        return 0
+
+    import hf_icckd.student
+    import hf_icckd.teacher  # noqa: F401  (forks find it imported)
+
+    draw = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        log, teacher = folder / "log", f"{folder}/teacher"
+        if arguments.recipe == "student":
+            alone = argparse.Namespace(**{**vars(arguments), "recipe": "teacher"})
+            assert Attempt(alone, options(alone, Path(teacher), ""), log).wait() == 0, log.read_text()
+        start = time.monotonic()
+        status = Attempt(arguments, options(arguments, folder / "whole", teacher), log).wait()
+        assert status == 0, log.read_text()
+        seconds = time.monotonic() - start
+        words = options(arguments, folder / "cut", teacher)
+        points = list(POINTS[: arguments.kills])
+        kills = {}
+        resumed = set()
+        while True:
+            killed = sum(kills.values())
+            planned = points[killed] if killed < len(points) else None
+            log.write_bytes(b"")
+            last = killed >= arguments.kills
+            if planned:
+                attempt = Attempt(arguments, words, log, planned, 1 if planned == "mid-card" else draw.randint(1, 2))
+                status = attempt.wait()
+                what = planned
+            else:
+                attempt = Attempt(arguments, words, log)
+                status = attempt.wait(1e9 if last else draw.uniform(0.1, 0.8) * seconds)
+                what = "random moment"
+            text = log.read_text()
+            resumed |= {line.rpartition("-")[2] for line in text.splitlines() if line.startswith("going on from")}
+            if status is None:
+                launcher_only = arguments.launcher not in ("none", "python") and draw.random() < 0.5
+                attempt.kill(everyone=not launcher_only)
+                what = "launcher" if launcher_only else what
+                if launcher_only:  # what it had started still writes: a second start must be refused
+                    log.write_bytes(b"")
+                    code = Attempt(arguments, words, log).wait()
+                    refused = "another process is writing" in log.read_text()
+                    print(f"  launcher killed; second start {'refused' if refused else f'ended with {code}'}")
+                    os.killpg(attempt.pid, signal.SIGKILL) if refused else None
+            elif status == 0:
+                if last:
+                    break
+                different = differences(folder / "whole", folder / "cut")
+                print(f"  finished before the {what}, {'different' if different else 'the same'}; starting over")
+                if different:
+                    break
+                for path in (folder / "cut", folder / "cut-last"):
+                    shutil.rmtree(path)
+                continue
+            elif status > 0 and arguments.launcher in ("none", "python"):
+                raise SystemExit(f"ended with {status} at {what!r}:\n{text[-3000:]}")
+            kills[what] = kills.get(what, 0) + 1
+        print(f"{sum(kills.values())} kills: {', '.join(f'{count} {name}' for name, count in kills.items())}")
+        print(f"went on from steps {', '.join(sorted(resumed, key=int)) or 'none'}; one run takes {seconds:.1f} s")
+        different = differences(folder / "whole", folder / "cut")
+        print(f"DIFFERENT: {', '.join(different)}" if different else "the same, bit for bit")
+        return 1 if different else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

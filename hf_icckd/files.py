@@ -1,0 +1,37 @@
+"""Files that appear whole or not at all, also when the machine stops in the middle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def replace_file(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its place and move it there when it is whole and on the disk.
+
+    Args:
+        path: The file; what was there stays until the new one is whole.
+        write: Called with the path to write to.
+
+    Raises:
+        OSError: If it can't be written; nothing is left behind.
+    """
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        write(unfinished)
+        sync(unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the list of files of a folder, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

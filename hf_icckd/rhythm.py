@@ -1,0 +1,68 @@
+"""What happens at the borders of steps and epochs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers.trainer_callback import TrainerCallback
+
+from hf_icckd import distributed
+from hf_icckd.keyed_random import generator_seed
+
+
+class Rhythm(TrainerCallback):
+    """What happens at the borders of steps and epochs, the same for a run that goes on and one that was never cut.
+
+    The Trainer evaluates and saves both behind the last step of an epoch and at its end. Here all that is due is done
+    once, at the end: a run that goes on from a checkpoint between the two would never do what is due at the second.
+
+    Args:
+        trainer: The trainer; its `steps_per_epoch` and `stop_requested` are read.
+    """
+
+    def __init__(self, trainer: Any):
+        self.trainer = trainer
+        self.due = {"evaluate": False, "save": False}
+        self.stopping = self.cut_short = False
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Start the sums of the logs."""
+        self.trainer.begin_sums()
+        self.cut_short = False
+
+    def on_epoch_begin(self, args, state, control, train_dataloader, **kwargs):
+        """Tell the sampler which epoch it is."""
+        # The Trainer knows only accelerate's samplers, and not which epoch a resume begins with.
+        train_dataloader.batch_sampler.set_epoch(state.global_step // self.trainer.steps_per_epoch)
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        """Seed torch's own generator."""
+        # Dropout and drop-path draw from torch's generator: what they draw depends on the step, not on what was
+        # drawn before.
+        torch.manual_seed(generator_seed(args.seed, state.global_step, args.process_index))
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Put off what is due until the epoch ends, if this is its last step; stop if asked to."""
+        self.stopping = distributed.any_rank(self.trainer.stop_requested)
+        control.should_save |= self.stopping
+        if state.global_step % self.trainer.steps_per_epoch == 0 or state.global_step >= state.max_steps:
+            self.due = {"evaluate": control.should_evaluate, "save": control.should_save}
+            control.should_log = control.should_evaluate = control.should_save = False
+        elif self.stopping:
+            control.should_training_stop = self.cut_short = True
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        """Do what was put off."""
+        if self.cut_short:  # what ends this epoch is left to the run that goes on
+            control.should_log = control.should_evaluate = control.should_save = False
+            return
+        control.should_log = True  # so that an evaluation stands beside the loss of its own epoch
+        control.should_evaluate |= self.due["evaluate"]
+        control.should_save |= self.due["save"]
+        control.should_training_stop |= self.stopping
+        self.due = {"evaluate": False, "save": False}
+
+    def on_train_end(self, args, state, control, **kwargs):
+        """Forget the request to stop, which may also have come before the first step."""
+        self.trainer.stop_requested = False

@@ -1,0 +1,173 @@
+"""The output folder of a run: whose it is, what is in it, who may write to it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+from transformers import TrainingArguments
+
+from hf_icckd import checkpointing, distributed
+from hf_icckd.cli import argument_values
+from hf_icckd.data import ImageData
+from hf_icckd.files import replace_file
+from hf_icckd.training_args import (
+    DistillationTrainingArguments,
+    StudentModelArguments,
+    TeacherModelArguments,
+    TrainingDataArguments,
+)
+
+ARGS_FILE, METRICS_FILE = "all_args.yaml", "metrics.json"
+
+_LOCK_SECONDS = 10
+# Options that don't change what a run computes, so that it may go on with other values of them.
+_FREE_OPTIONS = {
+    "disable_tqdm",
+    "local_rank",
+    "num_threads",
+    "output_dir",
+    "per_device_eval_batch_size",
+    "per_device_train_batch_size",  # the global batch size is compared in its place
+    "project",
+    "report_to",
+    "resident_max_bytes",
+    "resume",
+    "resume_from_checkpoint",
+    "run_name",
+    "use_cpu",
+}
+_FREE_PREFIXES = ("accelerator_", "dataloader_", "ddp_", "eval_", "hub_", "log_", "logging_", "save_", "trackio_")
+
+
+class RunFolder:
+    """The output folder of a run: new, begun or finished; never that of another run.
+
+    Args:
+        recipe: `teacher` or `student`.
+        args: Options of the trainer, with the folder.
+        data_args: Options of the data.
+        model_args: Options of the model.
+        **identity: Further values that make it this run.
+
+    Raises:
+        ValueError: If another run, or something that is none, is in the folder.
+    """
+
+    def __init__(
+        self,
+        recipe: str,
+        args: DistillationTrainingArguments,
+        data_args: TrainingDataArguments,
+        model_args: TeacherModelArguments | StudentModelArguments,
+        **identity: Any,
+    ):
+        self.path = Path(args.output_dir)
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"output folder {str(self.path)!r} is a file; choose another with --output_dir")
+        values = {"recipe": recipe} | argument_values(data_args, model_args, args) | identity
+        values["global_batch_size"] = (
+            values["per_device_train_batch_size"] * values["gradient_accumulation_steps"] * args.world_size
+        )
+        # Through text, so that what is compared is what a file would give.
+        self.values = yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(values, default=str))))
+        self.recorded = self.path / ARGS_FILE
+        if self.recorded.is_file():
+            if args.resume == "never":
+                raise ValueError(
+                    f"output folder {str(self.path)!r} holds a run and resume is 'never'; choose another with "
+                    "--output_dir, delete this one, or go on with --resume auto"
+                )
+            self._check_same()
+        elif self.path.exists() and any(not file.name.startswith(".") for file in self.path.iterdir()):
+            raise ValueError(
+                f"output folder {str(self.path)!r} is not empty and holds no run of this package; choose another with "
+                "--output_dir, or empty it"
+            )
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has ended and its figures stand in metrics.json."""
+        return (self.path / METRICS_FILE).is_file()
+
+    def _check_same(self) -> None:
+        before = yaml.safe_load(self.recorded.read_text())
+        if not isinstance(before, dict):
+            raise ValueError(
+                f"{self.recorded} is empty or damaged; delete the folder, or choose another with --output_dir"
+            )
+        # Another version of transformers may have options that this one lacks, or lack some: those are no difference.
+        theirs = {each.name for each in dataclasses.fields(TrainingArguments)}
+        names = sorted(filter(_matters, (before.keys() & self.values.keys()) | (self.values.keys() - theirs)))
+        differing = [
+            f"{name} {before.get(name)!r} -> {self.values.get(name)!r}"
+            for name in names
+            if before.get(name) != self.values.get(name)
+        ]
+        if differing:
+            raise ValueError(
+                f"output folder {str(self.path)!r} holds another run; it differs in: {'; '.join(differing)}. Choose "
+                "another folder with --output_dir, or delete this one"
+            )
+
+    @contextlib.contextmanager
+    def owned(self, data: ImageData) -> Iterator[str | None]:
+        """Context in which no other process writes to the folder; it yields the checkpoint to go on from, or None.
+
+        Args:
+            data: Data set of the run; other images under the same name are another run.
+
+        Raises:
+            ValueError: If processes differ in options or data, another one holds the folder, or the run in it had
+                other data.
+        """
+        self.values["data_fingerprint"] = data.fingerprint()
+        distributed.check_equal({name: value for name, value in self.values.items() if _matters(name)})
+        lock = FileLock(self.path / ".lock")
+        try:
+            checkpoint = distributed.on_first_rank(lambda: self._begin(lock))
+            if checkpoint is not None and not Path(checkpoint).is_dir():
+                raise ValueError(
+                    f"{checkpoint} is there for process 0 but not for process {distributed.rank()} on "
+                    f"{platform.node()}; give an --output_dir that all machines share"
+                )
+            yield checkpoint
+            if distributed.rank() == 0:
+                (self.path / ".lock").unlink(missing_ok=True)
+        finally:
+            lock.release()
+
+    def _begin(self, lock: FileLock) -> str | None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            # Data loading processes of a killed run take some seconds to notice it, and hold the lock until then.
+            lock.acquire(timeout=_LOCK_SECONDS)
+        except Timeout:
+            raise ValueError(
+                f"another process is writing to output folder {str(self.path)!r}; wait for it to end, stop it, or "
+                "choose another folder with --output_dir"
+            ) from None
+        if self.finished:
+            raise ValueError(f"the run in {str(self.path)!r} has just been finished by another process")
+        if self.recorded.is_file():
+            self._check_same()
+        checkpointing.clear_staging(self.path)
+        checkpoint = checkpointing.newest_whole(self.path)
+        write_text(self.recorded, yaml.safe_dump(self.values, sort_keys=True))
+        return None if checkpoint is None else str(checkpoint)
+
+
+def _matters(name: str) -> bool:
+    return name not in _FREE_OPTIONS and not name.startswith(_FREE_PREFIXES)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file that appears whole or not at all."""
+    replace_file(path, lambda unfinished: unfinished.write_text(text))

@@ -1,0 +1,59 @@
+"""Signals that ask a run to stop: it ends behind the step under way instead of in the middle of it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_INSIST_AFTER = 2.0  # seconds; launchers pass on a Ctrl-C that the terminal has sent to everyone already
+
+
+class StopOnSignal:
+    """Context in which SIGTERM and SIGINT (Ctrl-C) call a function instead of ending the program.
+
+    A second Ctrl-C two seconds or more after the first interrupts at once. Only the main thread can take signals; in
+    any other the context changes nothing.
+
+    Args:
+        request_stop: Called, in the main thread, when a signal arrives.
+
+    Attributes:
+        received: The first signal that arrived.
+    """
+
+    def __init__(self, request_stop: Callable[[], object]):
+        self.request_stop = request_stop
+        self.received: signal.Signals | None = None
+        self._when = 0.0
+        self._before: dict[int, object] = {}
+
+    @property
+    def exit_code(self) -> int:
+        """128 plus the number of the signal, as shells report it: 130 for SIGINT, 143 for SIGTERM or none here."""
+        return 128 + (self.received or signal.SIGTERM)
+
+    def __enter__(self) -> StopOnSignal:
+        try:
+            self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        except ValueError:  # not in the main thread
+            self._before = {}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: object) -> None:
+        now = time.monotonic()
+        if self.received is None:
+            self.received, self._when = signal.Signals(number), now
+            sys.stderr.write(f"\n{self.received.name}: stopping behind this step, with a checkpoint\n")
+        elif number == signal.SIGINT and now - self._when > _INSIST_AFTER:
+            raise KeyboardInterrupt
+        self.request_stop()
