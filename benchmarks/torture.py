@@ -4,9 +4,9 @@
     python benchmarks/torture.py --recipe student --workers 2 --decoded
     python benchmarks/torture.py --launcher torchrun --processes 2 --kills 4
 
-First every named point of a checkpoint write and of a step is hit once, then random moments follow until `--kills` runs
-were killed. Model, optimiser, schedule, cache and figures must be the same bit for bit; times and the command are left
-out. Runs on the CPU in float32; without a launcher attempts are forked off a process that has everything imported.
+First every named point of a checkpoint write and of a step is hit once, then random moments follow until `--kills`
+runs were killed. Model, optimiser, schedule, cache and figures must be the same bit for bit; times and the command are
+left out. Runs on the CPU in float32; without a launcher, attempts are forks of a process with everything imported.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ TIMES = {"images_per_second", "seconds_of_last_session", "latency_ms", "environm
 def options(arguments: argparse.Namespace, output_dir: Path, teacher: str) -> list[str]:
     """Command line of the run: five steps of two micro-batches in an epoch, the last ones uneven."""
     words = (
-        "--max_train_samples 151 --max_eval_samples 40 --model cifar_resnet8 --num_train_epochs 3 --save_strategy steps "
-        "--save_steps 2 --save_total_limit 2 --logging_steps 3 --gradient_accumulation_steps 2 --disable_tqdm true "
-        f"--num_threads 1 --use_cpu true --per_device_train_batch_size {16 // arguments.processes} "
+        "--max_train_samples 151 --max_eval_samples 40 --model cifar_resnet8 --num_train_epochs 3 "
+        "--save_strategy steps --save_steps 2 --save_total_limit 2 --logging_steps 3 --disable_tqdm true "
+        "--gradient_accumulation_steps 2 --num_threads 1 --use_cpu true "
+        f"--per_device_train_batch_size {16 // arguments.processes} "
         f"--dataloader_num_workers {arguments.workers} --output_dir {output_dir}"
     ).split()
     words += ["--resident_max_bytes", "0"] if arguments.decoded else []
@@ -259,10 +260,10 @@ def main() -> int:
             text = log.read_text()
             resumed |= {line.rpartition("-")[2] for line in text.splitlines() if line.startswith("going on from")}
             if status is None:
-                launcher_only = arguments.launcher not in ("none", "python") and draw.random() < 0.5
-                attempt.kill(everyone=not launcher_only)
-                what = "launcher" if launcher_only else what
-                if launcher_only:  # what it had started still writes: a second start must be refused
+                first_only = draw.random() < 0.5
+                attempt.kill(everyone=not first_only)
+                if first_only and arguments.launcher not in ("none", "python"):
+                    what = "launcher"  # what it had started still writes: a second start is refused, or waits for it
                     log.write_bytes(b"")
                     code = Attempt(arguments, words, log).wait()
                     refused = "another process is writing" in log.read_text()

@@ -100,9 +100,7 @@ class RunFolder:
     def _check_same(self) -> None:
         before = yaml.safe_load(self.recorded.read_text())
         if not isinstance(before, dict):
-            raise ValueError(
-                f"{self.recorded} is empty or damaged; delete the folder, or choose another with --output_dir"
-            )
+            raise ValueError(f"{self.recorded} is damaged; delete the folder, or choose another with --output_dir")
         # Another version of transformers may have options that this one lacks, or lack some: those are no difference.
         theirs = {each.name for each in dataclasses.fields(TrainingArguments)}
         names = sorted(filter(_matters, (before.keys() & self.values.keys()) | (self.values.keys() - theirs)))

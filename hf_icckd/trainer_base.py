@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -294,7 +295,13 @@ class DistillationTrainer(Trainer):
         }
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
+        try:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        except pickle.UnpicklingError as error:
+            raise ValueError(
+                f"{checkpoint} holds more than plain data ({str(error).splitlines()[0]}); nothing of it was run; "
+                "delete the checkpoint"
+            ) from error
         self._restored = {}
         if checkpoint is None:
             return

@@ -1,0 +1,499 @@
+"""A run that is stopped, killed, starved or lied to goes on as if nothing had happened, or says what is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import pickle
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from filelock import FileLock
+from transformers import TrainerCallback
+
+from hf_icckd import TeacherTrainer, checkpointing, run_folder, runs, teacher, trainer_base
+from hf_icckd.checkpointing import checkpoints, newest_whole, staging_folder
+from hf_icckd.cli import UserError
+from hf_icckd.files import replace_file
+from hf_icckd.stopping import StopOnSignal
+from tests.test_trainers import assert_same_state, teacher_args, train_teacher
+
+ROOT = Path(__file__).parents[1]
+# Five steps in an epoch.
+COMMAND = [
+    "--max_train_samples", "160", "--max_eval_samples", "40", "--per_device_train_batch_size", "32",
+    "--model", "cifar_resnet8", "--max_steps", "12", "--logging_steps", "3", "--disable_tqdm", "true",
+    "--num_threads", "1", "--intra_class_gate", "false", "--save_strategy", "steps", "--save_steps", "4",
+    "--use_cpu", "true",
+]  # fmt: skip
+OPTIONS = {"max_steps": 12, "save_strategy": "steps", "save_steps": 4, "intra_class_gate": False, "logging_steps": 3,
+           "eval_strategy": "epoch"}  # fmt: skip
+
+
+class At(TrainerCallback):
+    """Calls a function behind a step, or before the first."""
+
+    def __init__(self, step: int, function):
+        self.step, self.function = step, function
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if self.step == 0:
+            self.function()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            self.function()
+
+
+def figures(history: list[dict]) -> list[dict]:
+    """Logs without what depends on the clock."""
+    times = ("images_per_second", "runtime", "per_second")
+    return [
+        {name: value for name, value in entry.items() if not any(word in name for word in times)} for entry in history
+    ]
+
+
+def command(folder: Path, *more: str) -> list[str]:
+    return [*COMMAND, "--output_dir", str(folder), *more]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing happens to, with its last checkpoint."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        report = runs._report
+
+        def keep(trainer, pipeline, owner, *rest):
+            shutil.copytree(checkpoints(owner.path)[-1], folder.with_name("last"))
+            return report(trainer, pipeline, owner, *rest)
+
+        patch.setattr(runs, "_report", keep)
+        teacher.main(command(folder))
+    return folder
+
+
+def assert_same_run(folder: Path, whole: Path) -> None:
+    assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    one, other = (json.loads((each / "metrics.json").read_text()) for each in (folder, whole))
+    assert figures(one["history"]) == figures(other["history"])
+    assert one["test"] == other["test"]
+    assert figures([one["training"]])[0].keys() == figures([other["training"]])[0].keys()
+
+
+# Asked to stop
+
+
+@pytest.mark.parametrize("step", [0, 1, 4, 5, 7, 10, 11, 12])
+def test_a_stopped_run_goes_on_as_if_never_stopped(deterministic, pipeline, tiny_classifier, tmp_path, step):
+    """Also where steps, logs, checkpoints and epochs end together."""
+    uncut = train_teacher(pipeline, tiny_classifier(), tmp_path / "whole", **OPTIONS)
+    trainers = []
+
+    stop = At(step, lambda: trainers[0].request_stop())
+
+    def trainer(*callbacks):
+        args = teacher_args(tmp_path / "cut", **OPTIONS)
+        data = pipeline.dataset("train", training=True, num_views=2)
+        return TeacherTrainer(tiny_classifier(), args, data, pipeline.dataset("test"), callbacks=list(callbacks))
+
+    trainers.append(trainer(stop))
+    trainers[0].train()
+    stopped_at = max(step, 1)
+    assert trainers[0].state.global_step == stopped_at
+    newest = newest_whole(tmp_path / "cut")
+    assert newest.name == f"checkpoint-{stopped_at}"
+    resumed = trainer()
+    resumed.train(resume_from_checkpoint=str(newest))
+    assert_same_state(uncut.model, resumed.model)
+    assert_same_state(uncut.cache, resumed.cache)
+    assert figures(uncut.state.log_history) == figures(resumed.state.log_history)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_program_behind_the_step(whole, tmp_path, monkeypatch, capsys, number, code):
+    compute, calls = trainer_base.DistillationTrainer.compute_loss, []
+
+    def interrupted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 7:
+            os.kill(os.getpid(), number)
+        return compute(*args, **kwargs)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(trainer_base.DistillationTrainer, "compute_loss", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        teacher.main(command(tmp_path / "run"))
+    assert ended.value.code == code
+    assert f"{number.name}: stopping behind this step" in capsys.readouterr().err
+    assert [path.name for path in checkpoints(tmp_path / "run")] == ["checkpoint-4", "checkpoint-7"]
+    assert signal.getsignal(number) == before
+    teacher.main(command(tmp_path / "run"))
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_second_ctrl_c_interrupts_at_once(monkeypatch):
+    asked = []
+    with StopOnSignal(lambda: asked.append(1)) as stop:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # that of a launcher, which passes it on
+        assert asked == [1, 1]
+        later = time.monotonic() + 3
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert stop.exit_code == 130
+
+
+def test_loading_workers_leave_signals_to_their_parent(pipeline):
+    from torch.utils.data import DataLoader
+
+    from hf_icckd.data import ImagePipeline
+    from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
+
+    decoded = ImagePipeline(pipeline.data, resident_max_bytes=0).dataset("train", training=True)
+    loader = make_loader(decoded, KeyedBatchSampler(len(decoded), 8), num_workers=1)
+    assert isinstance(loader, DataLoader)
+    batches = iter(loader)
+    next(batches)
+    for worker in batches._workers:
+        os.kill(worker.pid, signal.SIGINT)
+        os.kill(worker.pid, signal.SIGTERM)
+    assert len(list(batches)) == 19
+
+
+@pytest.mark.parametrize("launcher", ["accelerate launch", "torchrun"])
+def test_launchers_pass_a_signal_on(tmp_path, launcher):
+    """SIGTERM to the process group under accelerate (its launcher passes nothing on), to torchrun itself otherwise."""
+    module = {
+        "accelerate launch": ["accelerate.commands.launch", "--num_processes", "1"],
+        "torchrun": ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--no_python"],
+    }[launcher]
+    python = [sys.executable] if launcher == "torchrun" else []
+    words = command(tmp_path / "run", "--max_steps", "100000", "--eval_strategy", "no", "--save_strategy", "no")
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *module, *python, ROOT / "recipes" / "teacher.py", *words],
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        )
+    try:
+        for _ in range(600):
+            if (tmp_path / "run" / "all_args.yaml").exists() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        time.sleep(2)
+        if launcher == "torchrun":
+            os.kill(process.pid, signal.SIGTERM)
+        else:
+            os.killpg(process.pid, signal.SIGTERM)
+        code = process.wait(timeout=60)
+        for _ in range(100):  # the launcher may be gone before what it has started
+            if checkpoints(tmp_path / "run"):
+                break
+            time.sleep(0.1)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert code == {"accelerate launch": -signal.SIGTERM, "torchrun": 1}[launcher], log.read_text()
+    assert "SIGTERM: stopping behind this step" in log.read_text()
+    assert newest_whole(tmp_path / "run") is not None
+
+
+# Killed
+
+
+@pytest.mark.parametrize(
+    "options", [["--kills", "10"], ["--kills", "5", "--recipe", "student", "--decoded", "--workers", "2"]]
+)
+def test_a_killed_run_goes_on_as_if_never_killed(options):
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "torture.py", *options],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert "the same, bit for bit" in done.stdout
+    assert int(done.stdout.split("went on from steps ")[1].split(",")[0].split(";")[0]) > 0
+
+
+def test_dropout_does_not_depend_on_what_was_drawn_before(deterministic, pipeline, tmp_path):
+    import timm
+
+    from hf_icckd import ClassifierSpec, ImageClassifier
+
+    def model():
+        torch.manual_seed(0)
+        net = timm.create_model("test_convnext", num_classes=10, drop_rate=0.3, drop_path_rate=0.3)
+        spec = ClassifierSpec("test_convnext", tuple(pipeline.data.label_names), (0.5,) * 3, (0.5,) * 3, 32)
+        return ImageClassifier(net, spec)
+
+    options = OPTIONS | {"max_steps": 6, "save_steps": 3}
+    one = train_teacher(pipeline, model(), tmp_path, **options)
+    torch.manual_seed(77)
+    other = train_teacher(pipeline, model(), tmp_path, resume=str(checkpoints(tmp_path)[0]), **options)
+    assert_same_state(one.model, other.model)
+    without = model()
+    without.net.drop_rate = 0.0
+    for module in without.net.modules():
+        if isinstance(module, (torch.nn.Dropout, timm.layers.DropPath)):
+            module.p = module.drop_prob = 0.0
+    plain = train_teacher(pipeline, without, tmp_path / "plain", **options)
+    assert not torch.equal(plain.model.net.head.fc.weight, one.model.net.head.fc.weight)
+
+
+# Damaged checkpoints
+
+
+def _truncate(folder: Path) -> None:
+    file = folder / "optimizer.pt"
+    file.write_bytes(file.read_bytes()[:-7])
+
+
+def _flip(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_truncate, "optimizer.pt is not what was written"),
+        (_flip, "model.safetensors is not what was written"),
+        (lambda folder: (folder / "trainer_state.json").unlink(), "trainer_state.json can't be read"),
+        (lambda folder: (folder / "manifest.json").unlink(), "manifest.json is missing or incomplete"),
+        (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json is missing or incomplete"),
+        (lambda folder: (folder / "manifest.json").write_text("[]"), "manifest.json is missing or incomplete"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_passed_over(whole, tmp_path, monkeypatch, caplog, damage, message):
+    def fail(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_report", fail)
+        with pytest.raises(SystemExit):
+            teacher.main(command(tmp_path / "run", "--save_total_limit", "2"))
+    folder = tmp_path / "run"
+    assert [path.name for path in checkpoints(folder)] == ["checkpoint-8", "checkpoint-12"]
+    damage(folder / "checkpoint-12")
+    with caplog.at_level(logging.INFO, "hf_icckd"):
+        teacher.main(command(folder, "--save_total_limit", "1"))
+    assert f"checkpoint-12 is damaged ({message}" in caplog.text
+    assert f"going on from {folder}/checkpoint-8" in caplog.text
+    assert_same_run(folder, whole)
+
+
+def test_without_a_whole_checkpoint_a_run_starts_anew(whole, tmp_path, monkeypatch, caplog):
+    folder = tmp_path / "run"
+    (folder / "checkpoint-4").mkdir(parents=True)
+    shutil.copy(whole / "all_args.yaml", folder)
+    teacher.main(command(folder))
+    assert "checkpoint-4 is damaged (manifest.json is missing" in caplog.text
+    assert_same_run(folder, whole)
+
+
+def test_a_damaged_checkpoint_ahead_of_the_run_does_not_count(pipeline, tiny_classifier, tmp_path):
+    (tmp_path / "checkpoint-11").mkdir()
+    train_teacher(pipeline, tiny_classifier(), tmp_path, **OPTIONS | {"max_steps": 4, "save_total_limit": 1})
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-4"]
+    assert newest_whole(tmp_path).name == "checkpoint-4"
+
+
+def test_a_checkpoint_of_a_later_version_is_refused(whole, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(whole / "all_args.yaml", folder)
+    shutil.copytree(whole.with_name("last"), folder / "checkpoint-12")
+    manifest = folder / "checkpoint-12" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 99, "version": "9.0"}))
+    with pytest.raises(UserError, match=r"checkpoint-12 has format 99 of hf_icckd 9\.0, expected at most 1; go on"):
+        teacher.main(command(folder))
+
+
+def test_code_in_a_checkpoint_is_not_run(whole, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(whole / "all_args.yaml", folder)
+    shutil.copytree(whole.with_name("last"), folder / "checkpoint-12")
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "pwned"),)
+
+    with (folder / "checkpoint-12" / "optimizer.pt").open("wb") as file:
+        pickle.dump(Evil(), file)
+    manifest = folder / "checkpoint-12" / "manifest.json"
+    values = json.loads(manifest.read_text())
+    values["files"]["optimizer.pt"] = checkpointing._digest(folder / "checkpoint-12" / "optimizer.pt")
+    manifest.write_text(json.dumps(values))
+    with pytest.raises(UserError, match=r"holds more than plain data .*; nothing of it was run"):
+        teacher.main(command(folder))
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_weights_that_are_not_finite_are_never_saved(pipeline, tiny_classifier, tmp_path):
+    model = tiny_classifier()
+
+    def poison():
+        with torch.no_grad():
+            model.net.get_classifier().weight[3, 2] = torch.inf
+
+    with pytest.raises(FloatingPointError, match=r"net\..*weight is not finite after step 8, so it is not saved"):
+        train_teacher(pipeline, model, tmp_path, callbacks=[At(8, poison)], **OPTIONS)
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-4"]
+    trainer = train_teacher(pipeline, model, tmp_path / "other", max_steps=0, intra_class_weight=0.0)
+    with pytest.raises(FloatingPointError, match="is not finite"):
+        trainer.save_model()
+    assert not (tmp_path / "other" / "model.safetensors").exists()
+
+
+# Disks and folders
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_as_it_was(whole, tmp_path, monkeypatch):
+    """A limit to the size of files, which the second checkpoint meets."""
+    save, limits = trainer_base.DistillationTrainer._save_checkpoint, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def save_on_a_full_disk(trainer, *args):
+        if trainer.state.global_step == 8:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        save(trainer, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_base.DistillationTrainer, "_save_checkpoint", save_on_a_full_disk)
+        try:
+            with pytest.raises(UserError, match=r"checkpoint of step 8 can't be written to .* earlier ones"):
+                teacher.main(command(tmp_path / "run"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert newest_whole(tmp_path / "run").name == "checkpoint-4"
+    assert not staging_folder(tmp_path / "run").exists()
+    teacher.main(command(tmp_path / "run"))
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_an_output_folder_that_vanishes_is_an_error(pipeline, tiny_classifier, tmp_path):
+    vanish = At(6, lambda: shutil.rmtree(tmp_path / "run"))
+    with pytest.raises(OSError, match=r"checkpoint of step 8 can't be written to .*No such file or directory"):
+        train_teacher(pipeline, tiny_classifier(), tmp_path / "run", callbacks=[vanish], **OPTIONS)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_read_only_output_folder_ends_in_one_line(tmp_path):
+    """In a mount namespace of its own: the superuser may write to any folder otherwise."""
+    inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    mount = f"mount -t tmpfs -o ro none {tmp_path}"
+    if shutil.which("unshare") is None or subprocess.run([*inside, mount], capture_output=True).returncode:
+        pytest.skip("mount namespaces can't be made here")
+    words = " ".join(command(tmp_path / "run"))
+    done = subprocess.run(
+        [*inside, f"{mount} && {sys.executable} -m hf_icckd.teacher {words}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 1
+    assert "Read-only file system" in done.stderr.splitlines()[-1], done.stderr
+    assert "choose another folder with --output_dir" in done.stderr.splitlines()[-1]
+
+
+def test_files_are_replaced_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "a.txt"
+    replace_file(file, lambda path: path.write_text("one"))
+
+    def fail(path):
+        path.write_text("tw")
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        replace_file(file, fail)
+    assert file.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+# Whose folder it is
+
+
+def test_a_folder_belongs_to_one_process_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_folder, "_LOCK_SECONDS", 0.1)
+    (tmp_path / "run").mkdir()
+    with (
+        FileLock(tmp_path / "run" / ".lock"),
+        pytest.raises(UserError, match=r"another process is writing to output folder .*wait for it to end, stop it"),
+    ):
+        teacher.main(command(tmp_path / "run"))
+    teacher.main(command(tmp_path / "run", "--max_steps", "1"))
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_other_images_of_the_same_name_are_another_run(tmp_path, monkeypatch):
+    from PIL import Image
+
+    def make(shade):
+        for label in ("a", "b"):
+            (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
+            for index in range(10):
+                Image.new("RGB", (8, 8), (shade, index, 0)).save(tmp_path / "data" / label / f"{index}.bmp")
+
+    words = ["--dataset", f"{tmp_path}/data", "--model", "cifar_resnet8", "--max_steps", "4", "--disable_tqdm", "true",
+             "--num_threads", "1", "--save_strategy", "steps", "--save_steps", "1", "--use_cpu", "true",
+             "--output_dir", f"{tmp_path}/run"]  # fmt: skip
+    make(1)
+    save = trainer_base.DistillationTrainer._save_checkpoint
+
+    def save_and_stop(trainer, *args):
+        save(trainer, *args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_base.DistillationTrainer, "_save_checkpoint", save_and_stop)
+        with pytest.raises(SystemExit):
+            teacher.main(words)
+    make(2)
+    with pytest.raises(UserError, match=r"holds another run; it differs in: data_fingerprint '\w+' -> '\w+'"):
+        teacher.main(words)
+    make(1)  # written anew, but the same
+    teacher.main(words)
+
+
+def test_resume_never_refuses_a_folder_with_a_run(whole, tmp_path):
+    with pytest.raises(UserError, match="holds a run and resume is 'never'; choose another"):
+        teacher.main(command(whole, "--resume", "never"))
+
+
+def test_a_damaged_record_of_options_is_an_error(tmp_path):
+    (tmp_path / "all_args.yaml").write_text("")
+    with pytest.raises(UserError, match=r"all_args\.yaml is damaged; delete the folder"):
+        teacher.main(command(tmp_path))
+
+
+def test_free_options_may_change(whole, tmp_path, monkeypatch):
+    """Logging, workers and the place may change when a run goes on; what an interrupted start left doesn't matter."""
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_report", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(SystemExit):
+            teacher.main(command(tmp_path / "run"))
+    (tmp_path / "run").rename(tmp_path / "moved")
+    (tmp_path / "moved" / ".all_args.yaml.unfinished").write_text("half")
+    teacher.main(command(tmp_path / "moved", "--logging_steps", "1", "--dataloader_num_workers", "2"))
+    assert (tmp_path / "moved" / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert yaml.safe_load((tmp_path / "moved" / "all_args.yaml").read_text())["logging_steps"] == 1
