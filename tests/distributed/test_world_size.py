@@ -1,4 +1,4 @@
-"""Two real processes compute what one does: losses, weights, cache, evaluation."""
+"""Two and four real processes compute what one does: losses, weights, cache, evaluation."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import torch
 from hf_icckd import ImagePipeline, create_classifier, load_image_data, predict_split
 
 WORKER = Path(__file__).with_name("worker.py")
+RUNS = [f"{name} x{accumulation}" for name in ("intra_class", "kd", "kd+rkd", "ce") for accumulation in (1, 2)]
 
 
-def run(folder: Path, processes: int) -> list[dict]:
-    folder.mkdir()
+def run(folder: Path, processes: int, *more: object) -> list[dict]:
     launcher = (
         ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
     )
     done = subprocess.run(
-        [sys.executable, *launcher, WORKER, folder, str(processes)],
+        [sys.executable, *launcher, WORKER, folder, str(processes), *more],
         capture_output=True,
         text=True,
         env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
@@ -33,50 +33,102 @@ def run(folder: Path, processes: int) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
+    """Results by number of processes; those of one leave a checkpoint that the others go on with."""
     folder = tmp_path_factory.mktemp("world")
-    return run(folder / "one", 1), run(folder / "two", 2)
+    one = run(folder / "1", 1)
+    checkpoint = folder / "1" / "stopped" / "checkpoint-3"
+    return {1: one, 2: run(folder / "2", 2, checkpoint), 4: run(folder / "4", 4, checkpoint)}
 
 
-@pytest.mark.parametrize("what", ["teacher", "student", "cache", "logs"])
-def test_two_processes_equal_one(results, what):
-    (one,), two = results
-    assert one[what]
-    for name, value in one[what].items():
-        for each in two:
+def assert_close(one: dict, other: dict) -> None:
+    assert one.keys() == other.keys()
+    for part, values in one.items():
+        assert values.keys() == other[part].keys()
+        for name, value in values.items():
             torch.testing.assert_close(
-                each[what][name], value, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}"
+                other[part][name], value, rtol=1e-9, atol=1e-9, msg=lambda m, n=name, p=part: f"{p} {n}: {m}"
             )
 
 
-def test_caches_of_all_processes_are_identical(results):
-    for name, value in results[1][0]["cache"].items():
-        assert torch.equal(value, results[1][1]["cache"][name]), name
+@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("name", RUNS)
+def test_many_processes_equal_one(results, world, name):
+    for each in results[world]:
+        assert_close(results[1][0][name], each[name])
 
 
-def test_the_run_tested_something(results):
-    logs = results[0][0]["logs"]
-    assert logs["teacher/loss/intra_class"].max() > 0.1
-    assert 0 < logs["teacher/gated_fraction"].mean() < 1
-    assert logs["student/loss/rkd_angle"].min() > 0
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("name", ["ce", "kd"])
+def test_two_micro_batches_equal_one_batch(results, world, name):
+    """For the terms that are means over images. The others compare images: there the micro-batch is what they see."""
+    one, two = (results[world][0][f"{name} x{accumulation}"]["weights"] for accumulation in (1, 2))
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-9, atol=1e-9)
 
 
-def test_evaluation_loses_and_doubles_no_image(results):
-    (one,), two = results
-    assert len(one["logits"]["test"]) == 41
-    for each in two:
-        torch.testing.assert_close(each["logits"]["test"], one["logits"]["test"], rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("world", [2, 4])
+def test_caches_of_all_processes_are_identical(results, world):
+    for run_name in ("intra_class x1", "intra_class x2", "resumed"):
+        for each in results[world][1:]:
+            for name, value in results[world][0][run_name]["cache"].items():
+                assert torch.equal(value, each[run_name]["cache"][name]), (run_name, name)
 
 
-def test_evaluation_is_that_of_the_saved_model(results):
+def test_the_runs_tested_something(results):
+    terms = results[1][0]["intra_class x1"]["terms"]
+    assert len(terms["loss/ce"]) == 20
+    assert terms["loss/intra_class"].max() > 0.1
+    assert 0 < terms["gated_fraction"].mean() < 1
+    assert results[1][0]["kd+rkd x1"]["terms"]["loss/rkd_angle"].min() > 0
+    # An accumulated intra-class term is another one: its negatives in the batch are those of the micro-batch.
+    assert not torch.allclose(terms["loss/intra_class"], results[1][0]["intra_class x2"]["terms"]["loss/intra_class"])
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_one_process_stops_all(results, world):
+    assert [each["stopped at"] for each in results[world]] == [3] * world
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_another_number_of_processes_goes_on(results, world):
+    """All go on with the checkpoint that one process wrote, and end where one that was never stopped ends."""
+    for each in results[world]:
+        assert_close(results[1][0]["intra_class x1"], each["resumed"])
+        assert len(each["losses"]) == 20
+        assert each["losses"] == pytest.approx(results[1][0]["losses"], rel=1e-5)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_evaluation_loses_and_doubles_no_image(results, world):
+    one = results[1][0]["logits"]
+    assert len(one) == 41
+    for each in results[world]:
+        torch.testing.assert_close(each["logits"], one, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_evaluation_is_that_of_the_saved_model(results, world):
     """Every process has BatchNorm statistics of its own while training; all must evaluate with those of the first."""
-    first, second = (result["normalised"] for result in results[1])
-    assert any(not torch.equal(value, second["state"][name]) for name, value in first["state"].items())
+    first, *others = (result["normalised"] for result in results[world])
+    assert any(not torch.equal(value, others[0]["state"][name]) for name, value in first["state"].items())
     data = load_image_data("digits", max_train_samples=151, max_eval_samples=41)
     model = create_classifier("cifar_resnet8", data.label_names, image_size=8)
     model.load_state_dict(first["state"])
     alone = predict_split(model, ImagePipeline(data).dataset("test")).logits
-    for each in (first, second):
+    for each in (first, *others):
         torch.testing.assert_close(each["logits"], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_processes_agree_or_fail_at_once(results, world):
+    for rank, each in enumerate(results[world]):
+        same, different = each["check_equal"]
+        assert same == ""
+        assert ("process 1 has data 'y', process 0 'x'; start all processes with the same" in different) == (world > 1)
+        result, refused = each["on_first_rank"]
+        assert result == {"rank": 0}
+        assert refused == ("only process 0 can know" if rank == 0 else "exit 1")
+        assert each["any_rank"] == [False, True]
 
 
 def test_announced_processes_must_exist(tmp_path):

@@ -1,15 +1,20 @@
-"""Trains a teacher and a student in float64 and writes what came out, once per process: `worker.py FOLDER`.
+"""Everything the tests ask of a group of processes, once per process: `worker.py FOLDER PROCESSES [CHECKPOINT]`.
 
-Started alone or by torchrun; the global batch is 32 images in both cases. 151 images, so that the last batch of an
-epoch does not split evenly. The net has no statistics over the batch.
+Trains in float64 and writes what came out. Started alone or by torchrun; the global batch is 32 images whatever the
+number of processes and micro-batches. 151 images, so that the last batch of an epoch does not split evenly. The net
+has no statistics over the batch.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import timm
 import torch
+from timm.layers import LayerNorm2d
+from transformers import TrainerCallback
 
 from hf_icckd import (
     ClassifierSpec,
@@ -20,73 +25,126 @@ from hf_icckd import (
     TeacherTrainer,
     TeacherTrainingArguments,
     create_classifier,
+    distributed,
     load_image_data,
 )
-from hf_icckd.distributed import rank, world_size
+
+TERMS = ("loss/ce", "loss/intra_class", "gated_fraction", "loss/kd", "loss/rkd_distance", "loss/rkd_angle")
 
 
 def classifier(names, seed):
     torch.manual_seed(seed)
-    net = timm.create_model("test_convnext", num_classes=len(names)).double()
-    return ImageClassifier(net, ClassifierSpec("test_convnext", tuple(names), (0.3,) * 3, (0.4,) * 3, 32)).double()
+    net = timm.create_model("cifar_resnet8", num_classes=len(names), norm_layer=LayerNorm2d)
+    return ImageClassifier(net, ClassifierSpec("cifar_resnet8", tuple(names), (0.3,) * 3, (0.4,) * 3, 8)).double()
 
 
-def main(folder: str, processes: int) -> None:
-    options = {
-        "max_steps": 10, "per_device_train_batch_size": 32 // processes, "logging_steps": 1, "disable_tqdm": True,
-        "eval_strategy": "no", "save_strategy": "no", "num_threads": 1,
-    }  # fmt: skip
-    teacher_args = TeacherTrainingArguments(
-        output_dir=f"{folder}/teacher",
-        intra_class_weight=1.0,
-        intra_class_margin=0.0,
-        cache_size_per_class=8,
-        **options,
-    )
-    assert world_size() == processes
+def outcome(trainer) -> dict:
+    """Weights, cache and terms of every step. Not the Trainer's own `loss`, which it sums in float32."""
+    history = trainer.state.log_history
+    terms = {name: torch.tensor([entry[name] for entry in history if name in entry]).double() for name in TERMS}
+    cache = getattr(trainer, "cache", None)
+    return {
+        "weights": {name: value.clone() for name, value in trainer.classifier.state_dict().items()},
+        "cache": {} if cache is None else cache.state_dict(),
+        "terms": {name: values for name, values in terms.items() if len(values)},
+    }
+
+
+def refusal(function, *args) -> str:
+    try:
+        function(*args)
+    except (ValueError, OSError) as error:
+        return str(error)
+    except SystemExit as error:
+        return f"exit {error.code}"
+    return ""
+
+
+class StopOnOneRank(TrainerCallback):
+    """The last process alone asks for a stop in step 3."""
+
+    def __init__(self):
+        self.trainer = None
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == 2 and distributed.rank() == distributed.world_size() - 1:
+            self.trainer.request_stop()
+
+
+def main(folder: str, processes: int, checkpoint: str | None) -> None:
     data = load_image_data("digits", max_train_samples=151, max_eval_samples=41)
     pipeline = ImagePipeline(data)
-    teacher = TeacherTrainer(
-        classifier(data.label_names, 0),
-        teacher_args,
-        pipeline.dataset("train", training=True, num_views=2),
-        pipeline.dataset("test"),
-    )
-    teacher.train()
-    student = StudentTrainer(
-        classifier(data.label_names, 1),
-        teacher.classifier,
-        StudentTrainingArguments(output_dir=f"{folder}/student", objectives=["kd", "rkd:weight=0.1"], **options),
-        pipeline.dataset("train", training=True),
-    )
-    student.train()
-    # Not the Trainer's own `loss`, which it sums in float32.
+    results = {}
+
+    def options(name: str, accumulation: int = 1, **more) -> dict:
+        return {
+            "output_dir": f"{folder}/{name}", "max_steps": 20, "logging_steps": 1, "disable_tqdm": True,
+            "per_device_train_batch_size": 32 // processes // accumulation, "eval_strategy": "no",
+            "gradient_accumulation_steps": accumulation, "save_strategy": "no", "num_threads": 1,
+        } | more  # fmt: skip
+
+    def teacher(name: str, model=None, callbacks=None, resume=None, **more) -> TeacherTrainer:
+        trainer = TeacherTrainer(
+            model or classifier(data.label_names, 0),
+            TeacherTrainingArguments(**options(name, **more)),
+            pipeline.dataset("train", training=True, num_views=2),
+            pipeline.dataset("test"),
+            callbacks=callbacks,
+        )
+        for callback in callbacks or []:
+            callback.trainer = trainer
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer
+
+    intra_class = {"intra_class_weight": 1.0, "intra_class_margin": 0.0, "cache_size_per_class": 8}
+    for accumulation in (1, 2):
+        trainer = teacher(f"teacher-{accumulation}", accumulation=accumulation, **intra_class)
+        results[f"intra_class x{accumulation}"] = outcome(trainer)
+        for name, objectives in (("kd", ["kd"]), ("kd+rkd", ["kd", "rkd:weight=0.1"])):
+            student = StudentTrainer(
+                classifier(data.label_names, 1),
+                classifier(data.label_names, 2),
+                StudentTrainingArguments(**options("student", accumulation), objectives=objectives),
+                pipeline.dataset("train", training=True),
+            )
+            student.train()
+            results[f"{name} x{accumulation}"] = outcome(student)
+        trainer = teacher("ce", accumulation=accumulation, intra_class_weight=0.0)
+        results[f"ce x{accumulation}"] = outcome(trainer)
+    results["logits"] = trainer.predict_split(pipeline.dataset("test")).logits
+
+    # One process asks for a stop; another number of processes goes on with the checkpoint.
+    stopped = teacher("stopped", callbacks=[StopOnOneRank()], **intra_class)
+    results["stopped at"] = stopped.state.global_step
+    resumed = teacher("resumed", resume=checkpoint or f"{folder}/stopped/checkpoint-3", **intra_class)
+    results["resumed"] = outcome(resumed)
+    results["losses"] = [entry["loss"] for entry in resumed.state.log_history if "loss" in entry]
+
     # A net with BatchNorm, whose statistics differ between processes while it trains.
     torch.manual_seed(0)
-    normalised = TeacherTrainer(
-        create_classifier("cifar_resnet8", data.label_names, image_size=8),
-        TeacherTrainingArguments(output_dir=f"{folder}/normalised", **options),
-        pipeline.dataset("train", training=True, num_views=2),
-    )
-    normalised.train()
+    net = create_classifier("cifar_resnet8", data.label_names, image_size=8)
+    normalised = teacher("normalised", model=net, max_steps=10)
     state = {name: value.clone() for name, value in normalised.classifier.state_dict().items()}
-    names = ("loss/ce", "loss/intra_class", "gated_fraction", "loss/kd", "loss/rkd_distance", "loss/rkd_angle")
-    result = {
-        "teacher": teacher.classifier.state_dict(),
-        "student": student.classifier.state_dict(),
-        "cache": teacher.cache.state_dict(),
-        "logs": {
-            f"{which}/{name}": torch.tensor(
-                [entry[name] for entry in trainer.state.log_history if name in entry], dtype=torch.float64
-            )
-            for which, trainer in (("teacher", teacher), ("student", student))
-            for name in names
-        },
-        "logits": {"test": teacher.predict_split(pipeline.dataset("test")).logits},
-        "normalised": {"state": state, "logits": normalised.predict_split(pipeline.dataset("test")).logits},
-    }
-    torch.save(result, f"{folder}/rank{rank()}.pt")
+    results["normalised"] = {"state": state, "logits": normalised.predict_split(pipeline.dataset("test")).logits}
+
+    rank = distributed.rank()
+    results["check_equal"] = [
+        refusal(distributed.check_equal, {"seed": 1, "data": "x"}),
+        refusal(distributed.check_equal, {"seed": 1, "data": "x" if rank == 0 else "y"}),
+    ]
+
+    def fail():
+        raise ValueError(f"only process {rank} can know")
+
+    results["on_first_rank"] = [
+        distributed.on_first_rank(lambda: {"rank": rank}),
+        refusal(distributed.on_first_rank, fail),
+    ]
+    results["any_rank"] = [distributed.any_rank(False), distributed.any_rank(rank == distributed.world_size() - 1)]
+    torch.save(results, f"{folder}/rank{rank}.pt")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    Path(sys.argv[1]).mkdir(exist_ok=True)
+    assert int(os.environ.get("WORLD_SIZE", 1)) == int(sys.argv[2])
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else None)
