@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer
@@ -54,6 +55,8 @@ class DistillationTrainer(Trainer):
         callbacks: list[TrainerCallback] | None = None,
         frozen: tuple[nn.Module, ...] = (),
     ):
+        if args.sync_batchnorm and args.world_size > 1:
+            classifier.net = convert_sync_batchnorm(classifier.net)
         for module in (model, *frozen):
             module.to(memory_format=torch.channels_last if args.channels_last else torch.contiguous_format)
         super().__init__(

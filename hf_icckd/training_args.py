@@ -162,6 +162,10 @@ class DistillationTrainingArguments(TrainingArguments):
     channels_last: bool = field(
         default=True, metadata={"help": "Memory layout of convolutions; faster nearly always."}
     )
+    sync_batchnorm: bool = field(
+        default=False,
+        metadata={"help": "With several GPUs: BatchNorm takes its statistics over all processes' images."},
+    )
     num_threads: int | None = field(
         default=None,
         metadata={"help": "CPU threads per process; default: the cores here over the processes here."},
@@ -202,6 +206,8 @@ class DistillationTrainingArguments(TrainingArguments):
         for milestone in self.lr_milestones or ():
             if not 0 < milestone < 1:
                 raise ValueError(f"lr_milestones holds {milestone}, expected shares of the training between 0 and 1")
+        if self.sync_batchnorm and self.use_cpu:
+            raise ValueError("sync_batchnorm is true, expected false on a CPU: torch's SyncBatchNorm needs GPUs")
         _check_launcher()
         super().__post_init__()
         self._check_processes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -197,6 +198,25 @@ def test_configs_are_valid_and_say_what_they_are_for(path, monkeypatch):
     }[path.stem.partition("_")[0]]
     parse_arguments(types, "", [str(path)])
     assert path.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize(("name", "processes"), [("one_process", 1), ("ddp", 2), ("two_nodes", 2)])
+def test_accelerate_configs(tmp_path, name, processes):
+    """All can be read; those for one machine are started (two_nodes.yaml in tests/distributed/test_two_hosts.py)."""
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    path = ROOT / "recipes" / "accelerate" / f"{name}.yaml"
+    assert load_config_from_file(str(path)).num_processes == processes
+    assert path.read_text().startswith("# ")
+    if name == "two_nodes":
+        return
+    done = subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", "--config_file", path, ROOT / "recipes" / "teacher.py",
+         *QUICK, "--use_cpu", "true", "--output_dir", f"{tmp_path}/run"],
+        capture_output=True, text=True, cwd=ROOT, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["environment"]["processes"] == processes
 
 
 @pytest.mark.parametrize(

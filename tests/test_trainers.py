@@ -343,6 +343,23 @@ def test_refused_options_say_why(tmp_path, options, message):
         teacher_args(tmp_path, **options)
 
 
+def test_synchronised_batchnorm_replaces_the_layers_only(pipeline, tiny_classifier, tmp_path, monkeypatch):
+    """That it computes the same with several GPUs waits for several GPUs."""
+    with pytest.raises(ValueError, match="sync_batchnorm is true, expected false on a CPU"):
+        teacher_args(tmp_path, sync_batchnorm=True, use_cpu=True)
+    model, plain = tiny_classifier(), tiny_classifier()
+    args = teacher_args(tmp_path)
+    args.sync_batchnorm = True
+    monkeypatch.setattr(TeacherTrainingArguments, "world_size", property(lambda self: 2))
+    TeacherTrainer(model, args, pipeline.dataset("train", training=True, num_views=2))
+    kinds = {type(module) for module in model.modules()}
+    assert torch.nn.SyncBatchNorm in kinds and torch.nn.BatchNorm2d not in kinds
+    assert_same_state(model, plain)
+    images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8, device=pipeline.device)
+    expected = plain.to(pipeline.device).to(memory_format=torch.channels_last).eval()(images).logits
+    torch.testing.assert_close(model.eval()(images).logits, expected)
+
+
 def test_gpus_without_a_launcher_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(TeacherTrainingArguments, "n_gpu", property(lambda self: 2))
     with pytest.raises(ValueError, match=r"one process sees 2 GPUs.*accelerate launch --multi_gpu --num_processes 2"):

@@ -30,6 +30,7 @@ OPTIONS = [
     "--max_train_samples", "151", "--max_eval_samples", "40", "--per_device_train_batch_size", "16",
     "--model", "cifar_resnet8", "--disable_tqdm", "true", "--num_threads", "1", "--intra_class_gate", "false",
     "--save_strategy", "steps", "--save_steps", "5", "--use_cpu", "true", "--eval_strategy", "no",
+    "--max_steps", "400", "--ddp_timeout", "30",
 ]  # fmt: skip
 
 
@@ -63,19 +64,24 @@ def hosts():
             process.kill()
 
 
-def start(hosts: tuple[int, int], host: int, folder: Path, steps: int, port: int) -> subprocess.Popen:
-    """`torchrun` on one of the hosts."""
+def start(hosts: tuple[int, int], host: int, folder: Path, launcher: str) -> subprocess.Popen:
+    """The same command on one of the hosts."""
     enter = ["nsenter", "-t", str(hosts[0]), "--user", "--preserve-credentials"]
     enter += ["nsenter", "-t", str(hosts[host]), "--net"]
-    rendezvous = ["--nnodes", "2", "--node_rank", str(host), "--nproc_per_node", "1", "--master_addr", ADDRESSES[0],
-                  "--master_port", str(port)]  # fmt: skip
+    if launcher == "torchrun":
+        words = ["torch.distributed.run", "--nnodes", "2", "--node_rank", str(host), "--nproc_per_node", "1",
+                 "--master_addr", ADDRESSES[0], "--master_port", "29611"]  # fmt: skip
+    else:
+        words = ["accelerate.commands.launch", "--config_file", "recipes/accelerate/two_nodes.yaml", "--machine_rank",
+                 str(host), "--main_process_ip", ADDRESSES[0]]  # fmt: skip
     log = folder.with_name(f"{folder.name}-host{host}.log").open("w")
     return subprocess.Popen(
-        [*enter, sys.executable, "-m", "torch.distributed.run", *rendezvous, "-m", "hf_icckd.teacher", *OPTIONS,
-         "--max_steps", str(steps), "--ddp_timeout", "30", "--output_dir", str(folder)],
-        stdout=log, stderr=log, cwd=ROOT, start_new_session=True,
+        [*enter, sys.executable, "-m", *words, "recipes/teacher.py", *OPTIONS, "--output_dir", str(folder)],
+        stdout=log,
+        stderr=log,
+        cwd=ROOT,
         env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": f"cable{host}"},
-    )  # fmt: skip
+    )
 
 
 def switch_off(host: int) -> None:
@@ -92,8 +98,7 @@ def logs(folder: Path) -> str:
 
 
 def test_two_hosts_equal_one_and_survive_the_loss_of_one(hosts, tmp_path):
-    steps = 400
-    both = [start(hosts, host, tmp_path / "cut", steps, 29611) for host in (0, 1)]
+    both = [start(hosts, host, tmp_path / "cut", "torchrun") for host in (0, 1)]
     try:
         # The second host goes off behind the first checkpoint.
         end = time.monotonic() + 90
@@ -108,15 +113,15 @@ def test_two_hosts_equal_one_and_survive_the_loss_of_one(hosts, tmp_path):
         text = (tmp_path / "cut-host0.log").read_text()
         assert "error: another process is gone" in text, text[-3000:]
         assert "the same command goes on from the last checkpoint" in text
-        both = [start(hosts, host, tmp_path / "cut", steps, 29612) for host in (0, 1)]
+        both = [start(hosts, host, tmp_path / "cut", "accelerate") for host in (0, 1)]
         assert [process.wait(timeout=120) for process in both] == [0, 0], logs(tmp_path / "cut")
         assert "going on from" in (tmp_path / "cut-host0.log").read_text()
     finally:
         for host in hosts:
             switch_off(host)
     one_host = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m",
-         "hf_icckd.teacher", *OPTIONS, "--max_steps", str(steps), "--output_dir", str(tmp_path / "one")],
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+         "recipes/teacher.py", *OPTIONS, "--output_dir", str(tmp_path / "one")],
         capture_output=True, text=True, cwd=ROOT, timeout=120,
         env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
