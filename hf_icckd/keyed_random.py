@@ -21,7 +21,7 @@ _MASK = 0xFFFFFFFF
 _ROUNDS = 10
 
 # One stream per use, so that no two decisions share their bits.
-STREAM_ORDER, STREAM_CROP, STREAM_FLIP = range(3)
+STREAM_ORDER, STREAM_CROP, STREAM_FLIP, STREAM_COLOR, STREAM_TRIVIAL, STREAM_ERASE, STREAM_FILL = range(7)
 
 
 def _multiply(multiplier: int, word: Tensor) -> tuple[Tensor, Tensor]:

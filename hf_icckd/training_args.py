@@ -95,11 +95,29 @@ class TrainingDataArguments(DataArguments):
     horizontal_flip: bool | None = field(
         default=None, metadata={"help": "Mirror half of the training images; default: yes, but not digits."}
     )
+    color_jitter: float = field(
+        default=0.0,
+        metadata={"help": "Change brightness, contrast and saturation by factors between 1 - this and 1 + this."},
+    )
+    trivial_augment: bool = field(
+        default=False, metadata={"help": "One random operation of TrivialAugment (Wide) per training image."}
+    )
+    random_erasing: float = field(
+        default=0.0, metadata={"help": "Share of the training images in which a random box is painted over."}
+    )
 
     def __post_init__(self):
         super().__post_init__()
         _check_range(self, "min_crop_scale", 0, 1, exclude_low=True)
         _check_range(self, "crop_padding", 0, math.inf)
+        _check_range(self, "color_jitter", 0, 1)
+        _check_range(self, "random_erasing", 0, 1)
+        more = [name for name in ("color_jitter", "trivial_augment", "random_erasing") if getattr(self, name)]
+        if self.augmentation == "none" and more:
+            raise ValueError(
+                f"augmentation is 'none' but {more[0]} is {getattr(self, more[0])}: nothing would be augmented; leave "
+                "one of them out"
+            )
 
 
 @dataclass

@@ -176,10 +176,11 @@ def test_sizes(small, large):
     assert ImagePipeline(data_of([noise(28, 31, seed) for seed in range(4)])).image_size == 31
 
 
+@pytest.mark.parametrize("more", [{}, {"trivial_augment": True, "color_jitter": 0.3, "random_erasing": 0.5}])
 @pytest.mark.parametrize("size", [16, 11, 24])
-def test_both_ways_give_the_same_pixels(size):
+def test_both_ways_give_the_same_pixels(size, more):
     data = data_of([noise(16 + seed % 3, 16, seed, channels=1 + 2 * (seed % 2)) for seed in range(8)])
-    resident, decoded = both_ways(data, image_size=size)
+    resident, decoded = both_ways(data, image_size=size, **more)
     for training in (False, True):
         first, second = (batch_of(each, [5, 0, 3], views=2, training=training) for each in (resident, decoded))
         assert first.keys() == second.keys()
@@ -241,8 +242,9 @@ def test_augmentation_depends_on_its_key_alone(small, large, kind):
         assert not torch.equal(other, pixels[:, 0]), name
 
 
-def test_workers_do_not_matter(large):
-    dataset = ImagePipeline(large, default_size=24).dataset("train", training=True, num_views=2)
+@pytest.mark.parametrize("more", [{}, {"trivial_augment": True, "color_jitter": 0.3, "random_erasing": 0.5}])
+def test_workers_do_not_matter(large, more):
+    dataset = ImagePipeline(large, default_size=24, **more).dataset("train", training=True, num_views=2)
     epochs = []
     for workers in (0, 2):
         sampler = KeyedBatchSampler(len(dataset), 3, seed=1)
@@ -339,6 +341,8 @@ def test_images_without_contrast_have_a_standard_deviation_all_the_same():
         ({"crop_padding": -1}, "crop_padding is -1, expected 0 or more"),
         ({"crop_pct": 0}, "crop_pct is 0, expected a share"),
         ({"min_crop_scale": 1.5}, "min_crop_scale is 1.5, expected a share"),
+        ({"color_jitter": 2}, "color_jitter is 2, expected a share"),
+        ({"random_erasing": -1}, "random_erasing is -1, expected a share"),
     ],
 )
 def test_options_out_of_range(small, options, message):

@@ -225,6 +225,7 @@ def test_accelerate_configs(tmp_path, name, processes):
         (["--learnin_rate", "1"], r"unknown option --learnin_rate \(did you mean '--learning_rate'\?\)"),
         (["--learning_rate", "fast"], "learning_rate.*invalid float value: 'fast'"),
         (["--augmentation", "strong"], "augmentation.*invalid choice: 'strong'"),
+        (["--augmentation", "none", "--random_erasing", "0.1"], "'none' but random_erasing is 0.1: nothing would be"),
         (["--learning_rate", "-1"], "learning_rate is -1.0, expected a number above 0"),
         (["--validation_fraction", "1"], "validation_fraction is 1.0, expected a number at least 0 and below 1"),
         (["--num_train_epochs", "-1"], "num_train_epochs is -1.0, expected a number above 0"),

@@ -166,10 +166,16 @@ def test_loading_workers_leave_signals_to_their_parent(pipeline):
     assert isinstance(loader, DataLoader)
     batches = iter(loader)
     next(batches)
-    for worker in batches._workers:
-        os.kill(worker.pid, signal.SIGINT)
-        os.kill(worker.pid, signal.SIGTERM)
+    (worker,) = batches._workers
+    for number in ("INT", "TERM"):
+        subprocess.run(["kill", f"-{number}", str(worker.pid)], check=True)
     assert len(list(batches)) == 19
+    batches = iter(loader)
+    next(batches)
+    (worker,) = batches._workers
+    worker.terminate()  # as at the end of the program, which then waits for it
+    worker.join(timeout=20)
+    assert not worker.is_alive()
 
 
 @pytest.mark.parametrize("launcher", ["accelerate launch", "torchrun"])

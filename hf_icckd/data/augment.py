@@ -8,12 +8,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_icckd.keyed_random import STREAM_CROP, STREAM_FLIP, random_words, uniform
+from hf_icckd.data import operations
+from hf_icckd.keyed_random import (
+    STREAM_COLOR,
+    STREAM_CROP,
+    STREAM_ERASE,
+    STREAM_FILL,
+    STREAM_FLIP,
+    STREAM_TRIVIAL,
+    random_words,
+    uniform,
+)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to a training image: a crop, of one kind or the other, and mirroring.
+    """What is done to a training image: a crop, of one kind or the other, mirroring, colours, erasing.
 
     Attributes:
         crop_padding: Pixels of black padding around a small image before a random crop of its own size.
@@ -21,12 +31,53 @@ class Augmentation:
             images.
         horizontal_flip: Whether half of the images are mirrored.
         seed: Seed of the run.
+        color_jitter: Brightness, contrast and saturation change by factors between 1 - this and 1 + this.
+        trivial_augment: Whether one of the 14 operations of TrivialAugment (Wide) is applied.
+        random_erasing: Share of the images in which a box is painted over.
     """
 
     crop_padding: int | None
     min_crop_scale: float | None
     horizontal_flip: bool
     seed: int
+    color_jitter: float = 0.0
+    trivial_augment: bool = False
+    random_erasing: float = 0.0
+
+
+def augment(images: Tensor, augmentation: Augmentation, epoch: int, sample_ids: Tensor, view: int) -> Tensor:
+    """All that is done to a batch: random crop with padding, mirroring, TrivialAugment, colours, erasing.
+
+    Args:
+        images: (B, 3, H, W) uint8 on any device.
+        augmentation: What to do.
+        epoch: Epoch.
+        sample_ids: (B,) int64 on the CPU, where strengths are drawn: nothing waits for the device.
+        view: Index of the view.
+
+    Returns:
+        (B, 3, H, W) uint8.
+    """
+    ids = sample_ids.to(images.device, non_blocking=True)
+    images = crop_and_flip(images, augmentation, epoch, ids, view)
+    if augmentation.trivial_augment:
+        images = trivial_augment(images, *uniform(augmentation.seed, epoch, sample_ids, view, STREAM_TRIVIAL).T[:3])
+    if augmentation.color_jitter:
+        numbers = uniform(augmentation.seed, epoch, sample_ids, view, STREAM_COLOR)
+        factors = (1 + augmentation.color_jitter * (2 * numbers - 1)).clamp(min=0).float()
+        factors = factors.to(images.device, non_blocking=True)
+        images = operations.brightness(images, factors[:, 0])
+        images = operations.contrast(images, factors[:, 1])
+        images = operations.saturation(images, factors[:, 2])
+    if augmentation.random_erasing:
+        numbers = uniform(augmentation.seed, epoch, sample_ids, view, STREAM_ERASE)
+        fill = random_words(augmentation.seed, epoch, sample_ids, view, STREAM_FILL)
+        height, width = images.shape[2:]
+        boxes = erasing_boxes(numbers, fill[:, 3], augmentation.random_erasing, height, width)
+        colours = (fill[:, :3] >> 24).to(torch.uint8)
+        there = [values.to(images.device, non_blocking=True) for values in (boxes, colours)]
+        images = operations.erase(images, *there)
+    return images
 
 
 def crop_and_flip(images: Tensor, augmentation: Augmentation, epoch: int, sample_ids: Tensor, view: int) -> Tensor:
@@ -93,3 +144,92 @@ def resized_crop_boxes(
 def stack_views(views: list[Tensor]) -> Tensor:
     """V batches (B, C, H, W) as one (B, V, C, H, W) whose images lie in memory channels last, one after the other."""
     return torch.stack([view.permute(0, 2, 3, 1) for view in views], dim=1).permute(0, 1, 4, 2, 3)
+
+
+def erasing_boxes(numbers: Tensor, word: Tensor, share: float, height: int, width: int) -> Tensor:
+    """Boxes to paint over: area uniform on 2 % to 33 %, aspect ratio log-uniform on 0.3 to 3.3, cut to the image.
+
+    Args:
+        numbers: (B, 4) uniform on [0, 1): area, ratio, place.
+        word: (B,) uniform below 2**32: whether there is a box.
+        share: Share of images with a box.
+        height: Of the images.
+        width: Of the images.
+
+    Returns:
+        (B, 4) int64 left, top, right, bottom; empty boxes for the other images.
+
+    Reference:
+        Zhong et al.: Random Erasing Data Augmentation. AAAI 2020.
+    """
+    area = height * width * (0.02 + (0.33 - 0.02) * numbers[:, 0])
+    ratio = torch.exp((2 * numbers[:, 1] - 1) * torch.log(torch.tensor(3.3, dtype=torch.float64)))
+    sizes = torch.tensor([width, height], dtype=torch.float64)
+    box = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], dim=1).round().clamp(min=1)
+    box = torch.minimum(box, sizes)
+    start = ((sizes - box + 1) * numbers[:, 2:]).floor()
+    box = torch.where((word < share * 2**32)[:, None], box, 0)
+    return torch.cat([start, start + box], dim=1).long()
+
+
+# TrivialAugment (Wide): what the strength, 0 to 1, means to each operation; all but the last four have a random sign.
+_BINS = 30
+_TRIVIAL = (
+    "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness", "saturation", "contrast", "sharpness",
+    "posterize", "solarize", "autocontrast", "equalize", "identity",
+)  # fmt: skip
+
+
+def trivial_augment(images: Tensor, choice: Tensor, strength: Tensor, sign: Tensor) -> Tensor:
+    """One operation per image, of a random strength.
+
+    Args:
+        images: (B, 3, H, W) uint8.
+        choice: (B,) uniform on [0, 1), on the CPU: which operation.
+        strength: (B,) the same: which of its 31 strengths.
+        sign: (B,) the same: in which direction.
+
+    Returns:
+        (B, 3, H, W) uint8.
+
+    Reference:
+        Müller, Hutter: TrivialAugment. ICCV 2021, the "Wide" space. Translations reach 32 pixels, or the side of
+        a smaller image.
+    """
+    chosen = (choice * len(_TRIVIAL)).long()
+    strength = (strength * (_BINS + 1)).floor() / _BINS
+    signed = torch.where(sign < 0.5, -strength, strength)
+    images = images.clone()
+    for index, name in enumerate(_TRIVIAL[:-1]):
+        rows = (chosen == index).nonzero()[:, 0]  # on the CPU
+        if len(rows):
+            there = rows.to(images.device, non_blocking=True)
+            part = images[there]
+            images[there] = _apply(name, part, strength[rows], signed[rows])
+    return images
+
+
+def _apply(name: str, images: Tensor, strength: Tensor, signed: Tensor) -> Tensor:
+    def there(values: Tensor) -> Tensor:
+        return values.to(images.device, non_blocking=True)
+
+    if name in ("brightness", "saturation", "contrast", "sharpness"):
+        return getattr(operations, name)(images, there((1 + 0.99 * signed).float()))
+    if name == "posterize":
+        return operations.posterize(images, there(8 - (6 * strength).round().long()))
+    if name == "solarize":
+        return operations.solarize(images, there((255 * (1 - strength)).float()))
+    if name in ("autocontrast", "equalize"):
+        return getattr(operations, name)(images)
+    height, width = images.shape[2:]
+    zero, one = torch.zeros_like(signed), torch.ones_like(signed)
+    farthest = min(32, width), min(32, height)
+    angle = torch.deg2rad(135 * signed)
+    cells = {
+        "shear_x": (one, 0.99 * signed, zero, zero, one, zero),
+        "shear_y": (one, zero, zero, 0.99 * signed, one, zero),
+        "translate_x": (one, zero, farthest[0] * signed, zero, one, zero),
+        "translate_y": (one, zero, zero, zero, one, farthest[1] * signed),
+        "rotate": (angle.cos(), -angle.sin(), zero, angle.sin(), angle.cos(), zero),
+    }[name]
+    return operations.affine(images, there(torch.stack(cells, dim=1).float().view(-1, 2, 3)))

@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from hf_icckd.data.augment import Augmentation, crop_and_flip, resized_crop_boxes, stack_views
+from hf_icckd.data.augment import Augmentation, augment, resized_crop_boxes, stack_views
 from hf_icckd.data.images import read_image, resampling, resize_and_crop
 from hf_icckd.data.sampling import BatchKey
 
@@ -72,7 +72,7 @@ class DecodedImages(torch.utils.data.Dataset):
                 image.resize((self.size, self.size), resampling(self.interpolation), box=box)
                 for image, box in zip(images, boxes, strict=True)
             ]
-        return crop_and_flip(self._stack(crops), self.augmentation, key.epoch, key.indices, view)
+        return augment(self._stack(crops), self.augmentation, key.epoch, key.indices, view)
 
     def _center(self, image: PIL.Image.Image) -> PIL.Image.Image:
         return resize_and_crop(image, self.size, self.crop_pct, self.interpolation)

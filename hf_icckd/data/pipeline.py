@@ -39,6 +39,9 @@ class ImagePipeline:
         crop_padding: Padding of the random crop of small images; None for an eighth of the size.
         min_crop_scale: Smallest share of the area a random resized crop of large images keeps.
         horizontal_flip: Whether training images are mirrored; None for what suits the data set.
+        color_jitter: See `Augmentation`; this and the next two are further augmentations.
+        trivial_augment: See `Augmentation`.
+        random_erasing: See `Augmentation`.
         resident_max_bytes: Splits above this size are decoded as they are needed.
         seed: Seed of the run.
         device: Where resident splits live.
@@ -61,6 +64,9 @@ class ImagePipeline:
         crop_padding: int | None = None,
         min_crop_scale: float = 0.35,
         horizontal_flip: bool | None = None,
+        color_jitter: float = 0.0,
+        trivial_augment: bool = False,
+        random_erasing: float = 0.0,
         resident_max_bytes: int = 2 * 1024**3,
         seed: int = 0,
         device: torch.device | str = "cpu",
@@ -70,6 +76,9 @@ class ImagePipeline:
         for name, share in (("crop_pct", crop_pct), ("min_crop_scale", min_crop_scale)):
             if not 0 < share <= 1:
                 raise ValueError(f"{name} is {share}, expected a share above 0 and at most 1")
+        for name, share in (("color_jitter", color_jitter), ("random_erasing", random_erasing)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} is {share}, expected a share from 0 to 1")
         self.data, self.device = data, torch.device(device)
         native = _native_size(data)
         small = native <= SMALL_IMAGE
@@ -84,6 +93,9 @@ class ImagePipeline:
                 min_crop_scale=None if small else min_crop_scale,
                 horizontal_flip=data.mirrored if horizontal_flip is None else horizontal_flip,
                 seed=seed,
+                color_jitter=color_jitter,
+                trivial_augment=trivial_augment,
+                random_erasing=random_erasing,
             )
         largest = max(len(split) for split in data.splits().values()) * 3 * self.image_size**2
         self.resident = small and largest <= resident_max_bytes

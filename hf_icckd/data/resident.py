@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from hf_icckd import distributed
-from hf_icckd.data.augment import Augmentation, crop_and_flip, stack_views
+from hf_icckd.data.augment import Augmentation, augment, stack_views
 from hf_icckd.data.images import read_image, resize_and_crop
 from hf_icckd.data.sampling import BatchKey
 
@@ -62,7 +62,9 @@ class ResidentImages(torch.utils.data.Dataset):
         images = self.images[ids]
         views = [images] * self.num_views
         if self.augmentation is not None:
-            views = [crop_and_flip(images, self.augmentation, key.epoch, ids, view) for view in range(self.num_views)]
+            views = [
+                augment(images, self.augmentation, key.epoch, key.indices, view) for view in range(self.num_views)
+            ]
         return {
             "pixel_values": stack_views(views),
             "labels": self.labels[ids],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -100,9 +102,21 @@ def _identity(batch):
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    # A Ctrl-C in a terminal reaches workers too. They must deliver the step under way; they end with their parent.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """Have a worker live until its parent wants no more of it.
+
+    A Ctrl-C in a terminal, or a SIGTERM of a batch system, reaches workers too; the parent still needs them for the
+    step under way.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def rank_within_class(labels: np.ndarray) -> np.ndarray:
