@@ -99,8 +99,8 @@ def _looks_like_hub_id(name: str) -> bool:
 
 
 def _load_folder(folder: Path, name: str) -> ImageClassifier:
-    raw = json.loads((folder / CONFIG_FILE).read_text())
     try:
+        raw = json.loads((folder / CONFIG_FILE).read_text())
         cfg = raw["pretrained_cfg"]
         num_classes = raw.get("num_classes", cfg.get("num_classes"))
         net = timm.create_model(f"local-dir:{folder}", pretrained=True)
@@ -115,7 +115,11 @@ def _load_folder(folder: Path, name: str) -> ImageClassifier:
             model_args=raw.get("model_args") or {},
         )
     except (KeyError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
-        raise ValueError(f"model {name!r} can't be loaded: {type(error).__name__}: {error}") from error
+        text = " ".join(str(error).split())
+        raise ValueError(
+            f"model {name!r} can't be loaded: {type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}; "
+            "expected config and weights of one classifier; write or fetch the folder anew"
+        ) from error
     return ImageClassifier(net, spec).eval()
 
 

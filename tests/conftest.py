@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 
-# Before anything imports the Hub client: no test may reach out.
+# Before anything imports the Hub client: no test may reach out, or write into the user's cache.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp()
 
 import pytest
 import torch
@@ -16,6 +19,11 @@ DEVICES = [
     pytest.param("cpu", id="cpu"),
     pytest.param("cuda", id="cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
 ]
+
+
+def pytest_sessionfinish():
+    """Leave no cache behind."""
+    shutil.rmtree(os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(params=DEVICES)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 
+import datasets
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image
 
-from hf_icckd.data import ImageData, ImagePipeline
+from hf_icckd.data import ImageData, ImagePipeline, resident
 from hf_icckd.data.augment import Augmentation, crop_and_flip, resized_crop_boxes
 from hf_icckd.data.images import UnreadableImageError, image_size, read_image, resize_and_crop, to_rgb
 from hf_icckd.data.sampling import BatchKey, KeyedBatchSampler, make_loader
@@ -62,6 +63,42 @@ def large() -> ImageData:
 
 def both_ways(data: ImageData, **options) -> list[ImagePipeline]:
     return [ImagePipeline(data, **options), ImagePipeline(data, resident_max_bytes=0, **options)]
+
+
+# Pixels kept for the next start
+
+
+def test_pixels_are_kept_for_the_next_start(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(resident, "_CACHED_IMAGES", 4)
+    for row in range(5):
+        (tmp_path / f"{row}.png").write_bytes(encoded(noise(16, 16, row)))
+    split = split_of([None] * 5, [f"{tmp_path}/{row}.png" for row in range(5)])
+    first = resident.load_split(split, 16, "train")
+    read = resident.read_image
+    monkeypatch.setattr(resident, "read_image", None)  # no image is read again
+    assert torch.equal(resident.load_split(split, 16, "train"), first)
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 1
+    monkeypatch.setattr(resident, "read_image", read)
+    assert resident.load_split(split, 12, "train").shape[-1] == 12
+    changed = tmp_path / "3.png"
+    changed.write_bytes(encoded(noise(16, 16, 77)))
+    second = resident.load_split(split, 16, "train")
+    assert [bool((one == two).all()) for one, two in zip(first, second, strict=True)] == [
+        True,
+        True,
+        True,
+        False,
+        True,
+    ]
+    # What is kept is not written to, whatever is done to the tensor.
+    again = resident.load_split(split, 16, "train")
+    again.zero_()
+    assert torch.equal(resident.load_split(split, 16, "train"), second)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "0.png")
+    with caplog.at_level("INFO", "hf_icckd"):
+        assert torch.equal(resident.load_split(split, 16, "train"), second)
+    assert "not kept for the next start" in caplog.text
 
 
 # One image
@@ -180,9 +217,9 @@ def test_sizes(small, large):
 @pytest.mark.parametrize("size", [16, 11, 24])
 def test_both_ways_give_the_same_pixels(size, more):
     data = data_of([noise(16 + seed % 3, 16, seed, channels=1 + 2 * (seed % 2)) for seed in range(8)])
-    resident, decoded = both_ways(data, image_size=size, **more)
+    kept, decoded = both_ways(data, image_size=size, **more)
     for training in (False, True):
-        first, second = (batch_of(each, [5, 0, 3], views=2, training=training) for each in (resident, decoded))
+        first, second = (batch_of(each, [5, 0, 3], views=2, training=training) for each in (kept, decoded))
         assert first.keys() == second.keys()
         assert torch.equal(first["pixel_values"], second["pixel_values"])
         assert torch.equal(first["labels"], second["labels"])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_dataset, load_from_disk
+
+logger = logging.getLogger(__name__)
 
 TRAIN_SPLITS = ("train", "training")
 TEST_SPLITS = ("test", "testing", "eval", "validation", "valid", "val", "dev")
@@ -42,7 +45,11 @@ def load_folder(path: Path) -> dict[str, Dataset]:
             return load_dataset("imagefolder", data_dir=glob.escape(str(path)))
     except Exception as error:  # see _load
         raise ValueError(f"dataset folder {str(path)!r} could not be read: {reason(error)}") from error
-    return _load_class_folders(path, [file for file in files if file.suffix.lower() in _IMAGE_SUFFIXES])
+    images = [file for file in files if file.suffix.lower() in _IMAGE_SUFFIXES]
+    if images and len(images) < len(files):
+        other = next(file for file in files if file.suffix.lower() not in _IMAGE_SUFFIXES)
+        logger.info("%s: %d files are no images and stay out, such as %s", path, len(files) - len(images), other)
+    return _load_class_folders(path, images)
 
 
 def _list_files(path: Path) -> list[Path]:

@@ -10,7 +10,7 @@ import torch
 from hf_icckd.data.augment import Augmentation
 from hf_icckd.data.decoded import DecodedImages
 from hf_icckd.data.images import image_size
-from hf_icckd.data.resident import ResidentImages, read_split
+from hf_icckd.data.resident import ResidentImages, load_split
 from hf_icckd.data.sampling import BatchKey
 from hf_icckd.data.sources import ImageData
 
@@ -131,7 +131,7 @@ class ImagePipeline:
         augmentation = self.augmentation if training else None
         if self.resident:
             if split not in self._pixels:
-                pixels = read_split(self.data.splits()[split], self.image_size, split, self.interpolation)
+                pixels = load_split(self.data.splits()[split], self.image_size, split, self.interpolation)
                 self._pixels[split] = pixels.to(self.device)
             return ResidentImages(self._pixels[split], labels, augmentation, num_views)
         return DecodedImages(

@@ -2,16 +2,68 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
+from pathlib import Path
+
+import datasets
 import numpy as np
+import PIL
 import torch
 from datasets import Dataset
+from filelock import FileLock
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from hf_icckd import distributed
 from hf_icckd.data.augment import Augmentation, augment, stack_views
+from hf_icckd.data.fingerprint import file_states, split_fingerprint
 from hf_icckd.data.images import read_image, resize_and_crop
 from hf_icckd.data.sampling import BatchKey
+from hf_icckd.files import replace_file
+
+logger = logging.getLogger(__name__)
+
+_CACHED_IMAGES = 10_000  # fewer are read again within a second or two
+
+
+def load_split(split: Dataset, size: int, name: str, interpolation: str = "bilinear") -> Tensor:
+    """`read_split`, with the pixels of large splits kept in the cache folder of `datasets` for the next start.
+
+    What is kept belongs to the stored images (`split_fingerprint`, and time of change of files), the size, the
+    interpolation and the version of Pillow. One process reads; others that want the same wait for it.
+
+    Args:
+        split: As in `read_split`.
+        size: As in `read_split`.
+        name: As in `read_split`.
+        interpolation: As in `read_split`.
+
+    Returns:
+        (N, 3, size, size) uint8 on the CPU, mapped from the file if it comes from there.
+    """
+    if len(split) < _CACHED_IMAGES:
+        return read_split(split, size, name, interpolation)
+    parts = (split_fingerprint(split), file_states(split), size, interpolation, PIL.__version__)
+    key = hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+    file = Path(datasets.config.HF_DATASETS_CACHE) / "hf_icckd" / f"{key}.npy"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file.with_suffix(".lock")):
+            if not file.is_file():
+                pixels = read_split(split, size, name, interpolation)
+                replace_file(file, lambda path: _write_array(path, pixels))
+                return pixels
+    except OSError as error:
+        logger.info("the pixels of the %s split are not kept for the next start: %s", name, error)
+        return read_split(split, size, name, interpolation)
+    logger.info("pixels of the %s split from %s", name, file)
+    return torch.from_numpy(np.load(file, mmap_mode="c")).permute(0, 3, 1, 2)
+
+
+def _write_array(path: Path, pixels: Tensor) -> None:
+    with path.open("wb") as file:  # given a path, numpy would add a suffix
+        np.save(file, pixels.permute(0, 2, 3, 1).numpy())
 
 
 def read_split(split: Dataset, size: int, name: str, interpolation: str = "bilinear") -> Tensor:

@@ -312,4 +312,6 @@ def _check_labels(split: Dataset, name: str, label_names: list[str]) -> None:
             "missing, negative or without a name; mend or remove such rows"
         )
     if len(label_names) < 2:
-        raise ValueError(f"the data set has the one class {label_names[0]!r}, expected two or more")
+        raise ValueError(
+            f"the data set has the one class {label_names[0]!r}, expected two or more; add images of another"
+        )
