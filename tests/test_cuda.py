@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from hf_icckd import keyed_random
+from hf_icckd import ImagePipeline, keyed_random
 from hf_icckd.checkpointing import checkpoints
 from hf_icckd.data.augment import Augmentation, crop_and_flip
 from tests.test_trainers import train_teacher
@@ -44,13 +44,19 @@ def test_resume_equals_uninterrupted_in_bf16(deterministic, pipeline, tiny_class
             assert torch.equal(value, module.state_dict()[name]), name
 
 
-def test_a_step_never_waits_for_the_device(pipeline, tiny_classifier, tmp_path):
+@pytest.mark.parametrize("where", ["resident", "decoded"])
+def test_a_step_never_waits_for_the_device(digits, tiny_classifier, tmp_path, where):
+    """Nor does augmentation on the device; loading workers pin what they decode."""
+    more = {"trivial_augment": True, "color_jitter": 0.3, "random_erasing": 0.5}
+    pipeline = ImagePipeline(digits, device="cuda", resident_max_bytes=2**30 * (where == "resident"), **more)
     trainer = train_teacher(pipeline, tiny_classifier(), tmp_path, max_steps=3, intra_class_gate=False)
-    batches = list(trainer.get_train_dataloader())
+    batches = iter(trainer.get_train_dataloader())
+    if where == "decoded":
+        batches = iter([next(batches), next(batches)])
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for batch in batches[:2]:
-            trainer.training_step(trainer.model_wrapped, batch)
+        for _ in range(2):
+            trainer.training_step(trainer.model_wrapped, next(batches))
             trainer.optimizer.step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
