@@ -245,10 +245,9 @@ def main() -> int:
         kills = {}
         resumed = set()
         while True:
-            killed = sum(kills.values())
-            planned = points[killed] if killed < len(points) else None
+            last = sum(kills.values()) >= arguments.kills
+            planned = points.pop(0) if points and not last else None
             log.write_bytes(b"")
-            last = killed >= arguments.kills
             if planned:
                 attempt = Attempt(arguments, words, log, planned, 1 if planned == "mid-card" else draw.randint(1, 2))
                 status = attempt.wait()
@@ -279,7 +278,7 @@ def main() -> int:
                 for path in (folder / "cut", folder / "cut-last"):
                     shutil.rmtree(path)
                 continue
-            elif status > 0 and arguments.launcher in ("none", "python"):
+            elif not planned or (status > 0 and arguments.launcher in ("none", "python")):
                 raise SystemExit(f"ended with {status} at {what!r}:\n{text[-3000:]}")
             kills[what] = kills.get(what, 0) + 1
         print(f"{sum(kills.values())} kills: {', '.join(f'{count} {name}' for name, count in kills.items())}")

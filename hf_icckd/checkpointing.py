@@ -42,7 +42,9 @@ def newest_whole(output_dir: str | Path) -> Path | None:
             verify(path)
             return path
         except DamagedCheckpointError as error:
-            logger.warning("%s is damaged (%s); the one before it is taken", path, error)
+            logger.warning("%s; it is passed over", error)
+    if checkpoints(output_dir):
+        logger.warning("no checkpoint in %s is whole: training starts anew", output_dir)
     return None
 
 
@@ -55,22 +57,26 @@ def verify(checkpoint: str | Path) -> None:
     """
     checkpoint = Path(checkpoint)
     try:
-        manifest = json.loads((checkpoint / MANIFEST_FILE).read_text())
-        if manifest["format"] > FORMAT:
-            raise ValueError(
-                f"{checkpoint} has format {manifest['format']} of hf_icckd {manifest['version']}, expected at most "
-                f"{FORMAT}; go on with that version, or choose another folder with --output_dir"
-            )
-        files = manifest["files"].items()
-    except (OSError, json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
-        raise DamagedCheckpointError(f"{MANIFEST_FILE} is missing or incomplete: {type(error).__name__}") from error
-    for name, digest in files:
+        manifest = json.loads((checkpoint / MANIFEST_FILE).read_bytes())
+        written_as, version, files = int(manifest["format"]), manifest["version"], dict(manifest["files"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DamagedCheckpointError(
+            f"{checkpoint} is damaged: {MANIFEST_FILE} is missing or damaged ({type(error).__name__})"
+        ) from error
+    if written_as > FORMAT:
+        raise ValueError(
+            f"{checkpoint} has format {written_as} of hf_icckd {version}, expected at most {FORMAT}; go on with that "
+            "version, or choose another folder with --output_dir"
+        )
+    for name, digest in files.items():
         try:
             found = _digest(checkpoint / name)
         except OSError as error:
-            raise DamagedCheckpointError(f"{name} can't be read: {error.strerror}") from error
+            raise DamagedCheckpointError(
+                f"{checkpoint} is damaged: {name} can't be read ({error.strerror})"
+            ) from error
         if found != digest:
-            raise DamagedCheckpointError(f"{name} is not what was written")
+            raise DamagedCheckpointError(f"{checkpoint} is damaged: {name} is not what was written")
 
 
 def staging_folder(output_dir: str | Path) -> Path:
@@ -83,19 +89,16 @@ def clear_staging(output_dir: str | Path) -> None:
     shutil.rmtree(staging_folder(output_dir), ignore_errors=True)
 
 
-def publish(output_dir: str | Path, extra_state: dict[str, Tensor], limit: int | None) -> None:
-    """Complete the staged checkpoint, move it to its place and remove those that are no longer wanted.
-
-    The move comes when everything is on the disk, and the removal when the move is: at no moment is there no whole
-    checkpoint once there was one.
+def publish(output_dir: str | Path, step: int, extra_state: dict[str, Tensor]) -> None:
+    """Complete the staged checkpoint of a step and move it to its place when everything is on the disk.
 
     Args:
         output_dir: Folder of the run.
+        step: Its step.
         extra_state: Further tensors that belong to the checkpoint.
-        limit: How many checkpoints to keep; None for all.
     """
     output_dir = Path(output_dir)
-    (written,) = staging_folder(output_dir).glob("checkpoint-*")
+    written, target = (folder / f"checkpoint-{step}" for folder in (staging_folder(output_dir), output_dir))
     save_file(contiguous_state(extra_state), written / STATE_FILE)
     files = {path.name: _digest(path) for path in sorted(written.iterdir())}
     manifest = {"format": FORMAT, "version": __version__, "files": files}
@@ -103,20 +106,35 @@ def publish(output_dir: str | Path, extra_state: dict[str, Tensor], limit: int |
     for path in written.iterdir():
         sync(path)
     sync(written)
-    target = output_dir / written.name
-    shutil.rmtree(target, ignore_errors=True)  # of this step there is one only if it was passed over as damaged
+    if target.exists():
+        target.rename(staging_folder(output_dir) / "replaced")
     written.rename(target)
     sync(output_dir)
+
+
+def prune(output_dir: str | Path, step: int, limit: int | None) -> None:
+    """Remove the oldest checkpoints up to a step.
+
+    Those ahead of the step count as little as damaged ones: the newest whole one is never removed for them.
+
+    Args:
+        output_dir: Folder of the run.
+        step: Step of the newest checkpoint.
+        limit: How many to keep; None for all.
+    """
     clear_staging(output_dir)
-    # Checkpoints ahead of the run were passed over as damaged; they must not count as its newest ones.
-    past = [path for path in checkpoints(output_dir) if _step(path) <= _step(target)]
-    for old in {*checkpoints(output_dir)} - {*past[-limit if limit else 0 :]}:
-        shutil.rmtree(old)
+    past = [path for path in checkpoints(output_dir) if _step(path) <= step]
+    for old in past[:-limit] if limit else []:
+        try:
+            shutil.rmtree(old)
+        except OSError as error:  # the new one is whole: no reason to stop training
+            logger.warning("%s can't be removed: %s", old, error)
 
 
 def load_extra_state(checkpoint: str | Path) -> dict[str, Tensor]:
     """What `publish` was given as `extra_state`."""
-    return load_file(Path(checkpoint) / STATE_FILE)
+    # Copied, as the tensors would keep the file mapped, and network file systems can't remove such files.
+    return {name: tensor.clone() for name, tensor in load_file(Path(checkpoint) / STATE_FILE).items()}
 
 
 def _step(checkpoint: Path) -> int:

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from hf_icckd import distributed, metrics
-from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
+from hf_icckd.data.sampling import batch_sampler, make_loader
 from hf_icckd.modeling import ImageClassifier
 
 
@@ -58,7 +58,7 @@ def predict_split(
     device = next(model.parameters()).device
     distributed.broadcast_buffers(model)
     logits, embeddings, labels = [], [], []
-    loader = make_loader(dataset, KeyedBatchSampler(len(dataset), batch_size), num_workers)
+    loader = make_loader(dataset, batch_sampler(dataset, batch_size), num_workers)
     hidden = description is None or distributed.rank() > 0
     for batch in tqdm(loader, desc=description, leave=False, disable=hidden, unit="batch", delay=2):
         output = model(batch["pixel_values"][:, 0].to(device, non_blocking=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from tqdm.auto import tqdm
 from transformers.trainer_callback import TrainerCallback
 
@@ -29,14 +31,16 @@ class ProgressLine(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         """Move the bar."""
         if self.bar is not None:
-            self.bar.update(state.global_step - self.bar.n)
+            with _whoever_reads():
+                self.bar.update(state.global_step - self.bar.n)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         """Show loss and speed in the bar."""
         if logs and "images_per_second" in logs:
             self.latest = dict(logs)
             if self.bar is not None:
-                self.bar.set_postfix_str(f"loss {logs['loss']:.3f}, {logs['images_per_second']:,.0f} img/s")
+                with _whoever_reads():
+                    self.bar.set_postfix_str(f"loss {logs['loss']:.3f}, {logs['images_per_second']:,.0f} img/s")
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
         """Print a line for the evaluation."""
@@ -49,13 +53,20 @@ class ProgressLine(TrainerCallback):
         parts += [f"{title} {form.format(metrics[key])}" for key, title, form in _EVALUATION if key in metrics]
         if "gated_fraction" in self.latest:
             parts.append(f"gated {self.latest['gated_fraction']:.2f}")
-        tqdm.write("  ".join(parts))
+        with _whoever_reads():
+            tqdm.write("  ".join(parts))
 
     def on_train_end(self, args, state, control, **kwargs):
         """Close the bar."""
         if self.bar is not None:
-            self.bar.close()
+            with _whoever_reads():
+                self.bar.close()
             self.bar = None
+
+
+def _whoever_reads() -> contextlib.suppress:
+    """A closed pipe (a Ctrl-C ends `| tee log` too) or a full disk under a log is no reason to lose a run."""
+    return contextlib.suppress(OSError)
 
 
 def format_table(rows: list[tuple[str, str]], title: str) -> str:

@@ -29,7 +29,10 @@ class Rhythm(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         """Start the sums of the logs."""
         self.trainer.begin_sums()
-        self.cut_short = False
+        self.due = {"evaluate": False, "save": False}
+        self.stopping = self.cut_short = False
+        # The intervals of a checkpoint's state are those of the run that wrote it.
+        state.compute_steps(args, state.max_steps)
 
     def on_epoch_begin(self, args, state, control, train_dataloader, **kwargs):
         """Tell the sampler which epoch it is."""
@@ -44,13 +47,16 @@ class Rhythm(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         """Put off what is due until the epoch ends, if this is its last step; stop if asked to."""
+        if control.should_epoch_stop:
+            raise ValueError("a callback ends epoch early, expected whole epochs: the next would see the same images")
         self.stopping = distributed.any_rank(self.trainer.stop_requested)
         control.should_save |= self.stopping
         if state.global_step % self.trainer.steps_per_epoch == 0 or state.global_step >= state.max_steps:
             self.due = {"evaluate": control.should_evaluate, "save": control.should_save}
             control.should_log = control.should_evaluate = control.should_save = False
-        elif self.stopping:
+        elif self.stopping or control.should_training_stop:  # the latter by some other callback
             control.should_training_stop = self.cut_short = True
+            control.should_save |= args.save_strategy != "no"
 
     def on_epoch_end(self, args, state, control, **kwargs):
         """Do what was put off."""
@@ -62,7 +68,3 @@ class Rhythm(TrainerCallback):
         control.should_save |= self.due["save"]
         control.should_training_stop |= self.stopping
         self.due = {"evaluate": False, "save": False}
-
-    def on_train_end(self, args, state, control, **kwargs):
-        """Forget the request to stop, which may also have come before the first step."""
-        self.trainer.stop_requested = False

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import platform
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,8 +98,16 @@ class RunFolder:
         """Whether the run has ended and its figures stand in metrics.json."""
         return (self.path / METRICS_FILE).is_file()
 
+    def clear_checkpoints(self) -> None:
+        """Of a finished run: it holds no pickle, and nothing to go on from."""
+        for checkpoint in checkpointing.checkpoints(self.path):
+            shutil.rmtree(checkpoint)
+
     def _check_same(self) -> None:
-        before = yaml.safe_load(self.recorded.read_text())
+        try:
+            before = yaml.safe_load(self.recorded.read_text())
+        except (yaml.YAMLError, UnicodeDecodeError):
+            before = None
         if not isinstance(before, dict):
             raise ValueError(f"{self.recorded} is damaged; delete the folder, or choose another with --output_dir")
         # Another version of transformers may have options that this one lacks, or lack some: those are no difference.

@@ -7,7 +7,6 @@ import json
 import logging
 import platform
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ import torch
 import transformers
 from transformers import set_seed
 
-from hf_icckd import __version__, checkpointing, distributed
+from hf_icckd import __version__, distributed
 from hf_icckd.cli import UserError
 from hf_icckd.data import ImageData, ImagePipeline, load_image_data
 from hf_icckd.evaluation import cost_metrics, split_metrics
@@ -133,6 +132,7 @@ def load_data(data_args: DataArguments) -> ImageData:
         validation_fraction=data_args.validation_fraction,
         max_train_samples=data_args.max_train_samples,
         max_eval_samples=data_args.max_eval_samples,
+        streaming=data_args.streaming,
     )
     for note in data.notes:
         logger.info("%s", note)
@@ -200,10 +200,7 @@ def _report(
         write_text(folder.path / CARD_FILE, card)
         # Last, because it marks the run as finished.
         write_text(folder.path / METRICS_FILE, json.dumps(results, indent=2) + "\n")
-        for checkpoint in checkpointing.checkpoints(
-            folder.path
-        ):  # a finished run holds no pickle, and nothing to go on from
-            shutil.rmtree(checkpoint)
+        folder.clear_checkpoints()
         show(summary_table(results, str(folder.path)))
     distributed.barrier()
     return results
@@ -249,6 +246,7 @@ def _environment(args: DistillationTrainingArguments) -> dict[str, Any]:
 def show_finished(folder: RunFolder) -> None:
     """Print the figures of a finished run."""
     if distributed.rank() == 0:
+        folder.clear_checkpoints()  # if the run was killed in between
         results = json.loads((folder.path / METRICS_FILE).read_text())
         show(summary_table(results, f"{folder.path} is finished"))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -47,13 +48,16 @@ class StopOnSignal:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # one that was not set from Python can't be set again
+                signal.signal(number, handler)
 
     def _handle(self, number: int, frame: object) -> None:
         now = time.monotonic()
         if self.received is None:
             self.received, self._when = signal.Signals(number), now
-            sys.stderr.write(f"\n{self.received.name}: stopping behind this step, with a checkpoint\n")
+            self.request_stop()
+            # Not through sys.stderr, which may be in use; and a Ctrl-C may have ended whoever reads from us.
+            with contextlib.suppress(OSError):
+                os.write(2, f"\n{self.received.name}: stopping behind this step, with a checkpoint\n".encode())
         elif number == signal.SIGINT and now - self._when > _INSIST_AFTER:
             raise KeyboardInterrupt
-        self.request_stop()

@@ -38,13 +38,15 @@ class TermAverages:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Sums of all ranks (world size, terms) and the count; all ranks must call this."""
-        if self.sums is None:
+        sums = self._restored if self.sums is None else self.sums
+        if sums is None:
             return {}
-        return {"sums": distributed.gather_ranks(self.sums), "count": torch.tensor(self.count)}
+        return {"sums": distributed.gather_ranks(sums), "count": torch.tensor(self.count)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from `state_dict`; with another number of processes each takes the mean of the sums."""
         self._reset()
+        self._restored = None
         if state:
             sums = state["sums"]
             same = len(sums) == distributed.world_size()

@@ -20,7 +20,7 @@ from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_callback import PrinterCallback, TrainerCallback
 
 from hf_icckd import checkpointing, distributed
-from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
+from hf_icckd.data.sampling import batch_sampler, make_loader
 from hf_icckd.evaluation import SplitOutputs, predict_split, split_metrics
 from hf_icckd.hub import contiguous_state, save_pretrained
 from hf_icckd.modeling import ImageClassifier
@@ -74,7 +74,42 @@ class DistillationTrainer(Trainer):
         for callback in (DEFAULT_PROGRESS_CALLBACK, PrinterCallback):
             self.remove_callback(callback)
         self.add_callback(ProgressLine)
-        self.add_callback(Rhythm(self))
+        self._rhythm = Rhythm(self)
+        self.add_callback(self._rhythm)
+
+    def add_callback(self, callback) -> None:
+        """Add a callback; ours that decides what is due at the end of an epoch stays the last one."""
+        super().add_callback(callback)
+        rhythm = getattr(self, "_rhythm", None)
+        if rhythm in self.callback_handler.callbacks:
+            self.callback_handler.callbacks.remove(rhythm)
+            self.callback_handler.callbacks.append(rhythm)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, trial=None, ignore_keys_for_eval=None):
+        """Train.
+
+        Args:
+            resume_from_checkpoint: Checkpoint to go on from; True for the newest whole one in the output folder.
+            trial: Not used.
+            ignore_keys_for_eval: Not used.
+
+        Returns:
+            What the Trainer returns.
+
+        Raises:
+            ValueError: If the checkpoint is damaged, or there is none.
+        """
+        if resume_from_checkpoint is True:
+            newest = checkpointing.newest_whole(self.args.output_dir)
+            if newest is None:
+                raise ValueError(f"there is no whole checkpoint in {self.args.output_dir!r}; leave out the resume")
+            resume_from_checkpoint = str(newest)
+        elif resume_from_checkpoint:
+            checkpointing.verify(resume_from_checkpoint)
+        try:
+            return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        finally:
+            self.stop_requested = False
 
     # ---- one step
 
@@ -148,7 +183,7 @@ class DistillationTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Keyed batches; the sampler knows the processes, so accelerate must not cut them again."""
-        sampler = KeyedBatchSampler(len(self.train_dataset), self.args.train_batch_size, self.args.seed)
+        sampler = batch_sampler(self.train_dataset, self.args.train_batch_size, self.args.seed)
         if sampler.num_used < sampler.num_samples:
             logger.info(
                 "%d images of every epoch stay out: too few for a batch", sampler.num_samples - sampler.num_used
@@ -264,12 +299,16 @@ class DistillationTrainer(Trainer):
     def _get_output_dir(self, trial) -> str:
         return str(checkpointing.staging_folder(self.args.output_dir)) if self._staging else self.args.output_dir
 
+    def store_flos(self) -> None:
+        """Nothing: nets here don't count operations in training, and processes would wait for each other."""
+
     def _save_checkpoint(self, model, trial) -> None:
         """Write a checkpoint beside its final place and move it there when it is whole."""
         self.terms.check()
         self.check_weights()
         state = self._training_state()
-        output_dir = Path(self.args.output_dir)
+        output_dir, step = Path(self.args.output_dir), self.state.global_step
+        failure = None
         self._staging = True
         try:
             if self.args.should_save:
@@ -277,18 +316,26 @@ class DistillationTrainer(Trainer):
                 checkpointing.clear_staging(output_dir)
             super()._save_checkpoint(model, trial)
             if self.args.should_save:
-                checkpointing.publish(output_dir, state, self.args.save_total_limit)
-        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap those of the disk
-            if not self.args.should_save:
+                checkpointing.publish(output_dir, step, state)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            # torch and safetensors have errors of their own for those of the disk; others are none of it.
+            if isinstance(error, RuntimeError) and (
+                type(error) is not RuntimeError or distributed.is_lost_connection(error)
+            ):
                 raise
-            checkpointing.clear_staging(output_dir)
-            raise OSError(
-                f"the checkpoint of step {self.state.global_step} can't be written to {str(output_dir)!r}: "
-                f"{' '.join(str(error).split())[:200]}; earlier ones are as they were"
-            ) from error
+            failure = error
         finally:
             self._staging = False
-        distributed.barrier()
+        if distributed.any_rank(failure is not None):
+            if self.args.should_save:
+                checkpointing.clear_staging(output_dir)
+            reason = " ".join(str(failure or "see process 0").split())[:200]
+            raise OSError(
+                f"the checkpoint of step {step} can't be written to {str(output_dir)!r}: {reason}; earlier ones are "
+                "as they were"
+            ) from failure
+        if self.args.should_save:
+            checkpointing.prune(output_dir, step, self.args.save_total_limit)
 
     def _training_state(self) -> dict[str, Tensor]:
         """What the Trainer leaves out: our own state, the running sums of the logs; all ranks must call this."""
@@ -311,7 +358,6 @@ class DistillationTrainer(Trainer):
                 f"{checkpoint} holds more than plain data ({str(error).splitlines()[0]}); nothing of it was run; "
                 "delete the checkpoint"
             ) from error
-        self._restored = {}
         if checkpoint is None:
             return
         state = self._restored = checkpointing.load_extra_state(checkpoint)
@@ -332,6 +378,9 @@ class DistillationTrainer(Trainer):
             self._tr_loss += losses[distributed.rank()] if same else losses.mean()
             self._total_loss_scalar = self._restored["total_loss"].item()
             self._globalstep_last_logged = int(self._restored["last_logged"])
+        else:
+            self.terms.load_state_dict({})
+        self._restored = {}
 
     # Nothing draws from a generator whose state would have to be kept: see `Rhythm.on_step_begin`.
     def _save_rng_state(self, output_dir: str) -> None:

@@ -13,6 +13,8 @@ from transformers import TrainingArguments
 # Trainer options that would break a promise of this package, with the reason the user is told.
 _REFUSED = {
     "load_best_model_at_end": "the last epoch is what is kept and reported; the best one on test data flatters",
+    "metric_for_best_model": "the last epoch is what is kept and reported; the best one on test data flatters",
+    "eval_on_start": "a run that goes on would evaluate once more than one that was never cut",
     "auto_find_batch_size": "the batch size decides the result; lower per_device_train_batch_size and raise "
     "gradient_accumulation_steps yourself",
     "deepspeed": "the class cache and exact resume are not made for it; use DDP through accelerate",
@@ -61,6 +63,10 @@ class DataArguments:
     )
     max_eval_samples: int | None = field(
         default=None, metadata={"help": "Use at most this many images of every other split, evenly over the classes."}
+    )
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "Read rows one after the other instead of fetching the data set to the disk first."},
     )
     image_size: int | None = field(
         default=None,
@@ -240,6 +246,11 @@ class DistillationTrainingArguments(TrainingArguments):
             raise ValueError(
                 "save_strategy is 'best', expected no, steps or epoch: the last epoch is what is kept and reported"
             )
+        if "plateau" in str(self.lr_scheduler_type):
+            raise ValueError(
+                f"lr_scheduler_type is {str(self.lr_scheduler_type)!r}, expected a schedule of steps: test data would "
+                "decide about the training"
+            )
         for name in ("remove_unused_columns", "logging_nan_inf_filter"):
             if getattr(self, name):
                 help_text = self.__dataclass_fields__[name].metadata["help"]
@@ -325,6 +336,12 @@ class StudentTrainingArguments(DistillationTrainingArguments):
 
 
 def _check_launcher() -> None:
+    for name in ("FSDP", "DEEPSPEED"):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() in ("true", "1"):
+            raise ValueError(
+                f"accelerate was told to use {name}, expected DDP: class cache and exact resume are not tried with "
+                "it; see recipes/accelerate"
+            )
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and missing:
         raise ValueError(

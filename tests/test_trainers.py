@@ -161,7 +161,7 @@ def test_resume_equals_uninterrupted(deterministic, pipeline, tiny_classifier, t
             control.should_training_stop = state.global_step == 4
 
     train_teacher(pipeline, tiny_classifier(), tmp_path / "cut", callbacks=[Stop()], **options)
-    checkpoint = checkpoints(tmp_path / "cut")[-1]
+    checkpoint = checkpoints(tmp_path / "cut")[0]
     assert checkpoint.name == "checkpoint-3"  # in the middle of the first epoch of five steps
     resumed = train_teacher(pipeline, tiny_classifier(seed=5), tmp_path / "cut", resume=str(checkpoint), **options)
     assert_same_state(whole.model, resumed.model)
@@ -323,6 +323,12 @@ def test_classes_must_agree(pipeline, tiny_classifier, tmp_path):
     [
         ({"load_best_model_at_end": True}, "load_best_model_at_end is True.*last epoch"),
         ({"auto_find_batch_size": True}, "auto_find_batch_size is True"),
+        ({"metric_for_best_model": "top1"}, "metric_for_best_model is 'top1'.*last epoch"),
+        ({"eval_on_start": True}, "eval_on_start is True"),
+        (
+            {"lr_scheduler_type": "reduce_lr_on_plateau"},
+            "lr_scheduler_type is 'reduce_lr_on_plateau', expected a schedule",
+        ),
         ({"deepspeed": "x.json"}, "deepspeed is 'x.json'.*use DDP"),
         ({"save_strategy": "best"}, "save_strategy is 'best', expected no, steps or epoch"),
         ({"bf16_full_eval": True}, "bf16_full_eval is True.*logits tie"),
@@ -363,6 +369,13 @@ def test_synchronised_batchnorm_replaces_the_layers_only(pipeline, tiny_classifi
 def test_gpus_without_a_launcher_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(TeacherTrainingArguments, "n_gpu", property(lambda self: 2))
     with pytest.raises(ValueError, match=r"one process sees 2 GPUs.*accelerate launch --multi_gpu --num_processes 2"):
+        teacher_args(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED"])
+def test_launchers_that_shard_are_refused(tmp_path, monkeypatch, name):
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(ValueError, match=f"accelerate was told to use {name}, expected DDP"):
         teacher_args(tmp_path)
 
 

@@ -172,7 +172,7 @@ def erasing_boxes(numbers: Tensor, word: Tensor, share: float, height: int, widt
     return torch.cat([start, start + box], dim=1).long()
 
 
-# TrivialAugment (Wide): what the strength, 0 to 1, means to each operation; all but the last four have a random sign.
+# TrivialAugment (Wide): what the strength, 0 to 1, means to each operation; all but the last five have a random sign.
 _BINS = 30
 _TRIVIAL = (
     "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness", "saturation", "contrast", "sharpness",

@@ -49,7 +49,7 @@ class DecodedImages(torch.utils.data.Dataset):
 
     def __getitems__(self, key: BatchKey) -> dict:
         """Return pixel_values (B, V, 3, S, S) uint8, labels (B,), sample_ids (B,) and global_rows."""
-        images = [read_image(self.split, row, self.name) for row in key.indices.tolist()]
+        images, labels = self._read(key)
         if self.augmentation is None:
             batch = self._stack([self._center(image) for image in images])
             views = [batch] * self.num_views
@@ -57,10 +57,14 @@ class DecodedImages(torch.utils.data.Dataset):
             views = [self._view(images, key, view) for view in range(self.num_views)]
         return {
             "pixel_values": stack_views(views),
-            "labels": self.labels[key.indices],
+            "labels": labels,
             "sample_ids": key.indices,
             "global_rows": key.global_rows,
         }
+
+    def _read(self, key: BatchKey) -> tuple[list[PIL.Image.Image], Tensor]:
+        images = [read_image(self.split, row, self.name) for row in key.indices.tolist()]
+        return images, self.labels[key.indices]
 
     def _view(self, images: list[PIL.Image.Image], key: BatchKey, view: int) -> Tensor:
         if self.augmentation.min_crop_scale is None:

@@ -16,7 +16,7 @@ _READ_WHOLE_BYTES = 1024**3
 _SAMPLED_ROWS = 1024
 
 
-def split_fingerprint(split: Dataset) -> str:
+def split_fingerprint(split: Dataset, read_all: bool = False) -> str:
     """Hash of a split: labels of all rows, length of every stored image or name of every file, and the bytes.
 
     Bytes are those of 1,024 evenly spaced images where images are files or take more than 1 GiB, else of all. The
@@ -24,6 +24,7 @@ def split_fingerprint(split: Dataset) -> str:
 
     Args:
         split: Data set with the columns `image` (undecoded) and `label`.
+        read_all: Whether to read the bytes of all images in any case.
 
     Returns:
         Hexadecimal digest. A change that keeps all lengths and names, of images that were not read, escapes it.
@@ -38,7 +39,7 @@ def split_fingerprint(split: Dataset) -> str:
         for path in paths.filter(contents.is_null()).drop_null().to_pylist():
             digest.update(f"{Path(path).name}\n".encode())
             files += 1
-    if files or total > _READ_WHOLE_BYTES:
+    if not read_all and (files or total > _READ_WHOLE_BYTES):
         split = split.select(np.unique(np.linspace(0, len(split) - 1, min(len(split), _SAMPLED_ROWS)).astype(int)))
     for _, contents, paths in _columns(split):
         for stored, path in zip(contents, paths, strict=True):
@@ -46,16 +47,6 @@ def split_fingerprint(split: Dataset) -> str:
                 digest.update(stored.as_buffer())
             elif path.is_valid and os.path.isfile(path.as_py()):
                 digest.update(Path(path.as_py()).read_bytes())
-    return digest.hexdigest()
-
-
-def file_states(split: Dataset) -> str:
-    """Hash of size and time of change of every image that is a file, by which a copy of its pixels may be outdated."""
-    digest = hashlib.blake2b(digest_size=16)
-    for _, contents, paths in _columns(split):
-        for path in paths.filter(contents.is_null()).drop_null().to_pylist():
-            state = os.stat(path) if os.path.isfile(path) else None
-            digest.update(f"{path} {state and (state.st_size, state.st_mtime_ns)}\n".encode())
     return digest.hexdigest()
 
 

@@ -8,7 +8,18 @@ import os
 import re
 from pathlib import Path
 
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_dataset, load_from_disk
+import pyarrow.parquet as pq
+from datasets import (
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Features,
+    Image,
+    SplitDict,
+    SplitInfo,
+    load_dataset,
+    load_from_disk,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -20,27 +31,33 @@ _METADATA_FILES = ("metadata.csv", "metadata.jsonl")
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
 
 
-def load_folder(path: Path) -> dict[str, Dataset]:
+def load_folder(path: Path, streaming: bool = False) -> dict[str, Dataset]:
     """Read a folder.
 
     Args:
         path: The folder. Its images lie in `CLASS/` or `train/CLASS/` and `test/CLASS/`; or it holds parquet or arrow
             files, told apart by the words train, test, ... of their names.
+        streaming: Whether to leave the rows of parquet and arrow files where they are.
 
     Returns:
-        Splits by name.
+        Splits by name; iterable ones if streaming.
 
     Raises:
         ValueError: If the folder holds nothing of the kind, or it can't be read.
     """
     files = _list_files(path)
     tables = [file for file in files if file.suffix.lower() in _TABLE_SUFFIXES]
+    if streaming and not tables:
+        raise ValueError(
+            f"streaming is true but dataset folder {str(path)!r} holds no parquet or arrow files; leave it out: "
+            "images in folders are only read when they are needed anyway"
+        )
     try:
-        if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+        if not streaming and ((path / "dataset_dict.json").is_file() or (path / "state.json").is_file()):
             loaded = load_from_disk(str(path))
             return loaded if isinstance(loaded, DatasetDict) else {"train": loaded}
         if tables:
-            return _load_tables(path, tables)
+            return _load_tables(path, tables, streaming)
         if any(file.name in _METADATA_FILES for file in files):
             return load_dataset("imagefolder", data_dir=glob.escape(str(path)))
     except Exception as error:  # see _load
@@ -61,7 +78,7 @@ def _list_files(path: Path) -> list[Path]:
     return sorted(found)
 
 
-def _load_tables(path: Path, tables: list[Path]) -> dict[str, Dataset]:
+def _load_tables(path: Path, tables: list[Path], streaming: bool) -> dict[str, Dataset]:
     """Splits are told by the words of file names, then of folder names; a file without any is training data."""
     suffix = tables[0].suffix
     files: dict[str, list[str]] = {}
@@ -73,7 +90,16 @@ def _load_tables(path: Path, tables: list[Path]) -> dict[str, Dataset]:
         files.setdefault(split, []).append(glob.escape(str((path / file).absolute())))
     # One by one: a test split without labels has other columns than the rest.
     kind = suffix.lower().lstrip(".")
-    return {split: load_dataset(kind, data_files=names, split="train") for split, names in files.items()}
+    loaded = {
+        split: load_dataset(kind, data_files=names, split="train", streaming=streaming)
+        for split, names in files.items()
+    }
+    if streaming and kind == "parquet":
+        # What the files say of themselves may be of the data set they were taken from: their rows are counted.
+        for split, rows in loaded.items():
+            count = sum(pq.read_metadata(file).num_rows for name in files[split] for file in glob.glob(name))
+            rows.info.splits = SplitDict({"train": SplitInfo("train", num_examples=count)})
+    return loaded
 
 
 def _load_class_folders(path: Path, images: list[Path]) -> dict[str, Dataset]:

@@ -33,17 +33,30 @@ def read_image(split: Dataset, row: int, name: str = "train") -> PIL.Image.Image
         UnreadableImageError: If the row holds no readable image; the message names split and row.
     """
     record = split[row]
+    origin = [f"row {record['row']} before it was cut"] if record.get("row", row) != row else []
+    if isinstance(record["image"], dict) and record["image"].get("path"):
+        origin.append(record["image"]["path"])
+    where = f" ({', '.join(origin)})" if origin else ""
+    return decode_image(record["image"], f"{name} split: row {row}{where}", "; repair the file or remove the row")
+
+
+def decode_image(stored: dict | None, what: str, remedy: str = "") -> PIL.Image.Image:
+    """Decode a stored image (its bytes or path) as RGB.
+
+    Args:
+        stored: `{"bytes": ..., "path": ...}`.
+        what: Name of the image for errors.
+        remedy: What the user can do about it, for errors.
+
+    Raises:
+        UnreadableImageError: If it is no readable image.
+    """
     try:
-        with PIL.Image.open(_source(record["image"])) as image:
+        with PIL.Image.open(_source(stored)) as image:
             return to_rgb(PIL.ImageOps.exif_transpose(image))
     except Exception as error:  # decoders raise dozens of types for broken files; every one means the same here
-        origin = [f"row {record['row']} before it was cut"] if record.get("row", row) != row else []
-        if isinstance(record["image"], dict) and record["image"].get("path"):
-            origin.append(record["image"]["path"])
-        where = f" ({', '.join(origin)})" if origin else ""
         raise UnreadableImageError(
-            f"{name} split: row {row}{where} cannot be read as an image ({type(error).__name__}: {error}); repair the "
-            "file or remove the row"
+            f"{what} cannot be read as an image ({type(error).__name__}: {error}){remedy}"
         ) from error
 
 

@@ -13,6 +13,7 @@ from hf_icckd.data.images import image_size
 from hf_icckd.data.resident import ResidentImages, load_split
 from hf_icckd.data.sampling import BatchKey
 from hf_icckd.data.sources import ImageData
+from hf_icckd.data.streaming import StreamedImages
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class ImagePipeline:
                 random_erasing=random_erasing,
             )
         largest = max(len(split) for split in data.splits().values()) * 3 * self.image_size**2
-        self.resident = small and largest <= resident_max_bytes
+        self.resident = small and largest <= resident_max_bytes and not data.streamed
         self._pixels: dict[str, torch.Tensor] = {}
         logger.info(
             "%s: %d classes, %s images of about %d pixels; batches of %d x %d pixels, %s",
@@ -110,7 +111,7 @@ class ImagePipeline:
             self.image_size,
             f"kept in memory on {self.device} ({largest / 2**20:,.0f} MiB for the largest split)"
             if self.resident
-            else "decoded as needed",
+            else ("streamed" if data.streamed else "decoded as needed"),
         )
 
     def dataset(self, split: str, *, training: bool = False, num_views: int = 1) -> torch.utils.data.Dataset:
@@ -127,8 +128,18 @@ class ImagePipeline:
         if split not in self.data.splits():
             raise ValueError(f"split is {split!r}, expected one of {', '.join(self.data.splits())}")
         _check_at_least(1, num_views=num_views)
-        labels = torch.from_numpy(self.data.labels(split))
         augmentation = self.augmentation if training else None
+        if self.data.streamed:
+            return StreamedImages(
+                self.data.splits()[split],
+                self.image_size,
+                self.crop_pct,
+                augmentation,
+                num_views,
+                split,
+                self.interpolation,
+            )
+        labels = torch.from_numpy(self.data.labels(split))
         if self.resident:
             if split not in self._pixels:
                 pixels = load_split(self.data.splits()[split], self.image_size, split, self.interpolation)
@@ -151,9 +162,18 @@ class ImagePipeline:
         return "test" if self.data.validation is None else "validation"
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of each channel over (at most 2,048, evenly spaced) training images, 0 to 1."""
-        rows = torch.from_numpy(_spread(len(self.data.train), _STATISTICS_IMAGES))
-        images = self.dataset("train")
+        """Mean and standard deviation of each channel over (at most 2,048) training images, 0 to 1.
+
+        They are evenly spaced, of a stream the first ones.
+        """
+        train = self.data.train
+        if self.data.streamed:
+            train = train.head(_STATISTICS_IMAGES)
+            labels = torch.zeros(len(train), dtype=torch.int64)
+            images = DecodedImages(train, labels, self.image_size, self.crop_pct, interpolation=self.interpolation)
+        else:
+            images = self.dataset("train")
+        rows = torch.from_numpy(_spread(len(train), _STATISTICS_IMAGES))
         total, squares, count = torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64), 0
         # In pieces, as large images would fill the memory; in whole numbers, so that it does not matter in which.
         for piece in rows.split(_STATISTICS_PIECE):
@@ -175,7 +195,8 @@ def _check_at_least(least: int, **options: int | None) -> None:
 
 def _native_size(data: ImageData) -> int:
     """Median of the longer sides of some training images, in pixels."""
-    sizes = [image_size(data.train, row) for row in _spread(len(data.train), _PROBED_IMAGES).tolist()]
+    train = data.train.head(_PROBED_IMAGES) if data.streamed else data.train
+    sizes = [image_size(train, row) for row in _spread(len(train), _PROBED_IMAGES).tolist()]
     return int(np.median([max(size) for size in sizes if size is not None] or [SMALL_IMAGE]))
 
 

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from hf_icckd import distributed
 from hf_icckd.data.augment import Augmentation, augment, stack_views
-from hf_icckd.data.fingerprint import file_states, split_fingerprint
+from hf_icckd.data.fingerprint import split_fingerprint
 from hf_icckd.data.images import read_image, resize_and_crop
 from hf_icckd.data.sampling import BatchKey
 from hf_icckd.files import replace_file
@@ -25,13 +25,14 @@ from hf_icckd.files import replace_file
 logger = logging.getLogger(__name__)
 
 _CACHED_IMAGES = 10_000  # fewer are read again within a second or two
+_READER = 1  # to be raised with every change of what reading an image gives
 
 
 def load_split(split: Dataset, size: int, name: str, interpolation: str = "bilinear") -> Tensor:
     """`read_split`, with the pixels of large splits kept in the cache folder of `datasets` for the next start.
 
-    What is kept belongs to the stored images (`split_fingerprint`, and time of change of files), the size, the
-    interpolation and the version of Pillow. One process reads; others that want the same wait for it.
+    What is kept belongs to the bytes of all stored images, the size, the interpolation and the version of Pillow. One
+    process reads; others that want the same wait for it.
 
     Args:
         split: As in `read_split`.
@@ -44,21 +45,25 @@ def load_split(split: Dataset, size: int, name: str, interpolation: str = "bilin
     """
     if len(split) < _CACHED_IMAGES:
         return read_split(split, size, name, interpolation)
-    parts = (split_fingerprint(split), file_states(split), size, interpolation, PIL.__version__)
+    parts = (split_fingerprint(split, read_all=True), size, interpolation, PIL.__version__, _READER)
     key = hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
     file = Path(datasets.config.HF_DATASETS_CACHE) / "hf_icckd" / f"{key}.npy"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(file.with_suffix(".lock")):
-            if not file.is_file():
-                pixels = read_split(split, size, name, interpolation)
-                replace_file(file, lambda path: _write_array(path, pixels))
-                return pixels
+            if file.is_file():
+                try:
+                    kept = torch.from_numpy(np.load(file, mmap_mode="c")).permute(0, 3, 1, 2)
+                    logger.info("pixels of the %s split from %s", name, file)
+                    return kept
+                except ValueError as error:
+                    logger.warning("%s is damaged (%s); the images are read again", file, error)
+            pixels = read_split(split, size, name, interpolation)
+            replace_file(file, lambda path: _write_array(path, pixels))
+            return pixels
     except OSError as error:
         logger.info("the pixels of the %s split are not kept for the next start: %s", name, error)
         return read_split(split, size, name, interpolation)
-    logger.info("pixels of the %s split from %s", name, file)
-    return torch.from_numpy(np.load(file, mmap_mode="c")).permute(0, 3, 1, 2)
 
 
 def _write_array(path: Path, pixels: Tensor) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,11 +24,13 @@ class BatchKey(NamedTuple):
         epoch: Epoch, which keys the augmentation.
         indices: (B,) int64 rows of the split for this process.
         global_rows: Rows of this step over all processes.
+        rows: Stored images and labels themselves, where they can't be looked up by index.
     """
 
     epoch: int
     indices: Tensor
     global_rows: int
+    rows: list[dict[str, Any]] | None = None
 
 
 class KeyedBatchSampler(Sampler):
@@ -81,6 +83,13 @@ class KeyedBatchSampler(Sampler):
         for rows in order.split(self.global_batch_size):
             sizes = distributed.even_split(len(rows), self.world)
             yield BatchKey(epoch, rows.split(sizes)[self.rank], len(rows))
+
+
+def batch_sampler(dataset: Dataset, batch_size: int, seed: int | None = None) -> KeyedBatchSampler:
+    """The sampler for a data set: its own if it has one (`batch_sampler`), else rows by index."""
+    if hasattr(dataset, "batch_sampler"):
+        return dataset.batch_sampler(batch_size, seed)
+    return KeyedBatchSampler(len(dataset), batch_size, seed)
 
 
 def make_loader(dataset: Dataset, sampler: KeyedBatchSampler, num_workers: int = 0) -> DataLoader:

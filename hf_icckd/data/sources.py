@@ -15,6 +15,7 @@ from datasets import (
     Dataset,
     Features,
     Image,
+    IterableDataset,
     Value,
     load_dataset,
 )
@@ -22,9 +23,11 @@ from datasets import (
 from hf_icckd.data.fingerprint import split_fingerprint
 from hf_icckd.data.folders import TEST_SPLITS, TRAIN_SPLITS, load_folder, reason
 from hf_icckd.data.sampling import balanced_subset, stratified_split
+from hf_icckd.data.streaming import StreamedSplit
 from hf_icckd.data.synthetic import make_multi_view_images
 
 BUILT_IN = ("digits", "synthetic")
+_FINGERPRINT_ROWS = 256
 _VALIDATION_SPLITS = ("validation", "valid", "val", "dev")
 
 
@@ -46,11 +49,16 @@ class ImageData:
 
     name: str
     label_names: list[str]
-    train: Dataset
-    test: Dataset
+    train: Dataset | StreamedSplit
+    test: Dataset | StreamedSplit
     validation: Dataset | None = None
     mirrored: bool = True
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether rows can only be read one after the other."""
+        return isinstance(self.train, StreamedSplit)
 
     def splits(self) -> dict[str, Dataset]:
         """The splits there are, by name."""
@@ -62,8 +70,11 @@ class ImageData:
         return _labels(self.splits()[split])
 
     def fingerprint(self) -> str:
-        """What identifies the images, labels and classes of all splits; see `split_fingerprint`."""
-        parts = [f"{name} {split_fingerprint(split)}" for name, split in self.splits().items()]
+        """What identifies images, labels and classes of all splits; of streams, their first rows are looked at."""
+        parts = [
+            f"{name} {len(split)} {split_fingerprint(split.head(_FINGERPRINT_ROWS) if self.streamed else split)}"
+            for name, split in self.splits().items()
+        ]
         return hashlib.blake2b("\n".join([*parts, *self.label_names]).encode(), digest_size=16).hexdigest()
 
 
@@ -77,6 +88,7 @@ def load_image_data(
     validation_fraction: float = 0.0,
     max_train_samples: int | None = None,
     max_eval_samples: int | None = None,
+    streaming: bool = False,
 ) -> ImageData:
     """Load a data set and find its images, labels and splits.
 
@@ -90,6 +102,8 @@ def load_image_data(
         validation_fraction: Share of every class of the training split to set aside; 0 for no validation split.
         max_train_samples: Use at most this many training images, classes as equally frequent as possible.
         max_eval_samples: The same for each of the other splits.
+        streaming: Read rows one after the other instead of fetching the data set first; for a Hub id or a folder of
+            parquet or arrow files with named classes and a test split. Limits take the first images.
 
     Returns:
         The data set.
@@ -107,6 +121,13 @@ def load_image_data(
     for option, limit in (("max_train_samples", max_train_samples), ("max_eval_samples", max_eval_samples)):
         if limit is not None and limit < 1:
             raise ValueError(f"{option} is {limit}, expected at least 1; leave it out to use all images")
+    if streaming:
+        if validation_fraction:
+            raise ValueError(
+                f"validation_fraction is {validation_fraction} but streaming is true: a stream can't be cut by class; "
+                "leave one of them out"
+            )
+        return _streamed(dataset, config_name, image_column, label_column, max_train_samples, max_eval_samples)
     loaded = {split.lower(): rows.with_format(None) for split, rows in _load(dataset, config_name).items()}
     train = _find_train(dataset, loaded)
     image_column, label_column = _find_columns(train.features, image_column, label_column)
@@ -141,22 +162,68 @@ def load_image_data(
     return ImageData(dataset, label_names, **splits, mirrored=dataset != "digits", notes=notes)
 
 
-def _load(dataset: str, config_name: str | None) -> dict[str, Dataset]:
+def _streamed(
+    dataset: str,
+    config_name: str | None,
+    image_column: str | None,
+    label_column: str | None,
+    max_train_samples: int | None,
+    max_eval_samples: int | None,
+) -> ImageData:
+    loaded = {split.lower(): rows for split, rows in _load(dataset, config_name, streaming=True).items()}
+    rows = {"train": _find_train(dataset, loaded)}
+    image_column, label_column = _find_columns(rows["train"].features, image_column, label_column)
+    names = getattr(rows["train"].features[label_column], "names", None)
+    if names is None:
+        raise ValueError(
+            f"label column {label_column!r} has no class names, which a stream needs before all its rows are read; "
+            "leave streaming out, or choose another with --label_column"
+        )
+    _check_classes(names)
+    test = next((name for name in TEST_SPLITS if name in loaded and _has_labels(loaded[name], label_column)), None)
+    if test is None:
+        raise ValueError(
+            f"dataset {dataset!r} has no test split with labels, which a stream needs; leave streaming out"
+        )
+    rows["test"] = loaded[test]
+    splits = {}
+    for name, limit in (("train", max_train_samples), ("test", max_eval_samples)):
+        info = (rows[name].info.splits or {}).get(str(rows[name].split))
+        known = getattr(info, "num_examples", None)
+        length = min((number for number in (known, limit) if number), default=None)
+        if length is None:
+            option = "--max_train_samples" if name == "train" else "--max_eval_samples"
+            raise ValueError(f"dataset {dataset!r} does not tell how many images its {name} split has; give {option}")
+        columns = rows[name].select_columns([image_column, label_column])
+        columns = columns.rename_columns({image_column: "image", label_column: "label"})
+        splits[name] = StreamedSplit(columns.cast_column("image", Image(decode=False)), length, len(names), name)
+    notes = [f"The split {test!r} serves as test split."] if test in _VALIDATION_SPLITS else []
+    return ImageData(dataset, names, **splits, notes=notes)
+
+
+def _has_labels(rows: IterableDataset, label_column: str) -> bool:
+    first = next(iter(rows.select_columns([label_column])), None) if label_column in rows.features else None
+    return first is not None and first[label_column] is not None and first[label_column] >= 0
+
+
+def _load(dataset: str, config_name: str | None, streaming: bool = False) -> dict[str, Any]:
     path = Path(dataset).expanduser()
     if config_name is not None and (dataset in BUILT_IN or path.is_dir()):
         raise ValueError(f"configuration {config_name!r} of {dataset!r}: only Hub data sets have them; leave it out")
+    if streaming and dataset in BUILT_IN:
+        raise ValueError(f"streaming is true but {dataset!r} comes with this package; leave it out")
     if dataset == "digits":
         return load_folder(Path(__file__).with_name("digits"))
     if dataset == "synthetic":
         return _synthetic()
     if dataset and path.is_dir():
-        return load_folder(path)
+        return load_folder(path, streaming)
     if path.is_file():
         raise ValueError(f"dataset {dataset!r} is a file, expected a folder; give the folder that holds it")
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", dataset):
         raise ValueError(f"dataset folder {dataset!r} does not exist; check the path")
     try:
-        return load_dataset(dataset, config_name)
+        return load_dataset(dataset, config_name, streaming=streaming)
     except Exception as error:  # the Hub client and the builders raise dozens of types; all mean: not to be had
         raise ValueError(
             f"dataset {dataset!r} is none of {', '.join(BUILT_IN)}, no folder here, and could not be loaded from the "
@@ -311,6 +378,10 @@ def _check_labels(split: Dataset, name: str, label_names: list[str]) -> None:
             f"row {wrong[0]} of the {name} split has no valid label (nor have {len(wrong) - 1:,} more rows): it is "
             "missing, negative or without a name; mend or remove such rows"
         )
+    _check_classes(label_names)
+
+
+def _check_classes(label_names: list[str]) -> None:
     if len(label_names) < 2:
         raise ValueError(
             f"the data set has the one class {label_names[0]!r}, expected two or more; add images of another"
