@@ -115,6 +115,16 @@ def test_a_run_on_a_stream_goes_on_exactly(folder, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "cut" / "metrics.json").read_text())["train"]["images"] == 45
 
 
+def test_columns_may_have_our_names(tmp_path):
+    write(tmp_path, 16, files=1)
+    data = Dataset.from_parquet(str(tmp_path / "train-0.parquet")).rename_columns({"img": "image", "kind": "label"})
+    for name in ("train", "test"):
+        data.to_parquet(str(tmp_path / "same" / f"{name}.parquet"))
+    assert (
+        len(joined(epoch_of(ImagePipeline(load_image_data(str(tmp_path / "same"), streaming=True))), "labels")) == 16
+    )
+
+
 def test_limits_take_the_first_images(folder):
     data = load_image_data(str(folder), streaming=True, max_train_samples=20, max_eval_samples=7)
     pipeline = ImagePipeline(data)

@@ -195,7 +195,9 @@ def _streamed(
             option = "--max_train_samples" if name == "train" else "--max_eval_samples"
             raise ValueError(f"dataset {dataset!r} does not tell how many images its {name} split has; give {option}")
         columns = rows[name].select_columns([image_column, label_column])
-        columns = columns.rename_columns({image_column: "image", label_column: "label"})
+        # A stream, unlike a data set, does not take a name for a column that has it.
+        names_of = {image_column: "image", label_column: "label"}
+        columns = columns.rename_columns({old: new for old, new in names_of.items() if old != new})
         splits[name] = StreamedSplit(columns.cast_column("image", Image(decode=False)), length, len(names), name)
     notes = [f"The split {test!r} serves as test split."] if test in _VALIDATION_SPLITS else []
     return ImageData(dataset, names, **splits, notes=notes)
