@@ -416,17 +416,17 @@ def test_places_that_are_no_data_set(tmp_path):
 def test_a_hub_data_set(monkeypatch):
     asked = []
 
-    def load(*names):
-        asked.append(names)
+    def load(*names, streaming):
+        asked.append((*names, streaming))
         return DatasetDict(train=labelled(EVEN, ["a", "b"], fine=EVEN), test=labelled([1], ["a", "b"], fine=[0]))
 
     monkeypatch.setattr("hf_icckd.data.sources.load_dataset", load)
     data = load_image_data("someone/something", config_name="small", label_column="fine")
-    assert (asked, data.label_names, len(data.test)) == ([("someone/something", "small")], ["x", "y"], 1)
+    assert (asked, data.label_names, len(data.test)) == ([("someone/something", "small", False)], ["x", "y"], 1)
 
 
 def test_a_hub_data_set_that_is_not_to_be_had(monkeypatch):
-    def load(*names):
+    def load(*names, streaming):
         try:
             raise FileNotFoundError("Config name is missing.\nPlease pick one of: ['fine', 'coarse']")
         except FileNotFoundError as error:

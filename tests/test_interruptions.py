@@ -409,7 +409,8 @@ def test_intervals_may_change_when_a_run_goes_on(pipeline, tiny_classifier, tmp_
 
 def test_a_closed_pipe_does_not_cost_the_checkpoint(tmp_path):
     """A Ctrl-C ends `tee` too."""
-    words = " ".join(command(tmp_path / "run", "--max_steps", "100000", "--disable_tqdm", "false"))
+    words = ["--max_steps", "100000", "--disable_tqdm", "false", "--save_strategy", "no"]
+    words = " ".join(command(tmp_path / "run", *words))
     process = subprocess.Popen(
         ["sh", "-c", f"{sys.executable} -m hf_icckd.teacher {words} 2>&1 | tee {tmp_path}/log > /dev/null"],
         start_new_session=True,
@@ -422,7 +423,6 @@ def test_a_closed_pipe_does_not_cost_the_checkpoint(tmp_path):
                 break
             time.sleep(0.1)
         time.sleep(2)
-        before = {path.name for path in checkpoints(tmp_path / "run")}
         os.killpg(process.pid, signal.SIGINT)
         for _ in range(300):
             if subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True).returncode:
@@ -432,7 +432,7 @@ def test_a_closed_pipe_does_not_cost_the_checkpoint(tmp_path):
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    assert newest is not None and int(newest.name.split("-")[1]) % 4, (before, newest)  # none of the regular ones
+    assert newest is not None
 
 
 def test_a_checkpoint_of_a_later_version_is_refused(whole, tmp_path):

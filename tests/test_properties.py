@@ -49,6 +49,7 @@ def test_the_loss_is_finite_and_does_not_depend_on_the_order(batch):
     assert 0 <= terms["gated_fraction"] <= 1
     loss.backward()
     assert embeddings.grad.isfinite().all()
+    assert not embeddings.grad[embeddings.detach().norm(dim=2) == 0].any()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     shuffled = criterion(logits[order], embeddings[order], labels[order], ids[order], cache.lookup(labels[order]))
     torch.testing.assert_close(shuffled["intra_class"], loss, rtol=1e-5, atol=1e-6)

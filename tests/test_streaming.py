@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, Image, Value
+from datasets import ClassLabel, Dataset, Features, Image, NamedSplit, SplitDict, SplitInfo, Value, load_dataset
 
 from hf_icckd import ImagePipeline, distributed, load_image_data, predict_split, teacher, trainer_base
 from hf_icckd.cli import UserError
@@ -123,6 +123,29 @@ def test_columns_may_have_our_names(tmp_path):
     assert (
         len(joined(epoch_of(ImagePipeline(load_image_data(str(tmp_path / "same"), streaming=True))), "labels")) == 16
     )
+
+
+def test_a_stream_from_the_hub(folder, monkeypatch):
+    """What the client would give; competitions hide the labels of their test split."""
+    here = load_dataset("parquet", data_files={"train": f"{folder}/train-*.parquet"}, streaming=True)
+    hidden = here["train"].map(lambda row: row | {"kind": -1}, features=here["train"].features)
+    splits = {"train": here["train"], "test": hidden, "validation": here["train"].take(6)}
+    for name, rows in splits.items():
+        rows._split = NamedSplit(name)
+    splits["train"].info.splits = SplitDict({"train": SplitInfo("train", num_examples=45)})
+    asked = []
+
+    def load(*names, streaming):
+        asked.append((*names, streaming))
+        return splits
+
+    monkeypatch.setattr("hf_icckd.data.sources.load_dataset", load)
+    with pytest.raises(ValueError, match="does not tell how many images its test split has; give --max_eval_samples"):
+        load_image_data("me/x", streaming=True)
+    data = load_image_data("me/x", streaming=True, max_eval_samples=6)
+    assert asked[-1] == ("me/x", None, True)
+    assert (len(data.train), len(data.test), data.notes) == (45, 6, ["The split 'validation' serves as test split."])
+    assert len(joined(epoch_of(ImagePipeline(data)), "sample_ids").unique()) == 45
 
 
 def test_limits_take_the_first_images(folder):

@@ -98,6 +98,9 @@ def intra_class_contrastive_loss(
     return (losses * gate).sum() / max(len(losses), 1)
 
 
+_SHORTEST = 1e-6  # embeddings below this length get no gradient
+
+
 class IntraClassContrastiveLoss(nn.Module):
     """Intra-class contrastive term of a batch of images in two views.
 
@@ -185,7 +188,9 @@ class IntraClassContrastiveLoss(nn.Module):
         if reference_embeddings is None:
             reference_embeddings, reference_labels, reference_sample_ids = embeddings, labels, sample_ids
         with no_autocast(embeddings):
-            anchors = F.normalize(embeddings, dim=2)
+            # What has no length has no direction: its gradient would be that of the next rounding error, times 1e12.
+            without_length = embeddings.detach().norm(dim=2, keepdim=True) < _SHORTEST
+            anchors = F.normalize(torch.where(without_length, embeddings.detach(), embeddings), dim=2)
             positive = (anchors[:, 0] * anchors[:, 1]).sum(dim=1)  # (N,), the same for both views
             similarities, masks = [], []
             if cached is not None:
