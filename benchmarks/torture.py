@@ -12,6 +12,7 @@ left out. Runs on the CPU in float32; without a launcher, attempts are forks of 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -120,7 +121,7 @@ class Attempt:
     """A started run: a fork of this process, or a launcher with processes of its own."""
 
     def __init__(self, arguments: argparse.Namespace, words: list[str], log: Path, point: str = "", hits: int = 1):
-        self.process, self.log = None, log
+        self.process, self.folder = None, Path(words[words.index("--output_dir") + 1])
         if arguments.launcher == "none":
             self.pid = os.fork()
             if self.pid == 0:
@@ -166,10 +167,32 @@ class Attempt:
             time.sleep(0.02)
         return None
 
+    def wait_for_training(self) -> int | None:
+        """Wait until the folder is this run's, which is when training begins; exit status if it ends before."""
+        if self.process is None:
+            return None  # a fork is there at once
+        begun = time.time()
+        record = self.folder / "all_args.yaml"
+        while not record.exists() or record.stat().st_mtime < begun:
+            if (status := self.wait(0.05)) is not None:
+                return status
+        return None
+
     def kill(self, everyone: bool) -> None:
         """SIGKILL for the first process alone, or for all that it has started."""
-        (os.killpg if everyone else os.kill)(self.pid, signal.SIGKILL)
+        os.kill(self.pid, signal.SIGKILL)
         self.wait()
+        if everyone:
+            self.kill_rest()
+
+    def kill_rest(self) -> None:
+        """SIGKILL for what lives on: loading workers of a fork, or processes of a launcher, each its own group."""
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                same_session = os.getsid(int(process.name)) == self.pid
+                own_words = str(self.folder) in (process / "cmdline").read_text() and int(process.name) != os.getpid()
+                if same_session or (self.process is not None and own_words):
+                    os.kill(int(process.name), signal.SIGKILL)
 
 
 def without_times(value: object) -> object:
@@ -237,9 +260,12 @@ def main() -> int:
             alone = argparse.Namespace(**{**vars(arguments), "recipe": "teacher"})
             assert Attempt(alone, options(alone, Path(teacher), ""), log).wait() == 0, log.read_text()
         start = time.monotonic()
-        status = Attempt(arguments, options(arguments, folder / "whole", teacher), log).wait()
+        whole = Attempt(arguments, options(arguments, folder / "whole", teacher), log)
+        whole.wait_for_training()
+        training = time.monotonic()
+        status = whole.wait()
         assert status == 0, log.read_text()
-        seconds = time.monotonic() - start
+        seconds, training_seconds = time.monotonic() - start, time.monotonic() - training
         words = options(arguments, folder / "cut", teacher)
         points = list(POINTS[: arguments.kills])
         kills = {}
@@ -254,7 +280,9 @@ def main() -> int:
                 what = planned
             else:
                 attempt = Attempt(arguments, words, log)
-                status = attempt.wait(1e9 if last else draw.uniform(0.1, 0.8) * seconds)
+                status = None if last else attempt.wait_for_training()
+                if status is None:
+                    status = attempt.wait(1e9 if last else draw.uniform(0.1, 0.8) * training_seconds)
                 what = "random moment"
             text = log.read_text()
             resumed |= {line.rpartition("-")[2] for line in text.splitlines() if line.startswith("going on from")}
@@ -267,7 +295,7 @@ def main() -> int:
                     code = Attempt(arguments, words, log).wait()
                     refused = "another process is writing" in log.read_text()
                     print(f"  launcher killed; second start {'refused' if refused else f'ended with {code}'}")
-                    os.killpg(attempt.pid, signal.SIGKILL) if refused else None
+                    attempt.kill_rest()
             elif status == 0:
                 if last:
                     break
