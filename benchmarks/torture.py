@@ -13,29 +13,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import torch
 
-# Where a run can be killed: what is replaced, and which of its calls does not return.
+# Where a run is killed on purpose; see `arm`.
 POINTS = (
-    "first micro-batch",
-    "mid-file",
-    "before fsync",
-    "before rename",
-    "before pruning",
-    "mid-pruning",
-    "mid-card",
-)
+    "first micro-batch", "mid-file", "before fsync", "before rename", "before pruning", "mid-pruning", "mid-card",
+)  # fmt: skip
 TIMES = {"images_per_second", "seconds_of_last_session", "latency_ms", "environment"}
 
 
@@ -54,12 +51,14 @@ def options(arguments: argparse.Namespace, output_dir: Path, teacher: str) -> li
     return [*words, "--intra_class_gate", "false", "--intra_class_weight", "0.5", "--cache_size_per_class", "8"]
 
 
-def train(recipe: str, words: list[str], point: str = "", hits: int = 1) -> None:
-    """Run a recipe in this process, which is killed when it comes to a named point for the n-th time."""
-    from hf_icckd import checkpointing, runs, student, teacher, trainer_base
+def arm(point: str, hits: int) -> None:
+    """Have this process killed when it comes to a named point for the n-th time."""
+    from hf_icckd import checkpointing, resumable, runs, trainer_base
+
+    left = [hits]
 
     def kill_at(where: object, name: str, is_it=lambda *args: True, before=lambda *args: None) -> None:
-        original, left = getattr(where, name), [hits]
+        original = getattr(where, name)
 
         def replaced(*args, **kwargs):
             if is_it(*args):
@@ -71,38 +70,38 @@ def train(recipe: str, words: list[str], point: str = "", hits: int = 1) -> None
 
         setattr(where, name, replaced)
 
+    calls = itertools.count(1)
+
+    def is_second(*args) -> bool:
+        return next(calls) % 2 == 0
+
+    def is_checkpoint(path, *rest) -> bool:
+        return Path(path).name.startswith("checkpoint-") and Path(path).is_dir()
+
     def write_half(state, path, *rest) -> None:
         Path(path).write_bytes(os.urandom(4000))
 
-    def is_checkpoint(path, *rest) -> bool:
-        return Path(path).name.startswith("checkpoint-")
+    def remove_half(path, *rest) -> None:
+        (Path(path) / "model.safetensors").unlink()
 
-    if point == "first micro-batch":
-        steps = [0]
+    places = {
+        "first micro-batch": (trainer_base.DistillationTrainer, "compute_loss", is_second),
+        "mid-file": (resumable, "save_file", lambda *args: True, write_half),
+        "before fsync": (checkpointing, "sync"),
+        "before rename": (Path, "rename", is_checkpoint),
+        "before pruning": (shutil, "rmtree", is_checkpoint),
+        "mid-pruning": (shutil, "rmtree", is_checkpoint, remove_half),
+        "mid-card": (runs, "render_card"),
+    }
+    kill_at(*places[point])
 
-        def is_second(*args) -> bool:
-            steps[0] += 1
-            return steps[0] % 2 == 0
 
-        kill_at(trainer_base.DistillationTrainer, "compute_loss", is_second)
-    elif point == "mid-file":
-        kill_at(trainer_base, "save_file", before=write_half)
-    elif point == "before fsync":
-        kill_at(checkpointing, "sync")
-    elif point == "before rename":
-        kill_at(Path, "rename", is_checkpoint)
-    elif point == "before pruning":
-        kill_at(shutil, "rmtree", lambda path, *rest: is_checkpoint(path) and Path(path).is_dir())
-    elif point == "mid-pruning":
-        kill_at(
-            shutil,
-            "rmtree",
-            lambda path, *rest: is_checkpoint(path) and Path(path).is_dir(),
-            lambda path, *rest: (Path(path) / "model.safetensors").unlink(),
-        )
-    elif point == "mid-card":
-        kill_at(runs, "render_card")
+def train(recipe: str, words: list[str], point: str = "", hits: int = 1) -> None:
+    """Run a recipe in this process; with a point, until it comes there."""
+    from hf_icckd import checkpointing, runs, student, teacher
 
+    if point:
+        arm(point, hits)
     # Checkpoints go when a run is finished; the last one is compared, so it is copied first.
     report = runs._report
 
@@ -233,6 +232,80 @@ def same_tensors(one: object, other: object) -> bool:
     return one == other
 
 
+def kill_once(
+    arguments: argparse.Namespace, words: list[str], log: Path, draw: random.Random, seconds: float, planned: str
+) -> str | None:
+    """Start the run and kill it, at a named point or at a random moment of so many seconds of training.
+
+    Returns:
+        What was killed; None if the run ended before.
+    """
+    hits = draw.randint(1, 2) if planned != "mid-card" else 1
+    attempt = Attempt(arguments, words, log, planned, hits)
+    if planned:
+        status = attempt.wait()
+        what = planned
+        # A launcher has a status of its own for a process of it that was killed.
+        killed = status == -signal.SIGKILL if arguments.launcher in ("none", "python") else status != 0
+    else:
+        what, killed = "random moment", False
+        status = attempt.wait_for_training()
+        if status is None:
+            status = attempt.wait(draw.uniform(0.1, 0.8) * seconds)
+    if status is None:
+        killed = True
+        first_only = draw.random() < 0.5
+        attempt.kill(everyone=not first_only)
+        if first_only and arguments.launcher not in ("none", "python"):
+            what = "launcher"  # what it had started may still write: a second start is refused, or waits for its lock
+            log.write_bytes(b"")
+            code = Attempt(arguments, words, log).wait()
+            refused = "another process is writing" in log.read_text()
+            print(f"  launcher killed; second start {'refused' if refused else f'ended with {code}'}")
+            attempt.kill_rest()
+    elif status != 0 and not killed:
+        raise SystemExit(f"ended with {status} at {what!r}:\n{log.read_text()[-3000:]}")
+    return what if killed else None
+
+
+def torture(arguments: argparse.Namespace, folder: Path) -> list[str]:
+    """Compare a run that is killed `arguments.kills` times with one that is not.
+
+    Returns:
+        Names of what differs.
+    """
+    draw = random.Random(arguments.seed)
+    log, teacher = folder / "log", f"{folder}/teacher"
+    if arguments.recipe == "student":
+        alone = argparse.Namespace(**{**vars(arguments), "recipe": "teacher"})
+        assert Attempt(alone, options(alone, Path(teacher), ""), log).wait() == 0, log.read_text()
+    start = time.monotonic()
+    whole = Attempt(arguments, options(arguments, folder / "whole", teacher), log)
+    whole.wait_for_training()
+    training = time.monotonic()
+    assert whole.wait() == 0, log.read_text()
+    seconds, training_seconds = time.monotonic() - start, time.monotonic() - training
+    words = options(arguments, folder / "cut", teacher)
+    points, kills, resumed = list(POINTS), Counter(), set()
+    while kills.total() < arguments.kills:
+        log.write_bytes(b"")
+        what = kill_once(arguments, words, log, draw, training_seconds, points.pop(0) if points else "")
+        resumed |= {int(step) for step in re.findall(r"going on from .*checkpoint-(\d+)", log.read_text())}
+        if what is not None:
+            kills[what] += 1
+            continue
+        print("  finished before it was killed; compared, and started over")
+        if different := differences(folder / "whole", folder / "cut"):
+            return different
+        for path in (folder / "cut", folder / "cut-last"):
+            shutil.rmtree(path)
+    log.write_bytes(b"")
+    assert Attempt(arguments, words, log).wait() == 0, log.read_text()
+    print(f"{kills.total()} kills: {', '.join(f'{count} {name}' for name, count in kills.items())}")
+    print(f"went on from steps {', '.join(map(str, sorted(resumed))) or 'none'}; one run takes {seconds:.1f} s")
+    return differences(folder / "whole", folder / "cut")
+
+
 def main() -> int:
     """Torture one kind of run; the exit status is 1 if anything differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -252,68 +325,10 @@ def main() -> int:
     import hf_icckd.student
     import hf_icckd.teacher  # noqa: F401  (forks find it imported)
 
-    draw = random.Random(arguments.seed)
-    with tempfile.TemporaryDirectory() as work:
-        folder = Path(work)
-        log, teacher = folder / "log", f"{folder}/teacher"
-        if arguments.recipe == "student":
-            alone = argparse.Namespace(**{**vars(arguments), "recipe": "teacher"})
-            assert Attempt(alone, options(alone, Path(teacher), ""), log).wait() == 0, log.read_text()
-        start = time.monotonic()
-        whole = Attempt(arguments, options(arguments, folder / "whole", teacher), log)
-        whole.wait_for_training()
-        training = time.monotonic()
-        status = whole.wait()
-        assert status == 0, log.read_text()
-        seconds, training_seconds = time.monotonic() - start, time.monotonic() - training
-        words = options(arguments, folder / "cut", teacher)
-        points = list(POINTS[: arguments.kills])
-        kills = {}
-        resumed = set()
-        while True:
-            last = sum(kills.values()) >= arguments.kills
-            planned = points.pop(0) if points and not last else None
-            log.write_bytes(b"")
-            if planned:
-                attempt = Attempt(arguments, words, log, planned, 1 if planned == "mid-card" else draw.randint(1, 2))
-                status = attempt.wait()
-                what = planned
-            else:
-                attempt = Attempt(arguments, words, log)
-                status = None if last else attempt.wait_for_training()
-                if status is None:
-                    status = attempt.wait(1e9 if last else draw.uniform(0.1, 0.8) * training_seconds)
-                what = "random moment"
-            text = log.read_text()
-            resumed |= {line.rpartition("-")[2] for line in text.splitlines() if line.startswith("going on from")}
-            if status is None:
-                first_only = draw.random() < 0.5
-                attempt.kill(everyone=not first_only)
-                if first_only and arguments.launcher not in ("none", "python"):
-                    what = "launcher"  # what it had started still writes: a second start is refused, or waits for it
-                    log.write_bytes(b"")
-                    code = Attempt(arguments, words, log).wait()
-                    refused = "another process is writing" in log.read_text()
-                    print(f"  launcher killed; second start {'refused' if refused else f'ended with {code}'}")
-                    attempt.kill_rest()
-            elif status == 0:
-                if last:
-                    break
-                different = differences(folder / "whole", folder / "cut")
-                print(f"  finished before the {what}, {'different' if different else 'the same'}; starting over")
-                if different:
-                    break
-                for path in (folder / "cut", folder / "cut-last"):
-                    shutil.rmtree(path)
-                continue
-            elif not planned or (status > 0 and arguments.launcher in ("none", "python")):
-                raise SystemExit(f"ended with {status} at {what!r}:\n{text[-3000:]}")
-            kills[what] = kills.get(what, 0) + 1
-        print(f"{sum(kills.values())} kills: {', '.join(f'{count} {name}' for name, count in kills.items())}")
-        print(f"went on from steps {', '.join(sorted(resumed, key=int)) or 'none'}; one run takes {seconds:.1f} s")
-        different = differences(folder / "whole", folder / "cut")
-        print(f"DIFFERENT: {', '.join(different)}" if different else "the same, bit for bit")
-        return 1 if different else 0
+    with tempfile.TemporaryDirectory() as folder:
+        different = torture(arguments, Path(folder))
+    print(f"DIFFERENT: {', '.join(different)}" if different else "the same, bit for bit")
+    return 1 if different else 0
 
 
 if __name__ == "__main__":

@@ -137,6 +137,11 @@ def load_extra_state(checkpoint: str | Path) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in load_file(Path(checkpoint) / STATE_FILE).items()}
 
 
+def part_of(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
 def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 

@@ -122,6 +122,11 @@ def gather_ranks(tensor: Tensor) -> Tensor:
     return gather_rows(tensor[None], world_size())
 
 
+def own_part(gathered: Tensor) -> Tensor:
+    """What this rank gave to `gather_ranks`; with another number of ranks than then, the mean."""
+    return gathered[rank()] if len(gathered) == world_size() else gathered.mean(dim=0)
+
+
 def any_rank(flag: bool) -> bool:
     """Whether the flag is set on any rank. Ranks wait for each other, but not for the device."""
     if world_size() == 1:
@@ -139,7 +144,7 @@ def on_first_rank(function: Callable[[], T]) -> T:
     if rank() == 0:
         try:
             result = function()
-        except Exception as caught:
+        except Exception as caught:  # whatever it is, the others must not wait for the result; raised below
             error = caught
     shared = [(result, error is not None)]
     dist.broadcast_object_list(shared, src=0)

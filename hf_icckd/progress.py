@@ -31,7 +31,7 @@ class ProgressLine(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         """Move the bar."""
         if self.bar is not None:
-            with _whoever_reads():
+            with _survive_closed_pipe():
                 self.bar.update(state.global_step - self.bar.n)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
@@ -39,7 +39,7 @@ class ProgressLine(TrainerCallback):
         if logs and "images_per_second" in logs:
             self.latest = dict(logs)
             if self.bar is not None:
-                with _whoever_reads():
+                with _survive_closed_pipe():
                     self.bar.set_postfix_str(f"loss {logs['loss']:.3f}, {logs['images_per_second']:,.0f} img/s")
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
@@ -53,18 +53,18 @@ class ProgressLine(TrainerCallback):
         parts += [f"{title} {form.format(metrics[key])}" for key, title, form in _EVALUATION if key in metrics]
         if "gated_fraction" in self.latest:
             parts.append(f"gated {self.latest['gated_fraction']:.2f}")
-        with _whoever_reads():
+        with _survive_closed_pipe():
             tqdm.write("  ".join(parts))
 
     def on_train_end(self, args, state, control, **kwargs):
         """Close the bar."""
         if self.bar is not None:
-            with _whoever_reads():
+            with _survive_closed_pipe():
                 self.bar.close()
             self.bar = None
 
 
-def _whoever_reads() -> contextlib.suppress:
+def _survive_closed_pipe() -> contextlib.suppress:
     """A closed pipe (a Ctrl-C ends `| tee log` too) or a full disk under a log is no reason to lose a run."""
     return contextlib.suppress(OSError)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers.trainer_callback import TrainerCallback
 
+from hf_icckd.checkpointing import part_of
 from hf_icckd.class_cache import ClassEmbeddingCache
 from hf_icckd.distributed import gather_rows
 from hf_icckd.losses import IntraClassContrastiveLoss
@@ -92,10 +93,11 @@ class TeacherTrainer(DistillationTrainer):
         return {} if self.cache is None else {"cache_fill": self.cache.fill_fraction().item()}
 
     def extra_state(self) -> dict[str, Tensor]:
-        """The cache."""
-        return {} if self.cache is None else self.cache.state_dict()
+        """The cache too."""
+        return super().extra_state() | ({} if self.cache is None else self.cache.state_dict(prefix="cache."))
 
     def load_extra_state(self, state: dict[str, Tensor]) -> None:
-        """The cache."""
+        """The cache too."""
+        super().load_extra_state(state)
         if self.cache is not None:
-            self.cache.load_state_dict(state)
+            self.cache.load_state_dict(part_of(state, "cache."))

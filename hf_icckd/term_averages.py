@@ -15,13 +15,13 @@ class TermAverages:
 
     def __init__(self):
         self._reset()
-        self._restored: Tensor | None = None
 
     def _reset(self) -> None:
         self.names: tuple[str, ...] = ()
         self.sums: Tensor | None = None
         self.first_bad: Tensor | None = None
         self.count = 0
+        self._restored: Tensor | None = None  # sums of a checkpoint; the names come with the first `add`
 
     @torch.no_grad()
     def add(self, terms: dict[str, Tensor], step: int) -> None:
@@ -46,11 +46,8 @@ class TermAverages:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from `state_dict`; with another number of processes each takes the mean of the sums."""
         self._reset()
-        self._restored = None
         if state:
-            sums = state["sums"]
-            same = len(sums) == distributed.world_size()
-            self._restored = sums[distributed.rank()] if same else sums.mean(dim=0)
+            self._restored = distributed.own_part(state["sums"])
             self.count = int(state["count"])
 
     def check(self) -> None:

@@ -1,38 +1,29 @@
-"""What both trainers share: optimiser and schedule of the field, named terms, evaluation, checkpoints, saving."""
+"""What both trainers share: named terms, optimiser and schedule of the field, evaluation, logs, saving."""
 
 from __future__ import annotations
 
-import logging
-import math
-import pickle
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from transformers import Trainer
+from torch.utils.data import Dataset
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_callback import PrinterCallback, TrainerCallback
 
-from hf_icckd import checkpointing, distributed
-from hf_icckd.data.sampling import batch_sampler, make_loader
+from hf_icckd import distributed
+from hf_icckd.checkpointing import part_of
 from hf_icckd.evaluation import SplitOutputs, predict_split, split_metrics
-from hf_icckd.hub import contiguous_state, save_pretrained
+from hf_icckd.hub import save_pretrained
 from hf_icckd.modeling import ImageClassifier
 from hf_icckd.progress import ProgressLine
-from hf_icckd.rhythm import Rhythm
+from hf_icckd.resumable import ResumableTrainer
 from hf_icckd.term_averages import TermAverages
 from hf_icckd.training_args import DistillationTrainingArguments
 
-logger = logging.getLogger(__name__)
 
-
-class DistillationTrainer(Trainer):
+class DistillationTrainer(ResumableTrainer):
     """Common base of `TeacherTrainer` and `StudentTrainer`; subclasses define `compute_terms`.
 
     Args:
@@ -68,48 +59,9 @@ class DistillationTrainer(Trainer):
         self.terms = TermAverages()
         self.term_weights: dict[str, float] = {}
         self._images_seen, self._clock = 0, time.perf_counter()
-        self.steps_per_epoch = 1
-        self.stop_requested = self._staging = False
-        self._restored: dict[str, Tensor] = {}
         for callback in (DEFAULT_PROGRESS_CALLBACK, PrinterCallback):
             self.remove_callback(callback)
         self.add_callback(ProgressLine)
-        self._rhythm = Rhythm(self)
-        self.add_callback(self._rhythm)
-
-    def add_callback(self, callback) -> None:
-        """Add a callback; ours that decides what is due at the end of an epoch stays the last one."""
-        super().add_callback(callback)
-        rhythm = getattr(self, "_rhythm", None)
-        if rhythm in self.callback_handler.callbacks:
-            self.callback_handler.callbacks.remove(rhythm)
-            self.callback_handler.callbacks.append(rhythm)
-
-    def train(self, resume_from_checkpoint: str | bool | None = None, trial=None, ignore_keys_for_eval=None):
-        """Train.
-
-        Args:
-            resume_from_checkpoint: Checkpoint to go on from; True for the newest whole one in the output folder.
-            trial: Not used.
-            ignore_keys_for_eval: Not used.
-
-        Returns:
-            What the Trainer returns.
-
-        Raises:
-            ValueError: If the checkpoint is damaged, or there is none.
-        """
-        if resume_from_checkpoint is True:
-            newest = checkpointing.newest_whole(self.args.output_dir)
-            if newest is None:
-                raise ValueError(f"there is no whole checkpoint in {self.args.output_dir!r}; leave out the resume")
-            resume_from_checkpoint = str(newest)
-        elif resume_from_checkpoint:
-            checkpointing.verify(resume_from_checkpoint)
-        try:
-            return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
-        finally:
-            self.stop_requested = False
 
     # ---- one step
 
@@ -180,21 +132,6 @@ class DistillationTrainer(Trainer):
         return self.lr_scheduler
 
     # ---- data
-
-    def get_train_dataloader(self) -> DataLoader:
-        """Keyed batches; the sampler knows the processes, so accelerate must not cut them again."""
-        sampler = batch_sampler(self.train_dataset, self.args.train_batch_size, self.args.seed)
-        if sampler.num_used < sampler.num_samples:
-            logger.info(
-                "%d images of every epoch stay out: too few for a batch", sampler.num_samples - sampler.num_used
-            )
-        self.steps_per_epoch = math.ceil(len(sampler) / self.args.gradient_accumulation_steps)
-        return make_loader(self.train_dataset, sampler, self.args.dataloader_num_workers)
-
-    def _run_epoch(self, *args, **kwargs):
-        # A run that was cut off behind its last checkpoint has no step left; the Trainer would do one before it looks.
-        if self.state.global_step < self.state.max_steps:
-            super()._run_epoch(*args, **kwargs)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """Micro-batches of a step, each with its weight in it: a short one counts for fewer images."""
@@ -273,128 +210,25 @@ class DistillationTrainer(Trainer):
 
     # ---- checkpoints and saving
 
-    def request_stop(self) -> None:
-        """Have training end behind the step under way, with a checkpoint; one process may ask for all."""
-        self.stop_requested = True
-
     def extra_state(self) -> dict[str, Tensor]:
-        """Tensors beyond model and optimiser that a checkpoint must hold."""
-        return {}
+        """The sums of the named terms."""
+        return {f"terms.{name}": value for name, value in self.terms.state_dict().items()}
 
     def load_extra_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `extra_state` gave."""
-
-    def check_weights(self) -> None:
-        """Raise FloatingPointError if a weight is not finite on any process. This waits for the device."""
-        weights = dict(self.model.named_parameters())
-        finite = torch.stack([value.isfinite().all() for value in weights.values()]).tolist()
-        wrong = [name for name, is_finite in zip(weights, finite, strict=True) if not is_finite]
-        if distributed.any_rank(bool(wrong)):
-            raise FloatingPointError(
-                f"{wrong[0] if wrong else 'a weight of another process'} is not finite after step "
-                f"{self.state.global_step}, so it is not saved; lower learning_rate or train in float32; the last "
-                "checkpoint is kept"
-            )
-
-    def _get_output_dir(self, trial) -> str:
-        return str(checkpointing.staging_folder(self.args.output_dir)) if self._staging else self.args.output_dir
-
-    def store_flos(self) -> None:
-        """Nothing: nets here don't count operations in training, and processes would wait for each other."""
-
-    def _save_checkpoint(self, model, trial) -> None:
-        """Write a checkpoint beside its final place and move it there when it is whole."""
-        self.terms.check()
-        self.check_weights()
-        state = self._training_state()
-        output_dir, step = Path(self.args.output_dir), self.state.global_step
-        failure = None
-        self._staging = True
-        try:
-            if self.args.should_save:
-                output_dir.stat()  # a folder that has vanished is not made anew: what else was in it is missing
-                checkpointing.clear_staging(output_dir)
-            super()._save_checkpoint(model, trial)
-            if self.args.should_save:
-                checkpointing.publish(output_dir, step, state)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            # torch and safetensors have errors of their own for those of the disk; others are none of it.
-            if isinstance(error, RuntimeError) and (
-                type(error) is not RuntimeError or distributed.is_lost_connection(error)
-            ):
-                raise
-            failure = error
-        finally:
-            self._staging = False
-        if distributed.any_rank(failure is not None):
-            if self.args.should_save:
-                checkpointing.clear_staging(output_dir)
-            reason = " ".join(str(failure or "see process 0").split())[:200]
-            raise OSError(
-                f"the checkpoint of step {step} can't be written to {str(output_dir)!r}: {reason}; earlier ones are "
-                "as they were"
-            ) from failure
-        if self.args.should_save:
-            checkpointing.prune(output_dir, step, self.args.save_total_limit)
-
-    def _training_state(self) -> dict[str, Tensor]:
-        """What the Trainer leaves out: our own state, the running sums of the logs; all ranks must call this."""
-        own = {f"own.{name}": value for name, value in self.extra_state().items()}
-        terms = {f"terms.{name}": value for name, value in self.terms.state_dict().items()}
-        return {
-            **own,
-            **terms,
-            "loss": distributed.gather_ranks(self._tr_loss),
-            "total_loss": torch.tensor(self._total_loss_scalar, dtype=torch.float64),
-            "last_logged": torch.tensor(self._globalstep_last_logged),
-            "steps_per_epoch": torch.tensor(self.steps_per_epoch),
-        }
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        try:
-            super()._load_optimizer_and_scheduler(checkpoint)
-        except pickle.UnpicklingError as error:
-            raise ValueError(
-                f"{checkpoint} holds more than plain data ({str(error).splitlines()[0]}); nothing of it was run; "
-                "delete the checkpoint"
-            ) from error
-        if checkpoint is None:
-            return
-        state = self._restored = checkpointing.load_extra_state(checkpoint)
-        if state["steps_per_epoch"] != self.steps_per_epoch:
-            raise ValueError(
-                f"{checkpoint} has {state['steps_per_epoch']} steps in an epoch, this run {self.steps_per_epoch}; go "
-                "on with the images, batch size and number of processes it was written with"
-            )
-        self.load_extra_state(_part(state, "own."))
-        self.terms.load_state_dict(_part(state, "terms."))
+        """The sums of the named terms."""
+        self.terms.load_state_dict(part_of(state, "terms."))
 
     def begin_sums(self) -> None:
-        """Start the clock; take back the Trainer's running sums, which it sets to zero when it starts."""
+        """Start the clock; forget the terms of an earlier training unless they belong to this one."""
         self._images_seen, self._clock = 0, time.perf_counter()
-        if self._restored:
-            losses = self._restored["loss"].to(self._tr_loss.device)
-            same = len(losses) == distributed.world_size()
-            self._tr_loss += losses[distributed.rank()] if same else losses.mean()
-            self._total_loss_scalar = self._restored["total_loss"].item()
-            self._globalstep_last_logged = int(self._restored["last_logged"])
-        else:
-            self.terms.load_state_dict({})
-        self._restored = {}
+        if not self._restored:
+            self.terms = TermAverages()
+        super().begin_sums()
 
-    # Nothing draws from a generator whose state would have to be kept: see `Rhythm.on_step_begin`.
-    def _save_rng_state(self, output_dir: str) -> None:
-        pass
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        pass
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        # Weights for a checkpoint. No training_args.bin: it is a pickle.
-        if self.args.should_save:
-            Path(output_dir).mkdir(parents=True, exist_ok=True)
-            state = contiguous_state(self.model.state_dict() if state_dict is None else state_dict)
-            save_file(state, Path(output_dir) / "model.safetensors", metadata={"format": "pt"})
+    def check_finite(self) -> None:
+        """Raise FloatingPointError if a term or a weight is not finite on any process. This waits for the device."""
+        self.terms.check()
+        super().check_finite()
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the classifier as a folder that timm and transformers load.
@@ -406,10 +240,6 @@ class DistillationTrainer(Trainer):
         if _internal_call:
             super().save_model(output_dir, _internal_call=True)
             return
-        self.check_weights()
+        self.check_finite()
         if self.args.should_save:
             save_pretrained(output_dir or self.args.output_dir, self.classifier)
-
-
-def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -109,17 +109,17 @@ def test_secrets_stay_out_of_records(monkeypatch):
 
 
 def test_an_interrupted_run_goes_on(deterministic, tmp_path, monkeypatch, capsys):
-    from hf_icckd import trainer_base
+    from hf_icckd import resumable
 
     options = [*QUICK, "--save_strategy", "steps", "--save_steps", "2"]
     teacher.main([*options, "--output_dir", f"{tmp_path}/whole"])
-    original = trainer_base.DistillationTrainer._save_checkpoint
+    original = resumable.ResumableTrainer._save_checkpoint
 
     def save_and_fail(self, *args):
         original(self, *args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer_base.DistillationTrainer, "_save_checkpoint", save_and_fail)
+    monkeypatch.setattr(resumable.ResumableTrainer, "_save_checkpoint", save_and_fail)
     with pytest.raises(SystemExit, match="130"):
         teacher.main([*options, "--output_dir", f"{tmp_path}/cut"])
     assert "the same command goes on" in capsys.readouterr().err

@@ -21,7 +21,7 @@ import yaml
 from filelock import FileLock
 from transformers import TrainerCallback
 
-from hf_icckd import TeacherTrainer, checkpointing, run_folder, runs, teacher, trainer_base
+from hf_icckd import TeacherTrainer, checkpointing, resumable, run_folder, runs, teacher, trainer_base
 from hf_icckd.checkpointing import checkpoints, newest_whole, staging_folder
 from hf_icckd.cli import UserError
 from hf_icckd.files import replace_file
@@ -488,7 +488,7 @@ def test_weights_that_are_not_finite_are_never_saved(pipeline, tiny_classifier, 
 
 def test_a_full_disk_leaves_the_last_checkpoint_as_it_was(whole, tmp_path, monkeypatch):
     """A limit to the size of files, which the second checkpoint meets."""
-    save, limits = trainer_base.DistillationTrainer._save_checkpoint, resource.getrlimit(resource.RLIMIT_FSIZE)
+    save, limits = resumable.ResumableTrainer._save_checkpoint, resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def save_on_a_full_disk(trainer, *args):
         if trainer.state.global_step == 8:
@@ -496,7 +496,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_as_it_was(whole, tmp_path, monke
         save(trainer, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer_base.DistillationTrainer, "_save_checkpoint", save_on_a_full_disk)
+        patch.setattr(resumable.ResumableTrainer, "_save_checkpoint", save_on_a_full_disk)
         try:
             with pytest.raises(UserError, match=r"checkpoint of step 8 can't be written to .* earlier ones"):
                 teacher.main(command(tmp_path / "run"))
@@ -576,14 +576,14 @@ def test_other_images_of_the_same_name_are_another_run(tmp_path, monkeypatch):
              "--num_threads", "1", "--save_strategy", "steps", "--save_steps", "1", "--use_cpu", "true",
              "--output_dir", f"{tmp_path}/run"]  # fmt: skip
     make(1)
-    save = trainer_base.DistillationTrainer._save_checkpoint
+    save = resumable.ResumableTrainer._save_checkpoint
 
     def save_and_stop(trainer, *args):
         save(trainer, *args)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer_base.DistillationTrainer, "_save_checkpoint", save_and_stop)
+        patch.setattr(resumable.ResumableTrainer, "_save_checkpoint", save_and_stop)
         with pytest.raises(SystemExit):
             teacher.main(words)
     make(2)

@@ -14,7 +14,7 @@ LAYERS = [
     {"distributed", "files", "metrics", "outputs", "keyed_random"},
     {"losses.*", "models.*", "data.*"},
     {"class_cache", "modeling", "evaluation", "hub", "model_card", "checkpointing"},
-    {"training_args", "cli", "progress", "rhythm", "stopping", "term_averages"},
+    {"training_args", "cli", "progress", "resumable", "rhythm", "stopping", "term_averages"},
     {"trainer_base", "teacher_trainer", "student_trainer", "run_folder", "runs", "teacher", "student", "evaluate"},
     {"__init__"},
 ]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image, NamedSplit, SplitDict, SplitInfo, Value, load_dataset
 
-from hf_icckd import ImagePipeline, distributed, load_image_data, predict_split, teacher, trainer_base
+from hf_icckd import ImagePipeline, distributed, load_image_data, predict_split, resumable, teacher
 from hf_icckd.cli import UserError
 from hf_icckd.data import streaming
 from hf_icckd.data.sampling import batch_sampler, make_loader
@@ -98,7 +98,7 @@ def test_a_run_on_a_stream_goes_on_exactly(folder, tmp_path, monkeypatch):
              "--per_device_train_batch_size", "8", "--disable_tqdm", "true", "--num_threads", "1", "--save_strategy",
              "steps", "--save_steps", "2", "--intra_class_gate", "false", "--use_cpu", "true"]  # fmt: skip
     teacher.main([*words, "--output_dir", f"{tmp_path}/whole"])
-    save = trainer_base.DistillationTrainer._save_checkpoint
+    save = resumable.ResumableTrainer._save_checkpoint
 
     def save_and_stop(trainer, *args):
         save(trainer, *args)
@@ -106,7 +106,7 @@ def test_a_run_on_a_stream_goes_on_exactly(folder, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer_base.DistillationTrainer, "_save_checkpoint", save_and_stop)
+        patch.setattr(resumable.ResumableTrainer, "_save_checkpoint", save_and_stop)
         with pytest.raises(SystemExit):
             teacher.main([*words, "--output_dir", f"{tmp_path}/cut"])
     teacher.main([*words, "--output_dir", f"{tmp_path}/cut", "--dataloader_num_workers", "2"])

@@ -6,6 +6,7 @@ import logging
 
 import numpy as np
 import torch
+from datasets import Dataset
 
 from hf_icckd.data.augment import Augmentation
 from hf_icckd.data.decoded import DecodedImages
@@ -13,7 +14,7 @@ from hf_icckd.data.images import image_size
 from hf_icckd.data.resident import ResidentImages, load_split
 from hf_icckd.data.sampling import BatchKey
 from hf_icckd.data.sources import ImageData
-from hf_icckd.data.streaming import StreamedImages
+from hf_icckd.data.streaming import StreamedImages, StreamedSplit
 
 logger = logging.getLogger(__name__)
 
@@ -128,33 +129,23 @@ class ImagePipeline:
         if split not in self.data.splits():
             raise ValueError(f"split is {split!r}, expected one of {', '.join(self.data.splits())}")
         _check_at_least(1, num_views=num_views)
-        augmentation = self.augmentation if training else None
+        rows, augmentation = self.data.splits()[split], self.augmentation if training else None
+        decoding = {
+            "size": self.image_size,
+            "crop_pct": self.crop_pct,
+            "augmentation": augmentation,
+            "num_views": num_views,
+            "name": split,
+            "interpolation": self.interpolation,
+        }
         if self.data.streamed:
-            return StreamedImages(
-                self.data.splits()[split],
-                self.image_size,
-                self.crop_pct,
-                augmentation,
-                num_views,
-                split,
-                self.interpolation,
-            )
+            return StreamedImages(rows, **decoding)
         labels = torch.from_numpy(self.data.labels(split))
-        if self.resident:
-            if split not in self._pixels:
-                pixels = load_split(self.data.splits()[split], self.image_size, split, self.interpolation)
-                self._pixels[split] = pixels.to(self.device)
-            return ResidentImages(self._pixels[split], labels, augmentation, num_views)
-        return DecodedImages(
-            self.data.splits()[split],
-            labels,
-            self.image_size,
-            self.crop_pct,
-            augmentation,
-            num_views,
-            split,
-            self.interpolation,
-        )
+        if not self.resident:
+            return DecodedImages(rows, labels, **decoding)
+        if split not in self._pixels:
+            self._pixels[split] = load_split(rows, self.image_size, split, self.interpolation).to(self.device)
+        return ResidentImages(self._pixels[split], labels, augmentation, num_views)
 
     @property
     def evaluation_split(self) -> str:
@@ -166,14 +157,14 @@ class ImagePipeline:
 
         They are evenly spaced, of a stream the first ones.
         """
-        train = self.data.train
-        if self.data.streamed:
-            train = train.head(_STATISTICS_IMAGES)
-            labels = torch.zeros(len(train), dtype=torch.int64)
-            images = DecodedImages(train, labels, self.image_size, self.crop_pct, interpolation=self.interpolation)
-        else:
-            images = self.dataset("train")
-        rows = torch.from_numpy(_spread(len(train), _STATISTICS_IMAGES))
+        train, rows = _some_rows(self.data.train, _STATISTICS_IMAGES)
+        images = (
+            DecodedImages(
+                train, torch.zeros(len(train)), self.image_size, self.crop_pct, interpolation=self.interpolation
+            )
+            if self.data.streamed
+            else self.dataset("train")
+        )
         total, squares, count = torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64), 0
         # In pieces, as large images would fill the memory; in whole numbers, so that it does not matter in which.
         for piece in rows.split(_STATISTICS_PIECE):
@@ -195,11 +186,12 @@ def _check_at_least(least: int, **options: int | None) -> None:
 
 def _native_size(data: ImageData) -> int:
     """Median of the longer sides of some training images, in pixels."""
-    train = data.train.head(_PROBED_IMAGES) if data.streamed else data.train
-    sizes = [image_size(train, row) for row in _spread(len(train), _PROBED_IMAGES).tolist()]
+    train, rows = _some_rows(data.train, _PROBED_IMAGES)
+    sizes = [image_size(train, row) for row in rows.tolist()]
     return int(np.median([max(size) for size in sizes if size is not None] or [SMALL_IMAGE]))
 
 
-def _spread(total: int, count: int) -> np.ndarray:
-    """At most `count` evenly spaced rows of `total`."""
-    return np.unique(np.linspace(0, total - 1, min(total, count)).astype(np.int64))
+def _some_rows(split: Dataset | StreamedSplit, count: int) -> tuple[Dataset, torch.Tensor]:
+    """A table and at most `count` evenly spaced rows in it; of a stream the first ones."""
+    table = split.head(count) if isinstance(split, StreamedSplit) else split
+    return table, torch.from_numpy(np.unique(np.linspace(0, len(table) - 1, min(len(table), count)).astype(np.int64)))

@@ -16,10 +16,10 @@ from datasets import (
     Features,
     Image,
     IterableDataset,
-    Value,
     load_dataset,
 )
 
+from hf_icckd.data.columns import check_classes, check_labels, find_columns, index_labels, labels_of, two_columns
 from hf_icckd.data.fingerprint import split_fingerprint
 from hf_icckd.data.folders import TEST_SPLITS, TRAIN_SPLITS, load_folder, reason
 from hf_icckd.data.sampling import balanced_subset, stratified_split
@@ -67,7 +67,7 @@ class ImageData:
 
     def labels(self, split: str) -> np.ndarray:
         """(N,) int64 class indices of a split."""
-        return _labels(self.splits()[split])
+        return labels_of(self.splits()[split])
 
     def fingerprint(self) -> str:
         """What identifies images, labels and classes of all splits; of streams, their first rows are looked at."""
@@ -130,17 +130,17 @@ def load_image_data(
         return _streamed(dataset, config_name, image_column, label_column, max_train_samples, max_eval_samples)
     loaded = {split.lower(): rows.with_format(None) for split, rows in _load(dataset, config_name).items()}
     train = _find_train(dataset, loaded)
-    image_column, label_column = _find_columns(train.features, image_column, label_column)
+    image_column, label_column = find_columns(train.features, image_column, label_column)
     splits, notes = {"train": train}, []
     test = _find_test(loaded, image_column, label_column)
     if test is not None:
         splits["test"] = loaded[test]
         if test in _VALIDATION_SPLITS:
             notes.append(f"The split {test!r} serves as test split: the data set has no other with labels.")
-    splits = {name: _two_columns(split, image_column, label_column) for name, split in splits.items()}
-    splits, label_names = _index_labels(splits, label_column)
+    splits = {name: two_columns(split, image_column, label_column) for name, split in splits.items()}
+    splits, label_names = index_labels(splits, label_column)
     for name, split in splits.items():
-        _check_labels(split, name, label_names)
+        check_labels(split, name, label_names)
     if test is None:
         splits["train"], splits["test"] = _cut("test", splits["train"], test_fraction)
         notes.append(
@@ -152,11 +152,11 @@ def load_image_data(
     limits = {"train": max_train_samples, "validation": max_eval_samples, "test": max_eval_samples}
     for name, split in splits.items():
         if limits[name] is not None and limits[name] < len(split):
-            splits[name] = split.select(balanced_subset(_labels(split), limits[name]))
-    unseen = set(_labels(splits["test"])) - set(_labels(splits["train"]))
-    if unseen:
-        notes.append(f"{len(unseen)} classes of the test split have no training image.")
-    untested = [label_names[label] for label in range(len(label_names)) if label not in set(_labels(splits["test"]))]
+            splits[name] = split.select(balanced_subset(labels_of(split), limits[name]))
+    trained, tested = (set(labels_of(splits[name])) for name in ("train", "test"))
+    if tested - trained:
+        notes.append(f"{len(tested - trained)} classes of the test split have no training image.")
+    untested = [name for label, name in enumerate(label_names) if label not in tested]
     if untested and max_eval_samples is None:
         notes.append(f"Classes without a test image: {', '.join(untested[:5])}{', ...' if len(untested) > 5 else ''}.")
     return ImageData(dataset, label_names, **splits, mirrored=dataset != "digits", notes=notes)
@@ -172,14 +172,14 @@ def _streamed(
 ) -> ImageData:
     loaded = {split.lower(): rows for split, rows in _load(dataset, config_name, streaming=True).items()}
     rows = {"train": _find_train(dataset, loaded)}
-    image_column, label_column = _find_columns(rows["train"].features, image_column, label_column)
+    image_column, label_column = find_columns(rows["train"].features, image_column, label_column)
     names = getattr(rows["train"].features[label_column], "names", None)
     if names is None:
         raise ValueError(
             f"label column {label_column!r} has no class names, which a stream needs before all its rows are read; "
             "leave streaming out, or choose another with --label_column"
         )
-    _check_classes(names)
+    check_classes(names)
     test = next((name for name in TEST_SPLITS if name in loaded and _has_labels(loaded[name], label_column)), None)
     if test is None:
         raise ValueError(
@@ -261,130 +261,11 @@ def _find_test(splits: dict[str, Dataset], image_column: str, label_column: str)
     return None
 
 
-def _find_columns(features: Features, image_column: str | None, label_column: str | None) -> tuple[str, str]:
-    images = [name for name, feature in features.items() if isinstance(feature, Image)]
-    # Without an image column, bytes may be images; without a class column, text and integers may hold the classes.
-    images = images or [name for name, feature in features.items() if _may_hold_images(feature)]
-    classes = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
-    # pandas leaves its index behind as a column.
-    plain = [
-        name for name, feature in features.items() if _is_plain(feature) and not name.startswith("__index_level_")
-    ]
-    image_column = _choose("image", images, image_column, features)
-    label_column = _choose("label", classes or plain, label_column, features)
-    if not _may_hold_images(features[image_column]) and getattr(features[image_column], "dtype", "") != "string":
-        raise ValueError(
-            f"image column {image_column!r} holds {_kind(features[image_column])}, expected images, their bytes or "
-            "their paths; choose another with --image_column"
-        )
-    if image_column == label_column:
-        raise ValueError(f"column {image_column!r} can't hold both images and labels; choose with --label_column")
-    return image_column, label_column
-
-
-def _may_hold_images(feature: Any) -> bool:
-    if isinstance(feature, dict):
-        return "bytes" in feature
-    return isinstance(feature, Image) or (isinstance(feature, Value) and feature.dtype in ("binary", "large_binary"))
-
-
-def _is_plain(feature: Any) -> bool:
-    return isinstance(feature, Value) and re.match(r"u?int|string|large_string|bool", feature.dtype) is not None
-
-
-def _kind(feature: Any) -> str:
-    return feature.dtype if isinstance(feature, Value) else type(feature).__name__
-
-
-def _choose(kind: str, candidates: list[str], chosen: str | None, features: Features) -> str:
-    expected = {"image": "images or their bytes", "label": "class names, text or integers"}[kind]
-    columns = ", ".join(f"{name} ({_kind(feature)})" for name, feature in features.items())
-    if chosen is not None:
-        if chosen not in features:
-            raise ValueError(f"--{kind}_column is {chosen!r}, expected one of the columns: {columns}")
-        return chosen
-    if not candidates:
-        raise ValueError(
-            f"no {kind} column found among {columns}; expected {expected}; convert one or choose another with "
-            f"--{kind}_column"
-        )
-    if len(candidates) > 1:
-        raise ValueError(
-            f"several columns may hold the {kind}s: {', '.join(candidates)}; choose one with --{kind}_column"
-        )
-    return candidates[0]
-
-
-def _two_columns(split: Dataset, image_column: str, label_column: str) -> Dataset:
-    """A split as `image` (undecoded), `label` and `row`: the row of the source, for errors after a split was cut."""
-    split = split.select_columns([image_column, label_column])
-    split = split.rename_columns({image_column: "image", label_column: "label"}).cast_column(
-        "image", Image(decode=False)
-    )
-    return split.add_column("row", np.arange(len(split)))
-
-
-def _index_labels(splits: dict[str, Dataset], column: str) -> tuple[dict[str, Dataset], list[str]]:
-    """Turn labels of any type into class indices, -1 for none; names and order come from all splits together."""
-    features = {name: split.features["label"] for name, split in splits.items()}
-    for name, feature in features.items():
-        if not isinstance(feature, ClassLabel) and not _is_plain(feature):
-            raise ValueError(
-                f"label column {column!r} of the {name} split holds {_kind(feature)}, expected class names or "
-                "integers; choose another with --label_column"
-            )
-    names = [getattr(feature, "names", None) for feature in features.values()]
-    if any(other != names[0] for other in names):
-        raise ValueError(f"the splits give column {column!r} different classes; expected the same names and order")
-    if names[0] is not None:
-        return splits, names[0]
-    values = {value for split in splits.values() for value in split.unique("label") if _is_label(value)}
-    if len({isinstance(value, str) for value in values}) > 1:
-        raise ValueError(f"column {column!r} holds text in one split and numbers in another; expected the same in all")
-    index = {value: position for position, value in enumerate(sorted(values))}
-    names = [str(value) for value in index]
-    # The column is replaced, not mapped: that would write all images to disk once more.
-    for name, split in splits.items():
-        labels = np.array([index.get(value, -1) for value in split["label"]], dtype=np.int64)
-        split = split.remove_columns("label").add_column("label", labels)
-        splits[name] = split.cast_column("label", ClassLabel(names=names))
-    return splits, names
-
-
-def _is_label(value: Any) -> bool:
-    return value is not None and (isinstance(value, str) or value >= 0)
-
-
 def _cut(name: str, train: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
-    keep, cut = stratified_split(_labels(train), fraction)
+    keep, cut = stratified_split(labels_of(train), fraction)
     if len(cut) == 0:
         raise ValueError(
             f"the {name} split can't be cut off a training split with one image per class; expected two or more "
             "of some class"
         )
     return train.select(keep), train.select(cut)
-
-
-def _labels(split: Dataset) -> np.ndarray:
-    column = split.with_format("arrow")["label"][:]
-    return column.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-
-
-def _check_labels(split: Dataset, name: str, label_names: list[str]) -> None:
-    labels = _labels(split)
-    if len(labels) == 0:
-        raise ValueError(f"the {name} split is empty, expected images; give a larger data set")
-    wrong = np.flatnonzero((labels < 0) | (labels >= len(label_names)))
-    if len(wrong):
-        raise ValueError(
-            f"row {wrong[0]} of the {name} split has no valid label (nor have {len(wrong) - 1:,} more rows): it is "
-            "missing, negative or without a name; mend or remove such rows"
-        )
-    _check_classes(label_names)
-
-
-def _check_classes(label_names: list[str]) -> None:
-    if len(label_names) < 2:
-        raise ValueError(
-            f"the data set has the one class {label_names[0]!r}, expected two or more; add images of another"
-        )

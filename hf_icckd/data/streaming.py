@@ -112,9 +112,7 @@ class StreamedImages(DecodedImages):
 
     def _read(self, key: BatchKey) -> tuple[list[PIL.Image.Image], Tensor]:
         images = [
-            decode_image(
-                row["image"], f"{self.name} split: an image of the stream", "; remove it or stream without it"
-            )
+            decode_image(row["image"], f"{self.name} split: an image of the stream", "; repair or remove it")
             for row in key.rows
         ]
         return images, torch.tensor([row["label"] for row in key.rows], dtype=torch.int64)
