@@ -60,7 +60,7 @@ class ResumableTrainer(Trainer):
             What the Trainer returns.
 
         Raises:
-            ValueError: If the checkpoint is damaged, or there is none.
+            ValueError: If the checkpoint is damaged or holds more than plain data, or there is none.
         """
         if resume_from_checkpoint is True:
             newest = checkpointing.newest_whole(self.args.output_dir)
@@ -71,6 +71,11 @@ class ResumableTrainer(Trainer):
             checkpointing.verify(resume_from_checkpoint)
         try:
             return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        except (pickle.UnpicklingError, SafetensorError) as error:
+            raise ValueError(
+                f"{resume_from_checkpoint} holds more than plain data ({str(error).splitlines()[0]}); nothing of it "
+                "was run; delete the checkpoint"
+            ) from error
         finally:
             self.stop_requested = False
 
@@ -167,13 +172,7 @@ class ResumableTrainer(Trainer):
         }
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        try:
-            super()._load_optimizer_and_scheduler(checkpoint)
-        except pickle.UnpicklingError as error:
-            raise ValueError(
-                f"{checkpoint} holds more than plain data ({str(error).splitlines()[0]}); nothing of it was run; "
-                "delete the checkpoint"
-            ) from error
+        super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
         state = self._restored = checkpointing.load_extra_state(checkpoint)

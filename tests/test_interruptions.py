@@ -21,7 +21,7 @@ import yaml
 from filelock import FileLock
 from transformers import TrainerCallback
 
-from hf_icckd import TeacherTrainer, checkpointing, resumable, run_folder, runs, teacher, trainer_base
+from hf_icckd import TeacherTrainer, checkpointing, from_pretrained, resumable, run_folder, runs, teacher, trainer_base
 from hf_icckd.checkpointing import checkpoints, newest_whole, staging_folder
 from hf_icckd.cli import UserError
 from hf_icckd.files import replace_file
@@ -61,6 +61,19 @@ def figures(history: list[dict]) -> list[dict]:
     return [
         {name: value for name, value in entry.items() if not any(word in name for word in times)} for entry in history
     ]
+
+
+class _Evil:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def evil(path: Path) -> bytes:
+    """A pickle that makes a folder when it is loaded."""
+    return pickle.dumps(_Evil(path))
 
 
 def command(folder: Path, *more: str) -> list[str]:
@@ -446,24 +459,36 @@ def test_a_checkpoint_of_a_later_version_is_refused(whole, tmp_path):
         teacher.main(command(folder))
 
 
-def test_code_in_a_checkpoint_is_not_run(whole, tmp_path):
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "model.safetensors", "training_state.safetensors"])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_code_in_a_checkpoint_is_not_run(whole, tmp_path, name):
     folder = tmp_path / "run"
     folder.mkdir()
     shutil.copy(whole / "all_args.yaml", folder)
     shutil.copytree(whole.with_name("last"), folder / "checkpoint-12")
-
-    class Evil:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "pwned"),)
-
-    with (folder / "checkpoint-12" / "optimizer.pt").open("wb") as file:
-        pickle.dump(Evil(), file)
+    (folder / "checkpoint-12" / name).write_bytes(evil(tmp_path / "pwned"))
     manifest = folder / "checkpoint-12" / "manifest.json"
     values = json.loads(manifest.read_text())
-    values["files"]["optimizer.pt"] = checkpointing._digest(folder / "checkpoint-12" / "optimizer.pt")
+    values["files"][name] = checkpointing._digest(folder / "checkpoint-12" / name)
     manifest.write_text(json.dumps(values))
-    with pytest.raises(UserError, match=r"holds more than plain data .*; nothing of it was run"):
+    with pytest.raises(UserError, match=r"checkpoint-12 holds more than plain data .*; nothing of it was run"):
         teacher.main(command(folder))
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_code_in_other_files_is_not_run(whole, tmp_path):
+    (tmp_path / "run").mkdir()
+    tag = f"seed: !!python/object/apply:os.mkdir ['{tmp_path}/pwned']\n"
+    (tmp_path / "run" / "all_args.yaml").write_text(tag)
+    with pytest.raises(UserError, match=r"all_args\.yaml is damaged"):
+        teacher.main(command(tmp_path / "run"))
+    (tmp_path / "config.yaml").write_text(tag)
+    with pytest.raises(UserError, match="is no valid YAML"):
+        teacher.main([f"{tmp_path}/config.yaml"])
+    shutil.copytree(whole, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").write_bytes(evil(tmp_path / "pwned"))
+    with pytest.raises(ValueError, match="can't be loaded: SafetensorError"):
+        from_pretrained(tmp_path / "model")
     assert not (tmp_path / "pwned").exists()
 
 

@@ -158,13 +158,10 @@ class ImagePipeline:
         They are evenly spaced, of a stream the first ones.
         """
         train, rows = _some_rows(self.data.train, _STATISTICS_IMAGES)
-        images = (
-            DecodedImages(
-                train, torch.zeros(len(train)), self.image_size, self.crop_pct, interpolation=self.interpolation
-            )
-            if self.data.streamed
-            else self.dataset("train")
-        )
+        images = self.dataset("train")
+        if self.data.streamed:
+            labels = torch.zeros(len(train))
+            images = DecodedImages(train, labels, self.image_size, self.crop_pct, interpolation=self.interpolation)
         total, squares, count = torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64), 0
         # In pieces, as large images would fill the memory; in whole numbers, so that it does not matter in which.
         for piece in rows.split(_STATISTICS_PIECE):
