@@ -23,6 +23,7 @@ from hf_icckd.losses import (
 from hf_icckd.modeling import ClassifierSpec, ImageClassifier, create_classifier
 from hf_icckd.outputs import ClassifierOutput, DistillationBatch
 from hf_icckd.student_trainer import StudentTrainer
+from hf_icckd.teacher_targets import TeacherTargets
 from hf_icckd.teacher_trainer import TeacherTrainer
 from hf_icckd.training_args import StudentTrainingArguments, TeacherTrainingArguments
 
@@ -41,6 +42,7 @@ __all__ = [
     "IntraClassContrastiveLoss",
     "StudentTrainer",
     "StudentTrainingArguments",
+    "TeacherTargets",
     "TeacherTrainer",
     "TeacherTrainingArguments",
     "WeightedObjectives",

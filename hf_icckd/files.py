@@ -7,6 +7,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors.torch import save_file
+from torch import Tensor
+
 
 def replace_file(path: str | Path, write: Callable[[Path], object]) -> None:
     """Write a file beside its place and move it there when it is whole and on the disk.
@@ -27,6 +30,18 @@ def replace_file(path: str | Path, write: Callable[[Path], object]) -> None:
     finally:
         unfinished.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def replace_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """A safetensors file that appears whole or not at all; arguments as in `replace_file` and `save_file`."""
+
+    def write(unfinished: Path) -> None:
+        unfinished.touch()
+        mode = unfinished.stat().st_mode
+        save_file(tensors, unfinished, metadata=metadata)
+        unfinished.chmod(mode)  # safetensors makes files only their owner can read
+
+    replace_file(path, write)
 
 
 def sync(path: Path) -> None:

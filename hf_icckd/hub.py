@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import timm
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from timm.models import is_model
 from torch import Tensor
 
-from hf_icckd.files import replace_file
+from hf_icckd.files import replace_file, replace_tensors
 from hf_icckd.modeling import ClassifierSpec, ImageClassifier, create_classifier
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
@@ -35,10 +33,9 @@ def save_pretrained(folder: str | Path, classifier: ImageClassifier) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = contiguous_state(classifier.net.state_dict())
-    replace_file(folder / WEIGHTS_FILE, lambda path: save_file(state, path, metadata={"format": "pt"}))
+    replace_tensors(folder / WEIGHTS_FILE, state, {"format": "pt"})
     config = json.dumps(_config(classifier), indent=2) + "\n"
     replace_file(folder / CONFIG_FILE, lambda path: path.write_text(config))
-    shutil.copymode(folder / CONFIG_FILE, folder / WEIGHTS_FILE)  # safetensors makes files only their owner can read
 
 
 def contiguous_state(state: dict[str, Tensor]) -> dict[str, Tensor]:

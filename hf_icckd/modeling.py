@@ -115,11 +115,15 @@ class StudentWithObjective(nn.Module):
     Args:
         student: The student.
         objectives: Weighted objectives; they may have parameters of their own, which are never exported.
+
+    Attributes:
+        feature_maps: Whether any objective compares feature maps.
     """
 
     def __init__(self, student: ImageClassifier, objectives: WeightedObjectives):
         super().__init__()
         self.student, self.objectives = student, objectives
+        self.feature_maps = "feature_maps" in objectives.teacher_outputs
 
     def forward(
         self,
@@ -131,7 +135,7 @@ class StudentWithObjective(nn.Module):
         global_rows: int,
     ) -> tuple[ClassifierOutput, dict[str, Tensor]]:
         """Return the student's output and the unweighted terms of all objectives."""
-        output = self.student(images)
+        output = self.student(images, self.feature_maps)
         batch = DistillationBatch(output, teacher, labels, sample_ids, progress, global_rows)
         return output, self.objectives(batch)
 

@@ -191,6 +191,9 @@ class ResumableTrainer(Trainer):
             self._globalstep_last_logged = int(self._restored["last_logged"])
         self._restored = {}
 
+    def begin_epoch(self, epoch: int) -> None:
+        """What must be there before the first batch of an epoch is made, also where a run goes on within it."""
+
     # Nothing draws from a generator whose state would have to be kept: see `Rhythm.on_step_begin`.
     def _save_rng_state(self, output_dir: str) -> None:
         pass

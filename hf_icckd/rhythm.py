@@ -18,7 +18,7 @@ class Rhythm(TrainerCallback):
     once, at the end: a run that goes on from a checkpoint between the two would never do what is due at the second.
 
     Args:
-        trainer: The trainer; its `steps_per_epoch` and `stop_requested` are read.
+        trainer: The trainer; `steps_per_epoch` and `stop_requested` are read, `begin_sums` and `begin_epoch` called.
     """
 
     def __init__(self, trainer: Any):
@@ -35,9 +35,12 @@ class Rhythm(TrainerCallback):
         state.compute_steps(args, state.max_steps)
 
     def on_epoch_begin(self, args, state, control, train_dataloader, **kwargs):
-        """Tell the sampler which epoch it is."""
+        """Tell the sampler, and the trainer, which epoch it is."""
         # The Trainer knows only accelerate's samplers, and not which epoch a resume begins with.
-        train_dataloader.batch_sampler.set_epoch(state.global_step // self.trainer.steps_per_epoch)
+        epoch = state.global_step // self.trainer.steps_per_epoch
+        train_dataloader.batch_sampler.set_epoch(epoch)
+        if state.global_step < state.max_steps:
+            self.trainer.begin_epoch(epoch)
 
     def on_step_begin(self, args, state, control, **kwargs):
         """Seed torch's own generator."""

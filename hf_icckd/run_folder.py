@@ -43,6 +43,8 @@ _FREE_OPTIONS = {
     "resume",
     "resume_from_checkpoint",
     "run_name",
+    "teacher_targets",  # whether they were recorded is compared in its place
+    "teacher_targets_dir",
     "use_cpu",
 }
 _FREE_PREFIXES = ("accelerator_", "dataloader_", "ddp_", "eval_", "hub_", "log_", "logging_", "save_", "trackio_")

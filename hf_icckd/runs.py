@@ -93,7 +93,7 @@ def load_pipeline(
         trivial_augment=data_args.trivial_augment,
         random_erasing=data_args.random_erasing,
         resident_max_bytes=data_args.resident_max_bytes,
-        seed=args.seed,
+        seed=args.seed if data_args.augmentation_seed is None else data_args.augmentation_seed,
         device=args.device,
     )
 

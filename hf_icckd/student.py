@@ -6,6 +6,7 @@ from pathlib import Path
 
 from timm.models import get_pretrained_cfg
 
+from hf_icckd import distributed
 from hf_icckd.cli import parse_arguments, set_up_logging
 from hf_icckd.hub import fingerprint, from_pretrained
 from hf_icckd.losses import OBJECTIVES, parse_objectives
@@ -13,6 +14,7 @@ from hf_icckd.modeling import check_architecture
 from hf_icckd.run_folder import RunFolder
 from hf_icckd.runs import build_classifier, load_pipeline, readable_errors, show_finished, train_and_report
 from hf_icckd.student_trainer import StudentTrainer, check_same_classes
+from hf_icckd.teacher_targets import TeacherTargets
 from hf_icckd.training_args import StudentModelArguments, StudentTrainingArguments, TrainingDataArguments
 
 
@@ -24,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     set_up_logging(args.process_index == 0, args.log_level == "debug")
     with readable_errors():
         check_architecture(model_args.model)
-        parse_objectives(args.objectives, OBJECTIVES)  # a typing error should show before anything is loaded
+        objectives = parse_objectives(args.objectives, OBJECTIVES)  # an error shows before anything is loaded
         if model_args.teacher == StudentModelArguments.teacher and not Path(model_args.teacher).is_dir():
             raise ValueError(
                 f"there is no teacher in {model_args.teacher!r}; train one first with recipes/teacher.py, or name one "
@@ -32,7 +34,14 @@ def main(argv: list[str] | None = None) -> None:
             )
         teacher = from_pretrained(model_args.teacher)
         # With the teacher's weights: a student of another teacher in the same place is another run.
-        folder = RunFolder("student", args, data_args, model_args, teacher_fingerprint=fingerprint(teacher))
+        folder = RunFolder(
+            "student",
+            args,
+            data_args,
+            model_args,
+            teacher_fingerprint=fingerprint(teacher),
+            recorded_targets=args.teacher_targets != "live",  # in half precision, so the run is another
+        )
         if folder.finished:
             show_finished(folder)
             return
@@ -44,12 +53,26 @@ def main(argv: list[str] | None = None) -> None:
         # From scratch the student normalises as its teacher does, too.
         normalisation = teacher.spec.mean, teacher.spec.std
         student = build_classifier(model_args, data_args, pipeline, args.seed, normalisation)
+        targets = None
+        # Processes open the folder together; those of other options would wait for each other.
+        distributed.check_equal({name: getattr(args, name) for name in ("teacher_targets", "teacher_targets_dir")})
+        if args.teacher_targets != "live":
+            targets = TeacherTargets(
+                args.teacher_targets_dir,
+                teacher,
+                pipeline,
+                objectives.teacher_outputs,
+                precision="bf16" if args.bf16 else "fp16" if args.fp16 else "float32",
+                create=args.teacher_targets != "replay",
+            )
         trainer = StudentTrainer(
             student,
             teacher,
             args,
             pipeline.dataset("train", training=True),
             pipeline.dataset(pipeline.evaluation_split),
+            objectives,
+            targets=targets,
         )
         train_and_report(trainer, pipeline, folder, teacher)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import time
 from typing import Any
 
 import torch
@@ -14,8 +17,12 @@ from hf_icckd.evaluation import SplitOutputs
 from hf_icckd.hub import is_unnamed
 from hf_icckd.losses import OBJECTIVES, WeightedObjectives, parse_objectives
 from hf_icckd.modeling import ImageClassifier, StudentWithObjective
+from hf_icckd.outputs import ClassifierOutput
+from hf_icckd.teacher_targets import TeacherTargets, WithTargets
 from hf_icckd.trainer_base import DistillationTrainer
 from hf_icckd.training_args import StudentTrainingArguments
+
+logger = logging.getLogger(__name__)
 
 
 class StudentTrainer(DistillationTrainer):
@@ -31,9 +38,11 @@ class StudentTrainer(DistillationTrainer):
         eval_dataset: Data set for evaluation while training.
         objectives: Weighted objectives; None for those that `args.objectives` names.
         callbacks: Further callbacks.
+        targets: Recorded outputs of the teacher, unless `args.teacher_targets` is live.
 
     Raises:
-        ValueError: If teacher and student differ in their classes or the order of them.
+        ValueError: If teacher and student differ in their classes or the order of them, or targets are not what the
+            arguments say.
     """
 
     def __init__(
@@ -45,25 +54,71 @@ class StudentTrainer(DistillationTrainer):
         eval_dataset: Dataset | None = None,
         objectives: WeightedObjectives | None = None,
         callbacks: list[TrainerCallback] | None = None,
+        targets: TeacherTargets | None = None,
     ):
+        if (targets is None) != (args.teacher_targets == "live"):
+            raise ValueError(
+                f"teacher_targets is {args.teacher_targets!r} but the trainer was given "
+                f"{'no' if targets is None else 'recorded'} targets; pass TeacherTargets for record, replay and auto "
+                "only"
+            )
         check_same_classes(teacher.spec.label_names, model.spec.label_names)
         objectives = objectives or parse_objectives(args.objectives, OBJECTIVES)
         trained = StudentWithObjective(model, objectives)
+        self.live_dataset, self.targets = train_dataset, targets
+        if targets is not None:
+            train_dataset = WithTargets(train_dataset, targets)
         super().__init__(trained, model, args, train_dataset, eval_dataset, callbacks, frozen=(teacher,))
         self.teacher = teacher.requires_grad_(False).eval().to(args.device)
+        self._announced = False
         self.term_weights = {"ce": args.ce_weight, **objectives.term_weights}
         self._teacher_outputs: tuple[Dataset, SplitOutputs] | None = None
 
     def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Cross-entropy and the terms of all objectives."""
         images, labels = batch["pixel_values"][:, 0], batch["labels"]
-        # no_grad, not inference_mode: objectives may keep teacher tensors for their backward pass.
-        with torch.no_grad(), self.accelerator.autocast():
-            teacher = self.teacher(images)
+        teacher = self._teacher_output(images, batch.get("teacher"))
         progress = torch.full((), self.state.global_step / max(self.state.max_steps, 1), device=images.device)
         output, terms = model(images, teacher, labels, batch["sample_ids"], progress, batch["global_rows"])
         ce = F.cross_entropy(output.logits, labels, label_smoothing=self.args.label_smoothing)
         return {"ce": ce, **terms}, {}
+
+    def _teacher_output(self, images: Tensor, recorded: dict[str, Tensor] | None) -> ClassifierOutput:
+        if recorded is not None:
+            dtype = next(self.teacher.parameters()).dtype
+            values = {name: value.to(dtype) for name, value in recorded.items()}
+            return ClassifierOutput(values["logits"], values.get("embeddings"))
+        # no_grad, not inference_mode: objectives may keep teacher tensors for their backward pass.
+        with torch.no_grad(), self.accelerator.autocast():
+            return self.teacher(images, self.model.feature_maps)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Record what is missing of this epoch or, in mode record, of all that are left."""
+        if self.targets is None:
+            return
+        start = time.perf_counter()
+        left = range(epoch, math.ceil(self.state.max_steps / self.steps_per_epoch))
+        missing = self.targets.missing(left)
+        if missing and self.args.teacher_targets == "replay":
+            raise ValueError(
+                f"{str(self.targets.folder)!r} lacks {len(missing)} block(s) that this run needs, the first of epoch "
+                f"{missing[0][0]}, rows {missing[0][1]} on; take --teacher_targets auto, which records them, or fewer "
+                "epochs"
+            )
+        if missing and not self._announced:
+            size = self.targets.check_space(missing)
+            logger.info(
+                "the teacher's outputs are kept in %s: %s MB to come", self.targets.folder, f"{size / 1e6:,.1f}"
+            )
+            self._announced = True
+        due = missing if self.args.teacher_targets == "record" else self.targets.missing(left[:1])
+        for block in due:
+            description = None if self.args.disable_tqdm else f"recording the teacher, epoch {block[0] + 1}"
+            with self.accelerator.autocast():
+                self.targets.record(
+                    *block, self.live_dataset, lambda rows, text=description: self._predict(self.teacher, rows, text)
+                )
+        self._clock += time.perf_counter() - start  # images per second are those of training
 
     def evaluation_teacher(self, dataset: Dataset) -> SplitOutputs:
         """Outputs of the teacher, computed once for a data set."""

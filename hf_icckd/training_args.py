@@ -111,6 +111,13 @@ class TrainingDataArguments(DataArguments):
     random_erasing: float = field(
         default=0.0, metadata={"help": "Share of the training images in which a random box is painted over."}
     )
+    augmentation_seed: int | None = field(
+        default=None,
+        metadata={
+            "help": "Seed of all that is done to pixels; default: seed. Students of other seeds can replay recorded "
+            "teacher targets if it stays the same."
+        },
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -328,6 +335,17 @@ class StudentTrainingArguments(DistillationTrainingArguments):
             "help": "Distillation objectives, each as name or name:argument=value,...; for example: kd:temperature=2 "
             "rkd:weight=0.5. Names: see hf_icckd.losses.OBJECTIVES."
         },
+    )
+    teacher_targets: Literal["live", "record", "replay", "auto"] = field(
+        default="live",
+        metadata={
+            "help": "live: run the teacher in every step; otherwise train from outputs kept in teacher_targets_dir. "
+            "record: first record all that are missing; auto: record each epoch's when it begins; replay: refuse to "
+            "train if any are missing."
+        },
+    )
+    teacher_targets_dir: str = field(
+        default="runs/teacher-targets", metadata={"help": "Folder of recorded teacher outputs, for many students."}
     )
 
     def __post_init__(self):

@@ -22,10 +22,13 @@ class DistillationObjective(nn.Module):
 
     Attributes:
         term_weights: The literature's weight of each term.
+        teacher_outputs: Which fields of the teacher's `ClassifierOutput` it reads; only these are sure to be there.
+            Feature maps are computed if an objective names them, and can't be recorded.
         citation: BibTeX of the source.
     """
 
     term_weights: ClassVar[dict[str, float]] = {}
+    teacher_outputs: ClassVar[tuple[str, ...]] = ("logits", "embeddings")
     citation: ClassVar[str] = ""
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ class WeightedObjectives(nn.Module):
 
     Attributes:
         term_weights: Weight of every term; the weighted sum is the distillation part of the loss.
+        teacher_outputs: What any of them reads of the teacher.
 
     Raises:
         ValueError: If there is no objective, or two objectives share the name of a term.
@@ -30,6 +31,9 @@ class WeightedObjectives(nn.Module):
         if not objectives:
             raise ValueError("no objective given, expected at least one, for example [(KD(), 1.0)]")
         self.objectives = nn.ModuleList(objective for objective, _ in objectives)
+        self.teacher_outputs = tuple(
+            sorted({name for objective, _ in objectives for name in objective.teacher_outputs})
+        )
         self.term_weights: dict[str, float] = {}
         for objective, weight in objectives:
             for term, term_weight in objective.term_weights.items():

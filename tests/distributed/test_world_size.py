@@ -13,7 +13,9 @@ import torch
 from hf_icckd import ImagePipeline, create_classifier, load_image_data, predict_split
 
 WORKER = Path(__file__).with_name("worker.py")
-RUNS = [f"{name} x{accumulation}" for name in ("intra_class", "kd", "kd+rkd", "ce") for accumulation in (1, 2)]
+RUNS = [
+    f"{name} x{accumulation}" for name in ("intra_class", "kd", "kd+rkd", "recorded", "ce") for accumulation in (1, 2)
+]
 
 
 def run(folder: Path, processes: int, *more: object) -> list[dict]:

@@ -22,6 +22,7 @@ from hf_icckd import (
     ImagePipeline,
     StudentTrainer,
     StudentTrainingArguments,
+    TeacherTargets,
     TeacherTrainer,
     TeacherTrainingArguments,
     create_classifier,
@@ -100,12 +101,22 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
     for accumulation in (1, 2):
         trainer = teacher(f"teacher-{accumulation}", accumulation=accumulation, **intra_class)
         results[f"intra_class x{accumulation}"] = outcome(trainer)
-        for name, objectives in (("kd", ["kd"]), ("kd+rkd", ["kd", "rkd:weight=0.1"])):
+        for name, objectives, mode in (
+            ("kd", ["kd"], "live"),
+            ("kd+rkd", ["kd", "rkd:weight=0.1"], "live"),
+            ("recorded", ["kd", "rkd:weight=0.1"], "auto"),  # with the second accumulation: replayed
+        ):
+            guide, targets = classifier(data.label_names, 2), None
+            if mode != "live":
+                targets = TeacherTargets(f"{folder}/targets", guide, pipeline, ("logits", "embeddings"))
             student = StudentTrainer(
                 classifier(data.label_names, 1),
-                classifier(data.label_names, 2),
-                StudentTrainingArguments(**options("student", accumulation), objectives=objectives),
+                guide,
+                StudentTrainingArguments(
+                    **options("student", accumulation), objectives=objectives, teacher_targets=mode
+                ),
                 pipeline.dataset("train", training=True),
+                targets=targets,
             )
             student.train()
             results[f"{name} x{accumulation}"] = outcome(student)

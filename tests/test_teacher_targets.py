@@ -1,0 +1,341 @@
+"""Recorded teacher outputs: the same as the live teacher's, for any student; what does not fit is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hf_icckd import (
+    ImagePipeline,
+    StudentTrainer,
+    TeacherTargets,
+    load_image_data,
+    predict_split,
+    student,
+    teacher,
+    teacher_targets,
+)
+from hf_icckd.checkpointing import checkpoints
+from hf_icckd.cli import UserError
+from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
+from hf_icckd.losses import KD, OBJECTIVES, WeightedObjectives, parse_objectives
+from hf_icckd.teacher_targets import WithTargets
+from tests.test_trainers import assert_same_state, student_args
+
+BOTH = ("logits", "embeddings")
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Three blocks an epoch for 160 images."""
+    monkeypatch.setattr(teacher_targets, "BLOCK_ROWS", 64)
+
+
+def train_student(pipeline, model, teacher, folder, mode, targets_dir, resume=None, callbacks=None, **options):
+    args = student_args(folder, **{"teacher_targets": mode, "num_train_epochs": 2, "max_steps": -1} | options)
+    objectives = parse_objectives(args.objectives, OBJECTIVES)
+    targets = None if mode == "live" else TeacherTargets(targets_dir, teacher, pipeline, objectives.teacher_outputs)
+    trainer = StudentTrainer(
+        model,
+        teacher,
+        args,
+        pipeline.dataset("train", training=True),
+        objectives=objectives,
+        callbacks=callbacks,
+        targets=targets,
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    return trainer
+
+
+def losses(trainer):
+    return [entry["loss"] for entry in trainer.state.log_history if "learning_rate" in entry]
+
+
+def record_all(targets, teacher, pipeline, epochs=1):
+    trained_on = pipeline.dataset("train", training=True)
+    for block in targets.missing(range(epochs)):
+        targets.record(*block, trained_on, lambda rows: predict(teacher, rows))
+
+
+def predict(model, rows):
+    return predict_split(model, rows, batch_size=50)
+
+
+@pytest.mark.parametrize("objectives", [["kd"], ["kd", "rkd:weight=0.1"]])
+def test_all_ways_give_one_student_and_nearly_the_live_one(
+    deterministic, pipeline, tiny_classifier, tmp_path, objectives
+):
+    guide = tiny_classifier("cifar_resnet20", seed=1)
+    runs = {
+        mode: train_student(
+            pipeline,
+            tiny_classifier(),
+            guide,
+            tmp_path / mode,
+            mode,
+            tmp_path / folder,
+            objectives=objectives,
+            learning_rate=1e-3,  # so that rounding is not amplified from step to step
+        )
+        for mode, folder in (("live", ""), ("auto", "targets"), ("replay", "targets"), ("record", "recorded"))
+    }
+    for mode in ("replay", "record"):
+        assert_same_state(runs[mode].classifier, runs["auto"].classifier)
+    assert losses(runs["replay"]) == pytest.approx(losses(runs["live"]), rel=1e-3)
+    files = sorted(path.name for path in (tmp_path / "targets").glob("*.safetensors"))
+    assert files == [f"epoch{epoch:05d}-row{row:09d}.safetensors" for epoch in (0, 1) for row in (0, 64, 128)]
+    for name in files:
+        one, other = (load_file(tmp_path / folder / name) for folder in ("recorded", "targets"))
+        assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_replay_never_runs_the_teacher(pipeline, tiny_classifier, tmp_path, monkeypatch):
+    guide = tiny_classifier(seed=1)
+    train_student(pipeline, tiny_classifier(), guide, tmp_path / "a", "auto", tmp_path / "targets")
+    monkeypatch.setattr(guide, "forward", lambda *_, **__: pytest.fail("the teacher ran"))
+    # Another student, seed, order, batch size and objective.
+    trainer = train_student(
+        pipeline, tiny_classifier("cifar_resnet20", seed=3), guide, tmp_path / "b", "replay", tmp_path / "targets",
+        seed=7, per_device_train_batch_size=20, objectives=["kd:temperature=2"],
+    )  # fmt: skip
+    assert trainer.state.global_step == 16
+
+
+@pytest.mark.parametrize("where", ["resident", "decoded"])
+@pytest.mark.parametrize("augmentation", [True, False])
+def test_batches_bring_what_the_teacher_says_of_their_pixels(digits, tiny_classifier, tmp_path, where, augmentation):
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    pipeline = ImagePipeline(
+        digits, device=device, resident_max_bytes=2**30 * (where == "resident"), augmentation=augmentation
+    )
+    guide = tiny_classifier(seed=1).eval().to(device)
+    targets = TeacherTargets(tmp_path / "targets", guide, pipeline, BOTH)
+    record_all(targets, guide, pipeline, epochs=3)
+    assert len(list(targets.folder.glob("*.safetensors"))) == (9 if augmentation else 3)
+    live = pipeline.dataset("train", training=True)
+    sampler = KeyedBatchSampler(160, 48, seed=5)
+    sampler.set_epoch(2)
+    seen = 0
+    for batch in make_loader(WithTargets(live, targets), sampler, num_workers=2):
+        with torch.no_grad():
+            expected = guide(batch["pixel_values"][:, 0].to(device))
+        for name in BOTH:
+            assert batch["teacher"][name].dtype == torch.float16
+            torch.testing.assert_close(
+                batch["teacher"][name].float(), getattr(expected, name).cpu(), rtol=2e-3, atol=2e-3
+            )
+        seen += len(batch["labels"])
+    assert seen == 160
+
+
+def test_an_interrupted_recording_goes_on(pipeline, tiny_classifier, tmp_path):
+    guide = tiny_classifier(seed=1).eval().to(pipeline.device)
+    targets = TeacherTargets(tmp_path / "targets", guide, pipeline)
+    recorded = []
+
+    def interrupted(rows):
+        if len(recorded) == 1:
+            raise KeyboardInterrupt
+        recorded.append(rows.rows)
+        return predict(guide, rows)
+
+    live = pipeline.dataset("train", training=True)
+    with pytest.raises(KeyboardInterrupt):
+        for block in targets.missing(range(1)):
+            targets.record(*block, live, interrupted)
+    assert recorded == [range(0, 64)]
+    again = TeacherTargets(tmp_path / "targets", guide, pipeline)
+    assert again.missing(range(1)) == [(0, 64), (0, 128)]
+    record_all(again, guide, pipeline)
+    whole = TeacherTargets(tmp_path / "whole", guide, pipeline)
+    record_all(whole, guide, pipeline)
+    ids = torch.randperm(160)
+    assert torch.equal(again.read(0, ids)["logits"], whole.read(0, ids)["logits"])
+
+
+def test_what_another_run_has_recorded_meanwhile_is_taken(pipeline, tiny_classifier, tmp_path):
+    guide = tiny_classifier(seed=1).eval().to(pipeline.device)
+    one, other = (TeacherTargets(tmp_path / "targets", guide, pipeline) for _ in range(2))
+    due = one.missing(range(1))
+    record_all(other, guide, pipeline)
+    for block in due:
+        one.record(*block, pipeline.dataset("train", training=True), lambda rows: pytest.fail("recorded twice"))
+
+
+def test_a_run_that_goes_on_equals_one_that_was_never_cut(deterministic, pipeline, tiny_classifier, tmp_path):
+    guide = tiny_classifier(seed=1)
+    options = {"save_strategy": "steps", "save_steps": 3, "save_total_limit": 5}
+    whole = train_student(pipeline, tiny_classifier(), guide, tmp_path / "a", "auto", tmp_path / "targets", **options)
+    # From the middle of the first epoch, with nothing recorded yet.
+    first = checkpoints(tmp_path / "a")[0]
+    assert first.name == "checkpoint-3"
+    resumed = train_student(
+        pipeline, tiny_classifier(seed=5), guide, tmp_path / "b", "auto", tmp_path / "anew", str(first)
+    )
+    assert_same_state(resumed.classifier, whole.classifier)
+
+
+def test_replay_needs_every_epoch(pipeline, tiny_classifier, tmp_path):
+    guide = tiny_classifier(seed=1)
+    train_student(pipeline, tiny_classifier(), guide, tmp_path / "a", "auto", tmp_path / "t", num_train_epochs=1)
+    with pytest.raises(ValueError, match=r"lacks 3 block\(s\) that this run needs, the first of epoch 1, rows 0"):
+        train_student(pipeline, tiny_classifier(), guide, tmp_path / "b", "replay", tmp_path / "t")
+
+
+def test_the_trainer_wants_targets_with_the_modes_that_use_them(pipeline, tiny_classifier, tmp_path):
+    for mode, targets in (("live", TeacherTargets(tmp_path / "t", tiny_classifier(), pipeline)), ("auto", None)):
+        args = student_args(tmp_path, teacher_targets=mode)
+        with pytest.raises(ValueError, match=f"teacher_targets is '{mode}' but the trainer was given"):
+            StudentTrainer(tiny_classifier(), tiny_classifier(), args, pipeline.dataset("train"), targets=targets)
+
+
+class ComparesMaps(KD):
+    teacher_outputs = ("logits", "feature_maps")
+
+    def forward(self, batch):
+        assert len(batch.teacher.feature_maps) == len(batch.student.feature_maps) > 1
+        return super().forward(batch)
+
+
+def test_feature_maps_need_the_live_teacher(pipeline, tiny_classifier, tmp_path):
+    objectives = WeightedObjectives([(ComparesMaps(), 1.0)])
+    with pytest.raises(ValueError, match=r"compares feature_maps, which are too large to record .* live"):
+        TeacherTargets(tmp_path / "t", tiny_classifier(), pipeline, objectives.teacher_outputs)
+    assert not (tmp_path / "t").exists()
+    args = student_args(tmp_path, max_steps=1)
+    trainer = StudentTrainer(
+        tiny_classifier(), tiny_classifier(seed=1), args, pipeline.dataset("train", training=True), None, objectives
+    )
+    trainer.train()
+    assert losses(trainer)[0] > 0
+
+
+def test_outputs_must_be_finite_in_half_precision(pipeline, tiny_classifier, tmp_path):
+    guide = tiny_classifier(seed=1).eval().to(pipeline.device)
+    with torch.no_grad():
+        guide.net.get_classifier().bias[3] = 1e6
+    targets = TeacherTargets(tmp_path / "t", guide, pipeline)
+    with pytest.raises(FloatingPointError, match="teacher's logits are not finite in half precision in epoch 0"):
+        record_all(targets, guide, pipeline)
+    assert not list(targets.folder.glob("*.safetensors"))
+
+
+def test_a_full_disk_is_noticed_before_recording(pipeline, tiny_classifier, tmp_path, monkeypatch):
+    targets = TeacherTargets(tmp_path / "t", tiny_classifier(), pipeline, BOTH)
+    missing = targets.missing(range(4))
+    assert targets.check_space(missing) == 4 * 160 * (10 + 64) * 2
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(ValueError, match=r"take 0\.0 GB, .* has 0\.0 GB free; choose another folder"):
+        targets.check_space(missing)
+
+
+def _edit(folder, **values):
+    file = folder / "targets.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+OTHERS = {
+    "seed": ({"seed": 1}, {}, "differs in: augmentation .*'seed': 0.* -> .*'seed': 1"),
+    "augmentation": ({"random_erasing": 0.5}, {}, "differs in: augmentation"),
+    "none": ({"augmentation": False}, {}, "differs in: augmentation .* -> None"),
+    "size": ({"image_size": 12}, {}, "differs in: image_size 8 -> 12"),
+    "teacher": ({}, {"teacher": 2}, "differs in: teacher '"),
+    "precision": ({}, {"precision": "bf16"}, "precision 'float32' -> 'bf16'"),
+    "outputs": ({}, {"outputs": BOTH}, "hold logits, but the objectives need embeddings too"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_others_are_refused_with_the_reason(digits, pipeline, tiny_classifier, tmp_path, name):
+    TeacherTargets(tmp_path / "t", tiny_classifier(seed=1), pipeline)
+    pipeline_options, options, message = OTHERS[name]
+    guide = tiny_classifier(seed=options.pop("teacher", 1)) if name == "teacher" else tiny_classifier(seed=1)
+    with pytest.raises(ValueError, match=message):
+        TeacherTargets(tmp_path / "t", guide, ImagePipeline(digits, **pipeline_options), **options)
+
+
+def test_other_images_are_refused(pipeline, tiny_classifier, tmp_path):
+    TeacherTargets(tmp_path / "t", tiny_classifier(), pipeline)
+    others = ImagePipeline(load_image_data("digits", max_train_samples=150, max_eval_samples=80))
+    with pytest.raises(ValueError, match="differs in: training_images"):
+        TeacherTargets(tmp_path / "t", tiny_classifier(), others)
+    # Other test images don't matter.
+    same = ImagePipeline(load_image_data("digits", max_train_samples=160, max_eval_samples=20))
+    TeacherTargets(tmp_path / "t", tiny_classifier(), same)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "targets.json").write_text("{"), "targets.json is damaged"),
+        (lambda f: _edit(f, format=99), "has format 99, expected at most 1; use a later hf_icckd"),
+        (lambda f: (f / "targets.json").unlink(), "is not empty and holds no teacher targets"),
+    ],
+)
+def test_damaged_folders(pipeline, tiny_classifier, tmp_path, spoil, message):
+    guide = tiny_classifier().eval().to(pipeline.device)
+    record_all(TeacherTargets(tmp_path / "t", guide, pipeline), guide, pipeline)
+    spoil(tmp_path / "t")
+    with pytest.raises(ValueError, match=message):
+        TeacherTargets(tmp_path / "t", guide, pipeline)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f, g: os.truncate(f, 500), "is damaged .*; delete it, and it is recorded again"),
+        (lambda f, g: f.write_bytes(b""), "is damaged .*; delete it, and it is recorded again"),
+        (lambda f, g: shutil.copy(g, f), "belongs to other targets; delete it"),
+        (lambda f, g: f.unlink(), "is missing: nothing is recorded of epoch 0, rows 64 on"),
+    ],
+)
+def test_damaged_blocks(pipeline, tiny_classifier, tmp_path, spoil, message):
+    guide = tiny_classifier().eval().to(pipeline.device)
+    targets = TeacherTargets(tmp_path / "t", guide, pipeline)
+    record_all(targets, guide, pipeline)
+    first, second = sorted(targets.folder.glob("*.safetensors"))[:2]
+    spoil(second, first)
+    assert targets.read(0, torch.tensor([0, 63, 128]))["logits"].shape == (3, 10)
+    with pytest.raises(ValueError, match=message):
+        targets.read(0, torch.tensor([0, 64]))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "teacher"
+    teacher.main([*QUICK, "--output_dir", str(folder)])
+    return folder
+
+
+QUICK = ["--model", "cifar_resnet8", "--num_train_epochs", "2", "--disable_tqdm", "true", "--num_threads", "1",
+         "--max_train_samples", "96", "--max_eval_samples", "40", "--eval_strategy", "no"]  # fmt: skip
+
+
+def test_as_a_user_types_it(trained, tmp_path):
+    words = [*QUICK, "--teacher", str(trained), "--teacher_targets_dir", f"{tmp_path}/targets"]
+
+    def run(name, *more):
+        student.main([*words, "--output_dir", f"{tmp_path}/{name}", *more])
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+        return metrics["test"], (tmp_path / name / "model.safetensors").read_bytes()
+
+    with pytest.raises(UserError, match=r"there are no teacher targets in .*targets'; check --teacher_targets_dir"):
+        run("replay", "--teacher_targets", "replay")
+    auto = run("auto", "--teacher_targets", "auto")
+    assert (tmp_path / "targets" / "epoch00001-row000000000.safetensors").stat().st_mode & 0o044
+    assert run("replay", "--teacher_targets", "replay") == auto
+    # The mode is free to change, but not whether targets are recorded.
+    student.main([*words, "--output_dir", f"{tmp_path}/auto", "--teacher_targets", "replay"])
+    with pytest.raises(UserError, match="holds another run; it differs in: recorded_targets True -> False"):
+        student.main([*words, "--output_dir", f"{tmp_path}/auto"])
+    with pytest.raises(UserError, match="holds the targets of something else; it differs in: augmentation"):
+        run("other", "--teacher_targets", "auto", "--seed", "1")
+    assert not (tmp_path / "other").exists()
+    run("seed1", "--teacher_targets", "replay", "--seed", "1", "--augmentation_seed", "0")
