@@ -80,6 +80,7 @@ class TeacherTargets:
         dims = {"logits": len(teacher.spec.label_names), "embeddings": teacher.embedding_dim}
         wanted = {name: dims[name] for name in _RECORDABLE if name in {"logits", *outputs}}
         own = {"format": FORMAT, "outputs": wanted, "identity": _identity(teacher, pipeline, precision)}
+        own = json.loads(json.dumps(own))  # what is compared is what a file would give
         found = distributed.on_first_rank(lambda: self._open_folder(own, create))
         self.dims: dict[str, int] = found["outputs"]
         self._digest = hashlib.blake2b(json.dumps(found["identity"]).encode(), digest_size=16).hexdigest()
@@ -260,9 +261,10 @@ class TeacherTargets:
 
 def _identity(teacher: ImageClassifier, pipeline: ImagePipeline, precision: str) -> dict[str, Any]:
     """All that the recorded values depend on."""
-    augmentation = pipeline.augmentation
+    augmentation, spec = pipeline.augmentation, asdict(teacher.spec)
     return {
         "teacher": fingerprint(teacher),
+        **{f"teacher_{name}": spec[name] for name in ("architecture", "image_size", "mean", "std", "model_args")},
         "training_images": split_fingerprint(pipeline.data.train),
         "image_size": pipeline.image_size,
         "crop_pct": pipeline.crop_pct,
