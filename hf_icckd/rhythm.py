@@ -46,7 +46,10 @@ class Rhythm(TrainerCallback):
         """Seed torch's own generator."""
         # Dropout and drop-path draw from torch's generator: what they draw depends on the step, not on what was
         # drawn before.
-        torch.manual_seed(generator_seed(args.seed, state.global_step, args.process_index))
+        seed = generator_seed(args.seed, state.global_step, args.process_index)
+        torch.default_generator.manual_seed(seed)
+        if args.device.type != "cpu":  # torch.manual_seed would look for every kind of device in every step
+            torch.get_device_module(args.device).manual_seed(seed)
 
     def on_step_end(self, args, state, control, **kwargs):
         """Put off what is due until the epoch ends, if this is its last step; stop if asked to."""

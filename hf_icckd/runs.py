@@ -95,6 +95,7 @@ def load_pipeline(
         resident_max_bytes=data_args.resident_max_bytes,
         seed=args.seed if data_args.augmentation_seed is None else data_args.augmentation_seed,
         device=args.device,
+        compile_backend=args.torch_compile_backend,
     )
 
 
@@ -154,6 +155,7 @@ def train_and_report(
         What metrics.json holds.
     """
     with folder.owned(pipeline.data) as checkpoint:
+        logger.info("%s", _how_computed(trainer.args))
         if checkpoint:
             logger.info("going on from %s", checkpoint)
         start = time.perf_counter()
@@ -226,9 +228,26 @@ def _last_training_log(trainer: DistillationTrainer) -> dict[str, float]:
     return logs[-1] if logs else {}
 
 
-def _environment(args: DistillationTrainingArguments) -> dict[str, Any]:
+def _device_name(args: DistillationTrainingArguments) -> str:
     cpu = f"CPU ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
-    device = torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else cpu
+    return torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else cpu
+
+
+def _how_computed(args: DistillationTrainingArguments) -> str:
+    """Precision, layout and device, and what would be faster: never chosen for the user, as results depend on it."""
+    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "float32"
+    layout = "channels last" if args.channels_last else "channels first"
+    text = f"{precision}, {layout}, on {args.world_size} x {_device_name(args)}"
+    if args.device.type == "cpu":
+        text += f", {torch.get_num_threads()} thread(s)"
+        known = getattr(torch.cpu, "get_capabilities", dict)()
+        has_bf16 = known.get("avx512_bf16") or known.get("amx_bf16")
+    else:
+        has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return text + ("; --bf16 true is usually faster here" if has_bf16 and precision == "float32" else "")
+
+
+def _environment(args: DistillationTrainingArguments) -> dict[str, Any]:
     return {
         "hf_icckd": __version__,
         "torch": torch.__version__,
@@ -236,7 +255,7 @@ def _environment(args: DistillationTrainingArguments) -> dict[str, Any]:
         "transformers": transformers.__version__,
         "accelerate": accelerate.__version__,
         "python": platform.python_version(),
-        "device": device,
+        "device": _device_name(args),
         "processes": args.world_size,
         "threads": torch.get_num_threads(),
         "command": _command(),

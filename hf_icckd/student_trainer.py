@@ -65,11 +65,18 @@ class StudentTrainer(DistillationTrainer):
         check_same_classes(teacher.spec.label_names, model.spec.label_names)
         objectives = objectives or parse_objectives(args.objectives, OBJECTIVES)
         trained = StudentWithObjective(model, objectives)
+        self._feature_maps = trained.feature_maps
         self.live_dataset, self.targets = train_dataset, targets
         if targets is not None:
             train_dataset = WithTargets(train_dataset, targets)
         super().__init__(trained, model, args, train_dataset, eval_dataset, callbacks, frozen=(teacher,))
         self.teacher = teacher.requires_grad_(False).eval().to(args.device)
+        # The Trainer compiles what is trained, with the same backend and mode.
+        self._run_teacher = (
+            torch.compile(self.teacher, backend=args.torch_compile_backend, mode=args.torch_compile_mode)
+            if args.torch_compile
+            else self.teacher
+        )
         self._announced = False
         self.term_weights = {"ce": args.ce_weight, **objectives.term_weights}
         self._teacher_outputs: tuple[Dataset, SplitOutputs] | None = None
@@ -90,7 +97,7 @@ class StudentTrainer(DistillationTrainer):
             return ClassifierOutput(values["logits"], values.get("embeddings"))
         # no_grad, not inference_mode: objectives may keep teacher tensors for their backward pass.
         with torch.no_grad(), self.accelerator.autocast():
-            return self.teacher(images, self.model.feature_maps)
+            return self._run_teacher(images, self._feature_maps)
 
     def begin_epoch(self, epoch: int) -> None:
         """Record what is missing of this epoch or, in mode record, of all that are left."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from hf_icckd import evaluate, from_pretrained, student, teacher
@@ -50,6 +52,18 @@ def test_a_run_leaves_model_figures_options_and_card(runs):
         assert not list(folder.glob("checkpoint-*"))
     assert list((runs / "teacher").rglob("events.out.tfevents.*"))
     assert "agreement" in json.loads((runs / "student" / "metrics.json").read_text())["test"]
+
+
+def test_a_run_says_how_it_computes(tmp_path, caplog):
+    for name, words, expected in (
+        ("float32", [], f"float32, channels last, on 1 x .*{torch.get_num_threads()} thread"),
+        ("bf16", ["--bf16", "true", "--channels_last", "false"], "bf16, channels first, on 1 x"),
+    ):
+        caplog.clear()
+        words = [*words, "--num_threads", str(torch.get_num_threads()), "--use_cpu", "true"]
+        teacher.main([*QUICK, "--output_dir", f"{tmp_path}/{name}", *words])
+        assert re.search(expected, caplog.text)
+        assert name == "float32" or "--bf16 true is usually faster" not in caplog.text
 
 
 def test_a_finished_run_says_so(runs, capsys):

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TrainerCallback, get_cosine_schedule_with_warmup
 
@@ -247,6 +248,34 @@ def test_other_ways_to_compute(pipeline, tiny_classifier, tmp_path, options):
     )
     for entry in trainer.state.log_history[:2]:
         assert math.isfinite(entry["loss/ce"]) and math.isfinite(entry["loss/intra_class"])
+
+
+def test_compiled_teacher_and_augmentation_compute_the_same(digits, tiny_classifier, tmp_path):
+    """By tracing alone: what a backend makes of the graphs is torch's business, and takes minutes."""
+    losses = {}
+    for backend in (None, "eager"):
+        before = dict(torch._dynamo.utils.counters["stats"]).get("unique_graphs", 0)
+        pipeline = ImagePipeline(
+            digits,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            horizontal_flip=True,
+            compile_backend=backend,
+        )
+        student = StudentTrainer(
+            tiny_classifier(),
+            tiny_classifier(seed=1),
+            student_args(tmp_path, torch_compile_backend=backend, max_steps=12, save_strategy="steps", save_steps=7),
+            pipeline.dataset("train", training=True),
+        )
+        student.train()
+        losses[backend] = [entry["loss"] for entry in student.state.log_history if "learning_rate" in entry]
+        graphs = torch._dynamo.utils.counters["stats"].get("unique_graphs", 0) - before
+        assert graphs >= 3 if backend else graphs == 0  # student, teacher, augmentation
+    assert losses["eager"] == pytest.approx(losses[None], rel=1e-4)
+    # Not under names that only the compiled module has.
+    weights = load_file(checkpoints(tmp_path)[0] / "model.safetensors")
+    assert weights.keys() == student.model.state_dict().keys()
+    assert not any("_orig_mod" in name for name in weights)
 
 
 class _Synchronisations(TorchDispatchMode):

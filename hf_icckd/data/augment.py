@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -45,7 +46,14 @@ class Augmentation:
     random_erasing: float = 0.0
 
 
-def augment(images: Tensor, augmentation: Augmentation, epoch: int, sample_ids: Tensor, view: int) -> Tensor:
+def augment(
+    images: Tensor,
+    augmentation: Augmentation,
+    epoch: int,
+    sample_ids: Tensor,
+    view: int,
+    crop: Callable[..., Tensor] | None = None,
+) -> Tensor:
     """All that is done to a batch: random crop with padding, mirroring, TrivialAugment, colours, erasing.
 
     Args:
@@ -54,12 +62,13 @@ def augment(images: Tensor, augmentation: Augmentation, epoch: int, sample_ids: 
         epoch: Epoch.
         sample_ids: (B,) int64 on the CPU, where strengths are drawn: nothing waits for the device.
         view: Index of the view.
+        crop: A compiled `crop_and_flip`; None for that one itself.
 
     Returns:
         (B, 3, H, W) uint8.
     """
     ids = sample_ids.to(images.device, non_blocking=True)
-    images = crop_and_flip(images, augmentation, epoch, ids, view)
+    images = (crop or crop_and_flip)(images, augmentation, epoch, ids, view)
     if augmentation.trivial_augment:
         images = trivial_augment(images, *uniform(augmentation.seed, epoch, sample_ids, view, STREAM_TRIVIAL).T[:3])
     if augmentation.color_jitter:

@@ -47,6 +47,7 @@ class ImagePipeline:
         resident_max_bytes: Splits above this size are decoded as they are needed.
         seed: Seed of the run.
         device: Where resident splits live.
+        compile_backend: See `ResidentImages`.
 
     Attributes:
         image_size: Height and width of the batches.
@@ -72,6 +73,7 @@ class ImagePipeline:
         resident_max_bytes: int = 2 * 1024**3,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        compile_backend: str | None = None,
     ):
         _check_at_least(1, image_size=image_size, default_size=default_size, max_size=max_size)
         _check_at_least(0, crop_padding=crop_padding, resident_max_bytes=resident_max_bytes)
@@ -81,7 +83,7 @@ class ImagePipeline:
         for name, share in (("color_jitter", color_jitter), ("random_erasing", random_erasing)):
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} is {share}, expected a share from 0 to 1")
-        self.data, self.device = data, torch.device(device)
+        self.data, self.device, self.compile_backend = data, torch.device(device), compile_backend
         native = _native_size(data)
         small = native <= SMALL_IMAGE
         self.image_size = image_size or (min(native, max_size or native) if small else default_size)
@@ -145,7 +147,7 @@ class ImagePipeline:
             return DecodedImages(rows, labels, **decoding)
         if split not in self._pixels:
             self._pixels[split] = load_split(rows, self.image_size, split, self.interpolation).to(self.device)
-        return ResidentImages(self._pixels[split], labels, augmentation, num_views)
+        return ResidentImages(self._pixels[split], labels, augmentation, num_views, self.compile_backend)
 
     @property
     def evaluation_split(self) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from hf_icckd import distributed
-from hf_icckd.data.augment import Augmentation, augment, stack_views
+from hf_icckd.data.augment import Augmentation, augment, crop_and_flip, stack_views
 from hf_icckd.data.fingerprint import split_fingerprint
 from hf_icckd.data.images import read_image, resize_and_crop
 from hf_icckd.data.sampling import BatchKey
@@ -102,13 +102,26 @@ class ResidentImages(torch.utils.data.Dataset):
         labels: (N,) class indices.
         augmentation: What to do to each view; None for evaluation.
         num_views: Views per image, V.
+        compile_backend: Backend of torch.compile for crops and mirroring, which are dozens of small operations; None
+            for no compiling.
     """
 
     resident = True
 
-    def __init__(self, images: Tensor, labels: Tensor, augmentation: Augmentation | None = None, num_views: int = 1):
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        augmentation: Augmentation | None = None,
+        num_views: int = 1,
+        compile_backend: str | None = None,
+    ):
         self.images, self.labels = images, labels.to(images.device)
         self.augmentation, self.num_views = augmentation, num_views
+        # Whole numbers throughout: the same bits, compiled or not.
+        self._crop = (
+            crop_and_flip if compile_backend is None else torch.compile(crop_and_flip, backend=compile_backend)
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -120,7 +133,8 @@ class ResidentImages(torch.utils.data.Dataset):
         views = [images] * self.num_views
         if self.augmentation is not None:
             views = [
-                augment(images, self.augmentation, key.epoch, key.indices, view) for view in range(self.num_views)
+                augment(images, self.augmentation, key.epoch, key.indices, view, self._crop)
+                for view in range(self.num_views)
             ]
         return {
             "pixel_values": stack_views(views),
