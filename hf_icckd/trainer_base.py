@@ -82,6 +82,16 @@ class DistillationTrainer(ResumableTrainer):
         self._images_seen += inputs["global_rows"]
         return (loss, None) if return_outputs else loss
 
+    def autocast_smart_context_manager(self, cache_enabled: bool | None = True):
+        """Half precision, if asked for, where the terms are computed. Evaluation is in that of the weights."""
+        return self.accelerator.autocast()
+
+    def _prepare_for_training(self, *args, **options):
+        model, train_dataloader = super()._prepare_for_training(*args, **options)
+        # accelerate puts half precision into the module's forward too, which evaluation calls.
+        self.accelerator.unwrap_model(model, keep_fp32_wrapper=False, keep_torch_compile=False)
+        return model, train_dataloader
+
     def _prepare_input(self, data):
         # Loading workers pin their batches, so that nothing has to wait until they are on the device.
         if isinstance(data, Tensor):

@@ -379,6 +379,12 @@ def test_launchers_that_shard_are_refused(tmp_path, monkeypatch, name):
         teacher_args(tmp_path)
 
 
+def test_evaluation_is_in_the_precision_of_the_weights(pipeline, tiny_classifier, tmp_path):
+    trainer = train_teacher(pipeline, tiny_classifier(), tmp_path, max_steps=2, bf16=True)
+    logits = trainer.predict_split(pipeline.dataset("test")).logits
+    assert not torch.equal(logits, logits.bfloat16().float())
+
+
 def test_world_size_must_be_true(tmp_path, monkeypatch):
     args = teacher_args(tmp_path)
     for name, value in {
