@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.utils._pytree import tree_map_only
 
 T = TypeVar("T")
 
@@ -125,6 +127,37 @@ def gather_ranks(tensor: Tensor) -> Tensor:
 def own_part(gathered: Tensor) -> Tensor:
     """What this rank gave to `gather_ranks`; with another number of ranks than then, the mean."""
     return gathered[rank()] if len(gathered) == world_size() else gathered.mean(dim=0)
+
+
+def gather_shards(state: T) -> T:
+    """State with whole tensors in place of the sharded ones (FSDP2), for the first rank; all ranks must call this.
+
+    Args:
+        state: Nested dicts and lists, as `state_dict()` gives them.
+
+    Returns:
+        The same with whole tensors on the CPU of the first rank and empty ones in their place on the others. What is
+        not sharded is neither copied nor sent.
+    """
+
+    def whole(shard: DTensor) -> Tensor:
+        tensor = shard.detach().full_tensor()  # one at a time: no device holds more than that
+        return tensor.cpu() if rank() == 0 else tensor.new_empty(0)
+
+    return tree_map_only(DTensor, whole, state)
+
+
+def shard_like(tensor: Tensor, other: Any) -> Tensor:
+    """The shard of a whole tensor that this rank holds of another of its shape; all of it if that is not sharded."""
+    if not isinstance(other, DTensor) or tensor.shape != other.shape:
+        return tensor
+    # Every rank has the whole tensor, so nothing is sent. Cloned, or the shard would keep all of it in memory.
+    return distribute_tensor(tensor.contiguous(), other.device_mesh, other.placements, src_data_rank=None).clone()
+
+
+def own_shard(tensor: Tensor) -> Tensor:
+    """What this rank holds of a tensor that may be sharded."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def any_rank(flag: bool) -> bool:

@@ -19,7 +19,7 @@ from hf_icckd.modeling import ClassifierSpec, ImageClassifier, create_classifier
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 
 
-def save_pretrained(folder: str | Path, classifier: ImageClassifier) -> None:
+def save_pretrained(folder: str | Path, classifier: ImageClassifier, state: dict[str, Tensor] | None = None) -> None:
     """Write config.json and model.safetensors.
 
     Stock `timm.create_model("local-dir:FOLDER", pretrained=True)` and transformers'
@@ -29,10 +29,11 @@ def save_pretrained(folder: str | Path, classifier: ImageClassifier) -> None:
     Args:
         folder: Made if it is not there.
         classifier: What to write.
+        state: Weights and buffers of its net, if they are elsewhere whole; None to take them from it.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = contiguous_state(classifier.net.state_dict())
+    state = contiguous_state(classifier.net.state_dict() if state is None else state)
     replace_tensors(folder / WEIGHTS_FILE, state, {"format": "pt"})
     config = json.dumps(_config(classifier), indent=2) + "\n"
     replace_file(folder / CONFIG_FILE, lambda path: path.write_text(config))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +72,16 @@ class ImageClassifier(nn.Module):
         # Not persistent: they are part of spec.json, and the exported weights are those of the timm net alone.
         self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def _no_split_modules(self) -> list[str]:
+        """Classes of the blocks that the net repeats; accelerate asks by this name what FSDP gathers at a time."""
+        blocks = set()
+        for stage in self.net.modules():
+            kinds = Counter(type(block) for block in stage.children() if next(block.children(), None) is not None)
+            if isinstance(stage, (nn.Sequential, nn.ModuleList)) or len({*map(type, stage.children())}) == 1:
+                blocks |= {kind for kind, count in kinds.items() if count > 1}
+        return sorted(kind.__name__ for kind in blocks - {nn.Sequential, nn.ModuleList})
 
     def preprocess(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 to normalised floating point in the size and memory layout of the net."""

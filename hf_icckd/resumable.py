@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import Trainer
@@ -20,6 +20,8 @@ from hf_icckd.hub import contiguous_state
 from hf_icckd.rhythm import Rhythm
 
 logger = logging.getLogger(__name__)
+
+WEIGHTS_FILE, OPTIMIZER_FILE, SCHEDULE_FILE = "model.safetensors", "optimizer.pt", "scheduler.pt"
 
 
 class ResumableTrainer(Trainer):
@@ -37,6 +39,7 @@ class ResumableTrainer(Trainer):
         self.steps_per_epoch = 1
         self.stop_requested = self._staging = False
         self._restored: dict[str, Tensor] = {}
+        self._whole: dict[str, dict] = {}
         self._rhythm = Rhythm(self)
         self.add_callback(self._rhythm)
 
@@ -111,7 +114,7 @@ class ResumableTrainer(Trainer):
 
     def check_finite(self) -> None:
         """Raise FloatingPointError if a weight is not finite on any process. This waits for the device."""
-        weights = dict(self.model.named_parameters())
+        weights = {name: distributed.own_shard(value) for name, value in self.model.named_parameters()}
         finite = torch.stack([value.isfinite().all() for value in weights.values()]).tolist()
         wrong = [name for name, is_finite in zip(weights, finite, strict=True) if not is_finite]
         if distributed.any_rank(bool(wrong)):
@@ -130,7 +133,11 @@ class ResumableTrainer(Trainer):
     def _save_checkpoint(self, model, trial) -> None:
         """Write a checkpoint beside its final place and move it there when it is whole."""
         self.check_finite()
+        # All that processes must gather is gathered first: one that can't write must not leave the others waiting.
         state = self._training_state()
+        self._whole = distributed.gather_shards(
+            {"weights": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        )
         output_dir, step = Path(self.args.output_dir), self.state.global_step
         failure = None
         self._staging = True
@@ -149,7 +156,7 @@ class ResumableTrainer(Trainer):
                 raise
             failure = error
         finally:
-            self._staging = False
+            self._staging, self._whole = False, {}
         if distributed.any_rank(failure is not None):
             if self.args.should_save:
                 checkpointing.clear_staging(output_dir)
@@ -171,10 +178,43 @@ class ResumableTrainer(Trainer):
             "steps_per_epoch": torch.tensor(self.steps_per_epoch),
         }
 
+    # The Trainer would write and read other files where weights are sharded. Here a checkpoint holds whole tensors in
+    # any case, so that any number of processes, sharded or not, goes on with it.
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the weights of a checkpoint; subclasses say what else a saved model is.
+
+        Args:
+            output_dir: Folder; None for that of the run.
+            _internal_call: Set by the Trainer for the weights of a checkpoint.
+        """
+        state = self._whole.get("weights") or distributed.gather_shards(self.model.state_dict())
+        if self.args.should_save:
+            folder = Path(output_dir or self.args.output_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            # No training_args.bin beside it: it is a pickle.
+            save_file(contiguous_state(state), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.args.should_save:
+            torch.save(self._whole["optimizer"], Path(output_dir) / OPTIMIZER_FILE)
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULE_FILE)
+
+    def _load_from_checkpoint(self, checkpoint: str, model=None) -> None:
+        model = self.model if model is None else model
+        now, state = model.state_dict(), load_file(Path(checkpoint) / WEIGHTS_FILE)
+        model.load_state_dict({name: distributed.shard_like(value, now.get(name)) for name, value in state.items()})
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
+        state = torch.load(Path(checkpoint) / OPTIMIZER_FILE, map_location="cpu", weights_only=True)
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        for index, moments in state["state"].items():
+            for name, value in moments.items():
+                moments[name] = distributed.shard_like(value, parameters[index])
+        self.optimizer.load_state_dict(state)
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULE_FILE, weights_only=True))
         state = self._restored = checkpointing.load_extra_state(checkpoint)
         if state["steps_per_epoch"] != self.steps_per_epoch:
             raise ValueError(
@@ -200,10 +240,3 @@ class ResumableTrainer(Trainer):
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         pass
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        # Weights for a checkpoint. No training_args.bin: it is a pickle.
-        if self.args.should_save:
-            Path(output_dir).mkdir(parents=True, exist_ok=True)
-            state = contiguous_state(self.model.state_dict() if state_dict is None else state_dict)
-            save_file(state, Path(output_dir) / "model.safetensors", metadata={"format": "pt"})

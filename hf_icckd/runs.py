@@ -23,7 +23,7 @@ from hf_icckd import __version__, distributed
 from hf_icckd.cli import UserError
 from hf_icckd.data import ImageData, ImagePipeline, load_image_data
 from hf_icckd.evaluation import cost_metrics, split_metrics
-from hf_icckd.hub import CARD_FILE
+from hf_icckd.hub import CARD_FILE, from_pretrained
 from hf_icckd.model_card import render_card
 from hf_icckd.modeling import ImageClassifier, create_classifier
 from hf_icckd.progress import format_table
@@ -191,8 +191,11 @@ def _report(
     else:
         logger.info("no figures of the training split: its outputs would take %.1f GiB", outputs_bytes / 2**30)
     if trainer.is_world_process_zero():
+        # Of what was exported: of a sharded net one process alone can't compute anything.
+        exported = from_pretrained(folder.path).to(trainer.args.device)
+        layout = torch.channels_last if trainer.args.channels_last else torch.contiguous_format
         results |= {
-            "cost": cost_metrics(trainer.classifier),
+            "cost": cost_metrics(exported.to(memory_format=layout)),
             "training": _last_training_log(trainer) | {"seconds_of_last_session": seconds},
             "history": [entry for entry in trainer.state.log_history if "eval_top1" in entry],
             "notes": pipeline.data.notes,

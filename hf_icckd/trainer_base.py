@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
@@ -21,6 +22,8 @@ from hf_icckd.progress import ProgressLine
 from hf_icckd.resumable import ResumableTrainer
 from hf_icckd.term_averages import TermAverages
 from hf_icckd.training_args import DistillationTrainingArguments
+
+logger = logging.getLogger(__name__)
 
 
 class DistillationTrainer(ResumableTrainer):
@@ -48,11 +51,14 @@ class DistillationTrainer(ResumableTrainer):
     ):
         if args.sync_batchnorm and args.world_size > 1:
             classifier.net = convert_sync_batchnorm(classifier.net)
+        channels_last = args.channels_last and not args.sharded  # torch shards contiguous weights only
         for module in (model, *frozen):
-            module.to(memory_format=torch.channels_last if args.channels_last else torch.contiguous_format)
+            module.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
         super().__init__(
             model=model, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, callbacks=callbacks
         )
+        if args.sharded:
+            self._prepare_sharding()
         self.classifier = classifier
         self.loss_is_scaled_for_ga = False  # terms are means over a micro-batch
         self.model_accepts_loss_kwargs = False
@@ -62,6 +68,25 @@ class DistillationTrainer(ResumableTrainer):
         for callback in (DEFAULT_PROGRESS_CALLBACK, PrinterCallback):
             self.remove_callback(callback)
         self.add_callback(ProgressLine)
+
+    def _prepare_sharding(self) -> None:
+        state = self.accelerator.state
+        if not self.is_fsdp_enabled:
+            raise ValueError(
+                f"accelerate was told to use FSDP but shards nothing over {self.args.world_size} process(es) on "
+                f"{self.args.device.type}, expected GPUs; use recipes/accelerate/ddp.yaml"
+            )
+        if state.dynamo_plugin.backend.value != "NO":
+            raise ValueError(
+                "torch_compile is true, expected false with FSDP: evaluation calls the net that was not compiled, and "
+                "there nothing gathers the weights; leave one of them out"
+            )
+        # FSDP would round weights to half precision in evaluation too. They are gathered as they are instead, and
+        # autocast computes with them as it does without FSDP.
+        state.fsdp_plugin.mixed_precision_policy = None
+        if self.args.channels_last:
+            logger.info("sharded weights are in the plain memory layout: torch shards no others")
+        self.model.to(self.args.device)  # the Trainer waits with that until training begins
 
     # ---- one step
 
@@ -81,6 +106,16 @@ class DistillationTrainer(ResumableTrainer):
         self.terms.add({name: value * share for name, value in named.items()}, self.state.global_step + 1)
         self._images_seen += inputs["global_rows"]
         return (loss, None) if return_outputs else loss
+
+    def autocast_smart_context_manager(self, cache_enabled: bool | None = True):
+        """Half precision, if asked for, where the terms are computed. Evaluation is in that of the weights."""
+        return self.accelerator.autocast()
+
+    def _prepare_for_training(self, *args, **options):
+        model, train_dataloader = super()._prepare_for_training(*args, **options)
+        # accelerate puts half precision into the module's forward too, which evaluation calls.
+        self.accelerator.unwrap_model(model, keep_fp32_wrapper=False, keep_torch_compile=False)
+        return model, train_dataloader
 
     def _prepare_input(self, data):
         # Loading workers pin their batches, so that nothing has to wait until they are on the device.
@@ -105,7 +140,7 @@ class DistillationTrainer(ResumableTrainer):
         if undecayed:
             groups.append({"params": undecayed, "weight_decay": 0.0})
         if self.args.optim == "sgd":
-            fused = self.args.device.type == "cuda"
+            fused = self.args.device.type == "cuda" and not self.args.sharded  # torch has no fused SGD for shards
             self.optimizer = torch.optim.SGD(
                 groups, lr=self.args.learning_rate, momentum=self.args.momentum, fused=fused or None
             )
@@ -241,5 +276,6 @@ class DistillationTrainer(ResumableTrainer):
             super().save_model(output_dir, _internal_call=True)
             return
         self.check_finite()
+        state = distributed.gather_shards(self.classifier.net.state_dict())
         if self.args.should_save:
-            save_pretrained(output_dir or self.args.output_dir, self.classifier)
+            save_pretrained(output_dir or self.args.output_dir, self.classifier, state)

@@ -17,8 +17,9 @@ _REFUSED = {
     "eval_on_start": "a run that goes on would evaluate once more than one that was never cut",
     "auto_find_batch_size": "the batch size decides the result; lower per_device_train_batch_size and raise "
     "gradient_accumulation_steps yourself",
-    "deepspeed": "the class cache and exact resume are not made for it; use DDP through accelerate",
-    "fsdp": "the class cache and exact resume are not tried with it; use DDP through accelerate",
+    "deepspeed": "the class cache and exact resume are not made for it; use recipes/accelerate/ddp.yaml, for "
+    "large teachers fsdp2.yaml",
+    "fsdp": "how to shard is said in accelerate's configuration; use recipes/accelerate/fsdp2.yaml",
     "use_liger_kernel": "it is for language models",
     "neftune_noise_alpha": "it is for language models",
     "label_smoothing_factor": "use --label_smoothing, which knows about views",
@@ -33,6 +34,20 @@ _REFUSED = {
     "save_on_each_node": "checkpoints are written once; give an output_dir that all machines share",
     "enable_jit_checkpoint": "it writes checkpoints past the atomic ones of this package",
     "push_to_hub": "publishing is not part of this version; upload the folder of a finished run with `hf upload`",
+}
+
+# What accelerate's configuration of FSDP may say, and why nothing else. Unset, accelerate takes version 1 and of the
+# others the first value here.
+_FSDP_SETTINGS = {
+    "version": (("2",), "FSDP1 flattens weights, so that none has a weight decay or a checkpoint of its own"),
+    "auto_wrap_policy": (
+        ("no_wrap", "transformer_based_wrap"),
+        "by size it would shard modules of which only parts are called",
+    ),
+    "cpu_ram_efficient_loading": (("false",), "accelerate can't do it where there are buffers, as those of BatchNorm"),
+    "offload_params": (("false",), "weights would be elsewhere than the images and the class cache"),
+    "activation_checkpointing": (("false",), "BatchNorm would see every batch twice"),
+    "ignored_modules": (("unset",), "no one would average their gradients"),
 }
 
 
@@ -191,7 +206,7 @@ class DistillationTrainingArguments(TrainingArguments):
         default=0.0, metadata={"help": "Label smoothing of the cross-entropy (a control: it hurts distillation)."}
     )
     channels_last: bool = field(
-        default=True, metadata={"help": "Memory layout of convolutions; faster nearly always."}
+        default=True, metadata={"help": "Memory layout of convolutions; faster nearly always. Not of sharded ones."}
     )
     sync_batchnorm: bool = field(
         default=False,
@@ -244,6 +259,11 @@ class DistillationTrainingArguments(TrainingArguments):
         self._check_processes()
         if self.use_cpu:
             torch.set_num_threads(self.num_threads or max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+
+    @property
+    def sharded(self) -> bool:
+        """Whether accelerate was told to shard weights, gradients and optimiser over processes (FSDP2)."""
+        return _accelerate_uses("FSDP")
 
     def _refuse(self) -> None:
         for name, reason in _REFUSED.items():
@@ -350,15 +370,24 @@ class StudentTrainingArguments(DistillationTrainingArguments):
 
     def __post_init__(self):
         _check_range(self, "ce_weight", 0, math.inf)
+        if self.sharded:
+            raise ValueError(
+                "accelerate was told to use FSDP, expected DDP: it is for large teachers; a student is small, and its "
+                "teacher has neither gradients nor an optimiser to shard; use recipes/accelerate/ddp.yaml"
+            )
         super().__post_init__()
 
 
 def _check_launcher() -> None:
-    for name in ("FSDP", "DEEPSPEED"):
-        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() in ("true", "1"):
+    for name in ("DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"):
+        if _accelerate_uses(name):
+            raise ValueError(f"accelerate was told to use {name}, expected DDP or FSDP2: {_REFUSED['deepspeed']}")
+    for name, (expected, reason) in _FSDP_SETTINGS.items() if _accelerate_uses("FSDP") else ():
+        value = os.environ.get(f"FSDP_{name.upper()}", "1" if name == "version" else expected[0])
+        if value.lower() not in expected:
             raise ValueError(
-                f"accelerate was told to use {name}, expected DDP: class cache and exact resume are not tried with "
-                "it; see recipes/accelerate"
+                f"fsdp_{name} is {value}, expected {' or '.join(expected)}: {reason}; use "
+                "recipes/accelerate/fsdp2.yaml"
             )
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and missing:
@@ -366,6 +395,10 @@ def _check_launcher() -> None:
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']} but {', '.join(missing)} are not set; start through torchrun "
             "or accelerate launch, or unset WORLD_SIZE"
         )
+
+
+def _accelerate_uses(what: str) -> bool:
+    return os.environ.get(f"ACCELERATE_USE_{what}", "false").lower() in ("true", "1")
 
 
 def _check_range(

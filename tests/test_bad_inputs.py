@@ -141,7 +141,7 @@ def test_data(tmp_path, name):
         (["--num_views", "1"], "num_views is 1 but intra_class_weight is 0.05"),
         (["--resume", "maybe"], "resume.*invalid choice: 'maybe'"),
         (["--save_total_limit", "0"], "save_total_limit is 0, expected a number at least 1"),
-        (["--fsdp", "full_shard"], "fsdp is 'full_shard', expected it unset: .*; use DDP"),
+        (["--fsdp", "full_shard"], "fsdp is 'full_shard', expected it unset: .*; use recipes/acc"),
         (["--resume_from_checkpoint", "x"], "resume_from_checkpoint is 'x', expected it unset: --resume auto"),
     ],
 )  # fmt: skip

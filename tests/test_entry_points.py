@@ -233,6 +233,32 @@ def test_accelerate_configs(tmp_path, name, processes):
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["environment"]["processes"] == processes
 
 
+def test_accelerate_config_that_shards():
+    """The environment that accelerate makes of it. It is started in tests/distributed/test_fsdp2.py."""
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_multi_gpu_env
+
+    path = ROOT / "recipes" / "accelerate" / "fsdp2.yaml"
+    words = ["--config_file", str(path), "recipes/teacher.py"]
+    args, _, _ = _validate_launch_command(launch_command_parser().parse_args(words))
+    environment = prepare_multi_gpu_env(args)
+    expected = {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": "2",
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+        "FSDP_RESHARD_AFTER_FORWARD": "true",
+        "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+        "FSDP_OFFLOAD_PARAMS": "false",
+        "FSDP_ACTIVATION_CHECKPOINTING": "false",
+        "ACCELERATE_MIXED_PRECISION": "no",
+    }
+    assert {name: environment.get(name) for name in expected} == expected
+    assert "FSDP_TRANSFORMER_CLS_TO_WRAP" not in environment  # the net says which blocks it repeats
+    assert args.num_processes == 2
+    assert path.read_text().startswith("# ")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -358,10 +358,10 @@ def test_classes_must_agree(pipeline, tiny_classifier, tmp_path):
             {"lr_scheduler_type": "reduce_lr_on_plateau"},
             "lr_scheduler_type is 'reduce_lr_on_plateau', expected a schedule",
         ),
-        ({"deepspeed": "x.json"}, "deepspeed is 'x.json'.*use DDP"),
+        ({"deepspeed": "x.json"}, r"deepspeed is 'x.json'.*use recipes/accelerate/ddp\.yaml"),
         ({"save_strategy": "best"}, "save_strategy is 'best', expected no, steps or epoch"),
         ({"bf16_full_eval": True}, "bf16_full_eval is True.*logits tie"),
-        ({"fsdp": "full_shard"}, "fsdp is 'full_shard'.*use DDP"),
+        ({"fsdp": "full_shard"}, r"fsdp is 'full_shard'.*use recipes/accelerate/fsdp2\.yaml"),
         ({"label_smoothing_factor": 0.1}, "use --label_smoothing"),
         ({"remove_unused_columns": True}, "remove_unused_columns is true, expected false"),
         ({"num_views": 1}, "num_views is 1 but intra_class_weight is 0.05"),
@@ -401,11 +401,54 @@ def test_gpus_without_a_launcher_are_refused(tmp_path, monkeypatch):
         teacher_args(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED"])
+@pytest.mark.parametrize("name", ["DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"])
 def test_launchers_that_shard_are_refused(tmp_path, monkeypatch, name):
     monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
-    with pytest.raises(ValueError, match=f"accelerate was told to use {name}, expected DDP"):
+    with pytest.raises(ValueError, match=f"accelerate was told to use {name}, expected DDP or FSDP2: .*fsdp2.yaml"):
         teacher_args(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "fsdp_version is 1, expected 2: FSDP1 flattens"),
+        ({"VERSION": "1"}, "fsdp_version is 1, expected 2: FSDP1 flattens"),
+        (
+            {"AUTO_WRAP_POLICY": "SIZE_BASED_WRAP"},
+            "is SIZE_BASED_WRAP, expected no_wrap or transformer_based_wrap: by",
+        ),
+        ({"CPU_RAM_EFFICIENT_LOADING": "true"}, "fsdp_cpu_ram_efficient_loading is true, expected false: accelerate"),
+        ({"OFFLOAD_PARAMS": "True"}, "fsdp_offload_params is True, expected false: weights would be elsewhere"),
+        ({"ACTIVATION_CHECKPOINTING": "true"}, "fsdp_activation_checkpointing is true, expected false: BatchNorm"),
+        ({"IGNORED_MODULES": "net"}, "fsdp_ignored_modules is net, expected unset: no one would average"),
+    ],
+)
+def test_other_ways_to_shard_are_refused(tmp_path, monkeypatch, settings, message):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    for name, value in ({"VERSION": "2"} | settings if settings else {}).items():
+        monkeypatch.setenv(f"FSDP_{name}", value)
+    with pytest.raises(ValueError, match=f"{message}.*; use recipes/accelerate/fsdp2.yaml"):
+        teacher_args(tmp_path)
+
+
+def test_only_teachers_on_gpus_are_sharded(pipeline, tiny_classifier, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    with pytest.raises(
+        ValueError, match=r"told to use FSDP, expected DDP: .* a student is small.*accelerate/ddp\.yaml"
+    ):
+        student_args(tmp_path)
+    args = teacher_args(tmp_path, use_cpu=True)
+    with pytest.raises(
+        ValueError, match=r"shards nothing over 1 process\(es\) on cpu, expected GPUs; use .*ddp\.yaml"
+    ):
+        TeacherTrainer(tiny_classifier(), args, pipeline.dataset("train", training=True, num_views=2))
+
+
+def test_evaluation_is_in_the_precision_of_the_weights(pipeline, tiny_classifier, tmp_path):
+    trainer = train_teacher(pipeline, tiny_classifier(), tmp_path, max_steps=2, bf16=True)
+    logits = trainer.predict_split(pipeline.dataset("test")).logits
+    assert not torch.equal(logits, logits.bfloat16().float())
 
 
 def test_world_size_must_be_true(tmp_path, monkeypatch):
