@@ -210,4 +210,5 @@ class _Process:
             os.killpg(self.process.pid, number)
 
     def _tail(self) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-_TAIL:])
+        lines = self.log.read_text(errors="replace").splitlines()[-_TAIL:]
+        return "\n".join(lines).replace(str(ROOT), ".")  # where the repository lies is nobody's business

@@ -1,4 +1,4 @@
-"""Images per second of training, ours against four other ways to do the same.
+r"""Images per second of training, ours against four other ways to do the same.
 
     pip install -e ".[bench]"
     python benchmarks/throughput.py --dataset uoft-cs/cifar100 --label_column fine_label --output runs/throughput
@@ -29,6 +29,7 @@ import datetime
 import json
 import os
 import platform
+import signal
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -251,4 +252,7 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
+    # Stopped arms could not end by themselves: whatever ends the driver has to go through its cleaning up.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
     sys.exit(main())
