@@ -1,0 +1,258 @@
+r"""Images per second of training, ours against four other ways to do the same.
+
+    pip install -e ".[bench]"
+    python benchmarks/throughput.py --dataset uoft-cs/cifar100 --label_column fine_label --output runs/throughput
+    python benchmarks/throughput.py --setting best --pair cifar_resnet32x4:cifar_resnet8x4 --batch_size 256 \
+        --dataset uoft-cs/cifar100 --label_column fine_label --output runs/throughput
+    python benchmarks/throughput.py --task teacher --dataset uoft-cs/cifar100 --label_column fine_label \
+        --output runs/throughput
+
+Arms (`benchmarks/arms/`): `ours`, a `bare` loop written by hand, plain transformers.`trainer`, `timm`'s tasks,
+`torchdistill`; for teachers also `ours_intra` and `bare_intra`, with the intra-class term. All train the same nets
+with the same batch, optimiser, augmentation and losses on the same images, in processes of their own, and take turns
+for some rounds (`benchmarks/rounds.py`). The two settings:
+
+- `equal`: float32 for everyone;
+- `best`: what is fastest here out of float32 and bfloat16 (`--precisions`) and, if asked for, torch.compile.
+
+First every arm is tried with what it may choose, for two turns each, and keeps what is fastest: the libraries choose
+loading workers and memory layout in both settings. Ours has channels_last, as it has by default, and chooses workers
+only where images are decoded as they are needed. The bare loop gets what ours has chosen. In `OUTPUT` a JSON file
+with every turn and a bar chart are left; the exit code is 1 if an arm failed. A teacher's image counts once, though
+two views of it are trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import signal
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # run as a program, a file has only its own folder on the path
+
+import torch  # noqa: E402
+
+from benchmarks.arms.common import Spec, load_pipeline  # noqa: E402
+from benchmarks.report import chart, how, table  # noqa: E402
+from benchmarks.rounds import Arm, compare, run_rounds  # noqa: E402
+
+MODULES = {
+    "ours": "ours",
+    "ours_intra": "ours",
+    "bare": "bare",
+    "bare_intra": "bare",
+    "trainer": "trainer",
+    "timm": "timm_task",
+    "torchdistill": "torchdistill_kd",
+}
+DEFAULT_ARMS = {
+    "student": ["ours", "bare", "trainer", "timm", "torchdistill"],
+    "teacher": ["ours", "ours_intra", "bare", "bare_intra", "trainer", "timm"],
+}
+LEFT_OUT = {
+    ("teacher", "torchdistill"): "its data set wrappers and its training box hand over one view of an image",
+    ("student", "ours_intra"): "the intra-class term is for teachers",
+    ("student", "bare_intra"): "the intra-class term is for teachers",
+}
+SWEEP_ROUNDS = 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print a table, leave a record and a chart.
+
+    Args:
+        argv: Command line.
+
+    Returns:
+        0 if every arm ran to the end, else 1.
+    """
+    args = parse_arguments(argv)
+    teacher, _, student = args.pair.partition(":")
+    spec = Spec(
+        task=args.task,
+        teacher=teacher,
+        student=student or teacher,
+        dataset=str(Path(args.dataset).resolve()) if Path(args.dataset).exists() else args.dataset,
+        label_column=args.label_column,
+        image_size=args.image_size,
+        batch_size=args.batch_size,
+        threads=args.threads,
+        warmup_steps=args.warmup_steps,
+        segment_steps=args.segment_steps,
+        lead_steps=args.lead_steps,
+    )
+    names = [name for name in args.arms or DEFAULT_ARMS[args.task] if (args.task, name) not in LEFT_OUT]
+    left_out = {name: LEFT_OUT[args.task, name] for name in args.arms or [] if (args.task, name) in LEFT_OUT}
+    args.output.mkdir(parents=True, exist_ok=True)
+    logs = args.output / "logs"
+    resident = load_pipeline(spec).resident
+
+    specs, sweeps = {}, {}
+    for name in names:
+        own = replace(spec, intra_class=name.endswith("_intra"))
+        if name.startswith("bare"):
+            # Its precision, layout, compilation and workers are those of ours, or it would not be the limit of ours.
+            model = specs.get(name.replace("bare", "ours"), specs.get("ours", own))
+            specs[name] = replace(model, intra_class=own.intra_class)
+        else:
+            specs[name], sweeps[name] = sweep(name, own, choices(name, args, resident), logs / f"sweep-{name}")
+    arms = [make_arm(name, specs[name]) for name in names]
+    records = run_rounds(arms, args.rounds, logs / "rounds", say=say)
+
+    base = args.base or names[0]
+    record = {
+        "setting": args.setting,
+        "base": base,
+        "rounds": args.rounds,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "spec": public(spec),
+        "machine": machine(),
+        "versions": merged_versions(records),
+        "comparisons": compare(records, base),
+        "arms": [
+            {**each, "spec": public(specs[each["name"]]), "sweep": sweeps.get(each["name"], [])} for each in records
+        ],
+        "left_out": left_out,
+    }
+    nets = f"{teacher}-{student}" if args.task == "student" else teacher
+    stem = args.output / f"{args.task}-{nets}-{args.batch_size}-{args.setting}"
+    stem.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
+    print(table(record))
+    if any(any(each["rounds"]) for each in records):
+        chart(record, stem.with_suffix(".png"))
+    return 1 if any(each["error"] for each in records) else 0
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=["student", "teacher"], default="student")
+    parser.add_argument("--pair", default="cifar_resnet20:cifar_resnet8", help="TEACHER:STUDENT, names of timm")
+    parser.add_argument("--dataset", required=True, help="folder, Hub id, digits or synthetic")
+    parser.add_argument("--label_column")
+    parser.add_argument("--image_size", type=int, help="default: small images as they are, others at 128 pixels")
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--setting", choices=["equal", "best"], default="equal")
+    parser.add_argument("--arms", nargs="+", choices=list(MODULES), help="default: all that the task has")
+    parser.add_argument("--base", help="the arm all others are compared with; default: the first")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="loading workers to try")
+    parser.add_argument(
+        "--precisions", nargs="+", choices=["float32", "bf16"], default=["bf16", "float32"], help="to try in `best`"
+    )
+    parser.add_argument("--torch_compile", action="store_true", help="try torch.compile too in `best`")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--segment_steps", type=int, default=20, help="steps of a turn that are timed")
+    parser.add_argument("--warmup_steps", type=int, default=10, help="steps before the first turn")
+    parser.add_argument("--lead_steps", type=int, default=6, help="steps of a turn before the clock starts")
+    parser.add_argument("--threads", type=int, default=cores(), help="threads of torch in every arm")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the record")
+    args = parser.parse_args(argv)
+    if args.lead_steps <= 2 * max(args.workers):
+        parser.error(f"--lead_steps must be above {2 * max(args.workers)}: workers load that many batches ahead")
+    if args.base and args.base not in (args.arms or DEFAULT_ARMS[args.task]):
+        parser.error(f"--base is {args.base}, which is not among the arms")
+    return args
+
+
+def choices(name: str, args: argparse.Namespace, resident: bool) -> dict[str, list[Any]]:
+    """What an arm may choose, in the order in which it does; the first of each is where it starts.
+
+    Workers come last: how many are of use depends on how long a step computes.
+    """
+    ours = name.startswith("ours")
+    return {
+        "precision": args.precisions if args.setting == "best" else ["float32"],
+        "channels_last": [True] if ours else [True, False],
+        "compile": [False, True] if args.torch_compile and args.setting == "best" else [False],
+        "workers": [0] if ours and resident else args.workers,
+    }
+
+
+def sweep(name: str, spec: Spec, options: dict[str, list[Any]], logs: Path) -> tuple[Spec, list[dict[str, Any]]]:
+    """Try one option after the other and keep what is fastest.
+
+    Args:
+        name: The arm.
+        spec: What it trains.
+        options: From `choices`.
+        logs: Folder for its errors.
+
+    Returns:
+        The specification with the fastest choices, and a dict of `option`, `value` and the turns of every trial.
+    """
+    spec = replace(spec, **{option: values[0] for option, values in options.items()})
+    trials = []
+    for option, values in options.items():
+        if len(values) == 1:
+            continue
+        variants = [replace(spec, **{option: value}) for value in values]
+        say(f"{name}: trying {option} {', '.join(map(str, values))}")
+        records = run_rounds([make_arm(name, each) for each in variants], SWEEP_ROUNDS, logs / option, say=say)
+        trials += [{"option": option, "value": value, **record} for value, record in zip(values, records, strict=True)]
+        # The faster turn: what disturbs a short trial makes it slower, hardly ever faster.
+        speeds = [
+            max((turn["images_per_second"] for turn in record["rounds"] if turn), default=0.0) for record in records
+        ]
+        # If all fail, the first is kept, and fails again where it is seen.
+        spec = variants[speeds.index(max(speeds))]
+    say(f"{name}: {how(asdict(spec))}")
+    return spec, trials
+
+
+def make_arm(name: str, spec: Spec) -> Arm:
+    """The process of an arm."""
+    # OpenMP reads this before torch.set_num_threads is called; both must say the same.
+    environment = {"OMP_NUM_THREADS": str(spec.threads), "MKL_NUM_THREADS": str(spec.threads)}
+    command = [sys.executable, "-m", f"benchmarks.arms.{MODULES[name]}", json.dumps(asdict(spec))]
+    return Arm(name, command, environment)
+
+
+def public(spec: Spec) -> dict[str, Any]:
+    """A specification for the record, without where the data set lies on this machine."""
+    return asdict(replace(spec, dataset=Path(spec.dataset).name if Path(spec.dataset).exists() else spec.dataset))
+
+
+def merged_versions(records: list[dict[str, Any]]) -> dict[str, str]:
+    """Versions of all libraries that took part."""
+    ready = [record["ready"] for record in records if record["ready"]]
+    return {"python": platform.python_version()} | {k: v for each in ready for k, v in each["versions"].items()}
+
+
+def machine() -> dict[str, Any]:
+    """What everything ran on."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []  # not Linux
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cpu = models[0] if models else platform.machine()
+    return {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu,
+        "cpu": cpu,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cores": cores(),
+        "system": platform.system(),
+    }
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def say(line: str) -> None:
+    """Progress goes to the standard error, the table to the standard output."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    # Stopped arms could not end by themselves: whatever ends the driver has to go through its cleaning up.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""benchmarks/: the protocol between driver and arms, and what is made of the figures. No test judges a speed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks import throughput
+from benchmarks.arms.common import Spec
+from benchmarks.report import chart, table
+from benchmarks.rounds import ROOT, Arm, compare, run_rounds
+
+# Two steps of warm-up, turns of one step of lead and three that are timed.
+DUMMY = """
+import os, sys, time
+from benchmarks.arms.meter import Meter, Stopped
+name, trace, fails_at = sys.argv[1], sys.argv[2], int(sys.argv[3])
+meter = Meter(2, 3, 1, facts={"pid": os.getpid()})
+print('{"what libraries print": "is no message"}')
+step = 0
+try:
+    while True:
+        step += 1
+        if step == fails_at:
+            raise RuntimeError("broken on purpose")
+        with open(trace, "a") as file:
+            file.write(name)
+        time.sleep(0.001)
+        meter.step(8, step)
+except Stopped:
+    pass
+"""
+
+
+@pytest.fixture
+def dummy(tmp_path):
+    """Makes arms that train nothing; they leave a trace of their steps."""
+    script, trace = tmp_path / "dummy.py", tmp_path / "trace"
+    script.write_text(DUMMY)
+
+    def make(name: str, fails_at: int = 0) -> Arm:
+        return Arm(name, [sys.executable, str(script), name, str(trace), str(fails_at)], {"PYTHONPATH": str(ROOT)})
+
+    return make
+
+
+def test_arms_take_turns(dummy, tmp_path):
+    records = run_rounds([dummy("a"), dummy("b")], 3, tmp_path / "logs", say=lambda line: None)
+    rounds = "aaaabbbb" + "bbbbaaaa" + "aaaabbbb"  # the order is rotated
+    assert (tmp_path / "trace").read_text() == "aa" + "bb" + rounds
+    for name, record in zip("ab", records, strict=True):
+        assert record["name"] == name and record["error"] is None and record["ready"]["ready"]
+        # Neither warm-up nor lead are counted; the loss is that of the last step.
+        assert [turn["images"] for turn in record["rounds"]] == [24, 24, 24]
+        assert [turn["loss"] for turn in record["rounds"]] == [6, 10, 14]
+        assert all(turn["images_per_second"] == turn["images"] / turn["seconds"] for turn in record["rounds"])
+        if sys.platform == "linux":
+            assert all(turn["peak_memory_bytes"] > 2**20 for turn in record["rounds"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_an_arm_out_of_turn_stands_still(dummy, tmp_path):
+    stopped = []
+
+    def look(line: str) -> None:
+        """Between two turns nobody may run."""
+        deadline = time.monotonic() + 5
+        states = []
+        while time.monotonic() < deadline and set(states) != {"T"}:
+            states = [_state(pid) for pid in _children_of_this_process()]
+        stopped.append(states)
+
+    run_rounds([dummy("a"), dummy("b")], 2, tmp_path / "logs", say=look)
+    assert stopped == [["T", "T"]] * 4
+    assert not list(_children_of_this_process())  # and nothing is left behind
+
+
+def _children_of_this_process():
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+            command = (status.parent / "cmdline").read_text()
+        except OSError:  # ended meanwhile
+            continue
+        if int(fields[1]) == os.getpid() and "dummy.py" in command:
+            yield int(status.parent.name)
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_others_go_on_without_an_arm_that_fails(dummy, tmp_path):
+    arms = [dummy("a"), dummy("b", fails_at=2 + 4 + 2), dummy("c", fails_at=1)]
+    good, later, never = run_rounds(arms, 3, tmp_path / "logs", say=lambda line: None)
+    assert good["error"] is None and all(good["rounds"])
+    assert "exit code 1" in later["error"] and "RuntimeError: broken on purpose" in later["error"]
+    assert later["rounds"][0] and later["rounds"][1:] == [None, None]
+    assert "broken on purpose" in never["error"] and never["rounds"] == [None] * 3
+    (comparison,) = compare([good, later, never], "a")
+    assert comparison["other"] == "b" and len(comparison["ratios"]) == 1
+
+
+def test_an_arm_that_hangs_fails(tmp_path):
+    arm = Arm("hangs", [sys.executable, "-c", "import time; time.sleep(60)"])
+    (record,) = run_rounds([arm], 1, tmp_path / "logs", timeout=0.5, say=lambda line: None)
+    assert "nothing heard" in record["error"]
+
+
+def test_ratios_are_those_of_rounds_in_common():
+    records = [_record("ours", [100, 200, 400]), _record("bare", [200, None, 100]), _record("timm", [None] * 3)]
+    assert compare(records, "ours") == [
+        {"base": "ours", "other": "bare", "ratios": [0.5, 4.0], "min": 0.5, "median": 2.25, "max": 4.0}
+    ]
+
+
+def _record(name: str, speeds: list[float | None], error: str | None = None) -> dict:
+    turn = {"seconds": 1.0, "loss": 4.6, "peak_memory_bytes": 300 * 2**20, "peak_device_memory_bytes": None}
+    rounds = [None if speed is None else {**turn, "images": speed, "images_per_second": speed} for speed in speeds]
+    return {"name": name, "ready": {"versions": {}}, "rounds": rounds, "error": error}
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """What the driver leaves where arms give the figures they are told to; None fails."""
+
+    def measure(speed_of, *options: str) -> tuple[int, dict]:
+        def fake_rounds(arms, rounds, logs, say):
+            records = []
+            for arm in arms:
+                speed = speed_of(arm.name, Spec(**json.loads(arm.command[-1])))
+                records.append(_record(arm.name, [speed] * rounds, "out of luck" if speed is None else None))
+            return records
+
+        monkeypatch.setattr(throughput, "run_rounds", fake_rounds)
+        code = throughput.main(["--dataset", "digits", "--output", str(tmp_path), "--rounds", "3", *options])
+        (file,) = tmp_path.glob("*.json")
+        return code, json.loads(file.read_text())
+
+    return measure
+
+
+def test_driver_keeps_what_is_fastest(measured, capsys):
+    pytest.importorskip("matplotlib")
+
+    def speed(name: str, spec: Spec) -> float:
+        return {"ours": 700, "bare": 720, "timm": 500}[name] + (
+            100 * (spec.precision == "float32") - 50 * spec.channels_last - 10 * abs(spec.workers - 1)
+        )
+
+    code, record = measured(speed, "--setting", "best", "--arms", "ours", "bare", "timm")
+    ours, bare, timm = (arm["spec"] for arm in record["arms"])
+    assert code == 0
+    assert (ours["precision"], ours["channels_last"], ours["workers"]) == ("float32", True, 0)  # images in memory
+    assert (timm["precision"], timm["channels_last"], timm["workers"]) == ("float32", False, 1)
+    assert bare == ours  # also where it would be faster otherwise
+    assert {trial["option"] for trial in record["arms"][2]["sweep"]} == {"precision", "channels_last", "workers"}
+    assert [row["other"] for row in record["comparisons"]] == ["bare", "timm"]
+    assert "ours / arm" in capsys.readouterr().out
+
+
+def test_driver_names_what_failed_and_what_is_left_out(measured, capsys):
+    pytest.importorskip("matplotlib")
+    code, record = measured(
+        lambda name, spec: None if name == "trainer" else 100.0,
+        *("--task", "teacher", "--workers", "0", "--arms", "ours", "ours_intra", "bare_intra", "trainer"),
+        "torchdistill",
+    )
+    assert code == 1
+    intra = {arm["name"]: arm["spec"]["intra_class"] for arm in record["arms"]}
+    assert intra == {"ours": False, "ours_intra": True, "bare_intra": True, "trainer": False}
+    output = capsys.readouterr().out
+    assert "trainer failed: out of luck" in output and "torchdistill left out: " in output
+
+
+def test_table_and_chart(tmp_path):
+    records = [_record("ours", [1200, 1000, 1100]), _record("bare", [1000, 1000, 1000]), _record("timm", [None] * 3)]
+    record = {
+        "setting": "equal",
+        "base": "ours",
+        "date": "2026-01-01T00:00:00+00:00",
+        "spec": vars(Spec()),
+        "machine": {"device": "some CPU", "cores": 4},
+        "comparisons": compare(records, "ours"),
+        "arms": [{**each, "spec": vars(Spec())} for each in records],
+        "left_out": {},
+    }
+    lines = table(record).splitlines()
+    assert lines[0] == "student, cifar_resnet20 to cifar_resnet8, digits, batch 64, setting equal"
+    rows = {line.split()[0]: line for line in lines[4:] if line}
+    assert "1,100 (1,000 to 1,200)" in rows["ours"] and "300 MiB" in rows["ours"] and "4.600" in rows["ours"]
+    assert "1.10 (1.00 to 1.20)" in rows["bare"] and "failed" in rows["timm"]
+    assert "The bare loop is no limit: ours is 1.10 times as fast" in lines[-1]
+    pytest.importorskip("matplotlib")
+    chart(record, tmp_path / "chart.png")
+    assert 1_000 < (tmp_path / "chart.png").stat().st_size < 200_000
+
+
+def test_our_arm_and_the_bare_loop_do_the_same(tmp_path):
+    spec = Spec(warmup_steps=1, segment_steps=2, lead_steps=1, threads=1)
+    arms = [throughput.make_arm(name, spec) for name in ("ours", "bare")]
+    ours, bare = run_rounds(arms, 1, tmp_path, say=lambda line: None)
+    assert ours["error"] is None and bare["error"] is None
+    assert ours["rounds"][0]["images"] == bare["rounds"][0]["images"] == 2 * spec.batch_size
+    assert ours["rounds"][0]["loss"] == pytest.approx(bare["rounds"][0]["loss"], rel=1e-3)
