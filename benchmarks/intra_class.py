@@ -11,15 +11,19 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a program, a file has only its own folder
+
 import torch
 import torch.nn.functional as F
 
-from benchmarks.report import describe_machine, format_ratios
+from benchmarks.report import format_ratios, machine
 from hf_icckd import ClassEmbeddingCache, IntraClassContrastiveLoss, create_classifier
+from hf_icckd.allocator import keep_freed_memory
 
 ROWS_PER_CLASS = 32
 
@@ -111,6 +115,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="folder for intra_class.json")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    keep_freed_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     ratios = {}
     for num_classes in (100, 1000):
@@ -141,7 +146,7 @@ def main() -> None:
     if args.output is not None:
         args.output.mkdir(parents=True, exist_ok=True)
         options = {name: value for name, value in vars(args).items() if name != "output"}
-        record = {"options": options, "machine": describe_machine(), "ratios": ratios}
+        record = {"options": options, "machine": machine(), "ratios": ratios}
         (args.output / "intra_class.json").write_text(json.dumps(record, indent=2) + "\n")
 
 

@@ -1,9 +1,13 @@
-"""Records of `benchmarks/throughput.py` as a table and as a chart."""
+"""What benchmarks show: where they ran, ratios as lines, a comparison as a table and as a chart."""
 
 from __future__ import annotations
 
+import os
+import platform
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from benchmarks.rounds import summary
 
@@ -53,7 +57,38 @@ def how(spec: dict[str, Any]) -> str:
     """The settings in which arms differ."""
     layout = "channels last" if spec["channels_last"] else "contiguous"
     compiled = ["compiled"] if spec["compile"] else []
-    return ", ".join([spec["precision"], layout, f"{spec['workers']} workers", *compiled])
+    tuned = ["allocator tuned"] if spec["keep_memory"] else []
+    return ", ".join([spec["precision"], layout, f"{spec['workers']} workers", *compiled, *tuned])
+
+
+def machine() -> dict[str, Any]:
+    """What everything ran on."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []  # not Linux
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cpu = models[0] if models else platform.machine()
+    return {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu,
+        "cpu": cpu,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cores": cores(),
+        "system": platform.system(),
+    }
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def format_ratios(ratios: dict[str, list[float]]) -> str:
+    """A line for each: median, minimum and maximum of the rounds."""
+    width = max(map(len, ratios))
+    figures = {name: summary(values) for name, values in ratios.items()}
+    return "\n".join(
+        f"{name:<{width}}  {each['median']:.3f} ({each['min']:.3f} to {each['max']:.3f})"
+        for name, each in figures.items()
+    )
 
 
 def chart(record: dict[str, Any], file: Path) -> None:

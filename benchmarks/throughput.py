@@ -6,14 +6,18 @@ r"""Images per second of training, ours against four other ways to do the same.
         --dataset uoft-cs/cifar100 --label_column fine_label --output runs/throughput
     python benchmarks/throughput.py --task teacher --dataset uoft-cs/cifar100 --label_column fine_label \
         --output runs/throughput
+    python benchmarks/throughput.py --arms ours_replay ours bare trainer timm torchdistill --max_train_samples 10000 \
+        --dataset uoft-cs/cifar100 --label_column fine_label --output runs/throughput
 
 Arms (`benchmarks/arms/`): `ours`, a `bare` loop written by hand, plain transformers.`trainer`, `timm`'s tasks,
-`torchdistill`; for teachers also `ours_intra` and `bare_intra`, with the intra-class term. All train the same nets
-with the same batch, optimiser, augmentation and losses on the same images, in processes of their own, and take turns
-for some rounds (`benchmarks/rounds.py`). The two settings:
+`torchdistill`; for students also `ours_replay`, with teacher outputs that are recorded before the first turn; for
+teachers also `ours_intra` and `bare_intra`, with the intra-class term. The task `input` loads two views and trains
+nothing. All train the same nets with the same batch, optimiser, augmentation and losses on the same images, in
+processes of their own, and take turns for some rounds (`benchmarks/rounds.py`). The two settings:
 
 - `equal`: float32 for everyone;
-- `best`: what is fastest here out of float32 and bfloat16 (`--precisions`) and, if asked for, torch.compile.
+- `best`: what is fastest here out of float32 and bfloat16 (`--precisions`), the system's allocator as it is and tuned,
+  and, if asked for, torch.compile.
 
 First every arm is tried with what it may choose, for two turns each, and keeps what is fastest: the libraries choose
 loading workers and memory layout in both settings. Ours has channels_last, as it has by default, and chooses workers
@@ -27,7 +31,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import platform
 import signal
 import sys
@@ -38,15 +41,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # run as a program, a file has only its own folder on the path
 
-import torch  # noqa: E402
 
 from benchmarks.arms.common import Spec, load_pipeline  # noqa: E402
-from benchmarks.report import chart, how, table  # noqa: E402
+from benchmarks.report import chart, cores, how, machine, table  # noqa: E402
 from benchmarks.rounds import Arm, compare, run_rounds  # noqa: E402
 
 MODULES = {
     "ours": "ours",
     "ours_intra": "ours",
+    "ours_replay": "ours",
     "bare": "bare",
     "bare_intra": "bare",
     "trainer": "trainer",
@@ -56,13 +59,20 @@ MODULES = {
 DEFAULT_ARMS = {
     "student": ["ours", "bare", "trainer", "timm", "torchdistill"],
     "teacher": ["ours", "ours_intra", "bare", "bare_intra", "trainer", "timm"],
+    "input": ["ours", "trainer", "timm"],
 }
 LEFT_OUT = {
+    ("teacher", "ours_replay"): "teachers have no teacher",
+    ("input", "torchdistill"): "its loader is torch's with torchvision's transforms, which `trainer` has too",
+    ("input", "bare"): "its loader is that of ours",
+    **{("input", name): "nothing is trained" for name in ("ours_intra", "ours_replay", "bare_intra")},
     ("teacher", "torchdistill"): "its data set wrappers and its training box hand over one view of an image",
     ("student", "ours_intra"): "the intra-class term is for teachers",
     ("student", "bare_intra"): "the intra-class term is for teachers",
 }
 SWEEP_ROUNDS = 2
+# What tuning guides get from another allocator: no page is given back to the system within a step and mapped anew.
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -82,12 +92,14 @@ def main(argv: list[str] | None = None) -> int:
         student=student or teacher,
         dataset=str(Path(args.dataset).resolve()) if Path(args.dataset).exists() else args.dataset,
         label_column=args.label_column,
+        max_train_samples=args.max_train_samples,
         image_size=args.image_size,
         batch_size=args.batch_size,
         threads=args.threads,
         warmup_steps=args.warmup_steps,
         segment_steps=args.segment_steps,
         lead_steps=args.lead_steps,
+        rounds=max(args.rounds, SWEEP_ROUNDS),
     )
     names = [name for name in args.arms or DEFAULT_ARMS[args.task] if (args.task, name) not in LEFT_OUT]
     left_out = {name: LEFT_OUT[args.task, name] for name in args.arms or [] if (args.task, name) in LEFT_OUT}
@@ -97,11 +109,11 @@ def main(argv: list[str] | None = None) -> int:
 
     specs, sweeps = {}, {}
     for name in names:
-        own = replace(spec, intra_class=name.endswith("_intra"))
+        own = replace(spec, intra_class=name.endswith("_intra"), replay=name.endswith("_replay"))
         if name.startswith("bare"):
             # Its precision, layout, compilation and workers are those of ours, or it would not be the limit of ours.
             model = specs.get(name.replace("bare", "ours"), specs.get("ours", own))
-            specs[name] = replace(model, intra_class=own.intra_class)
+            specs[name] = replace(model, intra_class=own.intra_class, replay=False)
         else:
             specs[name], sweeps[name] = sweep(name, own, choices(name, args, resident), logs / f"sweep-{name}")
     arms = [make_arm(name, specs[name]) for name in names]
@@ -134,10 +146,11 @@ def main(argv: list[str] | None = None) -> int:
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=["student", "teacher"], default="student")
+    parser.add_argument("--task", choices=list(DEFAULT_ARMS), default="student")
     parser.add_argument("--pair", default="cifar_resnet20:cifar_resnet8", help="TEACHER:STUDENT, names of timm")
     parser.add_argument("--dataset", required=True, help="folder, Hub id, digits or synthetic")
     parser.add_argument("--label_column")
+    parser.add_argument("--max_train_samples", type=int, help="default: all")
     parser.add_argument("--image_size", type=int, help="default: small images as they are, others at 128 pixels")
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--setting", choices=["equal", "best"], default="equal")
@@ -167,11 +180,13 @@ def choices(name: str, args: argparse.Namespace, resident: bool) -> dict[str, li
 
     Workers come last: how many are of use depends on how long a step computes.
     """
-    ours = name.startswith("ours")
+    ours, best = name.startswith("ours"), args.setting == "best"
+    computes = args.task != "input"
     return {
-        "precision": args.precisions if args.setting == "best" else ["float32"],
-        "channels_last": [True] if ours else [True, False],
-        "compile": [False, True] if args.torch_compile and args.setting == "best" else [False],
+        "precision": args.precisions if best and computes else ["float32"],
+        "channels_last": [True, False] if computes and not ours else [True],
+        "compile": [False, True] if args.torch_compile and best and computes else [False],
+        "keep_memory": [False, True] if best and not ours else [False],
         "workers": [0] if ours and resident else args.workers,
     }
 
@@ -211,6 +226,8 @@ def make_arm(name: str, spec: Spec) -> Arm:
     """The process of an arm."""
     # OpenMP reads this before torch.set_num_threads is called; both must say the same.
     environment = {"OMP_NUM_THREADS": str(spec.threads), "MKL_NUM_THREADS": str(spec.threads)}
+    if spec.keep_memory:
+        environment |= KEEP_MEMORY
     command = [sys.executable, "-m", f"benchmarks.arms.{MODULES[name]}", json.dumps(asdict(spec))]
     return Arm(name, command, environment)
 
@@ -224,26 +241,6 @@ def merged_versions(records: list[dict[str, Any]]) -> dict[str, str]:
     """Versions of all libraries that took part."""
     ready = [record["ready"] for record in records if record["ready"]]
     return {"python": platform.python_version()} | {k: v for each in ready for k, v in each["versions"].items()}
-
-
-def machine() -> dict[str, Any]:
-    """What everything ran on."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []  # not Linux
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    cpu = models[0] if models else platform.machine()
-    return {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu,
-        "cpu": cpu,
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "cores": cores(),
-        "system": platform.system(),
-    }
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def say(line: str) -> None:

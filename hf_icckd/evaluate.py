@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from hf_icckd.allocator import keep_freed_memory
 from hf_icckd.cli import parse_arguments, set_up_logging
 from hf_icckd.data import ImagePipeline
 from hf_icckd.evaluation import cost_metrics, predict_split, split_metrics
@@ -36,6 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     data_args, args = parse_arguments([DataArguments, EvaluationArguments], __doc__, argv)
     set_up_logging()
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    keep_freed_memory()
     with readable_errors():
         model = from_pretrained(args.model).to(device)
         data = load_data(data_args)

@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from transformers import TrainingArguments
 
+from hf_icckd.allocator import keep_freed_memory
+
 # Trainer options that would break a promise of this package, with the reason the user is told.
 _REFUSED = {
     "load_best_model_at_end": "the last epoch is what is kept and reported; the best one on test data flatters",
@@ -259,6 +261,7 @@ class DistillationTrainingArguments(TrainingArguments):
         self._check_processes()
         if self.use_cpu:
             torch.set_num_threads(self.num_threads or max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+            keep_freed_memory()
 
     @property
     def sharded(self) -> bool:

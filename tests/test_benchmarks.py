@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -146,7 +147,6 @@ def measured(tmp_path, monkeypatch):
 
 
 def test_driver_keeps_what_is_fastest(measured, capsys):
-    pytest.importorskip("matplotlib")
 
     def speed(name: str, spec: Spec) -> float:
         return {"ours": 700, "bare": 720, "timm": 500}[name] + (
@@ -159,13 +159,13 @@ def test_driver_keeps_what_is_fastest(measured, capsys):
     assert (ours["precision"], ours["channels_last"], ours["workers"]) == ("float32", True, 0)  # images in memory
     assert (timm["precision"], timm["channels_last"], timm["workers"]) == ("float32", False, 1)
     assert bare == ours  # also where it would be faster otherwise
-    assert {trial["option"] for trial in record["arms"][2]["sweep"]} == {"precision", "channels_last", "workers"}
+    tried = {trial["option"] for trial in record["arms"][2]["sweep"]}
+    assert tried == {"precision", "channels_last", "keep_memory", "workers"}
     assert [row["other"] for row in record["comparisons"]] == ["bare", "timm"]
     assert "ours / arm" in capsys.readouterr().out
 
 
 def test_driver_names_what_failed_and_what_is_left_out(measured, capsys):
-    pytest.importorskip("matplotlib")
     code, record = measured(
         lambda name, spec: None if name == "trainer" else 100.0,
         *("--task", "teacher", "--workers", "0", "--arms", "ours", "ours_intra", "bare_intra", "trainer"),
@@ -196,15 +196,24 @@ def test_table_and_chart(tmp_path):
     assert "1,100 (1,000 to 1,200)" in rows["ours"] and "300 MiB" in rows["ours"] and "4.600" in rows["ours"]
     assert "1.10 (1.00 to 1.20)" in rows["bare"] and "failed" in rows["timm"]
     assert "The bare loop is no limit: ours is 1.10 times as fast" in lines[-1]
-    pytest.importorskip("matplotlib")
     chart(record, tmp_path / "chart.png")
     assert 1_000 < (tmp_path / "chart.png").stat().st_size < 200_000
 
 
-def test_our_arm_and_the_bare_loop_do_the_same(tmp_path):
-    spec = Spec(warmup_steps=1, segment_steps=2, lead_steps=1, threads=1)
+def test_our_arms_and_the_bare_loop_do_the_same(tmp_path):
+    spec = Spec(warmup_steps=1, segment_steps=2, lead_steps=1, rounds=1, threads=1, max_train_samples=192)
     arms = [throughput.make_arm(name, spec) for name in ("ours", "bare")]
-    ours, bare = run_rounds(arms, 1, tmp_path, say=lambda line: None)
-    assert ours["error"] is None and bare["error"] is None
-    assert ours["rounds"][0]["images"] == bare["rounds"][0]["images"] == 2 * spec.batch_size
-    assert ours["rounds"][0]["loss"] == pytest.approx(bare["rounds"][0]["loss"], rel=1e-3)
+    arms.append(throughput.make_arm("ours_replay", replace(spec, replay=True)))
+    records = run_rounds(arms, 1, tmp_path, say=lambda line: None)
+    for record in records:
+        assert record["error"] is None
+        assert record["rounds"][0]["images"] == 2 * spec.batch_size
+        assert record["rounds"][0]["loss"] == pytest.approx(records[0]["rounds"][0]["loss"], rel=1e-3)
+
+
+def test_loading_alone(tmp_path):
+    spec = Spec(task="input", warmup_steps=1, segment_steps=2, lead_steps=1, threads=1, max_train_samples=160)
+    arms = [throughput.make_arm(name, spec) for name in throughput.DEFAULT_ARMS["input"]]
+    for record in run_rounds(arms, 1, tmp_path, say=lambda line: None):
+        assert record["error"] is None, record["name"]
+        assert record["rounds"][0]["images"] in (64 + 32, 32 + 64, 128)  # 160 images are two batches and a half

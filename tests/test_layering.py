@@ -11,7 +11,7 @@ import hf_icckd
 
 ROOT = Path(hf_icckd.__file__).parent
 LAYERS = [
-    {"distributed", "files", "metrics", "outputs", "keyed_random"},
+    {"allocator", "distributed", "files", "metrics", "outputs", "keyed_random"},
     {"losses.*", "models.*", "data.*"},
     {"class_cache", "modeling", "evaluation", "hub", "model_card", "checkpointing", "teacher_targets"},
     {"training_args", "cli", "progress", "resumable", "rhythm", "stopping", "term_averages"},

@@ -26,11 +26,13 @@ from benchmarks.arms.common import (
 )
 from benchmarks.arms.meter import Meter
 from hf_icckd import ClassEmbeddingCache, ImageClassifier, IntraClassContrastiveLoss, knowledge_distillation_loss
+from hf_icckd.allocator import keep_freed_memory
 from hf_icckd.data.sampling import batch_sampler, make_loader
 
 
 def train(spec: Spec, meter: Meter) -> None:
     """Train until the meter stops it."""
+    keep_freed_memory()  # as ours: without it the system maps the same pages anew in every step
     pipeline = load_pipeline(spec, device())
     layout = torch.channels_last if spec.channels_last else torch.contiguous_format
     teacher, student = (net.to(device(), memory_format=layout) for net in classifiers(spec, pipeline))

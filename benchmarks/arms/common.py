@@ -35,23 +35,29 @@ class Spec:
     """What an arm is to train, and how; the driver hands it over as JSON.
 
     Attributes:
-        task: `student` (distillation) or `teacher` (cross-entropy on two views).
+        task: `student` (distillation), `teacher` (cross-entropy on two views) or `input` (two views are loaded, and
+            nothing is trained).
         teacher: Architecture of the teacher.
-        student: Architecture of the student; not used for the task `teacher`.
+        student: Architecture of the student; used for the task `student` only.
         dataset: As in `hf_icckd.load_image_data`.
         label_column: Column of the labels; None finds it.
+        max_train_samples: Use so many training images; None for all.
         image_size: Height and width; None for the images' own if they are small.
         batch_size: Images per step.
         precision: `float32` or `bf16` (autocast).
         channels_last: Memory layout of the nets.
         compile: Whether torch.compile is used.
+        keep_memory: Whether the C library is told to keep what is freed, as tuning guides for CPUs advise; ours and
+            the bare loop do so by themselves.
         intra_class: Task `teacher`: whether the intra-class term is added.
+        replay: Task `student`: whether the teacher's outputs are recorded before the first step, and replayed.
         workers: Loading workers.
         threads: Threads of torch.
         seed: Seed of weights and data.
         warmup_steps: See `Meter`.
         segment_steps: See `Meter`.
         lead_steps: See `Meter`.
+        rounds: Turns there will be at most.
     """
 
     task: str = "student"
@@ -59,18 +65,27 @@ class Spec:
     student: str = "cifar_resnet8"
     dataset: str = "digits"
     label_column: str | None = None
+    max_train_samples: int | None = None
     image_size: int | None = None
     batch_size: int = 64
     precision: str = "float32"
     channels_last: bool = True
     compile: bool = False
+    keep_memory: bool = False
     intra_class: bool = False
+    replay: bool = False
     workers: int = 0
     threads: int = 1
     seed: int = 0
     warmup_steps: int = 10
     segment_steps: int = 20
     lead_steps: int = 6
+    rounds: int = 7
+
+    @property
+    def total_steps(self) -> int:
+        """Steps until the driver stops the arm."""
+        return self.warmup_steps + self.rounds * (self.lead_steps + self.segment_steps) + 1
 
 
 def main(train: Callable[[Spec, Meter], None], *packages: str) -> None:
@@ -131,7 +146,7 @@ def nets(spec: Spec, pipeline: ImagePipeline) -> tuple[nn.Module, nn.Module]:
 
 def load_pipeline(spec: Spec, device: torch.device | str = "cpu") -> ImagePipeline:
     """Our pipeline: what `ours` and the bare loop train on, and where all others get the stored images from."""
-    data = load_image_data(spec.dataset, label_column=spec.label_column)
+    data = load_image_data(spec.dataset, label_column=spec.label_column, max_train_samples=spec.max_train_samples)
     return ImagePipeline(data, image_size=spec.image_size, default_size=128, seed=spec.seed, device=device)
 
 
@@ -210,7 +225,7 @@ def trainer_options(spec: Spec, folder: str) -> dict[str, Any]:
         "num_train_epochs": FOREVER,
         "learning_rate": LEARNING_RATE,
         "weight_decay": WEIGHT_DECAY,
-        "lr_scheduler_type": "cosine",
+        "lr_scheduler_type": "constant",  # a thousand epochs long, any schedule is
         "max_grad_norm": 0.0,
         "bf16": spec.precision == "bf16",
         "torch_compile": spec.compile,

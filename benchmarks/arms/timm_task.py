@@ -48,6 +48,9 @@ def train(spec: Spec, meter: Meter) -> None:
     logging.basicConfig(level=logging.INFO)
     torch.backends.cudnn.benchmark = True  # as train.py
     pipeline = load_pipeline(spec)
+    if spec.task == "input":
+        for _, target in itertools.chain.from_iterable(itertools.repeat(training_loader(spec, pipeline))):
+            meter.step(len(target) // 2)
     teacher, student = nets(spec, pipeline)
     if spec.task == "student":
         model = student
@@ -98,7 +101,7 @@ def training_loader(spec: Spec, pipeline: ImagePipeline):
     if augmentation.crop_padding is not None:
         # timm has no crop with padding; torchvision's takes the place of the random resized crop.
         loader.dataset.transform.transforms[0] = transforms.RandomCrop(size, padding=augmentation.crop_padding)
-    if spec.task == "teacher":
+    if spec.task != "student":
         loader.dataset.transform = TwoViews(loader.dataset.transform)  # timm's collation takes views apart
     return loader
 

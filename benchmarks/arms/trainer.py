@@ -11,6 +11,7 @@ Mended where the guide as it stands does not run, or would be slower than need b
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 
 import torch
@@ -117,6 +118,9 @@ def train(spec: Spec, meter: Meter) -> None:
             )
         else:
             trainer = Trainer(teacher, args, train_dataset=dataset, optimizers=(sgd(teacher.parameters()), None))
+        if spec.task == "input":
+            for batch in itertools.chain.from_iterable(itertools.repeat(trainer.get_train_dataloader())):
+                meter.step(len(batch["labels"]))
         trainer.add_callback(MeterCallback(trainer, meter))
         trainer.train()
 
