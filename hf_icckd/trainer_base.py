@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import sys
 import time
 from typing import Any
 
@@ -24,6 +26,10 @@ from hf_icckd.term_averages import TermAverages
 from hf_icckd.training_args import DistillationTrainingArguments
 
 logger = logging.getLogger(__name__)
+
+# accelerate asks twice in every step whether this optimiser is installed, which means a search of the whole path.
+if importlib.util.find_spec("lomo_optim") is None:
+    sys.modules["lomo_optim"] = None  # what Python itself notes of a module that is known not to be there
 
 
 class DistillationTrainer(ResumableTrainer):

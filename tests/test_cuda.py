@@ -9,7 +9,7 @@ import torch
 
 from hf_icckd import ImagePipeline, keyed_random
 from hf_icckd.checkpointing import checkpoints
-from hf_icckd.data.augment import Augmentation, crop_and_flip
+from hf_icckd.data.augment import Augmentation, augment
 from tests.test_trainers import train_teacher
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -26,8 +26,8 @@ def test_augmented_pixels_are_the_same_bits():
     images = torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8)
     augmentation = Augmentation(crop_padding=4, min_crop_scale=None, horizontal_flip=True, seed=1)
     ids = torch.arange(64)
-    expected = crop_and_flip(images, augmentation, 2, ids, 1)
-    assert torch.equal(crop_and_flip(images.cuda(), augmentation, 2, ids.cuda(), 1).cpu(), expected)
+    expected = augment(images, augmentation, 2, ids, 1)
+    assert torch.equal(augment(images.cuda(), augmentation, 2, ids, 1).cpu(), expected)
 
 
 def test_resume_equals_uninterrupted_in_bf16(deterministic, pipeline, tiny_classifier, tmp_path):

@@ -13,7 +13,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image
 
 from hf_icckd.data import ImageData, ImagePipeline, resident
-from hf_icckd.data.augment import Augmentation, crop_and_flip, resized_crop_boxes
+from hf_icckd.data.augment import Augmentation, augment, resized_crop_boxes
 from hf_icckd.data.images import UnreadableImageError, image_size, read_image, resize_and_crop, to_rgb
 from hf_icckd.data.sampling import BatchKey, KeyedBatchSampler, make_loader
 
@@ -321,7 +321,7 @@ def test_crops_and_mirrors_are_what_they_say():
                 # The image is mirrored after the crop.
                 possible[(crop.flip(2) if mirrored else crop).numpy().tobytes()] = (mirrored, top, left)
     augmentation = Augmentation(crop_padding=1, min_crop_scale=None, horizontal_flip=True, seed=0)
-    many = crop_and_flip(image.expand(1800, -1, -1, -1), augmentation, 0, torch.arange(1800), 0)
+    many = augment(image.expand(1800, -1, -1, -1), augmentation, 0, torch.arange(1800), 0)
     found = [possible[result.contiguous().numpy().tobytes()] for result in many]
     counts = np.array([found.count(choice) for choice in possible.values()])
     assert ((counts - 100) ** 2 / 100).sum() < 45  # 17 degrees of freedom: above once in 4,000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -46,14 +45,7 @@ class Augmentation:
     random_erasing: float = 0.0
 
 
-def augment(
-    images: Tensor,
-    augmentation: Augmentation,
-    epoch: int,
-    sample_ids: Tensor,
-    view: int,
-    crop: Callable[..., Tensor] | None = None,
-) -> Tensor:
+def augment(images: Tensor, augmentation: Augmentation, epoch: int, sample_ids: Tensor, view: int) -> Tensor:
     """All that is done to a batch: random crop with padding, mirroring, TrivialAugment, colours, erasing.
 
     Args:
@@ -62,13 +54,17 @@ def augment(
         epoch: Epoch.
         sample_ids: (B,) int64 on the CPU, where strengths are drawn: nothing waits for the device.
         view: Index of the view.
-        crop: A compiled `crop_and_flip`; None for that one itself.
 
     Returns:
         (B, 3, H, W) uint8.
     """
-    ids = sample_ids.to(images.device, non_blocking=True)
-    images = (crop or crop_and_flip)(images, augmentation, epoch, ids, view)
+    numbers = crop_numbers(augmentation, epoch, sample_ids.to(images.device, non_blocking=True), view)
+    images = crop_and_flip(images, numbers, augmentation.crop_padding)
+    return augment_further(images, augmentation, epoch, sample_ids, view)
+
+
+def augment_further(images: Tensor, augmentation: Augmentation, epoch: int, sample_ids: Tensor, view: int) -> Tensor:
+    """What `augment` does behind crop and mirroring; the same arguments."""
     if augmentation.trivial_augment:
         images = trivial_augment(images, *uniform(augmentation.seed, epoch, sample_ids, view, STREAM_TRIVIAL).T[:3])
     if augmentation.color_jitter:
@@ -89,31 +85,45 @@ def augment(
     return images
 
 
-def crop_and_flip(images: Tensor, augmentation: Augmentation, epoch: int, sample_ids: Tensor, view: int) -> Tensor:
-    """Random crop with padding (if the augmentation has one) and random mirroring, for a batch at once.
+def crop_numbers(augmentation: Augmentation, epoch: int, sample_ids: Tensor, view: int) -> Tensor:
+    """Where each image is cropped and whether it is mirrored.
+
+    Args:
+        augmentation: What to do.
+        epoch: Epoch.
+        sample_ids: (N,) int64 on any device.
+        view: Index of the view.
+
+    Returns:
+        (N, 3) int64: first row and first column in the padded image (0 without padding), and 1 to mirror.
+    """
+    numbers = torch.zeros(len(sample_ids), 3, dtype=torch.int64, device=sample_ids.device)
+    if augmentation.crop_padding:
+        # Whole numbers throughout: not every device has float64.
+        words = random_words(augmentation.seed, epoch, sample_ids, view, STREAM_CROP)[:, :2]
+        numbers[:, :2] = words * (2 * augmentation.crop_padding + 1) >> 32
+    if augmentation.horizontal_flip:
+        numbers[:, 2] = random_words(augmentation.seed, epoch, sample_ids, view, STREAM_FLIP)[:, 0] < 2**31
+    return numbers
+
+
+def crop_and_flip(images: Tensor, numbers: Tensor, padding: int | None) -> Tensor:
+    """Random crop with padding (if there is any) and random mirroring, for a batch at once.
 
     Args:
         images: (B, C, H, W) uint8.
-        augmentation: What to do.
-        epoch: Epoch.
-        sample_ids: (B,) int64 on the device of the images.
-        view: Index of the view.
+        numbers: (B, 3) of these images, from `crop_numbers`, on the same device.
+        padding: Pixels of black padding on every side.
 
     Returns:
         (B, C, H, W) uint8.
     """
     height, width = images.shape[2:]
-    padding = augmentation.crop_padding
-    rows = torch.arange(height, device=images.device).expand(len(images), -1)
+    rows = torch.arange(height, device=images.device) + numbers[:, :1]
     columns = torch.arange(width, device=images.device).expand(len(images), -1)
-    if augmentation.horizontal_flip:
-        mirrored = random_words(augmentation.seed, epoch, sample_ids, view, STREAM_FLIP)[:, :1] < 2**31
-        columns = torch.where(mirrored, columns.flip(1), columns)
+    columns = torch.where(numbers[:, 2:] == 1, columns.flip(1), columns) + numbers[:, 1:2]
     if padding:
         images = F.pad(images, [padding] * 4)
-        # Whole numbers throughout: not every device has float64.
-        offsets = random_words(augmentation.seed, epoch, sample_ids, view, STREAM_CROP) * (2 * padding + 1) >> 32
-        rows, columns = rows + offsets[:, :1], columns + offsets[:, 1:2]
     batch = torch.arange(len(images), device=images.device)[:, None, None]
     # Channels move last with this index, which is the memory layout the nets want anyway.
     return images.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

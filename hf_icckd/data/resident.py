@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from hf_icckd import distributed
-from hf_icckd.data.augment import Augmentation, augment, crop_and_flip, stack_views
+from hf_icckd.data.augment import Augmentation, augment_further, crop_and_flip, crop_numbers, stack_views
 from hf_icckd.data.fingerprint import split_fingerprint
 from hf_icckd.data.images import read_image, resize_and_crop
 from hf_icckd.data.sampling import BatchKey
@@ -102,8 +102,7 @@ class ResidentImages(torch.utils.data.Dataset):
         labels: (N,) class indices.
         augmentation: What to do to each view; None for evaluation.
         num_views: Views per image, V.
-        compile_backend: Backend of torch.compile for crops and mirroring, which are dozens of small operations; None
-            for no compiling.
+        compile_backend: Backend of torch.compile for crops and mirroring; None for no compiling.
     """
 
     resident = True
@@ -119,9 +118,9 @@ class ResidentImages(torch.utils.data.Dataset):
         self.images, self.labels = images, labels.to(images.device)
         self.augmentation, self.num_views = augmentation, num_views
         # Whole numbers throughout: the same bits, compiled or not.
-        self._crop = (
-            crop_and_flip if compile_backend is None else torch.compile(crop_and_flip, backend=compile_backend)
-        )
+        compiled = compile_backend is not None
+        self._crop = torch.compile(crop_and_flip, backend=compile_backend) if compiled else crop_and_flip
+        self._numbers: dict[tuple[int, int], Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -132,13 +131,20 @@ class ResidentImages(torch.utils.data.Dataset):
         images = self.images[ids]
         views = [images] * self.num_views
         if self.augmentation is not None:
-            views = [
-                augment(images, self.augmentation, key.epoch, key.indices, view, self._crop)
-                for view in range(self.num_views)
-            ]
+            views = [self._augment(images, key, ids, view) for view in range(self.num_views)]
         return {
             "pixel_values": stack_views(views),
             "labels": self.labels[ids],
             "sample_ids": ids,
             "global_rows": key.global_rows,
         }
+
+    def _augment(self, images: Tensor, key: BatchKey, ids: Tensor, view: int) -> Tensor:
+        if (key.epoch, view) not in self._numbers:
+            # For all images at once: drawn anew for each batch, these dozens of small operations would take longer
+            # than the crop.
+            self._numbers = {drawn: numbers for drawn, numbers in self._numbers.items() if drawn[0] == key.epoch}
+            rows = torch.arange(len(self), device=ids.device)
+            self._numbers[key.epoch, view] = crop_numbers(self.augmentation, key.epoch, rows, view)
+        images = self._crop(images, self._numbers[key.epoch, view][ids], self.augmentation.crop_padding)
+        return augment_further(images, self.augmentation, key.epoch, key.indices, view)
