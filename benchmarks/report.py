@@ -45,6 +45,8 @@ def table(record: dict[str, Any]) -> str:
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    further = {f"{row['base']} / {row['other']}": row["ratios"] for row in record["further"]}
+    lines += ["", format_ratios(further)] if further else []
     bare = next((row for name, row in ratios.items() if name.startswith("bare")), None)
     if bare and record["base"].startswith("ours") and bare["median"] > _LIMIT:
         lines += ["", f"The bare loop is no limit: {record['base']} is {bare['median']:.2f} times as fast; mend it."]

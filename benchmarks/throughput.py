@@ -129,6 +129,9 @@ def main(argv: list[str] | None = None) -> int:
         "machine": machine(),
         "versions": merged_versions(records),
         "comparisons": compare(records, base),
+        "further": [
+            row for name in names if name.startswith("ours") and name != base for row in compare(records, name)
+        ],
         "arms": [
             {**each, "spec": public(specs[each["name"]]), "sweep": sweeps.get(each["name"], [])} for each in records
         ],

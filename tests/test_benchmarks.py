@@ -187,6 +187,7 @@ def test_table_and_chart(tmp_path):
         "spec": vars(Spec()),
         "machine": {"device": "some CPU", "cores": 4},
         "comparisons": compare(records, "ours"),
+        "further": compare(records, "bare"),
         "arms": [{**each, "spec": vars(Spec())} for each in records],
         "left_out": {},
     }
@@ -195,6 +196,7 @@ def test_table_and_chart(tmp_path):
     rows = {line.split()[0]: line for line in lines[4:] if line}
     assert "1,100 (1,000 to 1,200)" in rows["ours"] and "300 MiB" in rows["ours"] and "4.600" in rows["ours"]
     assert "1.10 (1.00 to 1.20)" in rows["bare"] and "failed" in rows["timm"]
+    assert "bare / ours  0.909 (0.833 to 1.000)" in lines
     assert "The bare loop is no limit: ours is 1.10 times as fast" in lines[-1]
     chart(record, tmp_path / "chart.png")
     assert 1_000 < (tmp_path / "chart.png").stat().st_size < 200_000
