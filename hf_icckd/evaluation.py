@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from tqdm.auto import tqdm
 from hf_icckd import distributed, metrics
 from hf_icckd.data.sampling import batch_sampler, make_loader
 from hf_icckd.modeling import ImageClassifier
+from hf_icckd.outputs import ClassifierOutput
 
 
 class SplitOutputs(NamedTuple):
@@ -30,7 +32,6 @@ class SplitOutputs(NamedTuple):
     labels: Tensor
 
 
-@torch.no_grad()
 def predict_split(
     model: ImageClassifier,
     dataset: Dataset,
@@ -39,7 +40,7 @@ def predict_split(
     num_workers: int = 0,
     description: str | None = None,
 ) -> SplitOutputs:
-    """Run a classifier over a split, each process over its share.
+    """Run a classifier over a split, each process over its share, and keep what it says.
 
     In the precision of its weights, whatever it was trained in: logits in bf16 often tie, which costs top-1.
 
@@ -53,21 +54,61 @@ def predict_split(
     Returns:
         Outputs of all images on the model's device.
     """
+    logits, embeddings, labels = [], [], []
+    for output, own_labels, rows in _outputs(model, dataset, batch_size, num_workers, description):
+        logits.append(distributed.gather_rows(output.logits.float(), rows))
+        embeddings.append(distributed.gather_rows(output.embeddings.float(), rows))
+        labels.append(distributed.gather_rows(own_labels, rows))
+    return SplitOutputs(torch.cat(logits), torch.cat(embeddings), torch.cat(labels))
+
+
+def measure_split(
+    model: ImageClassifier,
+    dataset: Dataset,
+    teacher_logits: Tensor | None = None,
+    *,
+    batch_size: int = 256,
+    num_workers: int = 0,
+    description: str | None = None,
+) -> dict[str, float]:
+    """`split_metrics` without the representation, in one pass that keeps a few numbers for each image.
+
+    Args:
+        model: As in `predict_split`.
+        dataset: As in `predict_split`.
+        teacher_logits: (N, C) of its teacher for the same images, for agreement.
+        batch_size: As in `predict_split`.
+        num_workers: As in `predict_split`.
+        description: As in `predict_split`.
+
+    Returns:
+        Names and values as in `hf_icckd.metrics.mean_figures`.
+    """
+    figures, first = [], 0
+    for output, labels, rows in _outputs(model, dataset, batch_size, num_workers, description):
+        shares = distributed.even_split(rows, distributed.world_size())
+        own = first + sum(shares[: distributed.rank()])
+        teacher = None if teacher_logits is None else teacher_logits[own : own + len(labels)]
+        figures.append(distributed.gather_rows(metrics.sample_figures(output.logits.float(), labels, teacher), rows))
+        first += rows
+    return metrics.mean_figures(torch.cat(figures))
+
+
+@torch.no_grad()
+def _outputs(
+    model: ImageClassifier, dataset: Dataset, batch_size: int, num_workers: int, description: str | None
+) -> Iterator[tuple[ClassifierOutput, Tensor, int]]:
+    """Output and labels of this process's share of each batch, and the rows of all shares."""
     training = model.training
     model.eval()
     device = next(model.parameters()).device
     distributed.broadcast_buffers(model)
-    logits, embeddings, labels = [], [], []
     loader = make_loader(dataset, batch_sampler(dataset, batch_size), num_workers)
     hidden = description is None or distributed.rank() > 0
     for batch in tqdm(loader, desc=description, leave=False, disable=hidden, unit="batch", delay=2):
         output = model(batch["pixel_values"][:, 0].to(device, non_blocking=True))
-        rows = batch["global_rows"]
-        logits.append(distributed.gather_rows(output.logits.float(), rows))
-        embeddings.append(distributed.gather_rows(output.embeddings.float(), rows))
-        labels.append(distributed.gather_rows(batch["labels"].to(device, non_blocking=True), rows))
+        yield output, batch["labels"].to(device, non_blocking=True), batch["global_rows"]
     model.train(training)
-    return SplitOutputs(torch.cat(logits), torch.cat(embeddings), torch.cat(labels))
 
 
 def split_metrics(

@@ -2,7 +2,8 @@
 
 Pure functions of `logits` (N, C), `embeddings` (N, D) and `labels` (N,). Half precision is raised to float32, float64
 stays; sums over samples run in float64, so that results don't depend on the order of the samples. Single metrics are
-fractions, nats or ratios, returned as 0-d float64 tensors; the three `*_metrics` functions collect them as floats.
+fractions, nats or ratios, returned as 0-d float64 tensors; the three `*_metrics` functions collect them as floats, and
+`sample_figures` with `mean_figures` give the same without all logits at once.
 """
 
 import math
@@ -73,12 +74,7 @@ def reliability_table(logits: Tensor, labels: Tensor, num_bins: int = 15) -> dic
     logits, labels = _checked_logits(logits, labels)
     if num_bins < 1:
         raise ValueError(f"num_bins is {num_bins}, expected at least 1: 15 is customary")
-    confidence = logits.softmax(dim=1).amax(dim=1).double()
-    edges = torch.linspace(0, 1, num_bins + 1, dtype=torch.float64, device=logits.device)
-    bins = torch.bucketize(confidence, edges[1:-1])
-    rows = torch.stack([torch.ones_like(confidence), confidence, _is_correct(logits, labels).double()], dim=1)
-    count, confidence, correct = _sum_by_class(rows, bins, num_bins).unbind(dim=1)
-    return {"count": count, "confidence": confidence / count.clamp(min=1), "accuracy": correct / count.clamp(min=1)}
+    return _by_confidence(_confidence(logits), _is_correct(logits, labels), num_bins)
 
 
 def expected_calibration_error(logits: Tensor, labels: Tensor, num_bins: int = 15) -> Tensor:
@@ -98,8 +94,7 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, num_bins: int = 1
     Reference:
         Guo et al. 2017, On Calibration of Modern Neural Networks, arXiv 1706.04599, equation 3.
     """
-    table = reliability_table(logits, labels, num_bins)
-    return (table["count"] * (table["accuracy"] - table["confidence"]).abs()).sum() / table["count"].sum()
+    return _calibration_error(reliability_table(logits, labels, num_bins))
 
 
 def intra_class_distance(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -361,8 +356,7 @@ def agreement(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     Raises:
         ValueError: on empty input or mismatched shapes.
     """
-    student, teacher = _checked_pair(student_logits, teacher_logits)
-    return (student.argmax(dim=1) == teacher.argmax(dim=1)).double().mean()
+    return _agrees(*_checked_pair(student_logits, teacher_logits)).mean(dtype=torch.float64)
 
 
 def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -381,8 +375,7 @@ def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: f
     """
     student, teacher = _checked_pair(student_logits, teacher_logits)
     _require_positive(temperature)
-    student, teacher = (student / temperature).log_softmax(dim=1), (teacher / temperature).log_softmax(dim=1)
-    return F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=1).mean(dtype=torch.float64)
+    return _kl(student / temperature, teacher / temperature).mean(dtype=torch.float64)
 
 
 def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
@@ -398,12 +391,46 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     Raises:
         ValueError: on empty input, mismatched shapes or labels outside 0..C-1.
     """
-    return {
-        "top1": 100 * accuracy(logits, labels).item(),
-        "top5": 100 * accuracy(logits, labels, top_k=5).item(),
-        "nll": negative_log_likelihood(logits, labels).item(),
-        "ece": expected_calibration_error(logits, labels).item(),
-    }
+    return mean_figures(sample_figures(*_checked_logits(logits, labels)))
+
+
+def sample_figures(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None) -> Tensor:
+    """What `mean_figures` needs of each sample: a split can be measured batch by batch, its logits need not be kept.
+
+    Args:
+        logits: (N, C) pre-softmax scores; N may be 0, and nothing is checked, which would wait for the device.
+        labels: (N,) integer classes.
+        teacher_logits: (N, C) pre-softmax scores of a teacher for the same samples.
+
+    Returns:
+        (N, 4), with a teacher (N, 6), float64.
+    """
+    logits = _widened(logits)
+    columns = [
+        _is_correct(logits, labels),
+        _is_correct(logits, labels, 5),
+        F.cross_entropy(logits, labels, reduction="none"),
+        _confidence(logits),
+    ]
+    if teacher_logits is not None:
+        teacher = _widened(teacher_logits)
+        columns += [_agrees(logits, teacher), _kl(logits, teacher)]
+    return torch.stack([column.double() for column in columns], dim=1)
+
+
+def mean_figures(rows: Tensor) -> dict[str, float]:
+    """`classification_metrics` and, with a teacher, `agreement_metrics` of a split.
+
+    Args:
+        rows: `sample_figures` of all its samples, at least one.
+
+    Returns:
+        Names and values as in these two functions.
+    """
+    means = rows.mean(dim=0).tolist()
+    ece = _calibration_error(_by_confidence(rows[:, 3], rows[:, 0], 15)).item()
+    figures = {"top1": 100 * means[0], "top5": 100 * means[1], "nll": means[2], "ece": ece}
+    return figures | ({"agreement": 100 * means[4], "kl_to_teacher": means[5]} if len(means) > 4 else {})
 
 
 def representation_metrics(logits: Tensor, embeddings: Tensor, labels: Tensor, num_classes: int) -> dict[str, float]:
@@ -459,6 +486,33 @@ def _is_correct(logits: Tensor, labels: Tensor, top_k: int = 1) -> Tensor:
     # Not "logits >= true_logit": NaN compares false with everything, and a diverged model would score 100 %.
     rank = (~(logits < true_logit)).sum(dim=1)
     return (rank <= min(top_k, logits.shape[1])).float()
+
+
+def _confidence(logits: Tensor) -> Tensor:
+    return logits.softmax(dim=1).amax(dim=1)
+
+
+def _by_confidence(confidence: Tensor, correct: Tensor, num_bins: int) -> dict[str, Tensor]:
+    confidence = confidence.double().contiguous()
+    edges = torch.linspace(0, 1, num_bins + 1, dtype=torch.float64, device=confidence.device)
+    bins = torch.bucketize(confidence, edges[1:-1])
+    rows = torch.stack([torch.ones_like(confidence), confidence, correct.double()], dim=1)
+    count, confidence, correct = _sum_by_class(rows, bins, num_bins).unbind(dim=1)
+    return {"count": count, "confidence": confidence / count.clamp(min=1), "accuracy": correct / count.clamp(min=1)}
+
+
+def _calibration_error(table: dict[str, Tensor]) -> Tensor:
+    return (table["count"] * (table["accuracy"] - table["confidence"]).abs()).sum() / table["count"].sum()
+
+
+def _agrees(student: Tensor, teacher: Tensor) -> Tensor:
+    return student.argmax(dim=1) == teacher.argmax(dim=1)
+
+
+def _kl(student: Tensor, teacher: Tensor) -> Tensor:
+    return F.kl_div(student.log_softmax(dim=1), teacher.log_softmax(dim=1), reduction="none", log_target=True).sum(
+        dim=1
+    )
 
 
 def _soft_labels(logits: Tensor, temperature: float) -> Tensor:

@@ -57,8 +57,8 @@ class ImageClassifier(nn.Module):
         ValueError: If the net has another number of classes, or no single layer behind a pooled feature vector.
     """
 
-    mean: Tensor
-    std: Tensor
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, net: nn.Module, spec: ClassifierSpec):
         super().__init__()
@@ -70,8 +70,9 @@ class ImageClassifier(nn.Module):
         self.net, self.spec = net, spec
         self.embedding_dim = _check_head(net, spec)
         # Not persistent: they are part of spec.json, and the exported weights are those of the timm net alone.
-        self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
+        mean, std = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
+        self.register_buffer("scale", (1 / (255 * std)).float(), persistent=False)
+        self.register_buffer("shift", (-mean / std).float(), persistent=False)
 
     @property
     def _no_split_modules(self) -> list[str]:
@@ -85,8 +86,7 @@ class ImageClassifier(nn.Module):
 
     def preprocess(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 to normalised floating point in the size and memory layout of the net."""
-        # One out of place pass: the result is as large as the batch in float32, and so is every intermediate.
-        images = (images - self.mean) / self.std
+        images = torch.addcmul(self.shift, images, self.scale)  # (images / 255 - mean) / std, in one pass
         if images.shape[-2:] != (self.spec.image_size, self.spec.image_size):
             size = (self.spec.image_size, self.spec.image_size)
             images = F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)

@@ -17,7 +17,7 @@ from transformers.trainer_callback import PrinterCallback, TrainerCallback
 
 from hf_icckd import distributed
 from hf_icckd.checkpointing import part_of
-from hf_icckd.evaluation import SplitOutputs, predict_split, split_metrics
+from hf_icckd.evaluation import SplitOutputs, measure_split, predict_split, split_metrics
 from hf_icckd.hub import save_pretrained
 from hf_icckd.modeling import ImageClassifier
 from hf_icckd.progress import ProgressLine
@@ -189,13 +189,14 @@ class DistillationTrainer(ResumableTrainer):
         return self._predict(self.classifier, dataset, description)
 
     def _predict(self, model: ImageClassifier, dataset: Dataset, description: str | None) -> SplitOutputs:
-        return predict_split(
-            model,
-            dataset,
-            batch_size=self.args.eval_batch_size,
-            num_workers=self.args.dataloader_num_workers,
-            description=description,
-        )
+        return predict_split(model, dataset, **self._evaluation_options(description))
+
+    def _evaluation_options(self, description: str | None) -> dict[str, Any]:
+        return {
+            "batch_size": self.args.eval_batch_size,
+            "num_workers": self.args.dataloader_num_workers,
+            "description": description,
+        }
 
     def evaluation_teacher(self, dataset: Dataset) -> SplitOutputs | None:
         """Outputs of the teacher for a data set, if there is a teacher."""
@@ -224,8 +225,12 @@ class DistillationTrainer(ResumableTrainer):
             raise ValueError("there is no data set to evaluate on; give eval_dataset, or set --eval_strategy no")
         start = time.perf_counter()
         description = None if self.args.disable_tqdm else "evaluating"
-        outputs = self.predict_split(dataset, description)
-        figures = split_metrics(outputs, self.evaluation_teacher(dataset), representation)
+        teacher = self.evaluation_teacher(dataset)
+        if representation:
+            figures = split_metrics(self.predict_split(dataset, description), teacher)
+        else:
+            logits = None if teacher is None else teacher.logits
+            figures = measure_split(self.classifier, dataset, logits, **self._evaluation_options(description))
         figures = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         self._clock += time.perf_counter() - start  # images per second are those of training
         self.log(figures)

@@ -176,6 +176,25 @@ def test_a_perfect_classifier():
     assert found == pytest.approx({"top1": 100.0, "top5": 100.0, "nll": 0.0, "ece": 0.0})
 
 
+def test_figures_of_parts_are_those_of_the_whole():
+    generator = torch.Generator().manual_seed(0)
+    logits, teacher = torch.randn(2, 50, 7, generator=generator)
+    labels = torch.randint(7, (50,), generator=generator)
+    expected = {
+        "top1": 100 * metrics.accuracy(logits, labels).item(),
+        "top5": 100 * metrics.accuracy(logits, labels, top_k=5).item(),
+        "nll": metrics.negative_log_likelihood(logits, labels).item(),
+        "ece": metrics.expected_calibration_error(logits, labels).item(),
+    }
+    assert metrics.classification_metrics(logits, labels) == pytest.approx(expected, rel=1e-12)
+    parts = [
+        metrics.sample_figures(logits[rows], labels[rows], teacher[rows])
+        for rows in torch.arange(50).split([0, 13, 37])
+    ]
+    found = metrics.mean_figures(torch.cat(parts))
+    assert found == pytest.approx(expected | metrics.agreement_metrics(logits, teacher), rel=1e-12)
+
+
 def test_uniform_logits():
     labels = torch.arange(10)
     logits = torch.zeros(10, 10)

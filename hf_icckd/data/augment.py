@@ -118,15 +118,18 @@ def crop_and_flip(images: Tensor, numbers: Tensor, padding: int | None) -> Tenso
     Returns:
         (B, C, H, W) uint8.
     """
-    height, width = images.shape[2:]
+    count, channels, height, width = images.shape
     rows = torch.arange(height, device=images.device) + numbers[:, :1]
-    columns = torch.arange(width, device=images.device).expand(len(images), -1)
+    columns = torch.arange(width, device=images.device).expand(count, -1)
     columns = torch.where(numbers[:, 2:] == 1, columns.flip(1), columns) + numbers[:, 1:2]
     if padding:
         images = F.pad(images, [padding] * 4)
-    batch = torch.arange(len(images), device=images.device)[:, None, None]
-    # Channels move last with this index, which is the memory layout the nets want anyway.
-    return images.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    first = torch.arange(count, device=images.device) * (images.shape[2] * images.shape[3])
+    # Whole pixels by one index each: much faster than an index per dimension. They end up channels last, which is the
+    # memory layout the nets want anyway.
+    index = first[:, None, None] + rows[:, :, None] * images.shape[3] + columns[:, None, :]
+    pixels = images.permute(0, 2, 3, 1).reshape(-1, channels).index_select(0, index.view(-1))
+    return pixels.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 def resized_crop_boxes(

@@ -76,6 +76,16 @@ def test_caches_of_all_processes_are_identical(results, world):
                 assert torch.equal(value, each[run_name]["cache"][name]), (run_name, name)
 
 
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_figures_need_no_more_than_a_batch_at_a_time(results, world):
+    for each in results[world]:
+        figures = each["figures"]
+        assert figures.keys() == {"top1", "top5", "nll", "ece", "agreement", "kl_to_teacher"}
+        for name, (whole, measured) in figures.items():
+            assert measured == pytest.approx(whole, rel=1e-12), name
+            assert measured == pytest.approx(results[1][0]["figures"][name][0], rel=1e-6), name
+
+
 def test_the_runs_tested_something(results):
     terms = results[1][0]["intra_class x1"]["terms"]
     assert len(terms["loss/ce"]) == 20

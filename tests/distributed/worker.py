@@ -28,6 +28,7 @@ from hf_icckd import (
     create_classifier,
     distributed,
     load_image_data,
+    split_metrics,
 )
 
 TERMS = ("loss/ce", "loss/intra_class", "gated_fraction", "loss/kd", "loss/rkd_distance", "loss/rkd_angle")
@@ -122,7 +123,13 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
             results[f"{name} x{accumulation}"] = outcome(student)
         trainer = teacher("ce", accumulation=accumulation, intra_class_weight=0.0)
         results[f"ce x{accumulation}"] = outcome(trainer)
-    results["logits"] = trainer.predict_split(pipeline.dataset("test")).logits
+    test = pipeline.dataset("test")
+    results["logits"] = trainer.predict_split(test).logits
+    # 41 images in batches of 8 a process: measured batch by batch, and from all outputs at once.
+    student.args.per_device_eval_batch_size = 8
+    measured = student.evaluate(test)
+    whole = split_metrics(student.predict_split(test), student.evaluation_teacher(test), representation=False)
+    results["figures"] = {name: [whole[name], measured[f"eval_{name}"]] for name in whole}
 
     # One process asks for a stop; another number of processes goes on with the checkpoint.
     stopped = teacher("stopped", callbacks=[StopOnOneRank()], **intra_class)
