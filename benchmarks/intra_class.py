@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.report import format_ratios, machine
+from benchmarks.rounds import order
 from hf_icckd import ClassEmbeddingCache, IntraClassContrastiveLoss, create_classifier
 from hf_icckd.allocator import keep_freed_memory
 
@@ -31,8 +32,9 @@ ROWS_PER_CLASS = 32
 def alternate(functions: dict[str, Callable[[], None]], rounds: int, repeats: int) -> dict[str, list[float]]:
     """Seconds per call of each function in each round; the functions take turns."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(rounds + 1):  # the first one warms up
-        for name, function in functions.items():
+    for number in range(rounds + 1):  # the first one warms up
+        for index in order(len(functions), number):
+            name, function = list(functions.items())[index]
             start = time.perf_counter()
             for _ in range(repeats):
                 function()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import select
 import signal
 import statistics
@@ -49,8 +50,8 @@ def run_rounds(
 
     Only the arm whose turn it is may run: the process groups of all others are stopped (SIGSTOP). Loading workers that
     fill their queues ahead, and OpenMP threads that spin for a while before they sleep, would take time from the arm
-    that is measured. Arms start and warm up one at a time for the same reason. The order is rotated from round to
-    round, so that what changes slowly (heat, neighbours on the machine) does not favour a place in it.
+    that is measured. Arms start and warm up one at a time for the same reason. Every round has another order, so that
+    neither a place in it nor what the arm before leaves behind (caches, heat) favours anyone.
 
     Args:
         arms: What to measure.
@@ -74,8 +75,7 @@ def run_rounds(
                 records[index]["ready"] = process.read(timeout)
                 process.pause()
         for number in range(rounds):
-            for place in range(len(arms)):
-                index = (number + place) % len(arms)
+            for index in order(len(arms), number):
                 if index not in running:
                     continue
                 with _noting_failure(index, running, records, say):
@@ -88,6 +88,11 @@ def run_rounds(
         for process in running.values():
             process.close()
     return records
+
+
+def order(count: int, number: int) -> list[int]:
+    """The order of so many arms in a round, the same every time."""
+    return random.Random(number).sample(range(count), count)
 
 
 def compare(records: list[dict[str, Any]], base: str) -> list[dict[str, Any]]:

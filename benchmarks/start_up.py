@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a program
 from benchmarks.report import machine
 from benchmarks.rounds import summary
 
-IMPORTS = "import hf_icckd.teacher"
+IMPORTS = "import os, hf_icckd.teacher; os._exit(0)"  # neither of the two takes itself apart in the end
 FIRST_STEP = """
 import functools, os, sys
 from transformers import TrainerCallback

@@ -16,14 +16,13 @@ nothing. All train the same nets with the same batch, optimiser, augmentation an
 processes of their own, and take turns for some rounds (`benchmarks/rounds.py`). The two settings:
 
 - `equal`: float32 for everyone;
-- `best`: what is fastest here out of float32 and bfloat16 (`--precisions`), the system's allocator as it is and tuned,
-  and, if asked for, torch.compile.
+- `best`: what is fastest here out of float32 and bfloat16 (`--precisions`) and, if asked for, torch.compile.
 
 First every arm is tried with what it may choose, for two turns each, and keeps what is fastest: the libraries choose
-loading workers and memory layout in both settings. Ours has channels_last, as it has by default, and chooses workers
-only where images are decoded as they are needed. The bare loop gets what ours has chosen. In `OUTPUT` a JSON file
-with every turn and a bar chart are left; the exit code is 1 if an arm failed. A teacher's image counts once, though
-two views of it are trained on.
+loading workers, memory layout and the system's allocator, as it is or tuned, in both settings. Ours has channels_last
+and a tuned allocator, as it has by default, and chooses workers only where images are decoded as they are needed. The
+bare loop gets what ours has chosen. In `OUTPUT` a JSON file with every turn and a bar chart are left; the exit code is
+1 if an arm failed. A teacher's image counts once, though two views of it are trained on.
 """
 
 from __future__ import annotations
@@ -72,7 +71,9 @@ LEFT_OUT = {
 }
 SWEEP_ROUNDS = 2
 # What tuning guides get from another allocator: no page is given back to the system within a step and mapped anew.
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_TOP_PAD_": str(2**26),
+}  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -101,14 +102,13 @@ def main(argv: list[str] | None = None) -> int:
         lead_steps=args.lead_steps,
         rounds=max(args.rounds, SWEEP_ROUNDS),
     )
-    names = [name for name in args.arms or DEFAULT_ARMS[args.task] if (args.task, name) not in LEFT_OUT]
-    left_out = {name: LEFT_OUT[args.task, name] for name in args.arms or [] if (args.task, name) in LEFT_OUT}
+    names, base = args.arms, args.base
     args.output.mkdir(parents=True, exist_ok=True)
     logs = args.output / "logs"
     resident = load_pipeline(spec).resident
 
     specs, sweeps = {}, {}
-    for name in names:
+    for name in sorted(names, key=lambda name: name.startswith("bare")):  # which takes what ours has chosen
         own = replace(spec, intra_class=name.endswith("_intra"), replay=name.endswith("_replay"))
         if name.startswith("bare"):
             # Its precision, layout, compilation and workers are those of ours, or it would not be the limit of ours.
@@ -119,7 +119,6 @@ def main(argv: list[str] | None = None) -> int:
     arms = [make_arm(name, specs[name]) for name in names]
     records = run_rounds(arms, args.rounds, logs / "rounds", say=say)
 
-    base = args.base or names[0]
     record = {
         "setting": args.setting,
         "base": base,
@@ -135,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
         "arms": [
             {**each, "spec": public(specs[each["name"]]), "sweep": sweeps.get(each["name"], [])} for each in records
         ],
-        "left_out": left_out,
+        "left_out": args.left_out,
     }
     nets = f"{teacher}-{student}" if args.task == "student" else teacher
     stem = args.output / f"{args.task}-{nets}-{args.batch_size}-{args.setting}"
@@ -165,7 +164,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--torch_compile", action="store_true", help="try torch.compile too in `best`")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--segment_steps", type=int, default=20, help="steps of a turn that are timed")
+    parser.add_argument("--segment_steps", type=int, default=50, help="steps of a turn that are timed")
     parser.add_argument("--warmup_steps", type=int, default=10, help="steps before the first turn")
     parser.add_argument("--lead_steps", type=int, default=6, help="steps of a turn before the clock starts")
     parser.add_argument("--threads", type=int, default=cores(), help="threads of torch in every arm")
@@ -173,8 +172,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.lead_steps <= 2 * max(args.workers):
         parser.error(f"--lead_steps must be above {2 * max(args.workers)}: workers load that many batches ahead")
-    if args.base and args.base not in (args.arms or DEFAULT_ARMS[args.task]):
-        parser.error(f"--base is {args.base}, which is not among the arms")
+    args.arms = args.arms or DEFAULT_ARMS[args.task]
+    args.left_out = {name: LEFT_OUT[args.task, name] for name in args.arms if (args.task, name) in LEFT_OUT}
+    args.arms = [name for name in args.arms if name not in args.left_out]
+    if not args.arms:
+        parser.error(f"--arms leaves none for the task {args.task}; it has {', '.join(DEFAULT_ARMS[args.task])}")
+    args.base = args.base or args.arms[0]
+    if args.base not in args.arms:
+        parser.error(f"--base is {args.base}, which is not among the arms: {', '.join(args.arms)}")
     return args
 
 
@@ -189,7 +194,7 @@ def choices(name: str, args: argparse.Namespace, resident: bool) -> dict[str, li
         "precision": args.precisions if best and computes else ["float32"],
         "channels_last": [True, False] if computes and not ours else [True],
         "compile": [False, True] if args.torch_compile and best and computes else [False],
-        "keep_memory": [False, True] if best and not ours else [False],
+        "keep_memory": [True] if ours else [False, True],
         "workers": [0] if ours and resident else args.workers,
     }
 
@@ -229,7 +234,7 @@ def make_arm(name: str, spec: Spec) -> Arm:
     """The process of an arm."""
     # OpenMP reads this before torch.set_num_threads is called; both must say the same.
     environment = {"OMP_NUM_THREADS": str(spec.threads), "MKL_NUM_THREADS": str(spec.threads)}
-    if spec.keep_memory:
+    if spec.keep_memory and MODULES[name] not in ("ours", "bare"):
         environment |= KEEP_MEMORY
     command = [sys.executable, "-m", f"benchmarks.arms.{MODULES[name]}", json.dumps(asdict(spec))]
     return Arm(name, command, environment)

@@ -3,6 +3,7 @@
     python benchmarks/torture.py --kills 20 --seed 0
     python benchmarks/torture.py --recipe student --workers 2 --decoded
     python benchmarks/torture.py --launcher torchrun --processes 2 --kills 4
+    python benchmarks/torture.py --recipe student --targets
 
 First every named point of a checkpoint write and of a step is hit once, then random moments follow until `--kills`
 runs were killed. Model, optimiser, schedule, cache and figures must be the same bit for bit; times and the command are
@@ -47,13 +48,15 @@ def options(arguments: argparse.Namespace, output_dir: Path, teacher: str) -> li
     ).split()
     words += ["--resident_max_bytes", "0"] if arguments.decoded else []
     if arguments.recipe == "student":
+        if arguments.targets:
+            words += ["--teacher_targets", "auto", "--teacher_targets_dir", f"{output_dir}-targets"]
         return [*words, "--teacher", teacher, "--objectives", "kd", "rkd:weight=0.1"]
     return [*words, "--intra_class_gate", "false", "--intra_class_weight", "0.5", "--cache_size_per_class", "8"]
 
 
 def arm(point: str, hits: int) -> None:
     """Have this process killed when it comes to a named point for the n-th time."""
-    from hf_icckd import checkpointing, resumable, runs, trainer_base
+    from hf_icckd import checkpointing, files, resumable, runs, trainer_base
 
     left = [hits]
 
@@ -87,6 +90,7 @@ def arm(point: str, hits: int) -> None:
     places = {
         "first micro-batch": (trainer_base.DistillationTrainer, "compute_loss", is_second),
         "mid-file": (resumable, "save_file", lambda *args: True, write_half),
+        "mid-recording": (files, "save_file", lambda *args: True, write_half),
         "before fsync": (checkpointing, "sync"),
         "before rename": (Path, "rename", is_checkpoint),
         "before pruning": (shutil, "rmtree", is_checkpoint),
@@ -277,7 +281,7 @@ def torture(arguments: argparse.Namespace, folder: Path) -> list[str]:
     draw = random.Random(arguments.seed)
     log, teacher = folder / "log", f"{folder}/teacher"
     if arguments.recipe == "student":
-        alone = argparse.Namespace(**{**vars(arguments), "recipe": "teacher"})
+        alone = argparse.Namespace(**vars(arguments) | {"recipe": "teacher"})
         assert Attempt(alone, options(alone, Path(teacher), ""), log).wait() == 0, log.read_text()
     start = time.monotonic()
     whole = Attempt(arguments, options(arguments, folder / "whole", teacher), log)
@@ -286,7 +290,8 @@ def torture(arguments: argparse.Namespace, folder: Path) -> list[str]:
     assert whole.wait() == 0, log.read_text()
     seconds, training_seconds = time.monotonic() - start, time.monotonic() - training
     words = options(arguments, folder / "cut", teacher)
-    points, kills, resumed = list(POINTS), Counter(), set()
+    points = [*POINTS, "mid-recording"] if arguments.targets else list(POINTS)
+    kills, resumed = Counter(), set()
     while kills.total() < arguments.kills:
         log.write_bytes(b"")
         what = kill_once(arguments, words, log, draw, training_seconds, points.pop(0) if points else "")
@@ -297,7 +302,7 @@ def torture(arguments: argparse.Namespace, folder: Path) -> list[str]:
         print("  finished before it was killed; compared, and started over")
         if different := differences(folder / "whole", folder / "cut"):
             return different
-        for path in (folder / "cut", folder / "cut-last"):
+        for path in folder.glob("cut*"):
             shutil.rmtree(path)
     log.write_bytes(b"")
     assert Attempt(arguments, words, log).wait() == 0, log.read_text()
@@ -314,6 +319,7 @@ def main() -> int:
     parser.add_argument("--recipe", choices=["teacher", "student"], default="teacher")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--decoded", action="store_true", help="decode images as they are needed")
+    parser.add_argument("--targets", action="store_true", help="a student of recorded teacher outputs")
     parser.add_argument("--launcher", choices=["none", "python", "accelerate", "torchrun"], default="none")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--child", help=argparse.SUPPRESS)

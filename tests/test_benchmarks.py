@@ -14,7 +14,7 @@ import pytest
 from benchmarks import throughput
 from benchmarks.arms.common import Spec
 from benchmarks.report import chart, table
-from benchmarks.rounds import ROOT, Arm, compare, run_rounds
+from benchmarks.rounds import ROOT, Arm, compare, order, run_rounds
 
 # Two steps of warm-up, turns of one step of lead and three that are timed.
 DUMMY = """
@@ -52,8 +52,9 @@ def dummy(tmp_path):
 
 def test_arms_take_turns(dummy, tmp_path):
     records = run_rounds([dummy("a"), dummy("b")], 3, tmp_path / "logs", say=lambda line: None)
-    rounds = "aaaabbbb" + "bbbbaaaa" + "aaaabbbb"  # the order is rotated
+    rounds = "".join("ab"[arm] * 4 for number in range(3) for arm in order(2, number))
     assert (tmp_path / "trace").read_text() == "aa" + "bb" + rounds
+    assert {tuple(order(2, number)) for number in range(7)} == {(0, 1), (1, 0)}
     for name, record in zip("ab", records, strict=True):
         assert record["name"] == name and record["error"] is None and record["ready"]["ready"]
         # Neither warm-up nor lead are counted; the loss is that of the last step.

@@ -65,13 +65,13 @@ def compiled(spec: Spec, module: nn.Module) -> Callable:
 
 def distillation(spec: Spec, teacher: ImageClassifier, student: ImageClassifier) -> Callable[..., Tensor]:
     """Cross-entropy and distillation; the teacher sees the same pixels."""
-    forward = compiled(spec, student)
+    forward, run_teacher = compiled(spec, student), compiled(spec, teacher)
 
     def loss_of(images: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
         images = images[:, 0]
         with autocast(spec):
             with torch.no_grad():
-                target = teacher(images).logits
+                target = run_teacher(images).logits
             logits = forward(images).logits
         logits = logits.float()
         return F.cross_entropy(logits, labels) + knowledge_distillation_loss(logits, target, TEMPERATURE)

@@ -48,7 +48,7 @@ class Spec:
         channels_last: Memory layout of the nets.
         compile: Whether torch.compile is used.
         keep_memory: Whether the C library is told to keep what is freed, as tuning guides for CPUs advise; ours and
-            the bare loop do so by themselves.
+            the bare loop tell it so by themselves.
         intra_class: Task `teacher`: whether the intra-class term is added.
         replay: Task `student`: whether the teacher's outputs are recorded before the first step, and replayed.
         workers: Loading workers.
@@ -147,7 +147,10 @@ def nets(spec: Spec, pipeline: ImagePipeline) -> tuple[nn.Module, nn.Module]:
 def load_pipeline(spec: Spec, device: torch.device | str = "cpu") -> ImagePipeline:
     """Our pipeline: what `ours` and the bare loop train on, and where all others get the stored images from."""
     data = load_image_data(spec.dataset, label_column=spec.label_column, max_train_samples=spec.max_train_samples)
-    return ImagePipeline(data, image_size=spec.image_size, default_size=128, seed=spec.seed, device=device)
+    backend = "inductor" if spec.compile else None
+    return ImagePipeline(
+        data, image_size=spec.image_size, default_size=128, seed=spec.seed, device=device, compile_backend=backend
+    )
 
 
 class TorchvisionImages(torch.utils.data.Dataset):
@@ -167,6 +170,7 @@ class TorchvisionImages(torch.utils.data.Dataset):
         if pipeline.resident:
             pixels = pipeline.dataset("train").images.permute(0, 2, 3, 1)
             self.stored = np.array(pixels)  # a copy in memory: the pixels may be mapped from a file
+            pipeline._pixels.clear()  # no peer needs them twice
         else:
             self.stored = [_stored_bytes(image) for image in pipeline.data.train["image"]]
 

@@ -14,6 +14,7 @@ See `benchmarks/rounds.py` for the other end.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -68,6 +69,7 @@ class Meter:
         if self._steps_left > 0:
             return
         if self._phase == "warm-up":
+            _forget_peak_memory()
             self._say({"ready": True, **self.facts})
             self._wait_for_turn()
         elif self._phase == "lead":
@@ -117,6 +119,14 @@ def _wait_for_device() -> None:
 
 def _peak_device_memory() -> int | None:
     return _cuda().max_memory_allocated() if _cuda() else None
+
+
+def _forget_peak_memory() -> None:
+    """Count from here: reading the images, or recording a teacher, is no part of a training step."""
+    with contextlib.suppress(OSError):  # not Linux
+        Path("/proc/self/clear_refs").write_text("5")
+    if _cuda():
+        _cuda().reset_peak_memory_stats()
 
 
 def _peak_memory() -> int | None:
