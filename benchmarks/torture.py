@@ -81,6 +81,9 @@ def arm(point: str, hits: int) -> None:
     def is_checkpoint(path, *rest) -> bool:
         return Path(path).name.startswith("checkpoint-") and Path(path).is_dir()
 
+    def is_block(state, path, *rest) -> bool:
+        return Path(path).name.startswith(".epoch")
+
     def write_half(state, path, *rest) -> None:
         Path(path).write_bytes(os.urandom(4000))
 
@@ -90,7 +93,7 @@ def arm(point: str, hits: int) -> None:
     places = {
         "first micro-batch": (trainer_base.DistillationTrainer, "compute_loss", is_second),
         "mid-file": (resumable, "save_file", lambda *args: True, write_half),
-        "mid-recording": (files, "save_file", lambda *args: True, write_half),
+        "mid-recording": (files, "save_file", is_block, write_half),
         "before fsync": (checkpointing, "sync"),
         "before rename": (Path, "rename", is_checkpoint),
         "before pruning": (shutil, "rmtree", is_checkpoint),
@@ -290,7 +293,7 @@ def torture(arguments: argparse.Namespace, folder: Path) -> list[str]:
     assert whole.wait() == 0, log.read_text()
     seconds, training_seconds = time.monotonic() - start, time.monotonic() - training
     words = options(arguments, folder / "cut", teacher)
-    points = [*POINTS, "mid-recording"] if arguments.targets else list(POINTS)
+    points = ["mid-recording", *POINTS] if arguments.targets else list(POINTS)
     kills, resumed = Counter(), set()
     while kills.total() < arguments.kills:
         log.write_bytes(b"")

@@ -8,7 +8,8 @@ import platform
 
 # Parameters of mallopt(3).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
-_LARGEST = 2**31 - 1  # they are C ints
+_LARGEST = (2**31 - 1, 32 * 2**20)  # they are C ints; older versions take no threshold above 32 MiB
+_TOP_PAD = 64 * 2**20
 _SET_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
@@ -25,6 +26,8 @@ def keep_freed_memory() -> bool:
     """
     if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in _SET_BY_USER):
         return False
-    mallopt = ctypes.CDLL(None).mallopt
-    settings = ((_M_MMAP_THRESHOLD, _LARGEST), (_M_TRIM_THRESHOLD, _LARGEST), (_M_TOP_PAD, 64 * 2**20))
-    return sum(mallopt(name, value) for name, value in settings) == len(settings)  # 1 each, if it was taken
+    mallopt = ctypes.CDLL(None).mallopt  # returns 1 if a value was taken
+    # First the one that may fail: any of the others alone would end the automatic thresholds, and make things worse.
+    if not any(mallopt(_M_MMAP_THRESHOLD, threshold) for threshold in _LARGEST):
+        return False
+    return bool(mallopt(_M_TRIM_THRESHOLD, _LARGEST[0]) and mallopt(_M_TOP_PAD, _TOP_PAD))

@@ -37,7 +37,8 @@ def main(argv: list[str] | None = None) -> None:
     data_args, args = parse_arguments([DataArguments, EvaluationArguments], __doc__, argv)
     set_up_logging()
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    keep_freed_memory()
+    if device.type == "cpu":
+        keep_freed_memory()
     with readable_errors():
         model = from_pretrained(args.model).to(device)
         data = load_data(data_args)

@@ -55,7 +55,7 @@ def predict_split(
         Outputs of all images on the model's device.
     """
     logits, embeddings, labels = [], [], []
-    for output, own_labels, rows in _outputs(model, dataset, batch_size, num_workers, description):
+    for output, own_labels, rows in run_split(model, dataset, batch_size, num_workers, description):
         logits.append(distributed.gather_rows(output.logits.float(), rows))
         embeddings.append(distributed.gather_rows(output.embeddings.float(), rows))
         labels.append(distributed.gather_rows(own_labels, rows))
@@ -71,7 +71,7 @@ def measure_split(
     num_workers: int = 0,
     description: str | None = None,
 ) -> dict[str, float]:
-    """`split_metrics` without the representation, in one pass that keeps a few numbers for each image.
+    """Accuracy, calibration and agreement of a split, in one pass that keeps a few numbers for each image.
 
     Args:
         model: As in `predict_split`.
@@ -85,7 +85,7 @@ def measure_split(
         Names and values as in `hf_icckd.metrics.mean_figures`.
     """
     figures, first = [], 0
-    for output, labels, rows in _outputs(model, dataset, batch_size, num_workers, description):
+    for output, labels, rows in run_split(model, dataset, batch_size, num_workers, description):
         shares = distributed.even_split(rows, distributed.world_size())
         own = first + sum(shares[: distributed.rank()])
         teacher = None if teacher_logits is None else teacher_logits[own : own + len(labels)]
@@ -95,10 +95,17 @@ def measure_split(
 
 
 @torch.no_grad()
-def _outputs(
-    model: ImageClassifier, dataset: Dataset, batch_size: int, num_workers: int, description: str | None
+def run_split(
+    model: ImageClassifier,
+    dataset: Dataset,
+    batch_size: int = 256,
+    num_workers: int = 0,
+    description: str | None = None,
 ) -> Iterator[tuple[ClassifierOutput, Tensor, int]]:
-    """Output and labels of this process's share of each batch, and the rows of all shares."""
+    """Output and labels of this process's share of each batch, and the rows of all shares.
+
+    Arguments are those of `predict_split`; take all batches, or the model is left in evaluation mode.
+    """
     training = model.training
     model.eval()
     device = next(model.parameters()).device
@@ -111,24 +118,22 @@ def _outputs(
     model.train(training)
 
 
-def split_metrics(
-    outputs: SplitOutputs, teacher: SplitOutputs | None = None, representation: bool = True
-) -> dict[str, float]:
+def split_metrics(outputs: SplitOutputs, teacher: SplitOutputs | None = None) -> dict[str, float]:
     """Figures of a split.
 
     Args:
         outputs: Outputs of the model.
         teacher: Outputs of its teacher for the same images, for agreement.
-        representation: Whether to add geometry and soft-label figures, which take longer and need two classes.
 
     Returns:
-        Names and values as in `hf_icckd.metrics`.
+        Names and values as in `hf_icckd.metrics`: accuracy and calibration, agreement if there is a teacher, geometry
+        and soft-label figures if there are two classes.
     """
     logits, embeddings, labels = outputs
     figures = metrics.classification_metrics(logits, labels)
     if teacher is not None:
         figures |= metrics.agreement_metrics(logits, teacher.logits)
-    if representation and labels.unique().numel() > 1:
+    if labels.unique().numel() > 1:
         figures |= metrics.representation_metrics(logits, embeddings, labels, logits.shape[1])
     return figures
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -33,12 +34,15 @@ def replace_file(path: str | Path, write: Callable[[Path], object]) -> None:
 
 
 def replace_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """A safetensors file that appears whole or not at all; arguments as in `replace_file` and `save_file`."""
+    """A safetensors file that appears whole or not at all; arguments and errors as in `replace_file`."""
 
     def write(unfinished: Path) -> None:
         unfinished.touch()
         mode = unfinished.stat().st_mode
-        save_file(tensors, unfinished, metadata=metadata)
+        try:
+            save_file(tensors, unfinished, metadata=metadata)
+        except SafetensorError as error:  # what it makes of a full disk
+            raise OSError(f"{path} can't be written: {error}") from error
         unfinished.chmod(mode)  # safetensors makes files only their owner can read
 
     replace_file(path, write)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -74,11 +76,6 @@ class ResumableTrainer(Trainer):
             checkpointing.verify(resume_from_checkpoint)
         try:
             return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
-        except (pickle.UnpicklingError, SafetensorError) as error:
-            raise ValueError(
-                f"{resume_from_checkpoint} holds more than plain data ({str(error).splitlines()[0]}); nothing of it "
-                "was run; delete the checkpoint"
-            ) from error
         finally:
             self.stop_requested = False
 
@@ -107,8 +104,14 @@ class ResumableTrainer(Trainer):
 
     def _run_epoch(self, *args, **kwargs):
         # A run that was cut off behind its last checkpoint has no step left; the Trainer would do one before it looks.
-        if self.state.global_step < self.state.max_steps:
+        if self.state.global_step >= self.state.max_steps:
+            return
+        if not self.control.should_training_stop:
             super()._run_epoch(*args, **kwargs)
+        elif self.state.global_step and self.args.save_strategy != "no":  # asked to stop before the first step
+            newest = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            if not distributed.on_first_rank(newest.is_dir):
+                self._save_checkpoint(self.model, None)
 
     # ---- checkpoints
 
@@ -202,20 +205,24 @@ class ResumableTrainer(Trainer):
 
     def _load_from_checkpoint(self, checkpoint: str, model=None) -> None:
         model = self.model if model is None else model
-        now, state = model.state_dict(), load_file(Path(checkpoint) / WEIGHTS_FILE)
+        with _plain_data_only(checkpoint):
+            now, state = model.state_dict(), load_file(Path(checkpoint) / WEIGHTS_FILE)
         model.load_state_dict({name: distributed.shard_like(value, now.get(name)) for name, value in state.items()})
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        state = torch.load(Path(checkpoint) / OPTIMIZER_FILE, map_location="cpu", weights_only=True)
+        with _plain_data_only(checkpoint):
+            state = torch.load(Path(checkpoint) / OPTIMIZER_FILE, map_location="cpu", weights_only=True)
+            schedule = torch.load(Path(checkpoint) / SCHEDULE_FILE, weights_only=True)
+            self._restored = checkpointing.load_extra_state(checkpoint)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         for index, moments in state["state"].items():
             for name, value in moments.items():
                 moments[name] = distributed.shard_like(value, parameters[index])
         self.optimizer.load_state_dict(state)
-        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULE_FILE, weights_only=True))
-        state = self._restored = checkpointing.load_extra_state(checkpoint)
+        self.lr_scheduler.load_state_dict(schedule)
+        state = self._restored
         if state["steps_per_epoch"] != self.steps_per_epoch:
             raise ValueError(
                 f"{checkpoint} has {state['steps_per_epoch']} steps in an epoch, this run {self.steps_per_epoch}; go "
@@ -232,7 +239,10 @@ class ResumableTrainer(Trainer):
         self._restored = {}
 
     def begin_epoch(self, epoch: int) -> None:
-        """What must be there before the first batch of an epoch is made, also where a run goes on within it."""
+        """Make what must be there before the first batch of an epoch, also where a run goes on within it.
+
+        It may take long: what it does should end early where any process has `stop_requested`.
+        """
 
     # Nothing draws from a generator whose state would have to be kept: see `Rhythm.on_step_begin`.
     def _save_rng_state(self, output_dir: str) -> None:
@@ -240,3 +250,15 @@ class ResumableTrainer(Trainer):
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         pass
+
+
+@contextlib.contextmanager
+def _plain_data_only(checkpoint: str) -> Iterator[None]:
+    """Say in one line that a checkpoint holds what its format does not allow."""
+    try:
+        yield
+    except (pickle.UnpicklingError, SafetensorError) as error:
+        raise ValueError(
+            f"{checkpoint} holds more than plain data ({str(error).splitlines()[0]}); nothing of it was run; delete "
+            "the checkpoint"
+        ) from error

@@ -238,16 +238,15 @@ def _device_name(args: DistillationTrainingArguments) -> str:
 
 def _how_computed(args: DistillationTrainingArguments) -> str:
     """Precision, layout and device, and what would be faster: never chosen for the user, as results depend on it."""
-    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "float32"
     layout = "channels last" if args.channels_last else "channels first"
-    text = f"{precision}, {layout}, on {args.world_size} x {_device_name(args)}"
+    text = f"{args.precision}, {layout}, on {args.world_size} x {_device_name(args)}"
     if args.device.type == "cpu":
         text += f", {torch.get_num_threads()} thread(s)"
         known = getattr(torch.cpu, "get_capabilities", dict)()
         has_bf16 = known.get("avx512_bf16") or known.get("amx_bf16")
     else:
         has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return text + ("; --bf16 true is usually faster here" if has_bf16 and precision == "float32" else "")
+    return text + ("; --bf16 true is usually faster here" if has_bf16 and args.precision == "float32" else "")
 
 
 def _environment(args: DistillationTrainingArguments) -> dict[str, Any]:

@@ -58,11 +58,11 @@ def main(argv: list[str] | None = None) -> None:
         distributed.check_equal({name: getattr(args, name) for name in ("teacher_targets", "teacher_targets_dir")})
         if args.teacher_targets != "live":
             targets = TeacherTargets(
-                args.teacher_targets_dir,
+                args.teacher_targets_dir or "runs/teacher-targets",
                 teacher,
                 pipeline,
                 objectives.teacher_outputs,
-                precision="bf16" if args.bf16 else "fp16" if args.fp16 else "float32",
+                precision=args.precision,
                 create=args.teacher_targets != "replay",
             )
         trainer = StudentTrainer(

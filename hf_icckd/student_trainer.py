@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers.trainer_callback import TrainerCallback
 
-from hf_icckd.evaluation import SplitOutputs
+from hf_icckd import distributed
+from hf_icckd.evaluation import SplitOutputs, run_split
 from hf_icckd.hub import is_unnamed
 from hf_icckd.losses import OBJECTIVES, WeightedObjectives, parse_objectives
 from hf_icckd.modeling import ImageClassifier, StudentWithObjective
@@ -62,6 +63,11 @@ class StudentTrainer(DistillationTrainer):
                 f"{'no' if targets is None else 'recorded'} targets; pass TeacherTargets for record, replay and auto "
                 "only"
             )
+        if targets is not None and targets.precision != args.precision:
+            raise ValueError(
+                f"the teacher targets are of a teacher in {targets.precision}, the arguments say {args.precision}; "
+                "pass TeacherTargets(..., precision=args.precision)"
+            )
         check_same_classes(teacher.spec.label_names, model.spec.label_names)
         objectives = objectives or parse_objectives(args.objectives, OBJECTIVES)
         trained = StudentWithObjective(model, objectives)
@@ -103,28 +109,30 @@ class StudentTrainer(DistillationTrainer):
         """Record what is missing of this epoch or, in mode record, of all that are left."""
         if self.targets is None:
             return
-        start = time.perf_counter()
-        left = range(epoch, math.ceil(self.state.max_steps / self.steps_per_epoch))
-        missing = self.targets.missing(left)
-        if missing and self.args.teacher_targets == "replay":
+        start, mode = time.perf_counter(), self.args.teacher_targets
+        missing = self.targets.missing(range(epoch, math.ceil(self.state.max_steps / self.steps_per_epoch)))
+        if missing and mode == "replay":
             raise ValueError(
                 f"{str(self.targets.folder)!r} lacks {len(missing)} block(s) that this run needs, the first of epoch "
                 f"{missing[0][0]}, rows {missing[0][1]} on; take --teacher_targets auto, which records them, or fewer "
                 "epochs"
             )
         if missing and not self._announced:
-            size = self.targets.check_space(missing)
-            logger.info(
-                "the teacher's outputs are kept in %s: %s MB to come", self.targets.folder, f"{size / 1e6:,.1f}"
-            )
+            megabytes = distributed.on_first_rank(lambda: self.targets.check_space(missing)) / 1e6
+            logger.info("the teacher's outputs are kept in %s: %.1f MB to come", self.targets.folder, megabytes)
             self._announced = True
-        due = missing if self.args.teacher_targets == "record" else self.targets.missing(left[:1])
-        for block in due:
+        for block in missing:
+            if mode == "auto" and block[0] != self.targets.recorded_epoch(epoch):
+                break
+            if distributed.any_rank(self.stop_requested):
+                return
             description = None if self.args.disable_tqdm else f"recording the teacher, epoch {block[0] + 1}"
+            options = self._evaluation_options(description)
             with self.accelerator.autocast():
                 self.targets.record(
-                    *block, self.live_dataset, lambda rows, text=description: self._predict(self.teacher, rows, text)
+                    *block, self.live_dataset, lambda rows, with_=options: run_split(self.teacher, rows, **with_)
                 )
+        self.targets.open_epoch(epoch)
         self._clock += time.perf_counter() - start  # images per second are those of training
 
     def evaluation_teacher(self, dataset: Dataset) -> SplitOutputs:

@@ -7,17 +7,17 @@ safetensors files in half precision, each whole or not there at all: an interrup
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
+import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -26,15 +26,19 @@ from hf_icckd import distributed
 from hf_icckd.data import ImagePipeline
 from hf_icckd.data.fingerprint import split_fingerprint
 from hf_icckd.data.sampling import BatchKey
-from hf_icckd.evaluation import SplitOutputs
 from hf_icckd.files import replace_file, replace_tensors
 from hf_icckd.hub import fingerprint
 from hf_icckd.modeling import ImageClassifier
+from hf_icckd.outputs import ClassifierOutput
 
 FORMAT = 1
 IDENTITY_FILE, _LOCK_FILE = "targets.json", ".lock"
 BLOCK_ROWS = 32_768  # what an interruption loses at most
 _RECORDABLE = ("logits", "embeddings")
+_LOCK_SECONDS = 5
+_AGAIN = "delete it, and --teacher_targets auto records it again"
+
+logger = logging.getLogger(__name__)
 
 
 class TeacherTargets:
@@ -45,11 +49,12 @@ class TeacherTargets:
         teacher: The teacher.
         pipeline: Where the images come from, with their augmentation.
         outputs: What is needed of the teacher: `logits`, `embeddings` or both. Logits are always kept.
-        precision: What the teacher computes in: its weights' type, or that of autocast.
+        precision: What the teacher computes in: float32 for that of its weights, or bf16 or fp16 for autocast.
         create: Whether an empty folder, or none, becomes a new one.
 
     Attributes:
         dims: Length of each output that is recorded.
+        block_rows: Rows of a block.
 
     Raises:
         ValueError: If the folder holds other targets, or outputs can't be recorded.
@@ -75,17 +80,34 @@ class TeacherTargets:
                 f"an objective compares {' and '.join(too_large)}, which are too large to record for every image and "
                 "epoch; take --teacher_targets live, which runs the teacher in every step"
             )
-        self.folder = Path(folder)
+        self.folder, self.precision = Path(folder), precision
         self.num_rows = len(pipeline.data.train)
         dims = {"logits": len(teacher.spec.label_names), "embeddings": teacher.embedding_dim}
         wanted = {name: dims[name] for name in _RECORDABLE if name in {"logits", *outputs}}
-        own = {"format": FORMAT, "outputs": wanted, "identity": _identity(teacher, pipeline, precision)}
-        own = json.loads(json.dumps(own))  # what is compared is what a file would give
-        found = distributed.on_first_rank(lambda: self._open_folder(own, create))
+
+        def open_folder() -> dict[str, Any]:
+            identity = _identity(teacher, pipeline, precision)
+            own = {"format": FORMAT, "block_rows": BLOCK_ROWS, "outputs": wanted, "identity": identity}
+            return self._open_folder(json.loads(json.dumps(own)), create)  # compared as a file would give it
+
+        found = distributed.on_first_rank(open_folder)
+        if distributed.any_rank(not self._file_says(found)):
+            raise ValueError(
+                f"{str(self.folder / IDENTITY_FILE)!r} is not the same for all processes; give a folder that all "
+                "machines share with --teacher_targets_dir"
+            )
         self.dims: dict[str, int] = found["outputs"]
+        self.block_rows: int = found["block_rows"]
         self._digest = hashlib.blake2b(json.dumps(found["identity"]).encode(), digest_size=16).hexdigest()
         self._constant = pipeline.augmentation is None  # then every epoch has the same images
+        self._pin = pipeline.resident and torch.cuda.is_available()  # of other data the loader does it
         self._blocks: dict[tuple[int, int], dict[str, Tensor]] = {}
+
+    def _file_says(self, expected: dict[str, Any]) -> bool:
+        try:
+            return json.loads((self.folder / IDENTITY_FILE).read_text()) == expected
+        except (OSError, ValueError):
+            return False
 
     def _open_folder(self, own: dict[str, Any], create: bool) -> dict[str, Any]:
         """What the folder holds, after a comparison with what this run needs; a new one is claimed for it."""
@@ -101,7 +123,8 @@ class TeacherTargets:
                 self._claim(file, own)
         try:
             found = json.loads(file.read_text())
-            written_as, outputs, identity = int(found["format"]), dict(found["outputs"]), dict(found["identity"])
+            written_as, _ = int(found["format"]), int(found["block_rows"])
+            outputs, identity = dict(found["outputs"]), dict(found["identity"])
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"{file} is damaged ({type(error).__name__}); delete the folder, or choose another with "
@@ -115,10 +138,11 @@ class TeacherTargets:
             if identity.get(name) != own["identity"].get(name)
         ]
         if differing:
+            seed = (identity.get("augmentation") or {}).get("seed")
+            hint = "" if seed is None else f" (--augmentation_seed {seed} keeps its pixels with any --seed)"
             raise ValueError(
                 f"{str(self.folder)!r} holds the targets of something else; it differs in: {'; '.join(differing)}. "
-                "Choose another folder with --teacher_targets_dir, or set what differs as it was (pixels depend on "
-                "--augmentation_seed, not on --seed, if both are given)"
+                f"Choose another folder with --teacher_targets_dir, or set what differs as it was{hint}"
             )
         lacking = sorted(own["outputs"].keys() - outputs.keys())
         if lacking:
@@ -140,25 +164,29 @@ class TeacherTargets:
 
     # ---- which blocks there are
 
+    def recorded_epoch(self, epoch: int) -> int:
+        """The epoch under which the images of an epoch are recorded: the first for all if nothing is augmented."""
+        return 0 if self._constant else epoch
+
     def missing(self, epochs: range) -> list[tuple[int, int]]:
         """Epoch and first row of every block that these epochs need and that is not recorded."""
         return distributed.on_first_rank(
             lambda: [
                 (epoch, start)
-                for epoch in (range(min(len(epochs), 1)) if self._constant else epochs)
-                for start in range(0, self.num_rows, BLOCK_ROWS)
+                for epoch in sorted({self.recorded_epoch(epoch) for epoch in epochs})
+                for start in range(0, self.num_rows, self.block_rows)
                 if not self._file(epoch, start).is_file()
             ]
         )
 
     def check_space(self, blocks: list[tuple[int, int]]) -> int:
-        """Bytes that blocks will take; raises ValueError unless the disk has them."""
-        rows = sum(min(BLOCK_ROWS, self.num_rows - start) for _, start in blocks)
+        """Bytes that blocks will take; raises ValueError unless the disk has them. For one process."""
+        rows = sum(min(self.block_rows, self.num_rows - start) for _, start in blocks)
         needed, free = 2 * sum(self.dims.values()) * rows, shutil.disk_usage(self.folder).free
         if needed > free:
             raise ValueError(
-                f"the teacher targets take {needed / 1e9:.1f} GB, {str(self.folder)!r} has {free / 1e9:.1f} GB free; "
-                "choose another folder with --teacher_targets_dir, or --teacher_targets live"
+                f"the teacher targets take {needed / 1e6:,.1f} MB, {str(self.folder)!r} has {free / 1e6:,.1f} MB "
+                "free; choose another folder with --teacher_targets_dir, or --teacher_targets live"
             )
         return needed
 
@@ -167,44 +195,75 @@ class TeacherTargets:
 
     # ---- record
 
-    def record(self, epoch: int, start: int, dataset: Dataset, predict: Callable[[Dataset], SplitOutputs]) -> None:
+    def record(
+        self,
+        epoch: int,
+        start: int,
+        dataset: Dataset,
+        run: Callable[[Dataset], Iterable[tuple[ClassifierOutput, Tensor, int]]],
+    ) -> None:
         """Run the teacher over a block, all processes together; nothing is done if another run has it by then.
 
         Args:
             epoch: Epoch of the block.
             start: Its first row.
             dataset: Training data set with one view, as the student gets it.
-            predict: Runs the teacher over a data set; see `hf_icckd.evaluation.predict_split`.
+            run: Runs the teacher over a data set; see `hf_icckd.evaluation.run_split`.
 
         Raises:
             FloatingPointError: If an output is not finite in half precision.
+            ValueError: If the block can't be written.
         """
-        with self._lock():
-            if distributed.on_first_rank(self._file(epoch, start).is_file):
-                return
-            rows = range(start, min(start + BLOCK_ROWS, self.num_rows))
-            outputs = predict(EpochRows(dataset, epoch, rows))
-            block = {name: getattr(outputs, name).half().cpu().contiguous() for name in self.dims}
-            for name, values in block.items():
-                if not values.isfinite().all():
-                    raise FloatingPointError(
-                        f"the teacher's {name} are not finite in half precision in epoch {epoch}, rows {start} on; "
-                        "take --teacher_targets live, or another teacher"
-                    )
-            distributed.on_first_rank(
-                lambda: replace_tensors(self._file(epoch, start), block, self._metadata(epoch, start))
-            )
-
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        """Two runs that need the same block take turns; the second then finds it."""
-        lock = FileLock(self.folder / _LOCK_FILE)
-        if distributed.rank() == 0:  # the others wait for what it finds
-            lock.acquire()
+        file, lock = self._file(epoch, start), FileLock(self.folder / _LOCK_FILE)
+        # Asked again and again, so that processes that wait for the first one hear from it.
+        while (state := distributed.on_first_rank(lambda: self._try_lock(file, lock))) == "taken":
+            logger.info("another run records into %s; waiting for it", self.folder)
+        if state == "recorded":
+            return
         try:
-            yield
+            parts: dict[str, list[Tensor]] = {name: [] for name in self.dims}
+            rows = range(start, min(start + self.block_rows, self.num_rows))
+            for output, _, global_rows in run(EpochRows(dataset, epoch, rows)):
+                for name, values in parts.items():
+                    whole = distributed.gather_rows(getattr(output, name).half(), global_rows)
+                    if distributed.rank() == 0:
+                        values.append(whole.cpu())
+            distributed.on_first_rank(lambda: self._write(epoch, start, parts))
         finally:
             lock.release()
+
+    def _try_lock(self, file: Path, lock: FileLock) -> Literal["recorded", "taken", "ours"]:
+        if file.is_file():
+            return "recorded"
+        try:
+            lock.acquire(timeout=_LOCK_SECONDS)
+        except Timeout:
+            return "taken"
+        except OSError as error:
+            raise self._cant_write(error) from error
+        if not file.is_file():
+            return "ours"
+        lock.release()
+        return "recorded"
+
+    def _write(self, epoch: int, start: int, parts: dict[str, list[Tensor]]) -> None:
+        block = {name: torch.cat(values) for name, values in parts.items()}
+        for name, values in block.items():
+            if not values.isfinite().all():
+                raise FloatingPointError(
+                    f"the teacher's {name} are not finite in half precision in epoch {epoch}, rows {start} on; take "
+                    "--teacher_targets live, or another teacher"
+                )
+        try:
+            replace_tensors(self._file(epoch, start), block, self._metadata(epoch, start))
+        except OSError as error:
+            raise self._cant_write(error) from error
+
+    def _cant_write(self, error: OSError) -> ValueError:
+        return ValueError(
+            f"teacher targets can't be written to {str(self.folder)!r}: {' '.join(str(error).split())}; what is there "
+            "is whole; mend that, or choose another folder with --teacher_targets_dir"
+        )
 
     # ---- replay
 
@@ -221,15 +280,20 @@ class TeacherTargets:
         Raises:
             ValueError: If a block is missing, damaged, or belongs to other targets.
         """
-        epoch = 0 if self._constant else epoch
-        starts = sample_ids // BLOCK_ROWS * BLOCK_ROWS
+        epoch = self.recorded_epoch(epoch)
+        starts = sample_ids // self.block_rows * self.block_rows
         values = {name: torch.empty(len(sample_ids), dim, dtype=torch.float16) for name, dim in self.dims.items()}
         for start in starts.unique().tolist():
             there = starts == start
             block = self._block(epoch, start)
             for name in values:
                 values[name][there] = block[name][sample_ids[there] - start]
-        return values
+        return {name: value.pin_memory() for name, value in values.items()} if self._pin else values
+
+    def open_epoch(self, epoch: int) -> None:
+        """Look at every block of an epoch; raises what `read` would, before a loading worker does."""
+        for start in range(0, self.num_rows, self.block_rows):
+            self._block(self.recorded_epoch(epoch), start)
 
     def _block(self, epoch: int, start: int) -> dict[str, Tensor]:
         if (epoch, start) not in self._blocks:
@@ -250,9 +314,9 @@ class TeacherTargets:
                 metadata = opened.metadata() or {}
                 block = {name: opened.get_tensor(name) for name in self.dims}  # mapped, not read
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"{file} is damaged ({error}); delete it, and it is recorded again") from error
+            raise ValueError(f"{file} is damaged ({error}); {_AGAIN}") from error
         if metadata != self._metadata(epoch, start):
-            raise ValueError(f"{file} belongs to other targets; delete it, and it is recorded again")
+            raise ValueError(f"{file} belongs to other targets; {_AGAIN}")
         return block
 
     def _metadata(self, epoch: int, start: int) -> dict[str, str]:

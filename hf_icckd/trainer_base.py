@@ -80,7 +80,7 @@ class DistillationTrainer(ResumableTrainer):
         if not self.is_fsdp_enabled:
             raise ValueError(
                 f"accelerate was told to use FSDP but shards nothing over {self.args.world_size} process(es) on "
-                f"{self.args.device.type}, expected GPUs; use recipes/accelerate/ddp.yaml"
+                f"{self.args.device.type}, expected several on GPUs; use recipes/accelerate/ddp.yaml"
             )
         if state.dynamo_plugin.backend.value != "NO":
             raise ValueError(

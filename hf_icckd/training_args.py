@@ -218,7 +218,9 @@ class DistillationTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "CPU threads per process; default: the cores here over the processes here."},
     )
-    seed: int = field(default=0, metadata={"help": "Seed of weights, order and augmentation."})
+    seed: int = field(
+        default=0, metadata={"help": "Seed of weights, order and, unless augmentation_seed is given, augmentation."}
+    )
     output_dir: str | None = field(default=None, metadata={"help": "Folder of the run."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to checkpoint: no, steps or epoch."})
@@ -259,9 +261,20 @@ class DistillationTrainingArguments(TrainingArguments):
         _check_launcher()
         super().__post_init__()
         self._check_processes()
+        if self.mixed_precision != {"float32": "no"}.get(self.precision, self.precision):
+            raise ValueError(
+                f"accelerate was told mixed_precision {self.mixed_precision!r}, the recipe {self.precision}; expected "
+                f"the same: give --{self.mixed_precision} true, which stands in the run's record, or start with "
+                "--mixed_precision no"
+            )
         if self.use_cpu:
             torch.set_num_threads(self.num_threads or max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
             keep_freed_memory()
+
+    @property
+    def precision(self) -> str:
+        """What matrix products are computed in: float32 (that of the weights), bf16 or fp16."""
+        return "bf16" if self.bf16 else "fp16" if self.fp16 else "float32"
 
     @property
     def sharded(self) -> bool:
@@ -367,12 +380,18 @@ class StudentTrainingArguments(DistillationTrainingArguments):
             "train if any are missing."
         },
     )
-    teacher_targets_dir: str = field(
-        default="runs/teacher-targets", metadata={"help": "Folder of recorded teacher outputs, for many students."}
+    teacher_targets_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder of recorded teacher outputs, for many students; default: runs/teacher-targets."},
     )
 
     def __post_init__(self):
         _check_range(self, "ce_weight", 0, math.inf)
+        if self.teacher_targets == "live" and self.teacher_targets_dir is not None:
+            raise ValueError(
+                f"teacher_targets_dir is {self.teacher_targets_dir!r} but teacher_targets is 'live', which has no use "
+                "for it; add --teacher_targets auto"
+            )
         if self.sharded:
             raise ValueError(
                 "accelerate was told to use FSDP, expected DDP: it is for large teachers; a student is small, and its "

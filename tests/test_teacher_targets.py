@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
+import time
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from hf_icckd import (
     ImagePipeline,
     StudentTrainer,
     TeacherTargets,
+    files,
     load_image_data,
-    predict_split,
     student,
     teacher,
     teacher_targets,
@@ -23,6 +26,7 @@ from hf_icckd import (
 from hf_icckd.checkpointing import checkpoints
 from hf_icckd.cli import UserError
 from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
+from hf_icckd.evaluation import run_split
 from hf_icckd.losses import KD, OBJECTIVES, WeightedObjectives, parse_objectives
 from hf_icckd.teacher_targets import WithTargets
 from tests.test_trainers import assert_same_state, student_args
@@ -60,11 +64,7 @@ def losses(trainer):
 def record_all(targets, teacher, pipeline, epochs=1):
     trained_on = pipeline.dataset("train", training=True)
     for block in targets.missing(range(epochs)):
-        targets.record(*block, trained_on, lambda rows: predict(teacher, rows))
-
-
-def predict(model, rows):
-    return predict_split(model, rows, batch_size=50)
+        targets.record(*block, trained_on, lambda rows: run_split(teacher, rows, batch_size=50))
 
 
 @pytest.mark.parametrize("objectives", [["kd"], ["kd", "rkd:weight=0.1"]])
@@ -143,7 +143,7 @@ def test_an_interrupted_recording_goes_on(pipeline, tiny_classifier, tmp_path):
         if len(recorded) == 1:
             raise KeyboardInterrupt
         recorded.append(rows.rows)
-        return predict(guide, rows)
+        return run_split(guide, rows, batch_size=50)
 
     live = pipeline.dataset("train", training=True)
     with pytest.raises(KeyboardInterrupt):
@@ -232,7 +232,7 @@ def test_a_full_disk_is_noticed_before_recording(pipeline, tiny_classifier, tmp_
     assert targets.check_space(missing) == 4 * 160 * (10 + 64) * 2
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(ValueError, match=r"take 0\.0 GB, .* has 0\.0 GB free; choose another folder"):
+    with pytest.raises(ValueError, match=r"take 0\.1 MB, .* has 0\.0 MB free; choose another folder"):
         targets.check_space(missing)
 
 
@@ -256,7 +256,8 @@ OTHERS = {
 def test_others_are_refused_with_the_reason(digits, pipeline, tiny_classifier, tmp_path, name):
     TeacherTargets(tmp_path / "t", tiny_classifier(seed=1), pipeline)
     pipeline_options, options, message = OTHERS[name]
-    guide = tiny_classifier(seed=options.pop("teacher", 1)) if name == "teacher" else tiny_classifier(seed=1)
+    guide = tiny_classifier(seed=options.get("teacher", 1))
+    options = {key: value for key, value in options.items() if key != "teacher"}
     with pytest.raises(ValueError, match=message):
         TeacherTargets(tmp_path / "t", guide, ImagePipeline(digits, **pipeline_options), **options)
 
@@ -290,8 +291,8 @@ def test_damaged_folders(pipeline, tiny_classifier, tmp_path, spoil, message):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda f, g: os.truncate(f, 500), "is damaged .*; delete it, and it is recorded again"),
-        (lambda f, g: f.write_bytes(b""), "is damaged .*; delete it, and it is recorded again"),
+        (lambda f, g: os.truncate(f, 500), "is damaged .*; delete it, and --teacher_targets auto records it again"),
+        (lambda f, g: f.write_bytes(b""), "is damaged .*; delete it, and --teacher_targets auto records it again"),
         (lambda f, g: shutil.copy(g, f), "belongs to other targets; delete it"),
         (lambda f, g: f.unlink(), "is missing: nothing is recorded of epoch 0, rows 64 on"),
     ],
@@ -303,8 +304,109 @@ def test_damaged_blocks(pipeline, tiny_classifier, tmp_path, spoil, message):
     first, second = sorted(targets.folder.glob("*.safetensors"))[:2]
     spoil(second, first)
     assert targets.read(0, torch.tensor([0, 63, 128]))["logits"].shape == (3, 10)
-    with pytest.raises(ValueError, match=message):
-        targets.read(0, torch.tensor([0, 64]))
+    for look in (lambda: targets.read(0, torch.tensor([0, 64])), lambda: targets.open_epoch(0)):
+        with pytest.raises(ValueError, match=message):
+            look()
+
+
+def test_a_damaged_block_is_found_before_its_epoch_begins(digits, tiny_classifier, tmp_path):
+    """By the process that trains, whose errors are one line; loading workers would add their own."""
+    pipeline = ImagePipeline(digits, resident_max_bytes=0)
+    guide = tiny_classifier(seed=1)
+    train_student(pipeline, tiny_classifier(), guide, tmp_path / "a", "auto", tmp_path / "t", use_cpu=True)
+    os.truncate(tmp_path / "t" / "epoch00001-row000000064.safetensors", 500)
+    with pytest.raises(ValueError, match=r"epoch00001-row000000064\.safetensors is damaged") as caught:
+        train_student(
+            pipeline, tiny_classifier(), guide, tmp_path / "b", "replay", tmp_path / "t", use_cpu=True,
+            dataloader_num_workers=2,
+        )  # fmt: skip
+    assert "\n" not in str(caught.value)
+
+
+def test_a_disk_that_fills_up_while_recording(pipeline, tiny_classifier, tmp_path, monkeypatch):
+    guide = tiny_classifier(seed=1).eval().to(pipeline.device)
+    targets = TeacherTargets(tmp_path / "t", guide, pipeline)
+    write, written = files.save_file, []
+
+    def full_after_one(state, path, **options):
+        if written:
+            raise SafetensorError("Error while serializing: No space left on device (os error 28)")
+        written.append(path)
+        write(state, path, **options)
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(ValueError, match=r"can't be written to .*t': .*No space left.*; what is there is whole; mend"),
+    ):
+        patch.setattr(files, "save_file", full_after_one)
+        train_student(pipeline, tiny_classifier(), guide, tmp_path / "run", "record", tmp_path / "t")
+    assert targets.missing(range(1)) == [(0, 64), (0, 128)]
+    train_student(pipeline, tiny_classifier(), guide, tmp_path / "run", "record", tmp_path / "t")
+
+
+@pytest.mark.parametrize(("save_strategy", "expected"), [("epoch", [5]), ("steps", [5]), ("no", [])])
+def test_a_stop_while_recording(
+    deterministic, pipeline, tiny_classifier, tmp_path, monkeypatch, save_strategy, expected
+):
+    """It waits for the block, not for the epoch; what was trained is kept, and the run that goes on is the same."""
+    guide = tiny_classifier(seed=1)
+    options = {"num_train_epochs": 3, "save_strategy": save_strategy, "save_steps": 50}
+    whole = train_student(pipeline, tiny_classifier(), guide, tmp_path / "a", "auto", tmp_path / "ta", **options)
+    record, recorded = TeacherTargets.record, []
+
+    def stop_in_the_second_epoch(targets, epoch, start, *rest):
+        recorded.append((epoch, start))
+        if (epoch, start) == (1, 64):
+            trainers[0].request_stop()
+        record(targets, epoch, start, *rest)
+
+    trainers = []
+    begin = StudentTrainer.begin_epoch
+    with monkeypatch.context() as patch:
+        patch.setattr(StudentTrainer, "begin_epoch", lambda self, epoch: (trainers.append(self), begin(self, epoch)))
+        patch.setattr(TeacherTargets, "record", stop_in_the_second_epoch)
+        cut = train_student(pipeline, tiny_classifier(), guide, tmp_path / "b", "auto", tmp_path / "tb", **options)
+    assert cut.state.global_step == 5 and recorded[-1] == (1, 64)
+    found = checkpoints(tmp_path / "b")
+    assert [int(path.name.rpartition("-")[2]) for path in found] == expected
+    resume = str(found[-1]) if found else None
+    model = tiny_classifier(seed=5 if found else 0)
+    resumed = train_student(pipeline, model, guide, tmp_path / "b", "auto", tmp_path / "tb", resume, **options)
+    assert_same_state(resumed.classifier, whole.classifier)
+
+
+def test_runs_that_record_at_once_take_turns(pipeline, tiny_classifier, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(teacher_targets, "_LOCK_SECONDS", 0.05)
+    guide = tiny_classifier(seed=1).eval().to(pipeline.device)
+    one, other = (TeacherTargets(tmp_path / "t", guide, pipeline) for _ in range(2))
+    live = pipeline.dataset("train", training=True)
+    order = []
+
+    def slow(rows):
+        order.append("first begins")
+        thread.start()
+        time.sleep(0.3)
+        yield from run_split(guide, rows)
+        order.append("first ends")
+
+    def second():
+        other.record(0, 0, live, lambda rows: pytest.fail("recorded twice"))
+        order.append("second")
+
+    thread = threading.Thread(target=second)
+    with caplog.at_level("INFO"):
+        one.record(0, 0, live, slow)
+        thread.join()
+    assert order == ["first begins", "first ends", "second"]
+    assert "another run records into" in caplog.text
+
+
+def test_precision_must_be_that_of_the_run(pipeline, tiny_classifier, tmp_path):
+    guide = tiny_classifier(seed=1)
+    targets = TeacherTargets(tmp_path / "t", guide, pipeline)
+    args = student_args(tmp_path / "run", teacher_targets="auto", bf16=True)
+    with pytest.raises(ValueError, match="of a teacher in float32, the arguments say bf16"):
+        StudentTrainer(tiny_classifier(), guide, args, pipeline.dataset("train", training=True), targets=targets)
 
 
 @pytest.fixture(scope="module")
@@ -326,6 +428,8 @@ def test_as_a_user_types_it(trained, tmp_path):
         metrics = json.loads((tmp_path / name / "metrics.json").read_text())
         return metrics["test"], (tmp_path / name / "model.safetensors").read_bytes()
 
+    with pytest.raises(UserError, match=r"teacher_targets_dir is .* but teacher_targets is 'live'"):
+        run("live")
     with pytest.raises(UserError, match=r"there are no teacher targets in .*targets'; check --teacher_targets_dir"):
         run("replay", "--teacher_targets", "replay")
     auto = run("auto", "--teacher_targets", "auto")
@@ -334,8 +438,8 @@ def test_as_a_user_types_it(trained, tmp_path):
     # The mode is free to change, but not whether targets are recorded.
     student.main([*words, "--output_dir", f"{tmp_path}/auto", "--teacher_targets", "replay"])
     with pytest.raises(UserError, match="holds another run; it differs in: recorded_targets True -> False"):
-        student.main([*words, "--output_dir", f"{tmp_path}/auto"])
-    with pytest.raises(UserError, match="holds the targets of something else; it differs in: augmentation"):
+        student.main([*words[:-2], "--output_dir", f"{tmp_path}/auto"])
+    with pytest.raises(UserError, match=r"differs in: augmentation .*\(--augmentation_seed 0 keeps its pixels"):
         run("other", "--teacher_targets", "auto", "--seed", "1")
     assert not (tmp_path / "other").exists()
     run("seed1", "--teacher_targets", "replay", "--seed", "1", "--augmentation_seed", "0")

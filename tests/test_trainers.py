@@ -21,6 +21,7 @@ from hf_icckd import (
     load_image_data,
 )
 from hf_icckd.checkpointing import checkpoints
+from hf_icckd.data.augment import crop_and_flip
 from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
 from hf_icckd.term_averages import TermAverages
 
@@ -271,6 +272,8 @@ def test_compiled_teacher_and_augmentation_compute_the_same(digits, tiny_classif
         losses[backend] = [entry["loss"] for entry in student.state.log_history if "learning_rate" in entry]
         graphs = torch._dynamo.utils.counters["stats"].get("unique_graphs", 0) - before
         assert graphs >= 3 if backend else graphs == 0  # student, teacher, augmentation
+        assert (student._run_teacher is not student.teacher) == bool(backend)
+        assert (student.live_dataset._crop is not crop_and_flip) == bool(backend)
     assert losses["eager"] == pytest.approx(losses[None], rel=1e-4)
     # Not under names that only the compiled module has.
     weights = load_file(checkpoints(tmp_path)[0] / "model.safetensors")
@@ -395,6 +398,15 @@ def test_synchronised_batchnorm_replaces_the_layers_only(pipeline, tiny_classifi
     torch.testing.assert_close(model.eval()(images).logits, expected)
 
 
+def test_precision_is_said_in_the_recipe(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")  # as `accelerate launch --mixed_precision bf16` does
+    with pytest.raises(ValueError, match=r"told mixed_precision 'bf16', the recipe float32; .*give --bf16 true"):
+        teacher_args(tmp_path)
+    assert teacher_args(tmp_path, bf16=True).precision == "bf16"
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    assert teacher_args(tmp_path, bf16=True).precision == "bf16"
+
+
 def test_gpus_without_a_launcher_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(TeacherTrainingArguments, "n_gpu", property(lambda self: 2))
     with pytest.raises(ValueError, match=r"one process sees 2 GPUs.*accelerate launch --multi_gpu --num_processes 2"):
@@ -440,7 +452,7 @@ def test_only_teachers_on_gpus_are_sharded(pipeline, tiny_classifier, tmp_path, 
         student_args(tmp_path)
     args = teacher_args(tmp_path, use_cpu=True)
     with pytest.raises(
-        ValueError, match=r"shards nothing over 1 process\(es\) on cpu, expected GPUs; use .*ddp\.yaml"
+        ValueError, match=r"shards nothing over 1 process\(es\) on cpu, expected several on GPUs; use .*ddp\.yaml"
     ):
         TeacherTrainer(tiny_classifier(), args, pipeline.dataset("train", training=True, num_views=2))
 

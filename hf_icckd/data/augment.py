@@ -30,7 +30,7 @@ class Augmentation:
         min_crop_scale: Smallest share of the area that a random resized crop of a large image keeps; None for small
             images.
         horizontal_flip: Whether half of the images are mirrored.
-        seed: Seed of the run.
+        seed: Seed of all that is done to pixels.
         color_jitter: Brightness, contrast and saturation change by factors between 1 - this and 1 + this.
         trivial_augment: Whether one of the 14 operations of TrivialAugment (Wide) is applied.
         random_erasing: Share of the images in which a box is painted over.

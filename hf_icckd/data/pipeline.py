@@ -45,7 +45,7 @@ class ImagePipeline:
         trivial_augment: See `Augmentation`.
         random_erasing: See `Augmentation`.
         resident_max_bytes: Splits above this size are decoded as they are needed.
-        seed: Seed of the run.
+        seed: Seed of the augmentation.
         device: Where resident splits live.
         compile_backend: See `ResidentImages`.
 

@@ -28,7 +28,7 @@ from hf_icckd import (
     create_classifier,
     distributed,
     load_image_data,
-    split_metrics,
+    metrics,
 )
 
 TERMS = ("loss/ce", "loss/intra_class", "gated_fraction", "loss/kd", "loss/rkd_distance", "loss/rkd_angle")
@@ -128,7 +128,9 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
     # 41 images in batches of 8 a process: measured batch by batch, and from all outputs at once.
     student.args.per_device_eval_batch_size = 8
     measured = student.evaluate(test)
-    whole = split_metrics(student.predict_split(test), student.evaluation_teacher(test), representation=False)
+    logits, _, labels = student.predict_split(test)
+    whole = metrics.classification_metrics(logits, labels)
+    whole |= metrics.agreement_metrics(logits, student.evaluation_teacher(test).logits)
     results["figures"] = {name: [whole[name], measured[f"eval_{name}"]] for name in whole}
 
     # One process asks for a stop; another number of processes goes on with the checkpoint.
