@@ -108,7 +108,7 @@ class ResumableTrainer(Trainer):
             return
         if not self.control.should_training_stop:
             super()._run_epoch(*args, **kwargs)
-        elif self.state.global_step and self.args.save_strategy != "no":  # asked to stop before the first step
+        elif self.state.global_step and self.args.save_strategy != "no":  # `begin_epoch` was asked to stop
             newest = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
             if not distributed.on_first_rank(newest.is_dir):
                 self._save_checkpoint(self.model, None)
@@ -238,11 +238,16 @@ class ResumableTrainer(Trainer):
             self._globalstep_last_logged = int(self._restored["last_logged"])
         self._restored = {}
 
-    def begin_epoch(self, epoch: int) -> None:
+    def begin_epoch(self, epoch: int) -> bool:
         """Make what must be there before the first batch of an epoch, also where a run goes on within it.
 
-        It may take long: what it does should end early where any process has `stop_requested`.
+        Args:
+            epoch: Epoch.
+
+        Returns:
+            False if a process has `stop_requested` before all was made: then training ends here, with a checkpoint.
         """
+        return True
 
     # Nothing draws from a generator whose state would have to be kept: see `Rhythm.on_step_begin`.
     def _save_rng_state(self, output_dir: str) -> None:

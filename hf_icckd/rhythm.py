@@ -40,8 +40,7 @@ class Rhythm(TrainerCallback):
         epoch = state.global_step // self.trainer.steps_per_epoch
         train_dataloader.batch_sampler.set_epoch(epoch)
         if state.global_step < state.max_steps:
-            self.trainer.begin_epoch(epoch)
-            control.should_training_stop |= distributed.any_rank(self.trainer.stop_requested)
+            control.should_training_stop |= not self.trainer.begin_epoch(epoch)
 
     def on_step_begin(self, args, state, control, **kwargs):
         """Seed torch's own generator."""

@@ -105,10 +105,10 @@ class StudentTrainer(DistillationTrainer):
         with torch.no_grad(), self.accelerator.autocast():
             return self._run_teacher(images, self._feature_maps)
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Record what is missing of this epoch or, in mode record, of all that are left."""
+    def begin_epoch(self, epoch: int) -> bool:
+        """Record what is missing of this epoch or, in mode record, of all that are left; False if asked to stop."""
         if self.targets is None:
-            return
+            return True
         start, mode = time.perf_counter(), self.args.teacher_targets
         missing = self.targets.missing(range(epoch, math.ceil(self.state.max_steps / self.steps_per_epoch)))
         if missing and mode == "replay":
@@ -125,7 +125,7 @@ class StudentTrainer(DistillationTrainer):
             if mode == "auto" and block[0] != self.targets.recorded_epoch(epoch):
                 break
             if distributed.any_rank(self.stop_requested):
-                return
+                return False
             description = None if self.args.disable_tqdm else f"recording the teacher, epoch {block[0] + 1}"
             options = self._evaluation_options(description)
             with self.accelerator.autocast():
@@ -134,6 +134,7 @@ class StudentTrainer(DistillationTrainer):
                 )
         self.targets.open_epoch(epoch)
         self._clock += time.perf_counter() - start  # images per second are those of training
+        return True
 
     def evaluation_teacher(self, dataset: Dataset) -> SplitOutputs:
         """Outputs of the teacher, computed once for a data set."""
