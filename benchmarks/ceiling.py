@@ -4,6 +4,7 @@
 
 Reads a record of `throughput.py` (tasks `student` and `teacher`) on the machine that it was made on. Small nets stay
 far below 1: their layers move more memory than they compute. On a GPU float32 means TF32, as it does in convolutions.
+Made for GPUs: on a CPU convolutions may come from a faster library than float32 products, and the share passes 1.
 """
 
 from __future__ import annotations
