@@ -238,6 +238,10 @@ class ResumableTrainer(Trainer):
             self._globalstep_last_logged = int(self._restored["last_logged"])
         self._restored = {}
 
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        with _plain_data_only(checkpoint):
+            super()._load_scaler(checkpoint)
+
     def begin_epoch(self, epoch: int) -> bool:
         """Make what must be there before the first batch of an epoch, also where a run goes on within it.
 
@@ -258,7 +262,7 @@ class ResumableTrainer(Trainer):
 
 
 @contextlib.contextmanager
-def _plain_data_only(checkpoint: str) -> Iterator[None]:
+def _plain_data_only(checkpoint: str | None) -> Iterator[None]:
     """Say in one line that a checkpoint holds what its format does not allow."""
     try:
         yield

@@ -259,6 +259,11 @@ class DistillationTrainingArguments(TrainingArguments):
         if self.sync_batchnorm and self.use_cpu:
             raise ValueError("sync_batchnorm is true, expected false on a CPU: torch's SyncBatchNorm needs GPUs")
         _check_launcher()
+        if self.sharded and self.fp16:
+            raise ValueError(
+                "fp16 is true, expected bf16 or float32 with FSDP: a gradient scaler is not tried with sharded "
+                "weights; give --bf16 true"
+            )
         super().__post_init__()
         self._check_processes()
         if self.mixed_precision != {"float32": "no"}.get(self.precision, self.precision):

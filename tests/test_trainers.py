@@ -446,6 +446,8 @@ def test_other_ways_to_shard_are_refused(tmp_path, monkeypatch, settings, messag
 def test_only_teachers_on_gpus_are_sharded(pipeline, tiny_classifier, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "2")
+    with pytest.raises(ValueError, match="fp16 is true, expected bf16 or float32 with FSDP: a gradient scaler"):
+        teacher_args(tmp_path, fp16=True)
     with pytest.raises(
         ValueError, match=r"told to use FSDP, expected DDP: .* a student is small.*accelerate/ddp\.yaml"
     ):
