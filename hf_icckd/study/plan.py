@@ -1,0 +1,344 @@
+"""What a study consists of: teachers x students x pairs x seeds, named in a YAML file before anything is run.
+
+Runs are derived from the file and, where a student is tuned, from the figures of the trials: the best trial on the
+validation split decides the options that the seeds of the study use. The test split decides nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hf_icckd.losses.weighted import suggest
+
+ALONE = "alone"  # stands where a teacher's name would, for students without one
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Attributes:
+        pair: Name of the pair of nets.
+        teacher: Name of the teacher, or `alone`.
+        student: Name of the student; None for the teacher itself.
+        seed: Its seed.
+        trial: Number of the trial in tuning; None for a run of the study itself.
+        options: All options for the recipe but for the output folder.
+    """
+
+    pair: str
+    teacher: str
+    student: str | None
+    seed: int
+    trial: int | None = None
+    options: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def name(self) -> str:
+        """Where its folder is, below that of the study."""
+        what = "teacher" if self.student is None else self.student
+        return f"{self.pair}/{self.teacher}/seed-{self.seed}/{what}" + (
+            "" if self.trial is None else f"-trial-{self.trial}"
+        )
+
+    @property
+    def recipe(self) -> str:
+        """Which recipe trains it; one for nets without a teacher, one for those with."""
+        return "teacher" if self.student is None or self.teacher == ALONE else "student"
+
+    @property
+    def teacher_run(self) -> Run | None:
+        """The run that has to be there first."""
+        return None if self.recipe == "teacher" else Run(self.pair, self.teacher, None, self.seed)
+
+
+@dataclass
+class Student:
+    """A way to distil.
+
+    Attributes:
+        options: Options of the student recipe.
+        trials: Options to choose from on the validation split, added to those; empty if nothing is tuned.
+    """
+
+    options: dict[str, Any]
+    trials: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Sweep:
+    """Teachers that differ in one option.
+
+    Attributes:
+        base: Teacher whose options the others are.
+        option: The option.
+        values: Its values.
+        seeds: Seeds of these teachers and their students.
+        students: Names of the students each of them gets.
+        title: What the option is called in the report.
+    """
+
+    base: str
+    option: str
+    values: list[Any]
+    seeds: list[int]
+    students: list[str]
+    title: str | None = None
+
+
+@dataclass
+class Comparison:
+    """The one comparison that was named beforehand; all others are corrected for their number.
+
+    Attributes:
+        teacher: Name of the teacher that is claimed to be better.
+        control: Name of the teacher it is compared with.
+        student: Name of the student whose figure counts.
+        metric: The figure, on the test split.
+        smallest_effect: Difference below which nobody should care, in the figure's units.
+    """
+
+    teacher: str
+    control: str
+    student: str
+    metric: str = "top1"
+    smallest_effect: float = 0.5
+
+
+@dataclass
+class Plan:
+    """A study, as its YAML file says.
+
+    Attributes:
+        title: One line.
+        text: What a reader should know: question, prediction, budget.
+        seeds: Seeds of the study; every teacher and student runs with each of them.
+        options: Options of all runs.
+        teacher_options: Options of all teachers.
+        student_options: Options of all students.
+        pairs: Name of a pair to the architectures of its `teacher` and `student`.
+        teachers: Name of a teacher to its options.
+        students: Name of a student to what it is.
+        alone: Name to options: nets of the student's architecture that have no teacher.
+        comparison: The primary comparison.
+        tuning_seeds: Seeds of the trials, none of them a seed of the study.
+        sweeps: Name to sweep.
+        labels: Name of a teacher or student to what it is called in the report.
+    """
+
+    title: str
+    seeds: list[int]
+    pairs: dict[str, dict[str, str]]
+    teachers: dict[str, dict[str, Any]]
+    students: dict[str, Student]
+    comparison: Comparison
+    text: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    teacher_options: dict[str, Any] = field(default_factory=dict)
+    student_options: dict[str, Any] = field(default_factory=dict)
+    alone: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tuning_seeds: list[int] = field(default_factory=list)
+    sweeps: dict[str, Sweep] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self._check_names()
+        tuned = [name for name, student in self.students.items() if student.trials]
+        if tuned and not self.tuning_seeds:
+            raise ValueError(f"student {tuned[0]!r} has trials but there are no tuning_seeds; name one or more")
+        both = set(self.tuning_seeds) & set(self.seeds)
+        if both:
+            raise ValueError(f"seed {min(both)} is both for tuning and for the study; expected different ones")
+        lengths = {name: len(self.students[name].trials) for name in tuned}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(
+                f"students have different numbers of trials ({lengths}), expected the same budget for all"
+            )
+
+    def _check_names(self) -> None:
+        if not self.seeds or not self.pairs or not self.teachers or not self.students:
+            raise ValueError("a study needs seeds, pairs, teachers and students; one of them is empty")
+        if ALONE in self.teachers:
+            raise ValueError(f"a teacher is called {ALONE!r}, which is kept for students without one; rename it")
+        names = [*self.pairs, *self.teachers, *self.students, *self.alone]
+        for name in names:
+            if not name or name.startswith(".") or "/" in name:
+                raise ValueError(f"name {name!r} can't be that of a folder; choose one without / and leading dots")
+        asked = [(self.comparison.teacher, self.teachers), (self.comparison.control, self.teachers)]
+        asked += [(self.comparison.student, self.students)]
+        for sweep in self.sweeps.values():
+            asked += [(sweep.base, self.teachers), *((name, self.students) for name in sweep.students)]
+        for name, known in asked:
+            if name not in known:
+                raise ValueError(
+                    f"the study has no {name!r}{suggest(name, known)}; expected one of: {', '.join(known)}"
+                )
+        for pair, nets in self.pairs.items():
+            if nets.keys() != {"teacher", "student"}:
+                raise ValueError(f"pair {pair!r} has {', '.join(nets)}, expected teacher and student")
+
+    # ---- variants
+
+    def sweep_teachers(self, sweep: Sweep) -> dict[Any, str]:
+        """Value of the option to the name of the teacher; one of the study itself where the options are the same."""
+        names = {}
+        for value in sweep.values:
+            options = self.teachers[sweep.base] | {sweep.option: value}
+            same = [name for name, other in self.teachers.items() if other == options]
+            names[value] = same[0] if same else f"{sweep.base},{sweep.option}={value}"
+        return names
+
+    def teacher_variants(self) -> dict[str, dict[str, Any]]:
+        """Options of all teachers by name, those of the sweeps too."""
+        swept = {
+            name: self.teachers[sweep.base] | {sweep.option: value}
+            for sweep in self.sweeps.values()
+            for value, name in self.sweep_teachers(sweep).items()
+        }
+        return self.teachers | swept
+
+    # ---- runs
+
+    def teacher(self, pair: str, teacher: str, seed: int) -> Run:
+        """The run of a teacher."""
+        options = self.options | self.teacher_options | self.teacher_variants()[teacher]
+        return Run(pair, teacher, None, seed, None, {"model": self.pairs[pair]["teacher"], **options, "seed": seed})
+
+    def trials(self, pair: str, teacher: str, student: str) -> list[list[Run]]:
+        """Runs of each trial of a student, one for each tuning seed."""
+        return [
+            [self._student(pair, teacher, student, seed, number, trial) for seed in self.tuning_seeds]
+            for number, trial in enumerate(self.students[student].trials)
+        ]
+
+    def _student(
+        self, pair: str, teacher: str, student: str, seed: int, trial: int | None, chosen: dict[str, Any]
+    ) -> Run:
+        options = self.options | self.student_options | self.students[student].options | chosen
+        options = {"model": self.pairs[pair]["student"], **options, "seed": seed}
+        return Run(pair, teacher, student, seed, trial, options)
+
+    def chosen(self, pair: str, teacher: str, student: str, records: dict[str, dict]) -> dict[str, Any] | None:
+        """Options of the best trial by mean top-1 on the validation split; None while trials are missing.
+
+        A sweep's teacher takes those of its base, so that a curve shows one thing.
+
+        Args:
+            pair: Name of the pair.
+            teacher: Name of the teacher.
+            student: Name of the student.
+            records: Record of each run that ended, by its name.
+        """
+        if not self.students[student].trials:
+            return {}
+        if teacher not in self.teachers:
+            teacher = next(s.base for s in self.sweeps.values() if teacher in self.sweep_teachers(s).values())
+        means = []
+        for runs in self.trials(pair, teacher, student):
+            if any(run.name not in records for run in runs):
+                return None
+            figures = [records[run.name].get("metrics", {}).get("validation", {}).get("top1") for run in runs]
+            means.append(-1.0 if None in figures else sum(figures) / len(figures))  # one that diverged is not chosen
+        return self.students[student].trials[means.index(max(means))]
+
+    def student(self, pair: str, teacher: str, student: str, seed: int, records: dict[str, dict]) -> Run | None:
+        """The run of a student with its tuned options; None while trials are missing."""
+        chosen = self.chosen(pair, teacher, student, records)
+        return None if chosen is None else self._student(pair, teacher, student, seed, None, chosen)
+
+    def runs(self, records: dict[str, dict]) -> list[Run]:
+        """All runs that can be named yet, in the order in which they should be done, each after its teacher.
+
+        Trials come first; then seed by seed, so that an unfinished study has whole pairs to compare; then sweeps.
+        """
+        found: dict[str, Run] = {}
+
+        def add(*runs: Run | None) -> None:
+            found.update((run.name, run) for run in runs if run is not None and run.name not in found)
+
+        tuned = [name for name, student in self.students.items() if student.trials]
+        for pair in self.pairs:
+            for teacher in self.teachers if tuned else ():
+                for seed in self.tuning_seeds:
+                    add(self.teacher(pair, teacher, seed))
+                for student in tuned:
+                    add(*(run for runs in self.trials(pair, teacher, student) for run in runs))
+        for seed in self.seeds:
+            for pair, nets in self.pairs.items():
+                for name, chosen in self.alone.items():
+                    options = {
+                        "model": nets["student"],
+                        **self.options,
+                        **self.student_options,
+                        **chosen,
+                        "seed": seed,
+                    }
+                    add(Run(pair, ALONE, name, seed, None, options))
+                for teacher in self.teachers:
+                    self._add_teacher(add, pair, teacher, seed, list(self.students), records)
+        for sweep in self.sweeps.values():
+            for seed in sweep.seeds:
+                for pair in self.pairs:
+                    for teacher in self.sweep_teachers(sweep).values():
+                        self._add_teacher(add, pair, teacher, seed, sweep.students, records)
+        return list(found.values())
+
+    def _add_teacher(self, add, pair: str, teacher: str, seed: int, students: list[str], records: dict) -> None:
+        add(self.teacher(pair, teacher, seed))
+        add(*(self.student(pair, teacher, student, seed, records) for student in students))
+
+
+def load_plan(path: str | Path) -> Plan:
+    """Read the YAML file of a study.
+
+    Args:
+        path: The file; its keys are the attributes of `Plan`, and each student, sweep and the comparison are written
+            as the attributes of `Student`, `Sweep` and `Comparison`.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: If it can't be read, or a name, number or key does not fit.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"study file {str(path)!r} does not exist; recipes/configs/study holds some")
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"study file {str(path)!r} is no valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"study file {str(path)!r} holds a {type(raw).__name__}, expected `key: value` lines")
+    raw = dict(raw)
+    for key, kind in (("students", Student), ("sweeps", Sweep)):
+        raw[key] = {name: _build(kind, value, f"{key}.{name}") for name, value in (raw.get(key) or {}).items()}
+    raw["comparison"] = _build(Comparison, raw.get("comparison"), "comparison")
+    return _build(Plan, raw, "the study")
+
+
+def _build(kind: type, values: Any, where: str):
+    if kind is Student and isinstance(values, dict) and not values.keys() & {"options", "trials"}:
+        values = {"options": values}
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} is {values!r}, expected `key: value` lines")
+    fields = {each.name: each for each in dataclasses.fields(kind)}
+    for key in values:
+        if key not in fields:
+            raise ValueError(
+                f"{where} has an unknown key {key!r}{suggest(str(key), fields)}; known: {', '.join(fields)}"
+            )
+    required = [
+        name
+        for name, each in fields.items()
+        if each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+    ]
+    for key in required:
+        if key not in values:
+            raise ValueError(f"{where} has no {key!r}; expected {', '.join(required)}")
+    return kind(**{key: value for key, value in values.items() if value is not None})
