@@ -73,10 +73,16 @@ def _yaml_words(path: Path, known: set[str]) -> list[str]:
         raise UserError(f"config file {str(path)!r} is no valid YAML: {error}") from error
     if not isinstance(options, dict):
         raise UserError(f"config file {str(path)!r} holds a {type(options).__name__}, expected `option: value` lines")
-    words = []
-    for name, value in options.items():
+    for name in options:
         if name not in known:
             raise UserError(f"unknown option {name!r} in {str(path)!r}{suggest(str(name), known)}")
+    return option_words(options)
+
+
+def option_words(options: dict[str, Any]) -> list[str]:
+    """Options as words of a command line; those that are None are left out."""
+    words = []
+    for name, value in options.items():
         if value is None:
             continue
         values = value if isinstance(value, list) else [value]

@@ -22,10 +22,12 @@ from transformers import set_seed
 from hf_icckd import __version__, distributed
 from hf_icckd.cli import UserError
 from hf_icckd.data import ImageData, ImagePipeline, load_image_data
-from hf_icckd.evaluation import cost_metrics, split_metrics
+from hf_icckd.data.classes import read_groups
+from hf_icckd.evaluation import SplitOutputs, cost_metrics, split_metrics
 from hf_icckd.hub import CARD_FILE, from_pretrained
 from hf_icckd.model_card import render_card
 from hf_icckd.modeling import ImageClassifier, create_classifier
+from hf_icckd.probes import fine_class_probe
 from hf_icckd.progress import format_table
 from hf_icckd.run_folder import METRICS_FILE, RunFolder, write_text
 from hf_icckd.stopping import StopOnSignal
@@ -134,6 +136,8 @@ def load_data(data_args: DataArguments) -> ImageData:
         max_train_samples=data_args.max_train_samples,
         max_eval_samples=data_args.max_eval_samples,
         streaming=data_args.streaming,
+        classes=data_args.classes,
+        label_groups=None if data_args.label_groups is None else read_groups(data_args.label_groups),
     )
     for note in data.notes:
         logger.info("%s", note)
@@ -178,18 +182,17 @@ def _report(
 ) -> dict[str, Any]:
     """Measure the trained classifier; write model, figures and card."""
     trainer.save_model()  # before the figures: whatever happens to them, the model is there
-    test = pipeline.dataset("test")
-    results: dict[str, Any] = {"test": _figures(trainer, test)}
-    if pipeline.data.validation is not None:
-        results["validation"] = _figures(trainer, pipeline.dataset("validation"))
-    if teacher is not None:
-        results["teacher_test"] = split_metrics(trainer.evaluation_teacher(test))
-    train = pipeline.dataset("train")
-    outputs_bytes = 4 * len(train) * (len(trainer.classifier.spec.label_names) + trainer.classifier.embedding_dim)
-    if outputs_bytes <= _OUTPUTS_MAX_BYTES:
-        results["train"] = _figures(trainer, train)
-    else:
-        logger.info("no figures of the training split: its outputs would take %.1f GiB", outputs_bytes / 2**30)
+    results: dict[str, Any] = {}
+    outputs: dict[str, SplitOutputs] = {}
+    for split in ("test", "validation", "train"):
+        if split in pipeline.data.splits() and _fits(trainer, pipeline, split):
+            dataset = pipeline.dataset(split)
+            outputs[split] = trainer.predict_split(dataset)
+            teacher_outputs = trainer.evaluation_teacher(dataset)
+            results[split] = {"images": len(dataset), **split_metrics(outputs[split], teacher_outputs)}
+            if split == "test" and teacher_outputs is not None:
+                results["teacher_test"] = split_metrics(teacher_outputs)
+    results |= _probes(pipeline.data, outputs)
     if trainer.is_world_process_zero():
         # Of what was exported: of a sharded net one process alone can't compute anything.
         exported = from_pretrained(folder.path).to(trainer.args.device)
@@ -197,7 +200,7 @@ def _report(
         results |= {
             "cost": cost_metrics(exported.to(memory_format=layout)),
             "training": _last_training_log(trainer) | {"seconds_of_last_session": seconds},
-            "history": [entry for entry in trainer.state.log_history if "eval_top1" in entry],
+            "history": _history(trainer),
             "notes": pipeline.data.notes,
             "environment": _environment(trainer.args),
         }
@@ -221,9 +224,38 @@ def _command() -> str:
     return f"python -m hf_icckd.{Path(sys.argv[0]).stem} {shlex.join(words)}".rstrip()
 
 
-def _figures(trainer: DistillationTrainer, dataset) -> dict[str, float]:
-    figures = split_metrics(trainer.predict_split(dataset), trainer.evaluation_teacher(dataset))
-    return {"images": len(dataset), **figures}
+def _fits(trainer: DistillationTrainer, pipeline: ImagePipeline, split: str) -> bool:
+    """Whether the outputs of a split, which its figures need all at once, are small enough; the test split must be."""
+    images = len(pipeline.data.splits()[split])
+    size = 4 * images * (len(trainer.classifier.spec.label_names) + trainer.classifier.embedding_dim)
+    if split == "train" and size > _OUTPUTS_MAX_BYTES:
+        logger.info("no figures of the training split: its outputs would take %.1f GiB", size / 2**30)
+        return False
+    return True
+
+
+def _probes(data: ImageData, outputs: dict[str, SplitOutputs]) -> dict[str, Any]:
+    """How well finer classes than those that were learned can be told, fitted on the training split."""
+    if "train" not in outputs or data.fine_labels("test") is None:
+        return {}
+    pair = outputs["train"], outputs["test"]
+    fine = tuple(
+        torch.from_numpy(data.fine_labels(split)).to(each.labels.device)
+        for split, each in zip(("train", "test"), pair, strict=True)
+    )
+    logits, embeddings, groups = zip(*pair, strict=True)
+    return {"fine_probe": fine_class_probe(logits, embeddings, groups, fine)}
+
+
+def _history(trainer: DistillationTrainer) -> list[dict[str, float]]:
+    """One entry for each evaluation, with the training log before it."""
+    entries, latest = [], {}
+    for entry in trainer.state.log_history:
+        if "eval_top1" in entry:
+            entries.append(latest | entry)
+        elif "images_per_second" in entry:
+            latest = entry
+    return entries
 
 
 def _last_training_log(trainer: DistillationTrainer) -> dict[str, float]:
@@ -289,6 +321,15 @@ def summary_table(results: dict[str, Any], title: str, split: str = "test") -> s
         rows.append(("validation top-1", f"{results['validation']['top1']:.2f} %"))
     if "nc1" in results.get("train", {}) and split != "train":
         rows.append(("training top-1, NC1", f"{results['train']['top1']:.2f} %, {results['train']['nc1']:.4f}"))
+    if "fine_probe" in results and split == "test":
+        probe = results["fine_probe"]
+        rows.append(
+            (
+                "finer class, by a linear probe",
+                f"{probe['embeddings']:.2f} % from embeddings, {probe['soft_labels']:.2f} % from soft labels "
+                f"(chance {probe['chance']:.2f} %)",
+            )
+        )
     if "gated_fraction" in results.get("training", {}):
         rows.append(("anchors past the gate", f"{results['training']['gated_fraction']:.1%}"))
     cost = results["cost"]

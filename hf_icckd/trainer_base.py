@@ -156,7 +156,12 @@ class DistillationTrainer(ResumableTrainer):
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
-        """The Trainer's schedules, and multistep if `lr_milestones` is given; all with `warmup_steps`."""
+        """The Trainer's schedules, and multistep if `lr_milestones` is given; all with `warmup_steps`.
+
+        With `lr_schedule_epochs` they are made for more steps than are done.
+        """
+        if self.args.lr_schedule_epochs is not None:
+            num_training_steps = round(num_training_steps * self.args.lr_schedule_epochs / self.args.num_train_epochs)
         if self.args.lr_milestones is None:
             return super().create_scheduler(num_training_steps, optimizer)
         if self.lr_scheduler is None:

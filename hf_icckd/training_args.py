@@ -69,6 +69,14 @@ class DataArguments:
     )
     image_column: str | None = field(default=None, metadata={"help": "Column of the images; found by its type."})
     label_column: str | None = field(default=None, metadata={"help": "Column of the labels; found by its type."})
+    classes: list[str] | None = field(default=None, metadata={"help": "Names of the classes to use; default: all."})
+    label_groups: str | None = field(
+        default=None,
+        metadata={
+            "help": "YAML file of lines `group: [class, class]`: groups are learned in place of classes, and a probe "
+            "says how well the classes can still be told apart."
+        },
+    )
     test_fraction: float = field(
         default=0.2, metadata={"help": "Share of every class to cut off as test split where there is none."}
     )
@@ -198,6 +206,13 @@ class DistillationTrainingArguments(TrainingArguments):
             "learning rate is divided by ten, such as 0.625 0.75 0.875."
         },
     )
+    lr_schedule_epochs: float | None = field(
+        default=None,
+        metadata={
+            "help": "Epochs that the learning-rate schedule is made for, if more than num_train_epochs: an "
+            "early-stopped teacher (a control: it is known to teach well)."
+        },
+    )
     num_train_epochs: float = field(default=30.0, metadata={"help": "Passes over the training split."})
     per_device_train_batch_size: int = field(default=64, metadata={"help": "Images per process and step."})
     per_device_eval_batch_size: int = field(default=256, metadata={"help": "Images per process in evaluation."})
@@ -253,6 +268,11 @@ class DistillationTrainingArguments(TrainingArguments):
         _check_range(self, "weight_decay", 0, math.inf)
         _check_range(self, "num_threads", 1, math.inf)
         _check_range(self, "save_total_limit", 1, math.inf)
+        if self.lr_schedule_epochs is not None and self.lr_schedule_epochs < self.num_train_epochs:
+            raise ValueError(
+                f"lr_schedule_epochs is {self.lr_schedule_epochs} but num_train_epochs {self.num_train_epochs}, "
+                "expected at least as many; the schedule would end before training does"
+            )
         for milestone in self.lr_milestones or ():
             if not 0 < milestone < 1:
                 raise ValueError(f"lr_milestones holds {milestone}, expected shares of the training between 0 and 1")

@@ -226,6 +226,8 @@ def test_schedules(pipeline, tiny_classifier, tmp_path):
     assert multistep == pytest.approx([0, 0.025, 0.05, 0.05, 0.005, 0.005, 0.0005, 0.0005])
     cosine = rates()
     assert cosine == pytest.approx([0.025 * (1 + math.cos(math.pi * step / 8)) for step in range(8)])
+    stopped_early = rates(num_train_epochs=30, lr_schedule_epochs=60)
+    assert stopped_early == pytest.approx([0.025 * (1 + math.cos(math.pi * step / 16)) for step in range(8)])
 
 
 def test_weight_decay_policy(pipeline, tiny_classifier, tmp_path):
@@ -374,6 +376,7 @@ def test_classes_must_agree(pipeline, tiny_classifier, tmp_path):
         ({"momentum": 1}, "momentum is 1, expected a number at least 0 and below 1"),
         ({"lr_milestones": [0.5, 150]}, "lr_milestones holds 150, expected shares"),
         ({"learning_rate": 0}, "learning_rate is 0"),
+        ({"num_train_epochs": 3, "lr_schedule_epochs": 2}, "lr_schedule_epochs is 2 but num_train_epochs 3"),
     ],
 )
 def test_refused_options_say_why(tmp_path, options, message):

@@ -64,9 +64,9 @@ def _choose(kind: str, candidates: list[str], chosen: str | None, features: Feat
     return candidates[0]
 
 
-def two_columns(split: Dataset, image_column: str, label_column: str) -> Dataset:
-    """A split as `image` (undecoded), `label` and `row`: the row of the source, for errors after a split was cut."""
-    split = split.select_columns([image_column, label_column])
+def two_columns(split: Dataset, image_column: str, label_column: str, kept: list[str]) -> Dataset:
+    """A split as `image` (undecoded), `label`, those to keep, and `row`: that of the source, for errors after cuts."""
+    split = split.select_columns([image_column, label_column, *kept])
     split = split.rename_columns({image_column: "image", label_column: "label"}).cast_column(
         "image", Image(decode=False)
     )
@@ -104,9 +104,9 @@ def _is_label(value: Any) -> bool:
     return value is not None and (isinstance(value, str) or value >= 0)
 
 
-def labels_of(split: Dataset) -> np.ndarray:
+def labels_of(split: Dataset, column: str = "label") -> np.ndarray:
     """(N,) int64 class indices of a split, -1 for none."""
-    column = split.with_format("arrow")["label"][:]
+    column = split.with_format("arrow")[column][:]
     return column.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 

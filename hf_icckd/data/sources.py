@@ -19,6 +19,7 @@ from datasets import (
     load_dataset,
 )
 
+from hf_icckd.data.classes import FINE_LABEL, group_classes, select_classes
 from hf_icckd.data.columns import check_classes, check_labels, find_columns, index_labels, labels_of, two_columns
 from hf_icckd.data.fingerprint import split_fingerprint
 from hf_icckd.data.folders import TEST_SPLITS, TRAIN_SPLITS, load_folder, reason
@@ -35,7 +36,8 @@ _VALIDATION_SPLITS = ("validation", "valid", "val", "dev")
 class ImageData:
     """A classification data set: every split has the columns `image` (undecoded) and `label` (class index).
 
-    A split may have a third one, `row`: where the image stood before a split was cut, for errors.
+    A split may have two more: `row`, where the image stood before a split was cut, for errors, and `fine_label`, what
+    the label was before classes were grouped, which nothing is trained on.
 
     Attributes:
         name: What the user asked for.
@@ -69,6 +71,11 @@ class ImageData:
         """(N,) int64 class indices of a split."""
         return labels_of(self.splits()[split])
 
+    def fine_labels(self, split: str) -> np.ndarray | None:
+        """(N,) int64 finer class indices of a split, which training does not see; None if there are none."""
+        rows = self.splits()[split]
+        return None if self.streamed or FINE_LABEL not in rows.column_names else labels_of(rows, FINE_LABEL)
+
     def fingerprint(self) -> str:
         """What identifies images, labels and classes of all splits; of streams, their first rows are looked at."""
         parts = [
@@ -89,6 +96,8 @@ def load_image_data(
     max_train_samples: int | None = None,
     max_eval_samples: int | None = None,
     streaming: bool = False,
+    classes: list[str] | None = None,
+    label_groups: dict[str, list[str]] | None = None,
 ) -> ImageData:
     """Load a data set and find its images, labels and splits.
 
@@ -104,6 +113,9 @@ def load_image_data(
         max_eval_samples: The same for each of the other splits.
         streaming: Read rows one after the other instead of fetching the data set first; for a Hub id or a folder of
             parquet or arrow files with named classes and a test split. Limits take the first images.
+        classes: Names of the classes to use; None for all.
+        label_groups: Name of each group to the names of its classes: groups take the place of classes, which remain as
+            fine labels.
 
     Returns:
         The data set.
@@ -127,9 +139,15 @@ def load_image_data(
                 f"validation_fraction is {validation_fraction} but streaming is true: a stream can't be cut by class; "
                 "leave one of them out"
             )
+        if classes or label_groups:
+            raise ValueError(
+                "streaming is true but classes or label_groups are given, expected all rows; leave one out"
+            )
         return _streamed(dataset, config_name, image_column, label_column, max_train_samples, max_eval_samples)
     loaded = {split.lower(): rows.with_format(None) for split, rows in _load(dataset, config_name).items()}
     train = _find_train(dataset, loaded)
+    if dataset == "synthetic":
+        image_column, label_column = image_column or "image", label_column or "label"
     image_column, label_column = find_columns(train.features, image_column, label_column)
     splits, notes = {"train": train}, []
     test = _find_test(loaded, image_column, label_column)
@@ -137,10 +155,14 @@ def load_image_data(
         splits["test"] = loaded[test]
         if test in _VALIDATION_SPLITS:
             notes.append(f"The split {test!r} serves as test split: the data set has no other with labels.")
-    splits = {name: two_columns(split, image_column, label_column) for name, split in splits.items()}
+    kept = [FINE_LABEL] if dataset == "synthetic" else []
+    splits = {name: two_columns(split, image_column, label_column, kept) for name, split in splits.items()}
     splits, label_names = index_labels(splits, label_column)
     for name, split in splits.items():
         check_labels(split, name, label_names)
+    if classes:
+        splits, label_names = select_classes(splits, label_names, classes)
+        check_classes(label_names)
     if test is None:
         splits["train"], splits["test"] = _cut("test", splits["train"], test_fraction)
         notes.append(
@@ -153,6 +175,9 @@ def load_image_data(
     for name, split in splits.items():
         if limits[name] is not None and limits[name] < len(split):
             splits[name] = split.select(balanced_subset(labels_of(split), limits[name]))
+    if label_groups:
+        splits, label_names = group_classes(splits, label_names, label_groups)
+        check_classes(label_names)
     trained, tested = (set(labels_of(splits[name])) for name in ("train", "test"))
     if tested - trained:
         notes.append(f"{len(tested - trained)} classes of the test split have no training image.")
@@ -236,10 +261,19 @@ def _load(dataset: str, config_name: str | None, streaming: bool = False) -> dic
 def _synthetic() -> dict[str, Dataset]:
     splits = {}
     for name, per_class in (("train", 200), ("test", 50)):
-        images, labels, *_ = make_multi_view_images(num_images_per_class=per_class, split=name)
+        images, labels, views, _ = make_multi_view_images(num_images_per_class=per_class, split=name)
         pixels = images.permute(0, 2, 3, 1).numpy()
-        features = Features({"image": Image(), "label": ClassLabel(names=[f"class {i}" for i in range(10)])})
-        columns = {"image": [PIL.Image.fromarray(image) for image in pixels], "label": labels.tolist()}
+        names = [f"class {i}" for i in range(10)]
+        # The feature that dominates an image is its fine label: known to whoever drew it, not to the classifier.
+        fine_names = [f"{class_name}, view {view}" for class_name in names for view in range(2)]
+        features = Features(
+            {"image": Image(), "label": ClassLabel(names=names), FINE_LABEL: ClassLabel(names=fine_names)}
+        )
+        columns = {
+            "image": [PIL.Image.fromarray(image) for image in pixels],
+            "label": labels.tolist(),
+            FINE_LABEL: (2 * labels + views).tolist(),
+        }
         splits[name] = Dataset.from_dict(columns, features=features)
     return splits
 

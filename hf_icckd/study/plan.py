@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from hf_icckd.losses.weighted import suggest
+from hf_icckd.training_args import TeacherTrainingArguments
 
 ALONE = "alone"  # stands where a teacher's name would, for students without one
 
@@ -28,7 +29,8 @@ class Run:
         student: Name of the student; None for the teacher itself.
         seed: Its seed.
         trial: Number of the trial in tuning; None for a run of the study itself.
-        options: All options for the recipe but for the output folder.
+        options: All options for the recipe but for the output folder; None while trials that decide about them are
+            missing.
     """
 
     pair: str
@@ -36,7 +38,7 @@ class Run:
     student: str | None
     seed: int
     trial: int | None = None
-    options: dict[str, Any] = field(default_factory=dict, compare=False)
+    options: dict[str, Any] | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
@@ -66,7 +68,7 @@ class Student:
         trials: Options to choose from on the validation split, added to those; empty if nothing is tuned.
     """
 
-    options: dict[str, Any]
+    options: dict[str, Any] = field(default_factory=dict)
     trials: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -124,7 +126,7 @@ class Plan:
         pairs: Name of a pair to the architectures of its `teacher` and `student`.
         teachers: Name of a teacher to its options.
         students: Name of a student to what it is.
-        alone: Name to options: nets of the student's architecture that have no teacher.
+        alone: Name to options of the teacher recipe: nets of the student's architecture that have no teacher.
         comparison: The primary comparison.
         tuning_seeds: Seeds of the trials, none of them a seed of the study.
         sweeps: Name to sweep.
@@ -188,8 +190,8 @@ class Plan:
         """Value of the option to the name of the teacher; one of the study itself where the options are the same."""
         names = {}
         for value in sweep.values:
-            options = self.teachers[sweep.base] | {sweep.option: value}
-            same = [name for name, other in self.teachers.items() if other == options]
+            options = _not_default(self.teachers[sweep.base] | {sweep.option: value})
+            same = [name for name, other in self.teachers.items() if _not_default(other) == options]
             names[value] = same[0] if same else f"{sweep.base},{sweep.option}={value}"
         return names
 
@@ -205,9 +207,11 @@ class Plan:
     # ---- runs
 
     def teacher(self, pair: str, teacher: str, seed: int) -> Run:
-        """The run of a teacher."""
+        """The run of a teacher; `{student}` in an option stands for the architecture of the pair's student."""
+        nets = self.pairs[pair]
         options = self.options | self.teacher_options | self.teacher_variants()[teacher]
-        return Run(pair, teacher, None, seed, None, {"model": self.pairs[pair]["teacher"], **options, "seed": seed})
+        options = {name: nets["student"] if value == "{student}" else value for name, value in options.items()}
+        return Run(pair, teacher, None, seed, None, {"model": nets["teacher"], **options, "seed": seed})
 
     def trials(self, pair: str, teacher: str, student: str) -> list[list[Run]]:
         """Runs of each trial of a student, one for each tuning seed."""
@@ -217,10 +221,12 @@ class Plan:
         ]
 
     def _student(
-        self, pair: str, teacher: str, student: str, seed: int, trial: int | None, chosen: dict[str, Any]
+        self, pair: str, teacher: str, student: str, seed: int, trial: int | None, chosen: dict[str, Any] | None
     ) -> Run:
-        options = self.options | self.student_options | self.students[student].options | chosen
-        options = {"model": self.pairs[pair]["student"], **options, "seed": seed}
+        options = None
+        if chosen is not None:
+            options = {"model": self.pairs[pair]["student"], **self.options, **self.student_options}
+            options |= self.students[student].options | chosen | {"seed": seed}
         return Run(pair, teacher, student, seed, trial, options)
 
     def chosen(self, pair: str, teacher: str, student: str, records: dict[str, dict]) -> dict[str, Any] | None:
@@ -246,20 +252,24 @@ class Plan:
             means.append(-1.0 if None in figures else sum(figures) / len(figures))  # one that diverged is not chosen
         return self.students[student].trials[means.index(max(means))]
 
-    def student(self, pair: str, teacher: str, student: str, seed: int, records: dict[str, dict]) -> Run | None:
-        """The run of a student with its tuned options; None while trials are missing."""
-        chosen = self.chosen(pair, teacher, student, records)
-        return None if chosen is None else self._student(pair, teacher, student, seed, None, chosen)
-
     def runs(self, records: dict[str, dict]) -> list[Run]:
-        """All runs that can be named yet, in the order in which they should be done, each after its teacher.
+        """All runs in the order in which they should be done, each after its teacher.
 
-        Trials come first; then seed by seed, so that an unfinished study has whole pairs to compare; then sweeps.
+        Trials come first; then seed by seed, so that an unfinished study has whole sets to compare; then sweeps.
+
+        Args:
+            records: Record of each run that ended, by its name.
         """
         found: dict[str, Run] = {}
 
-        def add(*runs: Run | None) -> None:
-            found.update((run.name, run) for run in runs if run is not None and run.name not in found)
+        def add(*runs: Run) -> None:
+            found.update((run.name, run) for run in runs if run.name not in found)
+
+        def add_teacher(pair: str, teacher: str, seed: int, students: list[str]) -> None:
+            add(self.teacher(pair, teacher, seed))
+            for student in students:
+                chosen = self.chosen(pair, teacher, student, records)
+                add(self._student(pair, teacher, student, seed, None, chosen))
 
         tuned = [name for name, student in self.students.items() if student.trials]
         for pair in self.pairs:
@@ -271,26 +281,22 @@ class Plan:
         for seed in self.seeds:
             for pair, nets in self.pairs.items():
                 for name, chosen in self.alone.items():
-                    options = {
-                        "model": nets["student"],
-                        **self.options,
-                        **self.student_options,
-                        **chosen,
-                        "seed": seed,
-                    }
-                    add(Run(pair, ALONE, name, seed, None, options))
+                    options = {"model": nets["student"], **self.options, **chosen}
+                    add(Run(pair, ALONE, name, seed, None, options | {"seed": seed}))
                 for teacher in self.teachers:
-                    self._add_teacher(add, pair, teacher, seed, list(self.students), records)
+                    add_teacher(pair, teacher, seed, list(self.students))
         for sweep in self.sweeps.values():
             for seed in sweep.seeds:
                 for pair in self.pairs:
                     for teacher in self.sweep_teachers(sweep).values():
-                        self._add_teacher(add, pair, teacher, seed, sweep.students, records)
+                        add_teacher(pair, teacher, seed, sweep.students)
         return list(found.values())
 
-    def _add_teacher(self, add, pair: str, teacher: str, seed: int, students: list[str], records: dict) -> None:
-        add(self.teacher(pair, teacher, seed))
-        add(*(self.student(pair, teacher, student, seed, records) for student in students))
+
+def _not_default(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a teacher that are not what the recipe takes anyway."""
+    defaults = {each.name: each.default for each in dataclasses.fields(TeacherTrainingArguments)}
+    return {name: value for name, value in options.items() if defaults.get(name, dataclasses.MISSING) != value}
 
 
 def load_plan(path: str | Path) -> Plan:

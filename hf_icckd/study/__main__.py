@@ -1,0 +1,64 @@
+"""Run a study: `python -m hf_icckd.study STUDY.yaml --output_dir FOLDER [--option value ...]`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from hf_icckd.cli import UserError, parse_arguments, set_up_logging
+from hf_icckd.run_folder import write_text
+from hf_icckd.runs import readable_errors
+from hf_icckd.study import StudyRunner, load_plan
+
+
+@dataclass
+class StudyArguments:
+    """Which study, where, and how much of it now."""
+
+    study: str = field(metadata={"help": "YAML file of the study; recipes/configs/study holds some."})
+    output_dir: str = field(metadata={"help": "Folder of records, report and runs."})
+    jobs: int = field(default=1, metadata={"help": "Runs at a time, each with its share of cores or its own GPU."})
+    minutes: float | None = field(
+        default=None, metadata={"help": "Stop after so long; the same command goes on, exactly."}
+    )
+    dataset: str | None = field(default=None, metadata={"help": "Where the study's data set is here."})
+    label_column: str | None = field(default=None, metadata={"help": "Its label column, if it has another name here."})
+    max_steps: int | None = field(
+        default=None, metadata={"help": "Steps of each run, to try a study before it is run; not the study itself."}
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Do what is left of a study, or as much as there is time for."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and not argv[0].startswith("-"):
+        argv = ["--study", *argv]
+    (args,) = parse_arguments([StudyArguments], __doc__, argv)
+    set_up_logging()
+    with readable_errors():
+        plan = load_plan(args.study)
+        if args.max_steps is not None:
+            plan.options["max_steps"] = args.max_steps
+        folder = Path(args.output_dir)
+        here = {"dataset": args.dataset, "label_column": args.label_column}
+        runner = StudyRunner(plan, folder, args.jobs, {name: value for name, value in here.items() if value})
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "study.yaml", Path(args.study).read_text())
+        total = len(plan.runs({}))
+        with tqdm(total=total, initial=total - len(runner.pending()), unit="run", smoothing=0) as bar:
+
+            def show(text: str) -> None:
+                bar.write(text)
+                bar.update(total - len(runner.pending()) - bar.n)
+
+            runner.show = show
+            done = runner.run(None if args.minutes is None else 60 * args.minutes)
+        if not done:
+            raise UserError(f"{len(runner.pending())} of {total} runs are left; the same command goes on")
+
+
+if __name__ == "__main__":
+    main()

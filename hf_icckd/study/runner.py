@@ -1,0 +1,319 @@
+"""Does the runs of a study that are not there yet, each in a process of its own, and keeps a record of each.
+
+A study's folder holds `study.yaml`, `records.jsonl` with a line for each run that ended, `logs/` and `runs/`. Runs
+resume exactly, so a study may be stopped at any moment; the same command goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from filelock import FileLock, Timeout
+
+from hf_icckd.cli import option_words
+from hf_icckd.files import sync
+from hf_icckd.run_folder import ARGS_FILE, METRICS_FILE
+from hf_icckd.study.plan import Plan, Run
+
+logger = logging.getLogger(__name__)
+
+# Options that say where something is on this machine; `data_fingerprint` and `teacher_fingerprint` say what it is.
+_PLACES = {"dataset", "label_column", "output_dir", "logging_dir", "run_name", "teacher", "teacher_targets_dir"}
+RECORDS_FILE = "records.jsonl"
+_POLL_SECONDS = 0.2
+_SITTING = re.compile(r"^== (\d+\.\d) s ==$", re.MULTILINE)  # written to the log behind each
+_STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
+_DIVERGED = re.compile(r"^error: .* (is|are) not finite .*$", re.MULTILINE)  # what the recipes say of it
+
+
+class Records:
+    """The file of records: a JSON object a line, one for each run that ended.
+
+    Args:
+        path: The file; it need not be there yet.
+
+    Raises:
+        ValueError: If a line, other than a last one that was cut off in the middle, can't be read.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.by_name: dict[str, dict[str, Any]] = {}
+        text = self.path.read_text() if self.path.is_file() else ""
+        lines = text.splitlines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line)
+                self.by_name[record["run"]] = record
+            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                if number == len(lines) and not text.endswith("\n"):  # the machine stopped while it was written
+                    self.path.write_text("".join(f"{whole}\n" for whole in lines[:-1]))
+                    break
+                raise ValueError(
+                    f"line {number} of {self.path} is no record ({error}); mend it or remove the line"
+                ) from error
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Append a record and wait until it is on the disk."""
+        self.by_name[record["run"]] = record
+        with self.path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        sync(self.path)
+
+
+@dataclasses.dataclass
+class _Job:
+    run: Run
+    process: subprocess.Popen
+    log: Path
+    slot: int
+    start: float
+
+
+class StudyRunner:
+    """Does what is left of a study.
+
+    Args:
+        plan: The study.
+        folder: Its folder.
+        jobs: Runs at a time; each gets its share of the cores and, where there are GPUs, one of them.
+        here: Options that only say where things are on this machine, such as `dataset`; they are not recorded.
+        show: Called with a line for each run that ended.
+
+    Raises:
+        ValueError: If there are fewer GPUs than jobs, or a record in the folder is of other options than the plan's.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: str | Path,
+        jobs: int = 1,
+        here: dict[str, Any] | None = None,
+        show: Callable[[str], object] = logger.info,
+    ):
+        gpus = torch.cuda.device_count()
+        if jobs < 1 or (gpus and jobs > gpus):
+            raise ValueError(f"jobs is {jobs}, expected 1 to {gpus or 'the number of cores'}: each has its own")
+        self.plan, self.folder, self.jobs, self.here, self.show = plan, Path(folder), jobs, here or {}, show
+        self.environments = [_environment(slot, jobs, gpus > 0) for slot in range(jobs)]
+        self.records = Records(self.folder / RECORDS_FILE)
+        for run in plan.runs(self.records.by_name):
+            self._check_record(run)
+        self.failed: dict[str, str] = {}
+        self._stopping = False
+
+    def _check_record(self, run: Run) -> None:
+        record = self.records.by_name.get(run.name)
+        if record is None or run.options is None:
+            return
+        before, now = record["options"], json.loads(json.dumps(run.options))
+        if before != now:
+            names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+            differing = "; ".join(f"{name} {before.get(name)!r} -> {now.get(name)!r}" for name in names)
+            raise ValueError(
+                f"{self.records.path} has a record of {run.name} with other options ({differing}); choose another "
+                "--output_dir, or remove that line and the run's folder"
+            )
+
+    def pending(self) -> list[Run]:
+        """Runs without a record, in the plan's order."""
+        return [run for run in self.plan.runs(self.records.by_name) if run.name not in self.records.by_name]
+
+    def run(self, seconds: float | None = None) -> bool:
+        """Do runs until none is left, time is up or somebody asks to stop.
+
+        Args:
+            seconds: When to stop; runs that are under way write a checkpoint first.
+
+        Returns:
+            Whether all runs have ended.
+
+        Raises:
+            ValueError: If another process works in the folder, or runs failed; what else could be done is done.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(
+                f"another process works on the study in {str(self.folder)!r}; wait for it to end, or stop it"
+            ) from None
+        handlers = {each: signal.signal(each, self._ask_to_stop) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            self._loop(None if seconds is None else time.monotonic() + seconds)
+        finally:
+            for each, handler in handlers.items():
+                signal.signal(each, handler)
+            lock.release()
+        if self.failed:
+            name, message = next(iter(self.failed.items()))
+            raise ValueError(
+                f"{len(self.failed)} run(s) failed, the first of them {name}: {message}; see "
+                f"{self.folder / 'logs'}; the same command tries again"
+            )
+        return not self.pending()
+
+    def _ask_to_stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _loop(self, deadline: float | None) -> None:
+        jobs: list[_Job] = []
+        asked = False
+        try:
+            while True:
+                if deadline is not None and time.monotonic() > deadline:
+                    self._stopping = True
+                while not self._stopping and len(jobs) < self.jobs:
+                    run = self._next({job.run.name for job in jobs})
+                    if run is None:
+                        break
+                    taken = {job.slot for job in jobs}
+                    jobs.append(self._start(run, next(slot for slot in range(self.jobs) if slot not in taken)))
+                if not jobs:
+                    return
+                if self._stopping and not asked:
+                    _terminate(jobs)  # once: a second signal would make them give up at once
+                    asked = True
+                time.sleep(_POLL_SECONDS)
+                for job in [job for job in jobs if job.process.poll() is not None]:
+                    jobs.remove(job)
+                    self._end(job)
+        finally:
+            if not asked:
+                _terminate(jobs)
+
+    def _next(self, busy: set[str]) -> Run | None:
+        """The first run that is pending and whose teacher is there; else a teacher that has to be trained again."""
+        for run in self.pending():
+            teacher = run.teacher_run
+            if run.options is None or run.name in busy or run.name in self.failed:
+                continue
+            if teacher is None or (self.run_folder(teacher) / METRICS_FILE).is_file():
+                return run
+            if teacher.name in busy or teacher.name in self.failed:
+                continue
+            if self.records.by_name.get(teacher.name, {}).get("status") == "diverged":
+                self.records.add(self._record(run, "diverged", 0.0, "its teacher diverged"))
+            elif teacher.name in self.records.by_name:  # its folder is gone: another machine, or cleaned up
+                return self.plan.teacher(run.pair, run.teacher, run.seed)
+        return None
+
+    def run_folder(self, run: Run) -> Path:
+        """Folder of a run."""
+        return self.folder / "runs" / run.name
+
+    def _start(self, run: Run, slot: int) -> _Job:
+        options = (
+            run.options
+            | self.here
+            | {
+                "output_dir": str(self.run_folder(run)),
+                "num_threads": int(self.environments[slot]["OMP_NUM_THREADS"]),
+            }
+        )
+        if run.teacher_run is not None:
+            options["teacher"] = str(self.run_folder(run.teacher_run))
+            if options.get("teacher_targets", "live") != "live":
+                options["teacher_targets_dir"] = str(self.run_folder(run.teacher_run).with_name("teacher-targets"))
+        command = [sys.executable, "-m", f"hf_icckd.{run.recipe}", *option_words(options)]
+        log = self.folder / "logs" / f"{run.name.replace('/', '-')}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file:
+            # In a session of its own, or a Ctrl-C would reach it too and count twice.
+            process = subprocess.Popen(
+                command,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=os.environ | self.environments[slot],
+                start_new_session=True,
+            )
+        return _Job(run, process, log, slot, time.monotonic())
+
+    def _end(self, job: _Job) -> None:
+        run, code = job.run, job.process.returncode
+        *earlier, said = _SITTING.split(job.log.read_text())
+        seconds = time.monotonic() - job.start
+        with job.log.open("a") as file:
+            file.write(f"\n== {seconds:.1f} s ==\n")
+        seconds += sum(map(float, earlier[1::2]))  # of the sittings before
+        if code in _STOPPED and self._stopping:
+            return
+        if code == 0:
+            self._keep(self._record(run, "finished", seconds))
+            self._drop_targets(run)
+            return
+        diverged, lines = _DIVERGED.search(said), said.strip().splitlines()
+        message = diverged.group() if diverged else lines[-1] if lines else f"it ended with {code} and said nothing"
+        if diverged:
+            self.records.add(self._record(run, "diverged", seconds, message))
+        else:
+            self.failed[run.name] = message
+        self.show(f"{run.name}: {message}")
+
+    def _keep(self, record: dict[str, Any]) -> None:
+        name, top1 = record["run"], record["metrics"]["test"]["top1"]
+        before = self.records.by_name.get(name)
+        if before is None:
+            self.records.add(record)
+            self.show(f"{name}: {top1:.2f} % top-1 in {record['seconds']:.0f} s")
+        else:  # a teacher whose folder was gone
+            told = before["metrics"]["test"]["top1"]
+            self.show(f"{name}: trained again, {top1:.2f} % top-1; its record says {told:.2f} %")
+
+    def _record(self, run: Run, status: str, seconds: float, message: str | None = None) -> dict[str, Any]:
+        folder = self.run_folder(run)
+        results = json.loads((folder / METRICS_FILE).read_text()) if status == "finished" else {}
+        results.get("environment", {}).pop("command", None)  # full of places; the options say it
+        arguments = yaml.safe_load((folder / ARGS_FILE).read_text()) if (folder / ARGS_FILE).is_file() else {}
+        return {
+            "run": run.name,
+            **{name: getattr(run, name) for name in ("pair", "teacher", "student", "seed", "trial")},
+            "status": status,
+            "message": message,
+            "options": run.options,
+            "arguments": {name: value for name, value in arguments.items() if name not in _PLACES},
+            "curve": results.pop("history", []),
+            "metrics": results,
+            "seconds": round(seconds, 1),
+            "finished": datetime.now().isoformat(timespec="seconds"),
+        }
+
+    def _drop_targets(self, run: Run) -> None:
+        """Remove a teacher's recorded outputs once all its students are there: they take the most space."""
+        if run.teacher_run is None:
+            return
+        folder = self.run_folder(run.teacher_run).with_name("teacher-targets")
+        if folder.is_dir() and not any(left.teacher_run == run.teacher_run for left in self.pending()):
+            shutil.rmtree(folder)
+
+
+def _environment(slot: int, jobs: int, on_gpus: bool) -> dict[str, str]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    environment = {"OMP_NUM_THREADS": str(max(1, cores // jobs))}
+    if on_gpus:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(torch.cuda.device_count()))))
+        environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[slot]
+    return environment
+
+
+def _terminate(jobs: list[_Job]) -> None:
+    for job in jobs:
+        if job.process.poll() is None:
+            job.process.terminate()

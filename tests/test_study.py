@@ -1,0 +1,332 @@
+"""Studies: which runs there are, in what order, what is chosen, and that nothing is lost or done twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hf_icckd.study import Records, StudyRunner, load_plan
+from hf_icckd.study import runner as runner_module
+from hf_icckd.training_args import (
+    StudentModelArguments,
+    StudentTrainingArguments,
+    TeacherModelArguments,
+    TeacherTrainingArguments,
+    TrainingDataArguments,
+)
+
+STUDY = {
+    "title": "a small one",
+    "seeds": [0, 1],
+    "options": {"dataset": "digits"},
+    "teacher_options": {"num_train_epochs": 2},
+    "student_options": {"num_train_epochs": 1},
+    "pairs": {"small": {"teacher": "cifar_resnet20", "student": "cifar_resnet8"}},
+    "teachers": {
+        "ce": {"intra_class_weight": 0},
+        "intra": {"intra_class_weight": 0.5},
+        "default": {"intra_class_margin": 0.2},
+    },
+    "students": {"kd": {"objectives": ["kd"]}, "tuned": {"trials": [{"ce_weight": 1}, {"ce_weight": 2}]}},
+    "alone": {"no teacher": {"intra_class_weight": 0, "num_views": 1}},
+    "comparison": {"teacher": "intra", "control": "ce", "student": "kd"},
+    "tuning_seeds": [100],
+    "sweeps": {
+        "weight": {
+            "base": "intra",
+            "option": "intra_class_weight",
+            "values": [0, 0.05, 0.1, 0.5],
+            "seeds": [0],
+            "students": ["kd"],
+        }
+    },
+}
+
+# Stands for python with a recipe: it writes what a run writes, or fails as one does, without any training.
+FAKE = f"""#!{sys.executable}
+import json, pathlib, signal, sys, time
+words = sys.argv[3:]
+options = {{w[2:]: words[i + 1] for i, w in enumerate(words) if w.startswith("--")}}
+folder = pathlib.Path(options["output_dir"])
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "all_args.yaml").write_text(json.dumps(options | {{"data_fingerprint": "abc"}}))
+behaviour = pathlib.Path({{control!r}})
+told = json.loads(behaviour.read_text()) if behaviour.is_file() else {{}}
+said = next((what for part, what in told.items() if part in str(folder)), None)
+with open(str(behaviour) + ".log", "a") as log:
+    log.write(f"{{{{sys.argv[2]}}}} {{{{options['output_dir']}}}} {{{{options.get('ce_weight')}}}}\\n")
+if said == "wait":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    time.sleep(60)
+if said:
+    sys.exit(said)
+if "teacher" in options:
+    assert (pathlib.Path(options["teacher"]) / "metrics.json").is_file()
+top1 = 50.0 + int(options.get("ce_weight", 0))
+figures = {{"top1": top1}}
+(folder / "metrics.json").write_text(json.dumps({{
+    "test": figures, "validation": figures, "history": [{{"epoch": 1, "eval_top1": top1}}],
+    "environment": {{"command": "python secret/place", "torch": "2"}},
+}}))
+"""
+
+
+@pytest.fixture
+def study(tmp_path) -> Path:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(STUDY, sort_keys=False))
+    return path
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """Has runs done by the stand-in; returns a function that says how those of a name part shall end."""
+    control = tmp_path / "control.json"
+    program = tmp_path / "python"
+    program.write_text(FAKE.replace("{{", "{").replace("}}", "}").replace("{control!r}", repr(str(control))))
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(runner_module.sys, "executable", str(program))
+    monkeypatch.setattr(runner_module, "_POLL_SECONDS", 0.01)
+
+    def tell(**ends):
+        control.write_text(json.dumps({name.replace("__", "/"): end for name, end in ends.items()}))
+
+    tell.log = lambda: Path(f"{control}.log").read_text().splitlines()
+    return tell
+
+
+def names(plan, records=None) -> list[str]:
+    return [run.name for run in plan.runs(records or {})]
+
+
+def record(top1: float) -> dict:
+    return {"metrics": {"validation": {"top1": top1}}}
+
+
+def test_runs_of_a_plan(study):
+    plan = load_plan(study)
+    runs = names(plan)
+    assert len(runs) == len(set(runs)) == 3 * 3 + 2 * (1 + 3 * 3) + 2
+    assert runs[:3] == [
+        "small/ce/seed-100/teacher",
+        "small/ce/seed-100/tuned-trial-0",
+        "small/ce/seed-100/tuned-trial-1",
+    ]
+    assert runs[9:13] == [
+        "small/alone/seed-0/no teacher",
+        "small/ce/seed-0/teacher",
+        "small/ce/seed-0/kd",
+        "small/ce/seed-0/tuned",
+    ]
+    # Values that the study has anyway, by default too, are not run twice.
+    assert runs[-2:] == [f"small/intra,intra_class_weight=0.1/seed-0/{what}" for what in ("teacher", "kd")]
+    assert plan.sweep_teachers(plan.sweeps["weight"]) == {
+        0: "ce",
+        0.05: "default",
+        0.1: "intra,intra_class_weight=0.1",
+        0.5: "intra",
+    }
+    teacher, student = (next(run for run in plan.runs({}) if run.name == runs[index]) for index in (10, 11))
+    assert teacher.options == {
+        "model": "cifar_resnet20",
+        "dataset": "digits",
+        "num_train_epochs": 2,
+        "intra_class_weight": 0,
+        "seed": 0,
+    }
+    assert student.options["model"] == "cifar_resnet8" and student.teacher_run == teacher
+    assert (teacher.recipe, student.recipe, plan.runs({})[9].recipe) == ("teacher", "student", "teacher")
+
+
+def test_a_teacher_may_name_the_student_of_its_pair(study):
+    plan = load_plan(study)
+    plan.teachers["ce"]["student_branches"] = "{student}"
+    assert plan.teacher("small", "ce", 0).options["student_branches"] == "cifar_resnet8"
+
+
+def test_the_best_trial_on_the_validation_split_is_chosen(study):
+    plan = load_plan(study)
+    tuned = {run.name: run for run in plan.runs({})}["small/ce/seed-1/tuned"]
+    assert tuned.options is None
+    records = {f"small/ce/seed-100/tuned-trial-{n}": record(top1) for n, top1 in enumerate((50.0, 60.0))}
+    tuned = {run.name: run for run in plan.runs(records)}["small/ce/seed-1/tuned"]
+    assert tuned.options["ce_weight"] == 2
+    records["small/ce/seed-100/tuned-trial-1"] = {"status": "diverged"}
+    assert plan.chosen("small", "ce", "tuned", records) == {"ce_weight": 1}
+    assert plan.chosen("small", "intra", "tuned", records) is None
+    plan.sweeps["weight"].students.append("tuned")
+    assert plan.chosen("small", "intra,intra_class_weight=0.1", "tuned", records) is None
+    records |= {f"small/intra/seed-100/tuned-trial-{n}": record(top1) for n, top1 in enumerate((50.0, 60.0))}
+    assert plan.chosen("small", "intra,intra_class_weight=0.1", "tuned", records) == {"ce_weight": 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": []}, "needs seeds, pairs, teachers and students"),
+        ({"seed": [0]}, "unknown key 'seed'.*did you mean 'seeds'"),
+        ({"tuning_seeds": [1]}, "seed 1 is both for tuning and for the study"),
+        ({"tuning_seeds": []}, "'tuned' has trials but there are no tuning_seeds"),
+        ({"comparison": None}, "comparison is None"),
+        ({"comparison": {"teacher": "intra", "control": "ce"}}, "comparison has no 'student'"),
+        ({"comparison": {"teacher": "intr", "control": "ce", "student": "kd"}}, "has no 'intr'.*did you mean 'intra'"),
+        ({"pairs": {"small": {"teacher": "cifar_resnet20"}}}, "pair 'small' has teacher, expected"),
+        ({"teachers": {"a/b": {}}}, "can't be that of a folder"),
+        ({"teachers": {"alone": {}}}, "is called 'alone'"),
+        ({"students": {"kd": {"trials": [{}]}, "tuned": STUDY["students"]["tuned"]}}, "the same budget for all"),
+        ({"sweeps": {"weight": {"base": "intra"}}}, r"sweeps\.weight has no 'option'"),
+    ],
+)
+def test_a_wrong_plan_is_explained(study, change, message):
+    study.write_text(yaml.safe_dump(STUDY | change))
+    with pytest.raises(ValueError, match=message):
+        load_plan(study)
+
+
+def test_a_study_file_that_is_none(tmp_path):
+    (tmp_path / "list.yaml").write_text("- a")
+    (tmp_path / "broken.yaml").write_text("{")
+    for name, message in (("list", "holds a list"), ("broken", "no valid YAML"), ("none", "does not exist")):
+        with pytest.raises(ValueError, match=message):
+            load_plan(tmp_path / f"{name}.yaml")
+
+
+def test_a_whole_study(study, fake, tmp_path):
+    plan, folder = load_plan(study), tmp_path / "out"
+    assert StudyRunner(plan, folder, jobs=2).run()
+    records = Records(folder / "records.jsonl").by_name
+    assert set(records) == set(names(plan, records)) and len(fake.log()) == len(records)
+    one = records["small/intra/seed-1/tuned"]
+    assert one["options"]["ce_weight"] == 2  # the trial with the higher figure
+    assert one["status"] == "finished" and one["metrics"]["test"] == {"top1": 52.0}
+    assert one["curve"] == [{"epoch": 1, "eval_top1": 52.0}] and one["seconds"] >= 0
+    text = (folder / "records.jsonl").read_text()
+    assert str(tmp_path) not in text and "secret" not in text  # no places
+    assert one["arguments"]["data_fingerprint"] == "abc" and one["metrics"]["environment"] == {"torch": "2"}
+    assert StudyRunner(plan, folder).run() and len(fake.log()) == len(records)  # nothing is done twice
+
+
+def test_what_is_here_is_passed_on_but_not_recorded(study, fake, tmp_path):
+    plan = load_plan(study)
+    runner = StudyRunner(plan, tmp_path / "out", here={"dataset": "my/images"})
+    run = plan.runs({})[0]
+    job = runner._start(run, 0)
+    assert job.process.wait() == 0
+    written = yaml.safe_load((runner.run_folder(run) / "all_args.yaml").read_text())
+    assert written["dataset"] == "my/images"
+    assert "my/images" not in json.dumps(runner._record(run, "finished", 1.0))
+
+
+def test_failures_are_told_apart(study, fake, tmp_path):
+    """A diverged run is a result; one that failed is tried again; neither keeps others from being done."""
+    plan, folder = load_plan(study), tmp_path / "out"
+    fake(
+        intra__seed_0="unused",
+        **{"intra/seed-0/teacher": "error: loss/ce is not finite after step 7", "ce/seed-1/kd": "error: disk is full"},
+    )
+    runner = StudyRunner(plan, folder, jobs=2)
+    with pytest.raises(ValueError, match=r"1 run\(s\) failed.*small/ce/seed-1/kd: error: disk is full"):
+        runner.run()
+    records = Records(folder / "records.jsonl").by_name
+    assert records["small/intra/seed-0/teacher"]["status"] == "diverged"
+    assert "not finite" in records["small/intra/seed-0/teacher"]["message"]
+    assert records["small/intra/seed-0/kd"]["message"] == "its teacher diverged"
+    assert [run.name for run in runner.pending()] == ["small/ce/seed-1/kd"]
+    fake()
+    assert StudyRunner(plan, folder).run()
+
+
+def test_a_stopped_study_goes_on(study, fake, tmp_path):
+    plan, folder = load_plan(study), tmp_path / "out"
+    fake(**{"intra/seed-0/kd": "wait"})
+    assert not StudyRunner(plan, folder).run(seconds=1.5)
+    before = Records(folder / "records.jsonl").by_name
+    assert "small/ce/seed-0/tuned" in before and "small/intra/seed-0/kd" not in before
+    fake()
+    assert StudyRunner(plan, folder).run()
+    record = Records(folder / "records.jsonl").by_name["small/intra/seed-0/kd"]
+    assert record["seconds"] > 0.2  # both sittings
+
+
+def test_a_teacher_whose_folder_is_gone_is_trained_again(study, fake, tmp_path):
+    plan, folder = load_plan(study), tmp_path / "out"
+    StudyRunner(plan, folder).run()
+    lines = (folder / "records.jsonl").read_text().splitlines(keepends=True)
+    (folder / "records.jsonl").write_text("".join(x for x in lines if "small/ce/seed-1/kd" not in x))
+    subprocess.run(["rm", "-r", folder / "runs"], check=True)
+    done = len(fake.log())
+    assert StudyRunner(plan, folder).run()
+    assert [line.split()[0] for line in fake.log()[done:]] == ["hf_icckd.teacher", "hf_icckd.student"]
+    assert len((folder / "records.jsonl").read_text().splitlines()) == len(lines)
+
+
+def test_records_of_another_plan_are_refused(study, fake, tmp_path):
+    plan, folder = load_plan(study), tmp_path / "out"
+    StudyRunner(plan, folder).run()
+    plan.teachers["ce"]["learning_rate"] = 0.1
+    with pytest.raises(
+        ValueError, match=r"small/ce/seed-100/teacher with other options \(learning_rate None -> 0.1\)"
+    ):
+        StudyRunner(plan, folder)
+
+
+def test_a_study_belongs_to_one_process(study, fake, tmp_path):
+    plan, folder = load_plan(study), tmp_path / "out"
+    fake(**{"ce/seed-100/teacher": "wait"})
+    other = os.fork()
+    if other == 0:
+        StudyRunner(plan, folder).run()
+        os._exit(0)
+    while not (folder / "logs").is_dir():
+        time.sleep(0.01)
+    with pytest.raises(ValueError, match="another process works on the study"):
+        StudyRunner(plan, folder).run()
+    os.kill(other, signal.SIGTERM)
+    os.waitpid(other, 0)
+
+
+def test_torn_and_damaged_records(tmp_path):
+    path = tmp_path / "records.jsonl"
+    path.write_text('{"run": "a"}\n{"run": "b"')
+    records = Records(path)
+    assert list(records.by_name) == ["a"]
+    records.add({"run": "c"})
+    assert list(Records(path).by_name) == ["a", "c"]
+    path.write_text('{"run": "a"}\nnonsense\n{"run": "c"}\n')
+    with pytest.raises(ValueError, match=r"line 2 of .* is no record"):
+        Records(path)
+
+
+def test_wrong_number_of_jobs(study, tmp_path):
+    with pytest.raises(ValueError, match="jobs is 0, expected 1"):
+        StudyRunner(load_plan(study), tmp_path, jobs=0)
+
+
+STUDIES = sorted((Path(__file__).parents[1] / "recipes" / "configs" / "study").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=[path.stem for path in STUDIES])
+def test_the_studies_that_come_along(path):
+    """Every option is one that the recipes take, and the controls are all there."""
+    plan = load_plan(path)
+    known = {
+        recipe: {each.name for group in groups for each in dataclasses.fields(group)}
+        for recipe, groups in {
+            "teacher": (TrainingDataArguments, TeacherModelArguments, TeacherTrainingArguments),
+            "student": (TrainingDataArguments, StudentModelArguments, StudentTrainingArguments),
+        }.items()
+    }
+    records = {run.name: record(50.0) for run in plan.runs({})}
+    for run in plan.runs(records):
+        assert run.options.keys() <= known[run.recipe], run.name
+    assert len(plan.seeds) >= 5 and len(plan.teachers) == 10
