@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 # Options that say where something is on this machine; `data_fingerprint` and `teacher_fingerprint` say what it is.
 _PLACES = {"dataset", "label_column", "output_dir", "logging_dir", "run_name", "teacher", "teacher_targets_dir"}
+_CURVE = {"epoch", "eval_top1", "eval_nll", "eval_ece", "eval_agreement", "gated_fraction"}
 RECORDS_FILE = "records.jsonl"
 _POLL_SECONDS = 0.2
 _SITTING = re.compile(r"^== (\d+\.\d) s ==$", re.MULTILINE)  # written to the log behind each
@@ -288,8 +289,8 @@ class StudyRunner:
             "status": status,
             "message": message,
             "options": run.options,
-            "arguments": {name: value for name, value in arguments.items() if name not in _PLACES},
-            "curve": results.pop("history", []),
+            "arguments": {k: value for k, value in arguments.items() if k not in _PLACES and value is not None},
+            "curve": [_point(entry) for entry in results.pop("history", [])],
             "metrics": results,
             "seconds": round(seconds, 1),
             "finished": datetime.now().isoformat(timespec="seconds"),
@@ -311,6 +312,12 @@ def _environment(slot: int, jobs: int, on_gpus: bool) -> dict[str, str]:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(torch.cuda.device_count()))))
         environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[slot]
     return environment
+
+
+def _point(entry: dict[str, float]) -> dict[str, float]:
+    """Of an entry of a run's history what a curve needs, in six digits: records are kept under version control."""
+    kept = {name: value for name, value in entry.items() if name in _CURVE or name.startswith("loss")}
+    return {name: float(f"{value:.6g}") for name, value in kept.items()}
 
 
 def _terminate(jobs: list[_Job]) -> None:
