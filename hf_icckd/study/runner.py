@@ -227,6 +227,7 @@ class StudyRunner:
             | {
                 "output_dir": str(self.run_folder(run)),
                 "num_threads": int(self.environments[slot]["OMP_NUM_THREADS"]),
+                "disable_tqdm": True,
             }
         )
         if run.teacher_run is not None:
