@@ -9,6 +9,7 @@ from huggingface_hub import ModelCardData
 
 from hf_icckd.losses import OBJECTIVES, IntraClassContrastiveLoss
 from hf_icckd.modeling import ClassifierSpec
+from hf_icckd.student_branches import TeacherWithBranches
 
 _FIGURES = (
     ("top1", "top-1", "{:.2f} %"),
@@ -112,6 +113,8 @@ def _lead(spec: ClassifierSpec, arguments: dict[str, Any], student: bool) -> str
             "intra-class contrastive term that keeps its soft labels rich. Its own accuracy is not the goal, its "
             "students' is."
         )
+    if branches := arguments.get("student_branches"):
+        return f"A control: a teacher for {classes}, trained along with branches of a {branches} student (SFTN)."
     return (
         f"A control: a classifier for {classes}, trained with cross-entropy on {arguments['num_views']} view(s) alone."
     )
@@ -146,4 +149,6 @@ def _snippet(spec: ClassifierSpec) -> str:
 def _citations(arguments: dict[str, Any], student: bool) -> list[str]:
     if student:
         return [OBJECTIVES[spec.partition(":")[0]].citation for spec in arguments["objectives"]]
+    if arguments.get("student_branches"):
+        return [TeacherWithBranches.citation]
     return [IntraClassContrastiveLoss.citation] if arguments["intra_class_weight"] else ["% cross-entropy alone"]

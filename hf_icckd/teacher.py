@@ -23,7 +23,8 @@ def main(argv: list[str] | None = None) -> None:
         if folder.finished:
             show_finished(folder)
             return
-        check_architecture(model_args.model)
+        for architecture in filter(None, (model_args.model, args.student_branches)):
+            check_architecture(architecture)
         default = get_pretrained_cfg(model_args.model)
         interpolation = default.interpolation if model_args.pretrained else "bilinear"
         pipeline = load_pipeline(data_args, args, default.input_size[-1], default.crop_pct, interpolation)

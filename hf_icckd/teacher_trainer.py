@@ -1,4 +1,4 @@
-"""Train a teacher: cross-entropy plus the intra-class contrastive term."""
+"""Train a teacher: cross-entropy plus the intra-class contrastive term, or with the branches of a student."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hf_icckd.class_cache import ClassEmbeddingCache
 from hf_icckd.distributed import gather_rows
 from hf_icckd.losses import IntraClassContrastiveLoss
 from hf_icckd.modeling import ImageClassifier
+from hf_icckd.student_branches import student_branch_terms, with_student_branches
 from hf_icckd.trainer_base import DistillationTrainer
 from hf_icckd.training_args import TeacherTrainingArguments
 
@@ -25,6 +26,9 @@ class TeacherTrainer(DistillationTrainer):
     Both views of an image go through the net in one forward pass of 2N images, with any weight: BatchNorm sees the
     same in every arm of a comparison. Weight 0 is plain cross-entropy, computed without the term.
 
+    With `args.student_branches` parts of a student are trained along instead (`CE + CE of the branches + 3 KL`,
+    arXiv 2102.07650). Checkpoints hold them, the saved model does not.
+
     Args:
         model: The teacher.
         args: Options.
@@ -33,6 +37,7 @@ class TeacherTrainer(DistillationTrainer):
         callbacks: Further callbacks.
 
     Attributes:
+        has_branches: Whether a student's branches are trained along.
         cache: Memory of embeddings; None if the arguments want none.
     """
 
@@ -44,8 +49,12 @@ class TeacherTrainer(DistillationTrainer):
         eval_dataset: Dataset | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ):
-        super().__init__(model, model, args, train_dataset, eval_dataset, callbacks)
+        self.has_branches = args.student_branches is not None
+        trained = with_student_branches(model, args.student_branches, args.seed) if self.has_branches else model
+        super().__init__(trained, model, args, train_dataset, eval_dataset, callbacks)
         self.term_weights = {"ce": 1.0}
+        if self.has_branches:
+            self.term_weights |= trained.term_weights
         self.criterion, self.cache = None, None
         if not args.intra_class_weight:
             return
@@ -64,11 +73,16 @@ class TeacherTrainer(DistillationTrainer):
             self.cache = ClassEmbeddingCache(num_classes, args.cache_size_per_class, dim, dtype).to(args.device)
 
     def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Cross-entropy over all views and, with a weight, the intra-class term."""
+        """Cross-entropy over all views and, with a weight, the intra-class term, or the terms of the branches."""
         images, labels, sample_ids = batch["pixel_values"], batch["labels"], batch["sample_ids"]
-        views = images.shape[1]
+        views, smoothing = images.shape[1], self.args.label_smoothing
+        view_labels = labels.repeat_interleave(views)
         output = model(images.flatten(0, 1))
-        ce = F.cross_entropy(output.logits, labels.repeat_interleave(views), label_smoothing=self.args.label_smoothing)
+        if self.has_branches:
+            output, branch_logits = output
+        ce = F.cross_entropy(output.logits, view_labels, label_smoothing=smoothing)
+        if self.has_branches:
+            return {"ce": ce, **student_branch_terms(output.logits, branch_logits, view_labels, smoothing)}, {}
         if self.criterion is None:
             return {"ce": ce}, {}
         contrasted = output.embeddings if self.args.intra_class_embedding == "embeddings" else output.logits

@@ -56,7 +56,7 @@ class DistillationTrainer(ResumableTrainer):
         frozen: tuple[nn.Module, ...] = (),
     ):
         if args.sync_batchnorm and args.world_size > 1:
-            classifier.net = convert_sync_batchnorm(classifier.net)
+            convert_sync_batchnorm(model)  # in place
         channels_last = args.channels_last and not args.sharded  # torch shards contiguous weights only
         for module in (model, *frozen):
             module.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)

@@ -364,6 +364,13 @@ class TeacherTrainingArguments(DistillationTrainingArguments):
     in_batch_negatives: bool = field(
         default=True, metadata={"help": "Whether other images of the class in the same batch are negatives too."}
     )
+    student_branches: str | None = field(
+        default=None,
+        metadata={
+            "help": "Architecture of a student whose branches are trained along (SFTN, arXiv 2102.07650): a control "
+            "that takes the place of the intra-class term."
+        },
+    )
 
     def __post_init__(self):
         self.num_views = int(self.num_views)
@@ -380,6 +387,16 @@ class TeacherTrainingArguments(DistillationTrainingArguments):
             raise ValueError(
                 "cache_size_per_class is 0 and in_batch_negatives is false: the intra-class term would have no "
                 "negatives; allow one of them"
+            )
+        if self.student_branches is not None and self.intra_class_weight:
+            raise ValueError(
+                f"student_branches is {self.student_branches!r} but intra_class_weight is {self.intra_class_weight}, "
+                "expected one method at a time; add --intra_class_weight 0"
+            )
+        if self.student_branches is not None and self.sharded:
+            raise ValueError(
+                f"student_branches is {self.student_branches!r} but accelerate was told to use FSDP, expected DDP: it "
+                "is not tried with branches; use recipes/accelerate/ddp.yaml"
             )
         super().__post_init__()
 

@@ -13,7 +13,16 @@ ROOT = Path(hf_icckd.__file__).parent
 LAYERS = [
     {"allocator", "distributed", "files", "metrics", "outputs", "keyed_random", "probes"},
     {"losses.*", "models.*", "data.*"},
-    {"class_cache", "modeling", "evaluation", "hub", "model_card", "checkpointing", "teacher_targets"},
+    {
+        "class_cache",
+        "modeling",
+        "evaluation",
+        "hub",
+        "model_card",
+        "checkpointing",
+        "student_branches",
+        "teacher_targets",
+    },
     {"training_args", "cli", "progress", "resumable", "rhythm", "stopping", "term_averages"},
     {
         "trainer_base",
