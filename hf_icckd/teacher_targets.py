@@ -247,7 +247,8 @@ class TeacherTargets:
         return "recorded"
 
     def _write(self, epoch: int, start: int, parts: dict[str, list[Tensor]]) -> None:
-        block = {name: torch.cat(values) for name, values in parts.items()}
+        with torch.autocast("cpu", enabled=False):  # which would refuse float16; the teacher may have run under it
+            block = {name: torch.cat(values) for name, values in parts.items()}
         for name, values in block.items():
             if not values.isfinite().all():
                 raise FloatingPointError(

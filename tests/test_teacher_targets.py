@@ -43,7 +43,10 @@ def small_blocks(monkeypatch):
 def train_student(pipeline, model, teacher, folder, mode, targets_dir, resume=None, callbacks=None, **options):
     args = student_args(folder, **{"teacher_targets": mode, "num_train_epochs": 2, "max_steps": -1} | options)
     objectives = parse_objectives(args.objectives, OBJECTIVES)
-    targets = None if mode == "live" else TeacherTargets(targets_dir, teacher, pipeline, objectives.teacher_outputs)
+    targets = None
+    if mode != "live":
+        outputs = objectives.teacher_outputs
+        targets = TeacherTargets(targets_dir, teacher, pipeline, outputs, precision=args.precision)
     trainer = StudentTrainer(
         model,
         teacher,
@@ -407,6 +410,18 @@ def test_precision_must_be_that_of_the_run(pipeline, tiny_classifier, tmp_path):
     args = student_args(tmp_path / "run", teacher_targets="auto", bf16=True)
     with pytest.raises(ValueError, match="of a teacher in float32, the arguments say bf16"):
         StudentTrainer(tiny_classifier(), guide, args, pipeline.dataset("train", training=True), targets=targets)
+
+
+def test_a_teacher_in_half_precision_is_recorded_in_several_batches(pipeline, tiny_classifier, tmp_path):
+    guide = tiny_classifier(seed=1)
+    runs = [
+        train_student(
+            pipeline, tiny_classifier(), guide, tmp_path / mode, mode, tmp_path / "targets",
+            bf16=True, per_device_eval_batch_size=20, learning_rate=1e-3,
+        )
+        for mode in ("live", "auto")
+    ]  # fmt: skip
+    assert losses(runs[1]) == pytest.approx(losses(runs[0]), rel=2e-2)
 
 
 @pytest.fixture(scope="module")
