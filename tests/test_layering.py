@@ -15,7 +15,10 @@ LAYERS = [
     {"losses.*", "models.*", "data.*"},
     {"class_cache", "modeling", "evaluation", "hub", "model_card", "checkpointing", "teacher_targets"},
     {"training_args", "cli", "progress", "resumable", "rhythm", "stopping", "term_averages"},
-    {"trainer_base", "teacher_trainer", "student_trainer", "run_folder", "runs", "teacher", "student", "evaluate", "study.*"},
+    {
+        *("trainer_base", "teacher_trainer", "student_trainer", "run_folder", "runs"),
+        *("teacher", "student", "evaluate", "study.*"),
+    },
     {"__init__"},
 ]
 
