@@ -125,7 +125,8 @@ def _curve(epochs: int, top1: float, gate: bool, random: np.random.Generator) ->
             "epoch": float(epoch),
             "eval_top1": top1 * (1 - 0.8 * np.exp(-5 * epoch / epochs))
             + noise * random.normal() * (1 - epoch / epochs),
-            "loss": 0.1 + 4 * np.exp(-5 * epoch / epochs) + 0.1 * noise * abs(random.normal()),
+            "loss": (loss := 0.1 + 4 * np.exp(-5 * epoch / epochs) + 0.1 * noise * abs(random.normal())),
+            "loss/ce": 0.9 * loss,
         }
         for epoch in range(1, epochs + 1)
     ]

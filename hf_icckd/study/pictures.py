@@ -24,8 +24,7 @@ _TEXTS = {
     ),
     "fine-probe": (
         "Finer classes that teachers were never told",
-        "The further right of the dashed line (the control's mean), the more a teacher knows of images within a "
-        "class; the dotted line is chance.",
+        "Points right of the dashed line, the control's mean, are teachers that know more of images within a class.",
     ),
     "gain": (
         "Gain of students and information in soft labels",

@@ -66,7 +66,6 @@ def students(plan: Plan, frame: pd.DataFrame, metric: str) -> Figure | None:
         },
         METRICS[metric].title,
         METRICS[metric].decimals,
-        control_line=True,
     )
 
 
@@ -77,7 +76,7 @@ def agreement(plan: Plan, frame: pd.DataFrame) -> Figure | None:
         plan.labels.get(student, student): _by_teacher(plan, frame, student, "test.agreement")
         for student in plan.students
     }
-    return _rows(plan, panels, METRICS["agreement"].title, 1, control_line=True)
+    return _rows(plan, panels, METRICS["agreement"].title, 1)
 
 
 @styled
@@ -85,24 +84,18 @@ def cost(plan: Plan, frame: pd.DataFrame) -> Figure | None:
     """Wall time of each teacher over that of the control with the same seed."""
     seconds = _by_teacher(plan, frame, TEACHER, "seconds")
     ratios = {name: (values / seconds[plan.comparison.control]).dropna() for name, values in seconds.items()}
-    return _rows(plan, {"": ratios}, "wall time over the control's", 2, reference=(1.0, "control"))
+    return _rows(plan, {"": ratios}, "wall time over the control's", 2)
 
 
 @styled
 def fine_probe(plan: Plan, frame: pd.DataFrame) -> Figure | None:
     """What linear probes find of finer classes that the teacher was never told."""
-    chance = frame["fine_probe.chance"].dropna()
-    return _rows(
-        plan,
-        {
-            "probe on the embeddings": _by_teacher(plan, frame, TEACHER, "fine_probe.embeddings"),
-            "probe on the soft labels": _by_teacher(plan, frame, TEACHER, "fine_probe.soft_labels"),
-        },
-        "fine class found (%)",
-        2,
-        reference=None if chance.empty else (float(chance.iloc[0]), "chance"),
-        control_line=True,
-    )
+    panels = {
+        "probe on the embeddings": _by_teacher(plan, frame, TEACHER, "fine_probe.embeddings"),
+        "probe on the soft labels": _by_teacher(plan, frame, TEACHER, "fine_probe.soft_labels"),
+    }
+    chance = frame["fine_probe.chance"].mean()  # far to the left: a line there would squeeze all others together
+    return _rows(plan, panels, f"fine class found (%); chance: {chance:.1f}", 2)
 
 
 def values_of(frame: pd.DataFrame, teacher: str, student: str, column: str) -> pd.Series:
@@ -115,42 +108,22 @@ def _by_teacher(plan: Plan, frame: pd.DataFrame, student: str, column: str) -> d
     return {teacher: values_of(frame, teacher, student, column) for teacher in plan.teachers}
 
 
-def _rows(
-    plan: Plan,
-    panels: dict[str, dict[str, pd.Series]],
-    title: str,
-    decimals: int,
-    *,
-    reference: tuple[float, str] | None = None,
-    control_line: bool = False,
-) -> Figure | None:
-    """A point for each seed, below it mean and interval, the mean in figures at the right."""
+def _rows(plan: Plan, panels: dict[str, dict[str, pd.Series]], title: str, decimals: int) -> Figure | None:
+    """A point for each seed, below it mean and interval, the mean in figures at the right; the control's is a line."""
     if all(values.empty for rows in panels.values() for values in rows.values()):
         return None
     names, styles = list(dict.fromkeys(itertools.chain(*panels.values()))), teacher_styles(plan)
-    columns = min(2, len(panels))
+    columns = len(panels) if len(panels) <= 3 else 2
     lines = math.ceil(len(panels) / columns)
-    size = (2.2 + 3.4 * columns, lines * (0.8 + 0.36 * len(names)))
+    size = (2.4 + (2.7 if columns == 3 else 3.4) * columns, lines * (0.8 + 0.36 * len(names)))
     figure = Figure(size, layout="constrained")
     grid = figure.subplots(lines, columns, sharey=True, squeeze=False).flatten()
     for axis, (panel, rows) in zip(grid, panels.items(), strict=False):
         for place, name in enumerate(names):
             _row(axis, place, rows[name], styles.get(name, {"color": GREY, "marker": "o"}), decimals)
         control = rows[plan.comparison.control]
-        if control_line and len(control):
+        if len(control):
             axis.axvline(control.mean(), color=GREY, lw=1, ls="--", zorder=0)
-        if reference is not None:
-            axis.axvline(reference[0], color=GREY, lw=1, ls=":")
-            axis.annotate(
-                reference[1],
-                (reference[0], 1),
-                (2, -2),
-                ("data", "axes fraction"),
-                "offset points",
-                va="top",
-                fontsize=8,
-                color=GREY,
-            )
         axis.set(title=panel, xlabel=title, ylim=(len(names) - 0.4, -0.6))
         axis.set_yticks(range(len(names)), [_row_label(plan, name) for name in names])
         axis.tick_params(axis="y", length=0)
@@ -206,53 +179,47 @@ def gain(plan: Plan, frame: pd.DataFrame, metric: str) -> Figure | None:
     """Gain of students over the control's against what their teachers' soft labels say of images within a class."""
     points = gains(frame, plan.comparison.control, f"test.{metric}").dropna(subset=["gain"])
     columns = {
-        "teacher.test.soft_label_information_matched": "at matched entropy (nats)",
-        "teacher.test.soft_label_information_t4": "at T = 4 (nats)",
+        "teacher.test.soft_label_information_matched": "teacher's information, matched entropy (nats)",
+        "teacher.test.soft_label_information_t4": "teacher's information, T = 4 (nats)",
     }
     unit = METRICS[metric].unit or METRICS[metric].title
-    return _scatters(plan, points, columns, "gain", f"gain over the control ({unit})", "soft-label information ", 0.0)
+    return _scatters(plan, points, columns, "gain", f"gain over the control ({unit})", 0.0)
 
 
 @styled
 def accuracies(plan: Plan, frame: pd.DataFrame) -> Figure | None:
     """Top-1 of students against that of their teachers."""
     points = gains(frame, plan.comparison.control, "test.top1")
-    return _scatters(
-        plan, points, {"teacher.test.top1": "test top-1 (%)"}, "value", "student's test top-1 (%)", "teacher's ", None
-    )
+    points = gains(frame, plan.comparison.control, "test.top1")
+    columns = {"teacher.test.top1": "teacher's test top-1 (%)"}
+    return _scatters(plan, points, columns, "value", "student's test top-1 (%)")
 
 
 def _scatters(
-    plan: Plan,
-    points: pd.DataFrame,
-    columns: dict[str, str],
-    y: str,
-    y_title: str,
-    x_title: str,
-    level: float | None,
+    plan: Plan, points: pd.DataFrame, columns: dict[str, str], y: str, y_title: str, level: float | None = None
 ) -> Figure | None:
-    """A row for each student, a panel for each column: a point for each teacher and seed."""
+    """A panel for each student and column, in it a point for each teacher and seed."""
     points = points.dropna(subset=[*columns, y])
     names = [name for name in plan.students if name in set(points.student)]
     if not names:
         return None
-    figure = Figure((2.6 + 3.3 * len(columns), 3.3 * len(names)), layout="constrained")
-    grid = figure.subplots(len(names), len(columns), squeeze=False, sharex="col")
-    for row, student in zip(grid, names, strict=True):
-        shown = points[points.student == student]
-        for axis, column in zip(row, columns, strict=True):
-            _scatter(axis, plan, shown, column, y)
-            if level is not None:
-                axis.axhline(level, color=GREY, lw=1, ls="--", zorder=0)
-            found = rank_correlation(shown[column], shown[y])
-            axis.set_title(f"{plan.labels.get(student, student)}\n{correlation_text(found)}")
-            axis.grid()
-        row[0].set_ylabel(y_title)
-    for axis, title in zip(grid[-1], columns.values(), strict=True):
-        axis.set_xlabel(x_title + title)
+    panels = [(name, column) for name in names for column in columns]
+    across = len(columns) if len(columns) > 1 else min(3, len(panels))
+    down = math.ceil(len(panels) / across)
+    figure = Figure((2.6 + 3.2 * across, 0.3 + 2.9 * down), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False).flatten()
     handles = {}
-    for axis in grid.flatten():
+    for axis, (name, column) in zip(grid, panels, strict=False):
+        shown = points[points.student == name]
+        _scatter(axis, plan, shown, column, y)
+        if level is not None:
+            axis.axhline(level, color=GREY, lw=1, ls="--", zorder=0)
+        axis.set_title(f"{plan.labels.get(name, name)}\n{correlation_text(rank_correlation(shown[column], shown[y]))}")
+        axis.set(xlabel=columns[column], ylabel=y_title)
+        axis.grid()
         handles |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
+    for axis in grid[len(panels) :]:
+        axis.remove()
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8)
     return figure
 
@@ -279,11 +246,10 @@ def _scatter(axis: Axes, plan: Plan, points: pd.DataFrame, x: str, y: str) -> No
 
 
 def correlation_text(found: dict[str, float]) -> str:
-    """What `rank_correlation` returns, in words."""
+    """What `rank_correlation` returns, with its interval."""
     if math.isnan(found["rho"]):
         return f"no correlation from {found['n']} points"
-    interval = f"95 % interval {found['low']:.2f} to {found['high']:.2f}"
-    return f"Spearman {found['rho']:.2f}, {interval}, n = {found['n']}"
+    return f"Spearman {found['rho']:.2f} ({found['low']:.2f} to {found['high']:.2f}), n = {found['n']}"
 
 
 # ---- training curves
@@ -291,7 +257,9 @@ def correlation_text(found: dict[str, float]) -> str:
 
 @styled
 def gate(plan: Plan, points: pd.DataFrame, gated: str, ungated: str) -> Figure | None:
-    """Training loss and validation top-1 of two teachers that differ in the gate alone; a cross ends a diverged run.
+    """Training loss and top-1 of two teachers that differ in the gate alone; a cross ends a diverged run.
+
+    The loss is the cross-entropy alone where it is recorded: the term itself is another quantity without the gate.
 
     Args:
         plan: The study.
@@ -300,7 +268,8 @@ def gate(plan: Plan, points: pd.DataFrame, gated: str, ungated: str) -> Figure |
         ungated: Name of the one without.
     """
     points = points[(points.student == TEACHER) & points.trial.isna() & points.teacher.isin([gated, ungated])]
-    columns = {"loss": "training loss (nats)", "eval_top1": "top-1 in training (%)"}
+    loss = ("loss/ce", "training cross-entropy") if "loss/ce" in points else ("loss", "training loss")
+    columns = {loss[0]: f"{loss[1]} (nats)", "eval_top1": "top-1 on held-out images (%)"}
     if points.empty or not set(columns) & set(points.columns):
         return None
     figure = Figure((8.6, 3.3), layout="constrained")
@@ -326,9 +295,10 @@ def end_labels(axis: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     """Name lines at the right edge, at the height of their ends, but not over each other.
 
     Args:
-        axis: The axis, with its limits as they will be.
+        axis: The axis, with all it shows; its limits stay as they are now.
         ends: x, y, name and colour of each.
     """
+    axis.set(xlim=axis.get_xlim(), ylim=axis.get_ylim())  # heights depend on them
     to_fraction = axis.transAxes.inverted()
     placed = -1.0
     for x, y, name, color in sorted(ends, key=lambda end: end[1]):

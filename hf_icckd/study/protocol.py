@@ -43,12 +43,15 @@ def protocol_table(plan: Plan, records: dict[str, dict]) -> str:
     validation = option(plan.options | plan.student_options, "validation_fraction")
     nets = [f"{escape(pair)}: {code(nets['teacher'])} to {code(nets['student'])}" for pair, nets in plan.pairs.items()]
     seeds = ", ".join(map(str, plan.seeds))
-    swept = [f"{escape(s.title or s.option)} {', '.join(map(str, s.seeds))}" for s in plan.sweeps.values()]
+    by_seeds: dict[str, list[str]] = {}
+    for sweep in plan.sweeps.values():
+        by_seeds.setdefault(", ".join(map(str, sweep.seeds)), []).append(escape(sweep.title or sweep.option))
+    swept = "".join(f"; of the sweep(s) over {', '.join(names)}: {which}" for which, names in by_seeds.items())
     rows = [
         ["data", code(option(plan.options, "dataset")) + _images(records)],
         ["nets (teacher to student)", "; ".join(nets)],
         ["epochs", _epochs(plan)],
-        ["seeds", seeds + (f" (sweeps: {'; '.join(swept)})" if swept else "")],
+        ["seeds", seeds + swept],
         ["tuning", _tuning(plan)],
         ["which figure", "the last epoch of each run; no epoch is chosen"],
     ]
@@ -252,7 +255,7 @@ def waiting(plan: Plan, records: dict[str, dict]) -> dict[tuple[str, str, str], 
     return found
 
 
-def diverged_table(plan: Plan, records: dict[str, dict]) -> str:
+def diverged_table(records: dict[str, dict]) -> str:
     """Runs that diverged, with what they said; empty if there are none."""
     rows = [
         [code(name), code(record.get("message") or "no message")]

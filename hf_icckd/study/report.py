@@ -164,9 +164,10 @@ def _terminal(plan: Plan, main: pd.DataFrame, pair: str) -> str:
 def _sweep(plan: Plan, rows: pd.DataFrame, pair: str, name: str) -> dict[str, Any]:
     sweep = plan.sweeps[name]
     seeds = ", ".join(map(str, sweep.seeds))
+    base = tables.label(plan, sweep.base)
     return {
         "picture": pictures.ablation(plan, rows, name, pair),
-        "text": f"{tables.label(plan, sweep.base)} with other values of `{sweep.option}`, seeds {seeds}; no tests.",
+        "text": f"{base} with other values of `{sweep.option}`, seeds {seeds}; no tests are made here.",
         "table": tables.sweep_table(plan, rows, pair, sweep),
     }
 

@@ -180,16 +180,21 @@ def summary(frame: pd.DataFrame, column: str) -> pd.DataFrame:
         column: The figure, such as `test.top1`.
 
     Returns:
-        Columns n, mean, sd (n - 1 below), low, high, diverged; indexed by pair, teacher, student.
+        Columns n, mean, sd (n - 1 below), low, high, diverged (seeds whose run, or its teacher's, did); indexed by
+        pair, teacher, student.
     """
     rows = {}
     for key, group in frame.groupby(["pair", "teacher", "student"], sort=False):
         values = group[column].dropna()
         low, high = mean_interval(values)
-        diverged = int((group.status == "diverged").sum())
-        rows[key] = (len(values), values.mean(), values.std(), low, high, diverged)
+        rows[key] = (len(values), values.mean(), values.std(), low, high, len(_diverged(frame, *key)))
     index = pd.MultiIndex.from_tuples(rows, names=["pair", "teacher", "student"]) if rows else None
     return pd.DataFrame(list(rows.values()), index, ["n", "mean", "sd", "low", "high", "diverged"])
+
+
+def _diverged(frame: pd.DataFrame, pair: str, teacher: str, student: str) -> set[float]:
+    rows = frame[(frame.pair == pair) & (frame.teacher == teacher) & frame.student.isin([TEACHER, student])]
+    return set(rows.seed[rows.status == "diverged"])
 
 
 def _spread(values: np.ndarray) -> bool:
@@ -245,13 +250,12 @@ def differences(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
                 if teacher == comparison.control:
                     continue
                 found = difference(arm(frame, pair, teacher, student, column), control)
-                sides = frame.teacher.isin([teacher, comparison.control]) & frame.student.isin([TEACHER, student])
-                diverged = frame[sides & (frame.pair == pair) & (frame.status == "diverged")].seed.nunique()
+                sides = [_diverged(frame, pair, side, student) for side in (teacher, comparison.control)]
                 rows.append(
                     {"pair": pair, "teacher": teacher, "student": student}
                     | {"primary": teacher == comparison.teacher and student == comparison.student}
                     | found
-                    | {"holm": math.nan, "diverged": diverged}
+                    | {"holm": math.nan, "diverged": len(set.union(*sides))}
                     | {"seeds_needed": seeds_needed(found["sd"], comparison.smallest_effect)}
                     | {"verdict": verdict(found, comparison)}
                 )
@@ -259,6 +263,8 @@ def differences(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
     for _, family in table[~table.primary.astype(bool)].groupby(["pair", "student"]):
         corrected = multipletests(family.p.fillna(1.0), method="holm")[1]
         table.loc[family.index, "holm"] = np.where(family.p.isna(), math.nan, corrected)
+    only_uncorrected = (table.p < 1 - CONFIDENCE) & (table.holm >= 1 - CONFIDENCE)
+    table.loc[only_uncorrected, "verdict"] = "not decided: the interval leaves 0 out, but not after Holm's correction"
     return table
 
 

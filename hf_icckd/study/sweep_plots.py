@@ -11,19 +11,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from hf_icckd.study.plan import Plan, Sweep
-from hf_icckd.study.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, end_labels, styled, values_of
+from hf_icckd.study.plots import BLUE, GREEN, ORANGE, PURPLE, end_labels, styled, values_of
 from hf_icckd.study.statistics import TEACHER, mean_interval, sweep_runs
 
+# Title of a panel, with what theory or paper say of it, to the lines in it.
 _GEOMETRY = {
-    "distance ratio, intra / inter": {"test": "test.distance_ratio", "train": "train.distance_ratio"},
-    "NC1 (0: collapsed)": {"test": "test.nc1", "train": "train.nc1"},
-    "soft-label information (nats), test": {
+    "distance ratio, intra / inter\n↗ theory: grows with the weight": {
+        "test": "test.distance_ratio",
+        "train": "train.distance_ratio",
+    },
+    "NC1\n0: classes are collapsed": {"test": "test.nc1", "train": "train.nc1"},
+    "soft-label information (nats), test\n↗ claim: grows with the weight": {
         "T = 1": "test.soft_label_information",
         "T = 4": "test.soft_label_information_t4",
         "matched": "test.soft_label_information_matched",
     },
 }
-_EXPECTED = {"distance ratio, intra / inter": "theory: grows", "soft-label information (nats), test": "claim: grows"}
 
 
 @styled
@@ -55,13 +58,7 @@ def geometry(plan: Plan, frame: pd.DataFrame, sweep: Sweep) -> Figure | None:
     panels = {
         title: {label: (TEACHER, column) for label, column in columns.items()} for title, columns in _GEOMETRY.items()
     }
-    figure = _panels(plan, frame, sweep, panels, (10.5, 3.3), bottom=0)
-    for axis in figure.axes if figure else ():
-        if axis.get_title("left") in _EXPECTED:
-            arrow = {"arrowstyle": "->", "color": GREY}
-            place = {"xycoords": "axes fraction", "fontsize": 8.5, "color": GREY, "arrowprops": arrow}
-            axis.annotate(_EXPECTED[axis.get_title("left")], (0.42, 0.99), (0.03, 0.85), **place)
-    return figure
+    return _panels(plan, frame, sweep, panels, (10.5, 3.5), bottom=0)
 
 
 def _panels(
@@ -98,8 +95,8 @@ def _panels(
 
 def _line(axis: Axes, measured: list[tuple[float, pd.Series]], color: str, marker: str, connected: bool) -> None:
     for place, values in measured:
-        axis.plot([place] * len(values), values, ls="none", marker=marker, ms=3.5, alpha=0.5, mec="none", color=color)
-        axis.plot([place] * 2, mean_interval(values), color=color, lw=1.6)
+        axis.plot([place] * len(values), values, ls="none", marker=marker, ms=4.5, alpha=0.7, mec="none", color=color)
+        axis.plot([place] * 2, mean_interval(values), color=color, lw=1.2, alpha=0.7)
     places, means = [place for place, _ in measured], [values.mean() for _, values in measured]
     axis.plot(places, means, color=color, marker="_", ms=10, mew=2, lw=1.3, ls="-" if connected else "none")
 
@@ -116,7 +113,7 @@ def _value_axis(axis: Axes, values: list[Any]) -> list[tuple[float, Any]]:
             axis.set_xscale("log")
         else:  # 0 stands one step to the left of the smallest value
             axis.set_xscale("symlog", linthresh=min(positive), linscale=0.6)
-    axis.set_xticks(values, [value_label(value) for value in values])
+    axis.set_xticks(values, [value_label(value) for value in values], rotation=45 if len(values) > 6 else 0)
     axis.xaxis.set_minor_locator(NullLocator())
     return [(value, value) for value in sorted(values)]
 

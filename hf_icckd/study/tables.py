@@ -18,8 +18,8 @@ _TEACHER_FIGURES = (
     ("train.nc1", "NC1, train", 3),
     ("test.distance_ratio", "distance ratio", 3),
     ("test.soft_label_information", "information, T = 1", 3),
-    ("test.soft_label_information_t4", "T = 4", 3),
-    ("test.soft_label_information_matched", "matched", 3),
+    ("test.soft_label_information_t4", "information, T = 4", 3),
+    ("test.soft_label_information_matched", "information, matched", 3),
     ("test.mean_entropy", "mean entropy", 3),
     ("fine_probe.embeddings", "fine class from embeddings (%)", 2),
     ("fine_probe.soft_labels", "from soft labels (%)", 2),
@@ -60,12 +60,12 @@ def number(value: float, decimals: int) -> str:
 
 def signed(value: float, decimals: int) -> str:
     """A difference, or a dash where there is none."""
-    return _ABSENT if math.isnan(value) else f"{value:+.{decimals}f}"
+    return _ABSENT if math.isnan(value) else f"{value:+z.{decimals}f}"
 
 
 def interval(low: float, high: float, decimals: int) -> str:
     """An interval of a difference, or a dash where there is none."""
-    return _ABSENT if math.isnan(low) else f"{low:+.{decimals}f} to {high:+.{decimals}f}"
+    return _ABSENT if math.isnan(low) else f"{low:+z.{decimals}f} to {high:+z.{decimals}f}"
 
 
 def probability(p: float) -> str:
