@@ -22,6 +22,13 @@ COMMAND = "python recipes/study.py study.yaml"
 KINDS = {"students", "gain", "accuracies", "geometry", "gate", "agreement", "cost"}
 
 
+def small_plan(**changes):
+    """Two teachers, one student, no sweep."""
+    plan = make_plan()
+    teachers = {name: plan.teachers[name] for name in ("ce", "intra")}
+    return make_plan(**({"teachers": teachers, "students": {"kd": plan.students["kd"]}, "sweeps": {}} | changes))
+
+
 class Page(HTMLParser):
     """All tags of a page, and its tables as rows of cells."""
 
@@ -194,7 +201,7 @@ def test_controls_are_checked_against_the_plan(whole):
 
 def test_a_study_without_controls_says_so(tmp_path):
     teachers = {"ce": {"intra_class_weight": 0, "learning_rate": 0.1}, "intra": {}}
-    plan = make_plan(teachers=teachers, seeds=[0], sweeps={}, students={"kd": make_plan().students["kd"]})
+    plan = small_plan(teachers=teachers, seeds=[0])
     page, text = report(tmp_path, plan, {})
     marks = {row[0]: row[1] for rows in page.tables if rows[0][0] == "control" for row in rows[1:]}
     assert marks["cross-entropy on the same two views, same steps, same schedule"] == "not in this study"
@@ -204,9 +211,9 @@ def test_a_study_without_controls_says_so(tmp_path):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_control_that_is_not_collapsed_is_named(tmp_path, plan, records):
-    changed = {}
-    for name, record in records.items():
+def test_a_control_that_is_not_collapsed_is_named(tmp_path):
+    plan, changed = small_plan(), {}
+    for name, record in make_records(plan).items():
         low = record["metrics"] | {"train": record["metrics"]["train"] | {"top1": 90.0}}
         changed[name] = record | {"metrics": low} if record["student"] is None else record
     page, text = report(tmp_path, plan, changed)
@@ -240,16 +247,15 @@ def test_every_row_has_its_command(whole, plan, records):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_several_pairs_have_pictures_of_their_own(tmp_path, plan):
+def test_several_pairs_have_pictures_of_their_own(tmp_path):
     nets = {"teacher": "cifar_resnet20", "student": "cifar_resnet8"}
-    plan = make_plan(pairs={"small": nets, "a|b, large": nets}, sweeps={})
+    plan = small_plan(pairs={"small": nets, "a|b, large": nets})
     page, text = report(tmp_path, plan, make_records(plan))
     names = {file.name for file in (tmp_path / "plots").iterdir()}
     assert {"students-small.png", "students-a-b-large.png"} <= names
     assert "nothing is corrected for there being 2 of them" in text
-    assert [row[0] for rows in page.tables if rows[0][:2] == ["pair", "teacher"] for row in rows[1:]].count(
-        "a|b, large"
-    )
+    chosen = next(rows for rows in page.tables if rows[0][:2] == ["pair", "teacher"])
+    assert [row[0] for row in chosen[1:]] == ["small"] * 2 + ["a|b, large"] * 2
 
 
 # ---- what isn't there
@@ -298,7 +304,7 @@ def test_diverged_runs_are_counted_and_quoted(tmp_path, plan, records):
 
 @pytest.mark.usefixtures("undrawn")
 def test_records_of_other_plans_are_left_out_and_counted(tmp_path, records):
-    plan = make_plan(seeds=[0, 1, 2])
+    plan = small_plan(seeds=[0, 1, 2])
     page, text = report(tmp_path, plan, records)
     assert page.row("top-1 (%), test", "intra-class")[1].endswith("(3)")
     assert re.search(r"\d+ record\(s\) are of runs that the plan doesn't have", text)
@@ -359,11 +365,30 @@ def test_an_axis_suits_the_values_of_its_option(values, scale, places):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_sweep_is_drawn_from_its_own_seeds(tmp_path, records):
+def test_a_sweep_is_drawn_from_its_own_seeds(tmp_path):
     sweeps = {"weight": Sweep("intra", "intra_class_weight", [0.05, 1.0], [4], ["kd"])}
-    plan = make_plan(sweeps=sweeps)
+    plan = small_plan(sweeps=sweeps)
     page, _ = report(tmp_path, plan, make_records(plan))
     rows = next(rows for rows in page.tables if rows[0][0] == "intra_class_weight")
     assert [row[0] for row in rows[1:]] == ["0.05", "1"]
     value = make_records(plan)["small/intra/seed-4/kd"]["metrics"]["test"]["top1"]
     assert rows[1][3] == f"{value:.2f} (1)" and math.isfinite(value)
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_is_missing_tables_stay_whole(tmp_path, seed):
+    random = np.random.default_rng(seed)
+    plan = small_plan(labels={"ce": "a | b `c` *d*", "kd": "[x](http://example.org) <b>"})
+    some = {}
+    for name, record in make_records(plan, fine=True).items():
+        if random.random() < 0.7:
+            split = random.choice(["train", "validation", "test", "environment", "cost"])
+            fewer = {key: value for key, value in record["metrics"].items() if key != split}
+            some[name] = diverge(record) if random.random() < 0.1 else record | {"metrics": fewer}
+    page, text = report(tmp_path, plan, some)
+    assert not re.search(r"\bnan\b", re.sub(r"loss is nan", "", text))
+    for rows in page.tables:
+        assert {len(row) for row in rows} == {len(rows[0])}
+    assert any(row[0] == "a | b `c` *d*" for rows in page.tables for row in rows)
+    assert not any(tag == "b" or "example.org" in str(attrs) for tag, attrs in page.tags)

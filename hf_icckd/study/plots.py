@@ -24,6 +24,7 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, OCHRE = "#0072b2", "#d55e00", "#009e73", "#b05
 STYLE = {
     "font.size": 9,
     "text.color": INK,
+    "text.parse_math": False,  # a dollar sign in a label is one
     "axes.labelcolor": INK,
     "axes.edgecolor": GREY,
     "axes.titlesize": 9.5,
@@ -95,7 +96,8 @@ def fine_probe(plan: Plan, frame: pd.DataFrame) -> Figure | None:
         "probe on the soft labels": _by_teacher(plan, frame, TEACHER, "fine_probe.soft_labels"),
     }
     chance = frame["fine_probe.chance"].mean()  # far to the left: a line there would squeeze all others together
-    return _rows(plan, panels, f"fine class found (%); chance: {chance:.1f}", 2)
+    title = "fine class found (%)" + ("" if math.isnan(chance) else f"; chance: {chance:.1f}")
+    return _rows(plan, panels, title, 2)
 
 
 def values_of(frame: pd.DataFrame, teacher: str, student: str, column: str) -> pd.Series:
