@@ -269,7 +269,7 @@ def test_nothing_has_been_run_yet(tmp_path, plan):
     assert "is not measured yet" in text.split("## Pictures")[0]
     missing = [row for rows in page.tables if rows[0][-1] == "why" for row in rows[1:]]
     assert ["small", "intra-class", "teacher", "100, 0, 1, 2, 3, 4", "not run yet"] in missing
-    assert ["small", "intra-class", "KD", "0, 1, 2, 3, 4", "waits for its trials"] in missing
+    assert ["small", "intra-class", "KD; rkd", "0, 1, 2, 3, 4", "waits for its trials"] in missing
 
 
 def test_planned_runs_are_counted_before_trials_end(tmp_path, plan, records):

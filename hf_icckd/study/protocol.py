@@ -74,9 +74,9 @@ def _epochs(plan: Plan) -> str:
         by_count: dict[float, list[str]] = {}
         for name, options in variants.items():
             by_count.setdefault(option(options, "num_train_epochs"), []).append(label(plan, name))
-        one = len(by_count) == 1
-        counts = [f"{count:g}" + ("" if one else f" ({', '.join(names)})") for count, names in by_count.items()]
-        texts += [f"{group} {', '.join(counts)}"] if counts else []
+        usual = max(by_count, key=lambda count: len(by_count[count]), default=None)
+        others = "; ".join(f"{', '.join(names)}: {count:g}" for count, names in by_count.items() if count != usual)
+        texts += [f"{group} {usual:g}" + (f" ({others})" if others else "")] if by_count else []
     return "; ".join(texts)
 
 
@@ -223,21 +223,24 @@ def _terminal(plan: Plan, frame: pd.DataFrame) -> list[str]:
 
 
 def missing_table(plan: Plan, records: dict[str, dict]) -> str:
-    """Runs of the plan that have not ended, by pair, teacher and student; empty if there are none."""
-    seeds: dict[tuple[str, str, str, str], list[str]] = {}
+    """Runs of the plan that have not ended, by teacher, seeds and reason; empty if there are none."""
+    seeds: dict[tuple[str, str, str, str], list[int]] = {}
     for run in plan.runs(records):
         if run.name not in records:
             above = records.get(run.teacher_run.name, {}) if run.teacher_run else {}
             why = "its teacher diverged" if above.get("status") == "diverged" else "not run yet"
+            teacher = "none" if run.teacher == ALONE else label(plan, run.teacher)
             what = "teacher" if run.student is None else label(plan, run.student)
-            what += "" if run.trial is None else ", trials"
-            key = (escape(run.pair), _teacher_label(plan, run.teacher), what, why)
-            seeds[key] = [*seeds.get(key, []), str(run.seed)]
+            what += "" if run.trial is None else " (trials)"
+            seeds.setdefault((escape(run.pair), teacher, why, what), []).append(run.seed)
     for (pair, teacher, student), values in waiting(plan, records).items():
-        key = (escape(pair), label(plan, teacher), label(plan, student), "waits for its trials")
-        seeds[key] = list(map(str, values))
-    rows = [[*key[:3], ", ".join(dict.fromkeys(values)), key[3]] for key, values in seeds.items()]
-    return table(["pair", "teacher", "run", "seeds", "why"], rows, left=5) if rows else ""
+        key = (escape(pair), label(plan, teacher), "waits for its trials", label(plan, student))
+        seeds[key] = values
+    runs: dict[tuple[str, ...], list[str]] = {}
+    for (*where, what), values in seeds.items():
+        runs.setdefault((*where, ", ".join(map(str, dict.fromkeys(values)))), []).append(what)
+    rows = [[pair, teacher, "; ".join(names), when, why] for (pair, teacher, why, when), names in runs.items()]
+    return table(["pair", "teacher", "runs", "seeds", "why"], rows, left=5) if rows else ""
 
 
 def waiting(plan: Plan, records: dict[str, dict]) -> dict[tuple[str, str, str], list[int]]:
@@ -263,10 +266,6 @@ def diverged_table(records: dict[str, dict]) -> str:
         if record.get("status") == "diverged"
     ]
     return table(["run", "message"], rows, left=2) if rows else ""
-
-
-def _teacher_label(plan: Plan, teacher: str) -> str:
-    return "none" if teacher == ALONE else label(plan, teacher)
 
 
 # ---- environment and commands
