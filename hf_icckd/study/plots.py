@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hf_icckd.study.plan import ALONE, Plan
-from hf_icckd.study.statistics import METRICS, TEACHER, gains, mean_interval, rank_correlation
+from hf_icckd.study.statistics import METRICS, TEACHER, arm, gains, mean_interval, rank_correlation
 
 INK, GREY = "#222222", "#6b6b6b"
 BLUE, ORANGE, GREEN, PURPLE, SKY, OCHRE = "#0072b2", "#d55e00", "#009e73", "#b0578d", "#56b4e9", "#b08a00"
@@ -61,7 +61,7 @@ def students(plan: Plan, frame: pd.DataFrame, metric: str) -> Figure | None:
         {
             plan.labels.get(student, student): {
                 **_by_teacher(plan, frame, student, f"test.{metric}"),
-                **{f"{ALONE}/{name}": values_of(frame, ALONE, name, f"test.{metric}") for name in plan.alone},
+                **{f"{ALONE}/{name}": arm(frame, ALONE, name, f"test.{metric}") for name in plan.alone},
             }
             for student in plan.students
         },
@@ -100,14 +100,8 @@ def fine_probe(plan: Plan, frame: pd.DataFrame) -> Figure | None:
     return _rows(plan, panels, title, 2)
 
 
-def values_of(frame: pd.DataFrame, teacher: str, student: str, column: str) -> pd.Series:
-    """Values of one column by seed, of the runs that have it."""
-    rows = frame[(frame.teacher == teacher) & (frame.student == student)]
-    return rows.set_index("seed")[column].dropna().sort_index()
-
-
 def _by_teacher(plan: Plan, frame: pd.DataFrame, student: str, column: str) -> dict[str, pd.Series]:
-    return {teacher: values_of(frame, teacher, student, column) for teacher in plan.teachers}
+    return {teacher: arm(frame, teacher, student, column) for teacher in plan.teachers}
 
 
 def _rows(plan: Plan, panels: dict[str, dict[str, pd.Series]], title: str, decimals: int) -> Figure | None:

@@ -147,9 +147,9 @@ def _known_pairs(plan: Plan, frame: pd.DataFrame) -> pd.Series:
     return frame.trial.isna() & frame.pair.isin(plan.pairs)
 
 
-def arm(frame: pd.DataFrame, pair: str, teacher: str, student: str, column: str) -> pd.Series:
-    """Values of one column by seed, of the runs that have it."""
-    rows = frame[(frame.pair == pair) & (frame.teacher == teacher) & (frame.student == student)]
+def arm(frame: pd.DataFrame, teacher: str, student: str, column: str) -> pd.Series:
+    """Values of one column by seed, of the runs that have it; the frame is that of one pair."""
+    rows = frame[(frame.teacher == teacher) & (frame.student == student)]
     return rows.set_index("seed")[column].dropna().sort_index()
 
 
@@ -217,13 +217,12 @@ def difference(treated: pd.Series, control: pd.Series) -> dict[str, float]:
     """
     both = pd.concat({"treated": treated, "control": control}, axis=1, join="inner").dropna()
     delta = both.treated - both.control
-    found = {"n": len(delta), "mean": delta.mean(), "sd": delta.std(), "low": math.nan, "high": math.nan}
-    found["p"] = math.nan
+    found = {"n": len(delta), "mean": delta.mean()} | dict.fromkeys(("sd", "low", "high", "p"), math.nan)
     if _spread(delta.to_numpy()):
         test = stats.ttest_rel(both.treated, both.control)
         interval = test.confidence_interval(CONFIDENCE)
-        found |= {"low": float(interval.low), "high": float(interval.high), "p": float(test.pvalue)}
-    return found
+        found |= {"sd": delta.std(), "low": interval.low, "high": interval.high, "p": test.pvalue}
+    return {name: float(value) for name, value in found.items()} | {"n": len(delta)}
 
 
 def differences(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
@@ -244,12 +243,13 @@ def differences(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
     comparison, rows = plan.comparison, []
     column = f"test.{comparison.metric}"
     for pair in plan.pairs:
+        of_pair = frame[frame.pair == pair]
         for student in _first(plan.students, comparison.student):
-            control = arm(frame, pair, comparison.control, student, column)
+            control = arm(of_pair, comparison.control, student, column)
             for teacher in _first(plan.teachers, comparison.teacher):
                 if teacher == comparison.control:
                     continue
-                found = difference(arm(frame, pair, teacher, student, column), control)
+                found = difference(arm(of_pair, teacher, student, column), control)
                 sides = [_diverged(frame, pair, side, student) for side in (teacher, comparison.control)]
                 rows.append(
                     {"pair": pair, "teacher": teacher, "student": student}

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from hf_icckd.study.plan import Plan, Sweep
-from hf_icckd.study.plots import BLUE, GREEN, ORANGE, PURPLE, end_labels, styled, values_of
-from hf_icckd.study.statistics import TEACHER, mean_interval, sweep_runs
+from hf_icckd.study.plots import BLUE, GREEN, ORANGE, PURPLE, end_labels, styled
+from hf_icckd.study.statistics import TEACHER, arm, mean_interval, sweep_runs
 
 # Title of a panel, with what theory or paper say of it, to the lines in it.
 _GEOMETRY = {
@@ -79,9 +79,7 @@ def _panels(
         ends = []
         styles = zip(itertools.cycle([BLUE, ORANGE, GREEN, PURPLE]), itertools.cycle("oDs^"), strict=False)
         for (label, (student, column)), (color, marker) in zip(lines.items(), styles, strict=False):
-            by_value = {
-                value: values_of(rows, name, student, column) for value, name in plan.sweep_teachers(sweep).items()
-            }
+            by_value = {value: arm(rows, name, student, column) for value, name in plan.sweep_teachers(sweep).items()}
             measured = [(place, by_value[value]) for place, value in places if len(by_value[value])]
             if measured:
                 _line(axis, measured, color, marker, connected=_is_numeric(sweep.values))
