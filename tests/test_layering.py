@@ -25,6 +25,7 @@ LAYERS = [
     },
     {"training_args", "cli", "progress", "resumable", "rhythm", "stopping", "term_averages"},
     {
+<<<<<<< HEAD
         "trainer_base",
         "teacher_trainer",
         "student_trainer",
@@ -34,6 +35,10 @@ LAYERS = [
         "student",
         "evaluate",
         "study.*",
+=======
+        *("trainer_base", "teacher_trainer", "student_trainer", "run_folder", "runs"),
+        *("teacher", "student", "evaluate", "study.*"),
+>>>>>>> report
     },
     {"__init__"},
 ]

@@ -1,0 +1,312 @@
+"""What a study did and did not do: protocol, controls, runs that are missing, commands."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shlex
+from typing import Any
+
+import pandas as pd
+
+from hf_icckd.study.plan import ALONE, Plan, Run
+from hf_icckd.study.statistics import TEACHER, main_runs
+from hf_icckd.study.tables import code, escape, label, number, table
+from hf_icckd.training_args import StudentTrainingArguments, TeacherTrainingArguments, TrainingDataArguments
+
+TERMINAL_TOP1 = 99.0  # percent on the training split from which on one speaks of the terminal phase
+MIN_SEEDS = 5
+_DEFAULTS = {
+    each.name: each.default
+    for kind in (StudentTrainingArguments, TeacherTrainingArguments, TrainingDataArguments)
+    for each in dataclasses.fields(kind)
+}
+# Options that say what the intra-class term is; where it has no weight they change nothing.
+_TERM = ("intra_class_", "cache_size_per_class", "in_batch_negatives")
+
+
+def option(options: dict[str, Any], name: str) -> Any:
+    """Value of an option, or its default."""
+    return options.get(name, _DEFAULTS[name])
+
+
+def teacher_options(plan: Plan, teacher: str) -> dict[str, Any]:
+    """All options that the plan gives a teacher."""
+    return plan.options | plan.teacher_options | plan.teacher_variants()[teacher]
+
+
+# ---- protocol
+
+
+def protocol_table(plan: Plan, records: dict[str, dict]) -> str:
+    """Data, nets, epochs, seeds, tuning, and which figures count."""
+    validation = option(plan.options | plan.student_options, "validation_fraction")
+    nets = [f"{escape(pair)}: {code(nets['teacher'])} to {code(nets['student'])}" for pair, nets in plan.pairs.items()]
+    seeds = ", ".join(map(str, plan.seeds))
+    by_seeds: dict[str, list[str]] = {}
+    for sweep in plan.sweeps.values():
+        by_seeds.setdefault(", ".join(map(str, sweep.seeds)), []).append(escape(sweep.title or sweep.option))
+    swept = "".join(f"; of the sweep(s) over {', '.join(names)}: {which}" for which, names in by_seeds.items())
+    rows = [
+        ["data", code(option(plan.options, "dataset")) + _images(records)],
+        ["nets (teacher to student)", "; ".join(nets)],
+        ["epochs", _epochs(plan)],
+        ["seeds", seeds + swept],
+        ["tuning", _tuning(plan)],
+        ["which figure", "the last epoch of each run; no epoch is chosen"],
+    ]
+    if validation:
+        test = f"measured once, at the end; curves and choices are of a validation split, {validation:.0%} of training"
+    else:
+        test = "there is no validation split, so curves are of the test split; they choose nothing"
+    return table(["what", "how"], [*rows, ["test split", test]], left=2)
+
+
+def _epochs(plan: Plan) -> str:
+    shared = plan.options | plan.student_options
+    groups = {
+        "teachers": {name: teacher_options(plan, name) for name in plan.teachers},
+        "students": {name: shared | student.options for name, student in plan.students.items()},
+        "without a teacher": {name: shared | options for name, options in plan.alone.items()},
+    }
+    texts = []
+    for group, variants in groups.items():
+        by_count: dict[float, list[str]] = {}
+        for name, options in variants.items():
+            by_count.setdefault(option(options, "num_train_epochs"), []).append(label(plan, name))
+        usual = max(by_count, key=lambda count: len(by_count[count]), default=None)
+        others = "; ".join(f"{', '.join(names)}: {count:g}" for count, names in by_count.items() if count != usual)
+        texts += [f"{group} {usual:g}" + (f" ({others})" if others else "")] if by_count else []
+    return "; ".join(texts)
+
+
+def _images(records: dict[str, dict]) -> str:
+    for record in records.values():
+        metrics = record.get("metrics") or {}
+        splits = [name for name in ("train", "validation", "test") if "images" in (metrics.get(name) or {})]
+        if splits:
+            return ", images: " + ", ".join(f"{metrics[name]['images']:,} {name}" for name in splits)
+    return ""
+
+
+def _tuning(plan: Plan) -> str:
+    tuned = [name for name, student in plan.students.items() if student.trials]
+    if not tuned:
+        return "nothing is tuned: every student has fixed options"
+    count, seeds = len(plan.students[tuned[0]].trials), ", ".join(map(str, plan.tuning_seeds))
+    fixed = [label(plan, name) for name in plan.students if name not in tuned]
+    return (
+        f"{', '.join(label(plan, name) for name in tuned)}: {count} trials for each teacher, on seed(s) {seeds}, the "
+        f"best by mean top-1 on the validation split; fixed: {', '.join(fixed) or 'none'}"
+    )
+
+
+def chosen_table(plan: Plan, records: dict[str, dict]) -> str:
+    """Which trial was best for each teacher; empty where nothing is tuned."""
+    tuned = [name for name, student in plan.students.items() if student.trials]
+    if not tuned:
+        return ""
+    rows = []
+    for pair in plan.pairs:
+        for teacher in plan.teachers:
+            cells = []
+            for student in tuned:
+                chosen = plan.chosen(pair, teacher, student, records)
+                runs = [run for trial in plan.trials(pair, teacher, student) for run in trial]
+                done = sum(run.name in records for run in runs)
+                cells.append(f"{done} of {len(runs)} trial runs done" if chosen is None else _options_text(chosen))
+            rows.append([escape(pair), label(plan, teacher), *cells])
+    return table(["pair", "teacher", *(label(plan, name) for name in tuned)], rows, left=2 + len(tuned))
+
+
+def _options_text(options: dict[str, Any]) -> str:
+    return ", ".join(code(f"{name} {_words(value)}") for name, value in options.items()) or "no further options"
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+# ---- controls
+
+
+def gate_pairs(plan: Plan) -> list[tuple[str, str]]:
+    """Teachers that differ in the gate alone: with it, without it."""
+    options = {name: teacher_options(plan, name) for name in plan.teacher_variants()}
+    gated = [name for name in options if option(options[name], "intra_class_gate")]
+    found = []
+    for name in (name for name in options if name not in gated):
+        same = [other for other in gated if _same(options[other], options[name], but="intra_class_gate")]
+        found += [(same[0], name)] if same else []
+    return found
+
+
+def controls_table(plan: Plan, frame: pd.DataFrame) -> str:
+    """The controls without which a gain means nothing, each with whether the study has it."""
+    options = {name: teacher_options(plan, name) for name in plan.teachers}
+    claimed = options[plan.comparison.teacher]
+    plain = [
+        name
+        for name in plan.teachers
+        if not option(options[name], "intra_class_weight")
+        and not option(options[name], "label_smoothing")
+        and not options[name].get("student_branches")
+    ]
+    epochs = {name: option(options[name], "num_train_epochs") for name in plan.teachers}
+    length = option(claimed, "num_train_epochs")
+    found = {
+        "cross-entropy on the same two views, same steps, same schedule": [
+            name for name in plain if _same(options[name], claimed, but=_TERM)
+        ],
+        "cross-entropy on one view for twice the epochs (the same compute)": [
+            name for name in plain if option(options[name], "num_views") == 1 and epochs[name] == 2 * length
+        ],
+        "label smoothing": [
+            name
+            for name in plan.teachers
+            if option(options[name], "label_smoothing") and not option(options[name], "intra_class_weight")
+        ],
+        "early-stopped cross-entropy teacher": [name for name in plain if epochs[name] < length],
+        "SFTN-style teacher": [name for name in plan.teachers if options[name].get("student_branches")],
+    }
+    rows = [[what, _mark(names), _done(plan, frame, names)] for what, names in found.items()]
+    trials = len(plan.students[plan.comparison.student].trials)
+    validation = option(plan.options | plan.student_options, "validation_fraction")
+    tuned = trials > 0 and validation > 0
+    rows += [
+        ["student tuned on a validation split", _mark(tuned), f"{trials} trials for each teacher" if tuned else ""],
+        ["control in the terminal phase", *_terminal(plan, frame)],
+        [f"at least {MIN_SEEDS} seeds, paired", _mark(len(plan.seeds) >= MIN_SEEDS), f"{len(plan.seeds)} planned"],
+        ["last epoch, never the best on test data", _mark(True), "the trainers keep no other"],
+    ]
+    return table(["control", "in the study", "which"], rows, left=3)
+
+
+def _same(one: dict[str, Any], other: dict[str, Any], but: str | tuple[str, ...]) -> bool:
+    """Whether two teachers have the same options, defaults too, but for those whose names begin so."""
+    names = [name for name in one | other if not name.startswith(but)]
+    return all(one.get(name, _DEFAULTS.get(name)) == other.get(name, _DEFAULTS.get(name)) for name in names)
+
+
+def _mark(found: Any) -> str:
+    return "✓" if found else "not in this study"
+
+
+def _done(plan: Plan, frame: pd.DataFrame, names: list[str]) -> str:
+    rows = main_runs(plan, frame)
+    rows = rows[(rows.student == TEACHER) & (rows.status == "finished")]
+    planned = len(plan.seeds) * len(plan.pairs)
+    return "; ".join(f"{label(plan, name)}, {(rows.teacher == name).sum()} of {planned} trained" for name in names)
+
+
+def terminal_phase(plan: Plan, frame: pd.DataFrame, pair: str) -> tuple[float, float]:
+    """Mean top-1 (percent) and NC1 of the control on the training split; NaN where not measured."""
+    rows = main_runs(plan, frame)
+    rows = rows[(rows.pair == pair) & (rows.teacher == plan.comparison.control) & (rows.student == TEACHER)]
+    return rows["train.top1"].mean(), rows["train.nc1"].mean()
+
+
+def _terminal(plan: Plan, frame: pd.DataFrame) -> list[str]:
+    found = {pair: terminal_phase(plan, frame, pair) for pair in plan.pairs}
+    notes = [
+        f"{escape(pair)}: train top-1 {number(top1, 2)} %, NC1 {number(nc1, 3)}"
+        for pair, (top1, nc1) in found.items()
+        if not math.isnan(top1)
+    ]
+    if len(notes) < len(found):
+        return ["not measured yet", "; ".join(notes)]
+    reached = all(top1 >= TERMINAL_TOP1 for top1, _ in found.values())
+    return ["✓" if reached else "not reached", "; ".join(notes)]
+
+
+# ---- what is missing
+
+
+def missing_table(plan: Plan, records: dict[str, dict]) -> str:
+    """Runs of the plan that have not ended, by teacher, seeds and reason; empty if there are none."""
+    seeds: dict[tuple[str, str, str, str], list[int]] = {}
+    for run in plan.runs(records):
+        if run.name not in records:
+            above = records.get(run.teacher_run.name, {}) if run.teacher_run else {}
+            why = "its teacher diverged" if above.get("status") == "diverged" else "not run yet"
+            teacher = "none" if run.teacher == ALONE else label(plan, run.teacher)
+            what = "teacher" if run.student is None else label(plan, run.student)
+            what += "" if run.trial is None else " (trials)"
+            seeds.setdefault((escape(run.pair), teacher, why, what), []).append(run.seed)
+    for (pair, teacher, student), values in waiting(plan, records).items():
+        key = (escape(pair), label(plan, teacher), "waits for its trials", label(plan, student))
+        seeds[key] = values
+    runs: dict[tuple[str, ...], list[str]] = {}
+    for (*where, what), values in seeds.items():
+        runs.setdefault((*where, ", ".join(map(str, dict.fromkeys(values)))), []).append(what)
+    rows = [[pair, teacher, "; ".join(names), when, why] for (pair, teacher, why, when), names in runs.items()]
+    return table(["pair", "teacher", "runs", "seeds", "why"], rows, left=5) if rows else ""
+
+
+def waiting(plan: Plan, records: dict[str, dict]) -> dict[tuple[str, str, str], list[int]]:
+    """Students whose options are not chosen yet: seeds by pair, teacher and student."""
+    wanted = [(teacher, student, plan.seeds) for teacher in plan.teachers for student in plan.students]
+    for sweep in plan.sweeps.values():
+        teachers = plan.sweep_teachers(sweep).values()
+        wanted += [(teacher, student, sweep.seeds) for teacher in teachers for student in sweep.students]
+    found: dict[tuple[str, str, str], list[int]] = {}
+    for pair in plan.pairs:
+        for teacher, student, seeds in wanted:
+            if plan.chosen(pair, teacher, student, records) is None:
+                key = (pair, teacher, student)
+                found[key] = list(dict.fromkeys([*found.get(key, []), *seeds]))
+    return found
+
+
+def diverged_table(records: dict[str, dict]) -> str:
+    """Runs that diverged, with what they said; empty if there are none."""
+    rows = [
+        [code(name), code(record.get("message") or "no message")]
+        for name, record in records.items()
+        if record.get("status") == "diverged"
+    ]
+    return table(["run", "message"], rows, left=2) if rows else ""
+
+
+# ---- environment and commands
+
+
+def environment_table(records: dict[str, dict]) -> str:
+    """What the runs were trained with, and how many of them; empty if nothing is recorded."""
+    names = ("device", "processes", "threads", "hf_icckd", "torch", "timm", "transformers", "python")
+    counts: dict[tuple[str, ...], int] = {}
+    for record in records.values():
+        environment = (record.get("metrics") or {}).get("environment")
+        if environment:
+            key = tuple(escape(environment.get(name, "")) for name in names)
+            counts[key] = counts.get(key, 0) + 1
+    rows = [[*key, str(count)] for key, count in counts.items()]
+    return table([*names, "runs"], rows, left=len(names)) if rows else ""
+
+
+def command_of(record: dict) -> str:
+    """The command line that makes one run."""
+    recorded = ((record.get("metrics") or {}).get("environment") or {}).get("command")
+    if recorded:
+        return recorded
+    run = Run(record["pair"], record["teacher"], record["student"], record["seed"], record["trial"])
+    arguments = record.get("arguments") or {}
+    options = dict(record["options"])
+    for name in ("teacher", "output_dir") if run.recipe == "student" else ("output_dir",):
+        if name in arguments:
+            options.setdefault(name, arguments[name])
+    words = [word for name, value in options.items() for word in (f"--{name}", *_as_words(value))]
+    return shlex.join(["python", "-m", f"hf_icckd.{run.recipe}", *words])
+
+
+def _as_words(value: Any) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+
+
+def commands(records: dict[str, dict]) -> list[str]:
+    """A command for each row of the tables: that of the first recorded seed; trials are left out."""
+    first: dict[tuple[str, str, str | None], str] = {}
+    for record in records.values():
+        if record.get("trial") is None:
+            first.setdefault((record["pair"], record["teacher"], record["student"]), command_of(record))
+    return list(first.values())

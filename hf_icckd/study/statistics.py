@@ -1,0 +1,376 @@
+"""What the records of a study say: tidy figures, means, paired differences to the control, correlations.
+
+Pure functions of pandas frames over scipy and statsmodels. Whatever is not there yet stays visible: n counts
+what was measured, diverged runs are counted beside it, and with fewer than two seeds there is no interval.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+
+from hf_icckd.losses.weighted import suggest
+from hf_icckd.study.plan import ALONE, Comparison, Plan, Sweep
+
+TEACHER = ""  # stands in the column `student` for the run of a teacher itself
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a figure is shown.
+
+    Attributes:
+        title: What it is called, with its unit.
+        decimals: How many are worth showing.
+        unit: Unit of a difference.
+        higher_is_better: Which way is up.
+    """
+
+    title: str
+    decimals: int = 3
+    unit: str = ""
+    higher_is_better: bool = True
+
+
+METRICS = {
+    "top1": Metric("top-1 (%)", 2, "points"),
+    "top5": Metric("top-5 (%)", 2, "points"),
+    "nll": Metric("NLL (nats)", 4, "nats", higher_is_better=False),
+    "ece": Metric("ECE", 4, higher_is_better=False),
+    "agreement": Metric("agreement with the teacher (%)", 2, "points"),
+    "kl_to_teacher": Metric("KL from the teacher (nats)", 4, "nats", higher_is_better=False),
+    "intra_class_distance": Metric("intra-class distance"),
+    "inter_class_distance": Metric("inter-class distance"),
+    "distance_ratio": Metric("distance ratio"),
+    "nc1": Metric("NC1"),
+    "effective_rank": Metric("effective rank", 1),
+    "soft_label_information": Metric("information, T = 1 (nats)", 3, "nats"),
+    "soft_label_information_t4": Metric("information, T = 4 (nats)", 3, "nats"),
+    "soft_label_information_matched": Metric("information, matched (nats)", 3, "nats"),
+    "matched_temperature": Metric("matched temperature", 2),
+    "mean_entropy": Metric("mean entropy (nats)", 3, "nats"),
+    "non_target_entropy": Metric("non-target entropy (nats)", 3, "nats"),
+}
+INFORMATION = ("soft_label_information", "soft_label_information_t4", "soft_label_information_matched")
+_KEYS = ("run", "pair", "teacher", "student", "seed", "trial", "status", "message", "seconds")
+_DIFFERENCE = (
+    *("pair", "teacher", "student", "primary"),
+    *("n", "mean", "sd", "low", "high", "p", "holm", "diverged", "seeds_needed", "verdict"),
+)
+_KNOWN = (
+    *(f"{split}.{name}" for split in ("test", "validation", "train") for name in METRICS),
+    *(f"fine_probe.{name}" for name in ("embeddings", "soft_labels", "chance")),
+)
+
+
+def check_metric(name: str) -> Metric:
+    """The metric of a comparison.
+
+    Raises:
+        ValueError: If nothing is known by that name.
+    """
+    if name not in METRICS:
+        raise ValueError(
+            f"comparison.metric is {name!r}{suggest(name, METRICS)}; expected one of: {', '.join(METRICS)}"
+        )
+    return METRICS[name]
+
+
+# ---- frames
+
+
+def figures(records: dict[str, dict]) -> pd.DataFrame:
+    """One row for each run that ended, diverged ones too, whose figures are NaN.
+
+    Args:
+        records: Record of each run, by its name.
+
+    Returns:
+        Columns run, pair, teacher, student (empty for teachers), seed, trial, status, message, seconds, and a column
+        `<split>.<metric>` for every figure.
+    """
+    rows = []
+    for record in records.values():
+        metrics = record.get("metrics") or {}
+        values = {
+            f"{split}.{name}": value
+            for split in ("test", "validation", "train", "fine_probe")
+            for name, value in (metrics.get(split) or {}).items()
+        }
+        rows.append({key: record.get(key) for key in _KEYS} | {"student": record.get("student") or TEACHER} | values)
+    frame = pd.DataFrame(rows)
+    frame = frame.reindex(columns=list(dict.fromkeys([*_KEYS, *_KNOWN, *frame.columns])))
+    numbers = ["seed", "trial", "seconds", *(name for name in frame.columns if name not in _KEYS)]
+    return frame.astype(dict.fromkeys(numbers, float))
+
+
+def curves(records: dict[str, dict]) -> pd.DataFrame:
+    """One row for each evaluation of each run: run, pair, teacher, student, seed, trial, status, epoch and values."""
+    keys = ("run", "pair", "teacher", "student", "seed", "trial", "status")
+    rows = [
+        {key: record.get(key) for key in keys} | {"student": record.get("student") or TEACHER} | point
+        for record in records.values()
+        for point in record.get("curve") or ()
+    ]
+    return pd.DataFrame(rows, columns=None if rows else [*keys, "epoch"])
+
+
+def main_runs(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the study proper: no trials, no seeds of tuning, no teachers that are only in a sweep."""
+    alone = (frame.teacher == ALONE) & frame.student.isin(plan.alone)
+    taught = frame.teacher.isin(plan.teachers) & frame.student.isin([TEACHER, *plan.students])
+    return frame[(alone | taught) & frame.seed.isin(plan.seeds) & _known_pairs(plan, frame)]
+
+
+def sweep_runs(plan: Plan, sweep: Sweep, frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a sweep: its teachers with its seeds, and their students."""
+    teachers = frame.teacher.isin(plan.sweep_teachers(sweep).values())
+    students = frame.student.isin([TEACHER, *sweep.students])
+    return frame[teachers & students & frame.seed.isin(sweep.seeds) & _known_pairs(plan, frame)]
+
+
+def all_runs(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the study proper and of its sweeps, each once."""
+    parts = [main_runs(plan, frame), *(sweep_runs(plan, sweep, frame) for sweep in plan.sweeps.values())]
+    return frame.loc[sorted(set().union(*(part.index for part in parts)))]
+
+
+def _known_pairs(plan: Plan, frame: pd.DataFrame) -> pd.Series:
+    return frame.trial.isna() & frame.pair.isin(plan.pairs)
+
+
+def arm(frame: pd.DataFrame, teacher: str, student: str, column: str) -> pd.Series:
+    """Values of one column by seed, of the runs that have it; the frame is that of one pair."""
+    rows = frame[(frame.teacher == teacher) & (frame.student == student)]
+    return rows.set_index("seed")[column].dropna().sort_index()
+
+
+# ---- means
+
+
+def mean_interval(values: Any) -> tuple[float, float]:
+    """95 % interval of the mean by Student's t.
+
+    Args:
+        values: (n,) independent values.
+
+    Returns:
+        Lower and upper end; NaN with fewer than two values, or where all are the same and so say nothing of a spread.
+    """
+    values = np.asarray(values, dtype=float)
+    if not _spread(values):
+        return math.nan, math.nan
+    interval = stats.ttest_1samp(values, 0).confidence_interval(CONFIDENCE)
+    return float(interval.low), float(interval.high)
+
+
+def summary(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """n, mean, sd, 95 % interval and number of diverged runs.
+
+    Args:
+        frame: Rows of `figures`, as `main_runs` or `sweep_runs` picks them.
+        column: The figure, such as `test.top1`.
+
+    Returns:
+        Columns n, mean, sd (n - 1 below), low, high, diverged (seeds whose run, or its teacher's, did); indexed by
+        pair, teacher, student.
+    """
+    rows = {}
+    for key, group in frame.groupby(["pair", "teacher", "student"], sort=False):
+        values = group[column].dropna()
+        low, high = mean_interval(values)
+        rows[key] = (len(values), values.mean(), values.std(), low, high, len(_diverged(frame, *key)))
+    index = pd.MultiIndex.from_tuples(rows, names=["pair", "teacher", "student"]) if rows else None
+    return pd.DataFrame(list(rows.values()), index, ["n", "mean", "sd", "low", "high", "diverged"])
+
+
+def _diverged(frame: pd.DataFrame, pair: str, teacher: str, student: str) -> set[float]:
+    rows = frame[(frame.pair == pair) & (frame.teacher == teacher) & frame.student.isin([TEACHER, student])]
+    return set(rows.seed[rows.status == "diverged"])
+
+
+def _spread(values: np.ndarray) -> bool:
+    return len(values) >= 2 and np.ptp(values) > 1e-9  # rounding is no spread
+
+
+# ---- differences
+
+
+def difference(treated: pd.Series, control: pd.Series) -> dict[str, float]:
+    """Paired difference over the seeds that both have.
+
+    Args:
+        treated: Values by seed.
+        control: Values by seed.
+
+    Returns:
+        n, mean, sd of the differences, low and high of the 95 % interval, p of the two-sided paired t-test; NaN where
+        there is no saying, as with fewer than two seeds.
+    """
+    both = pd.concat({"treated": treated, "control": control}, axis=1, join="inner").dropna()
+    delta = both.treated - both.control
+    found = {"n": len(delta), "mean": delta.mean()} | dict.fromkeys(("sd", "low", "high", "p"), math.nan)
+    if _spread(delta.to_numpy()):
+        test = stats.ttest_rel(both.treated, both.control)
+        interval = test.confidence_interval(CONFIDENCE)
+        found |= {"sd": delta.std(), "low": interval.low, "high": interval.high, "p": test.pvalue}
+    return {name: float(value) for name, value in found.items()} | {"n": len(delta)}
+
+
+def differences(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
+    """Difference of every student to the one that the control taught, the primary comparison first.
+
+    The primary comparison stands by itself. All others of the same student and pair are one family and corrected
+    by Holm's method; those that are not measured yet count as p = 1, so that a study that goes on changes no rule.
+
+    Args:
+        plan: The study.
+        frame: Rows of `main_runs`.
+
+    Returns:
+        One row for each pair, student and teacher but the control: pair, teacher, student, primary, n, mean, sd, low,
+        high, p, holm (NaN for the primary one), diverged (seeds at which a run of either side did), seeds_needed,
+        verdict.
+    """
+    comparison, rows = plan.comparison, []
+    column = f"test.{comparison.metric}"
+    for pair in plan.pairs:
+        of_pair = frame[frame.pair == pair]
+        for student in _first(plan.students, comparison.student):
+            control = arm(of_pair, comparison.control, student, column)
+            for teacher in _first(plan.teachers, comparison.teacher):
+                if teacher == comparison.control:
+                    continue
+                found = difference(arm(of_pair, teacher, student, column), control)
+                sides = [_diverged(frame, pair, side, student) for side in (teacher, comparison.control)]
+                rows.append(
+                    {"pair": pair, "teacher": teacher, "student": student}
+                    | {"primary": teacher == comparison.teacher and student == comparison.student}
+                    | found
+                    | {"holm": math.nan, "diverged": len(set.union(*sides))}
+                    | {"seeds_needed": seeds_needed(found["sd"], comparison.smallest_effect)}
+                    | {"verdict": verdict(found, comparison)}
+                )
+    table = pd.DataFrame(rows, columns=_DIFFERENCE)
+    for _, family in table[~table.primary.astype(bool)].groupby(["pair", "student"]):
+        corrected = multipletests(family.p.fillna(1.0), method="holm")[1]
+        table.loc[family.index, "holm"] = np.where(family.p.isna(), math.nan, corrected)
+    only_uncorrected = (table.p < 1 - CONFIDENCE) & (table.holm >= 1 - CONFIDENCE)
+    table.loc[only_uncorrected, "verdict"] = "not decided: the interval leaves 0 out, but not after Holm's correction"
+    return table
+
+
+def _first(names: dict[str, Any], first: str) -> list[str]:
+    return [first, *(name for name in names if name != first)]
+
+
+def seeds_needed(sd: float, smallest_effect: float, power: float = 0.8) -> float:
+    """Number of pairs of runs with which a difference would be found (two-sided paired t-test at 5 %).
+
+    Args:
+        sd: Standard deviation of the differences.
+        smallest_effect: The difference that should be found.
+        power: Probability with which it should.
+
+    Returns:
+        A whole number, at least 2; NaN where the spread is not known.
+    """
+    if not (sd > 0 and smallest_effect > 0):
+        return math.nan
+    effect, test = smallest_effect / sd, TTestPower()
+    if test.power(effect, 2, 1 - CONFIDENCE) >= power:  # the solver looks for no number below
+        return 2
+    return math.ceil(test.solve_power(effect, alpha=1 - CONFIDENCE, power=power) - 1e-6)
+
+
+def verdict(found: dict[str, float], comparison: Comparison) -> str:
+    """What an interval says in words, given the smallest effect that matters.
+
+    Args:
+        found: What `difference` returns.
+        comparison: Says the metric and the smallest effect.
+
+    Returns:
+        A phrase about the treated side, such as "better by at least 0.20 points".
+    """
+    metric, smallest = METRICS[comparison.metric], comparison.smallest_effect
+    low, high, n = found["low"], found["high"], int(found["n"])
+    if math.isnan(low):
+        reasons = {0: "no seed has both runs yet", 1: "one seed has no interval"}
+        return f"not decided: {reasons.get(n, f'all {n} differences are the same, which shows no spread')}"
+    if not metric.higher_is_better:
+        low, high = -high, -low
+
+    def amount(value: float) -> str:
+        return f"{value:.{metric.decimals}f} {metric.unit}".rstrip()
+
+    if low > 0 or high < 0:
+        word, least, most = ("better", low, high) if low > 0 else ("worse", -high, -low)
+        if most < smallest:
+            return f"{word}, but by less than {amount(smallest)} (equivalent within the smallest effect)"
+        tail = "" if least >= smallest else f"; whether by {amount(smallest)} or more is not decided"
+        return f"{word} by at least {amount(least)}{tail}"
+    if -smallest < low and high < smallest:
+        return f"no better and no worse than the control (equivalent within the smallest effect, {amount(smallest)})"
+    if high < smallest:
+        return f"no better by {amount(smallest)} or more; whether it is worse is not decided"
+    if -smallest < low:
+        return f"no worse by {amount(smallest)} or more; whether it is better is not decided"
+    return f"not decided: the interval holds both a gain and a loss of {amount(smallest)}"
+
+
+# ---- information
+
+
+def gains(frame: pd.DataFrame, control: str, column: str) -> pd.DataFrame:
+    """Every student beside its own teacher and beside the control's student of the same seed.
+
+    Args:
+        frame: Rows of `all_runs`.
+        control: Name of the control.
+        column: The student's figure, such as `test.top1`.
+
+    Returns:
+        pair, teacher, student, seed, value (the student's figure), gain (over the control's student; NaN where that is
+        missing) and all of its teacher's figures as `teacher.<column>`.
+    """
+    keys = ["pair", "teacher", "student", "seed"]
+    students = frame[(frame.student != TEACHER) & (frame.teacher != ALONE)][[*keys, column]].dropna()
+    students = students.rename(columns={column: "value"})
+    base = students[students.teacher == control].drop(columns="teacher").rename(columns={"value": "control"})
+    teachers = frame[frame.student == TEACHER].drop(columns="student")
+    names = {name: f"teacher.{name}" for name in teachers.columns if "." in name}
+    teachers = teachers[["pair", "teacher", "seed", *names]].rename(columns=names)
+    merged = students.merge(base, how="left", on=["pair", "student", "seed"]).merge(
+        teachers, how="left", on=["pair", "teacher", "seed"]
+    )
+    return merged.assign(gain=merged.value - merged.control)
+
+
+def rank_correlation(x: Any, y: Any) -> dict[str, float]:
+    """Spearman's correlation, with a 95 % interval by Fisher's transformation of the ranks' correlation.
+
+    Points of one teacher are not independent of each other, so the interval is narrower than it should be.
+
+    Args:
+        x: (n,) values; pairs with a NaN are left out.
+        y: (n,) values.
+
+    Returns:
+        n, rho, low, high; NaN with fewer than four points or where one side is constant.
+    """
+    points = pd.DataFrame({"x": np.asarray(x, float), "y": np.asarray(y, float)}).dropna()
+    found = {"n": len(points), "rho": math.nan, "low": math.nan, "high": math.nan}
+    if len(points) >= 4 and (points.nunique() > 1).all():
+        result = stats.pearsonr(stats.rankdata(points.x), stats.rankdata(points.y))
+        interval = result.confidence_interval(CONFIDENCE)
+        found |= {"rho": float(result.statistic), "low": float(interval.low), "high": float(interval.high)}
+    return found

@@ -1,0 +1,196 @@
+"""Figures of a study as tables in Markdown. A cell says what is there: mean ± sd, a single value, or a dash."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+
+import pandas as pd
+
+from hf_icckd.study.plan import ALONE, Plan, Sweep
+from hf_icckd.study.statistics import INFORMATION, METRICS, TEACHER, gains, rank_correlation, summary, sweep_runs
+from hf_icckd.study.sweep_plots import value_label
+
+_TEACHER_FIGURES = (
+    ("test.top1", "test top-1 (%)", 2),
+    ("train.top1", "train top-1 (%)", 2),
+    ("train.nc1", "NC1, train", 3),
+    ("test.distance_ratio", "distance ratio", 3),
+    ("test.soft_label_information", "information, T = 1", 3),
+    ("test.soft_label_information_t4", "information, T = 4", 3),
+    ("test.soft_label_information_matched", "information, matched", 3),
+    ("test.mean_entropy", "mean entropy", 3),
+    ("fine_probe.embeddings", "fine class from embeddings (%)", 2),
+    ("fine_probe.soft_labels", "from soft labels (%)", 2),
+    ("seconds", "seconds", 0),
+)
+_ABSENT = "–"
+
+
+# ---- cells
+
+
+def table(header: list[str], rows: Iterable[list[str]], left: int = 1) -> str:
+    """A Markdown table; cells must be escaped where they hold other people's text.
+
+    Args:
+        header: Titles of the columns.
+        rows: As many cells each.
+        left: Number of columns, from the left, that are text; figures stand at the right.
+    """
+    rule = ["---" if number < left else "---:" for number in range(len(header))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *rows])
+
+
+def escape(text: object) -> str:
+    """Text with Markdown's signs taken for what they are, on one line."""
+    return re.sub(r"([\\|*`<>\[\]~])", r"\\\1", " ".join(str(text).split()))
+
+
+def code(text: object) -> str:
+    """Text as code that can stand in a table."""
+    return "`" + " ".join(str(text).split()).replace("`", "'").replace("|", r"\|") + "`"
+
+
+def number(value: float, decimals: int) -> str:
+    """A figure, or a dash where there is none."""
+    return _ABSENT if math.isnan(value) else f"{value:.{decimals}f}"
+
+
+def signed(value: float, decimals: int) -> str:
+    """A difference, or a dash where there is none."""
+    return _ABSENT if math.isnan(value) else f"{value:+z.{decimals}f}"
+
+
+def interval(low: float, high: float, decimals: int) -> str:
+    """An interval of a difference, or a dash where there is none."""
+    return _ABSENT if math.isnan(low) else f"{low:+z.{decimals}f} to {high:+z.{decimals}f}"
+
+
+def probability(p: float) -> str:
+    """A p value."""
+    return _ABSENT if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def equals(p: float) -> str:
+    """A p value with its sign, for a sentence."""
+    text = probability(p)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def duration(seconds: float) -> str:
+    """A time for a reader."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def spread(found: pd.DataFrame, key: tuple[str, str, str], decimals: int, with_n: bool = True) -> str:
+    """Mean ± sd (n), and how many diverged, of one row of `summary`."""
+    if key not in found.index:
+        return _ABSENT
+    row = found.loc[key]
+    text = number(row["mean"], decimals) + ("" if math.isnan(row.sd) else f" ± {row.sd:.{decimals}f}")
+    diverged = f"{row.diverged:.0f} diverged" if row.diverged else ""
+    notes = [f"{row.n:.0f}", diverged] if with_n else []
+    notes = [note for note in notes if note]
+    return f"{text} ({', '.join(notes)})" if notes else text
+
+
+def label(plan: Plan, name: str) -> str:
+    """What a teacher or student is called in the report."""
+    return escape(plan.labels.get(name, name))
+
+
+# ---- tables
+
+
+def students_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
+    """A row for each teacher, a column for each way to distil; below, nets of the student's kind without a teacher."""
+    metric = METRICS[plan.comparison.metric]
+    found = summary(frame, f"test.{plan.comparison.metric}")
+    header = [f"{metric.title}, test", *(label(plan, student) for student in plan.students)]
+    rows = [
+        [label(plan, teacher), *(spread(found, (pair, teacher, name), metric.decimals) for name in plan.students)]
+        for teacher in plan.teachers
+    ]
+    text = table(header, rows)
+    if plan.alone:
+        alone = [[label(plan, name), spread(found, (pair, ALONE, name), metric.decimals)] for name in plan.alone]
+        text += "\n\n" + table(["without a teacher", f"{metric.title}, test"], alone)
+    return text
+
+
+def differences_table(plan: Plan, found: pd.DataFrame, pair: str, student: str) -> str:
+    """Rows of `differences` for one student: paired differences to the control."""
+    decimals = METRICS[plan.comparison.metric].decimals
+    header = ["teacher", "what it says", "difference", "95 % interval", "pairs", "p", "Holm p", "seeds needed"]
+    rows = []
+    for row in found[(found.pair == pair) & (found.student == student)].itertuples():
+        diverged = f", {row.diverged} diverged" if row.diverged else ""
+        name = label(plan, row.teacher)
+        rows.append(
+            [
+                f"**{name}** (primary)" if row.primary else name,
+                row.verdict,
+                signed(row.mean, decimals),
+                interval(row.low, row.high, decimals),
+                f"{row.n}{diverged}",
+                probability(row.p),
+                "not corrected" if row.primary else probability(row.holm),
+                number(row.seeds_needed, 0),
+            ]
+        )
+    return table(header, rows, left=2)
+
+
+def teachers_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
+    """Accuracy, geometry and soft labels of each teacher."""
+    columns = [each for each in _TEACHER_FIGURES if frame[each[0]].notna().any() or not each[0].startswith("fine")]
+    found = {column: summary(frame, column) for column, _, _ in columns}
+    rows = []
+    for teacher in plan.teachers:
+        key = (pair, teacher, TEACHER)
+        runs = found["test.top1"]
+        runs = runs.loc[key] if key in runs.index else {"n": 0, "diverged": 0}
+        diverged = f", {runs['diverged']:.0f} diverged" if runs["diverged"] else ""
+        cells = [spread(found[column], key, decimals, with_n=False) for column, _, decimals in columns]
+        rows.append([label(plan, teacher), f"{runs['n']:.0f}{diverged}", *cells])
+    return table(["teacher", "n", *(title for _, title, _ in columns)], rows)
+
+
+def sweep_table(plan: Plan, frame: pd.DataFrame, pair: str, sweep: Sweep) -> str:
+    """Teacher and students at each value of the option."""
+    rows = sweep_runs(plan, sweep, frame)
+    top1, ratio = summary(rows, "test.top1"), summary(rows, "test.distance_ratio")
+    header = [escape(sweep.title or sweep.option), "teacher, top-1 (%)", "distance ratio"]
+    header += [f"{label(plan, student)}, top-1 (%)" for student in sweep.students]
+    lines = []
+    for value, teacher in plan.sweep_teachers(sweep).items():
+        students = [spread(top1, (pair, teacher, student), 2) for student in sweep.students]
+        key = (pair, teacher, TEACHER)
+        lines.append(
+            [escape(value_label(value)), spread(top1, key, 2), spread(ratio, key, 3, with_n=False), *students]
+        )
+    return table(header, lines)
+
+
+def correlations_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
+    """Spearman's correlation of a student's figure, and of its gain over the control, with its teacher's."""
+    metric = plan.comparison.metric
+    points = gains(frame, plan.comparison.control, f"test.{metric}")
+    points = points[points.pair == pair]
+    rows = []
+    for student in plan.students:
+        of_student = points[points.student == student]
+        for name in ("top1", *INFORMATION):
+            cells = []
+            for column in ("value", "gain"):
+                found = rank_correlation(of_student[f"teacher.test.{name}"], of_student[column])
+                ends = f" ({found['low']:.2f} to {found['high']:.2f})" if not math.isnan(found["rho"]) else ""
+                cells += [f"{number(found['rho'], 2)}{ends}", str(found["n"])]
+            rows.append([label(plan, student), METRICS[name].title, *cells])
+    title = METRICS[metric].title
+    return table(["student", "teacher's", f"with the student's {title}", "n", "with its gain", "n"], rows, left=2)

@@ -1,0 +1,394 @@
+"""hf_icckd/study/report.py: what it says equals the records, and what isn't there is said too. Records are made up."""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hf_icckd.study import plots
+from hf_icckd.study.plan import Comparison, Sweep
+from hf_icckd.study.protocol import command_of, gate_pairs
+from hf_icckd.study.report import write_report
+from hf_icckd.study.sweep_plots import _value_axis
+from tests.made_up_study import diverge, make_plan, make_records
+
+COMMAND = "python recipes/study.py study.yaml"
+KINDS = {"students", "gain", "accuracies", "geometry", "gate", "agreement", "cost"}
+
+
+def small_plan(**changes):
+    """Two teachers, one student, no sweep."""
+    plan = make_plan()
+    teachers = {name: plan.teachers[name] for name in ("ce", "intra")}
+    return make_plan(**({"teachers": teachers, "students": {"kd": plan.students["kd"]}, "sweeps": {}} | changes))
+
+
+class Page(HTMLParser):
+    """All tags of a page, and its tables as rows of cells."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: list[list[list[str]]] = []
+        self.cell: list[str] | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.cell = []
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("".join(self.cell))
+            self.cell = None
+
+    def handle_data(self, data):
+        if self.cell is not None:
+            self.cell.append(data)
+
+    def row(self, header: str, first: str) -> list[str]:
+        """The row that begins with `first`, of the first table whose header begins with `header`."""
+        table = next(rows for rows in self.tables if rows[0][0].startswith(header))
+        return next(row for row in table if row[0] == first)
+
+
+def report(folder: Path, plan, records) -> tuple[Page, str]:
+    path = write_report(plan, records, folder, COMMAND)
+    assert path == folder / "report.html"
+    return Page(path.read_text()), (folder / "report.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return make_plan()
+
+
+@pytest.fixture(scope="module")
+def records(plan):
+    return make_records(plan, fine=True)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leaves pixels out: for tests of what is said."""
+    monkeypatch.setattr(plots, "png", lambda figure: b"\x89PNG")
+
+
+@pytest.fixture(scope="module")
+def whole(plan, records, tmp_path_factory):
+    """Folder, page and Markdown of a finished study."""
+    folder = tmp_path_factory.mktemp("study")
+    return folder, *report(folder, plan, records)
+
+
+# ---- files
+
+
+def test_pictures_lie_beside_the_markdown(whole):
+    folder, _, text = whole
+    named = set(re.findall(r"\]\(plots/(.*?)\)", text))
+    assert named == {file.name for file in (folder / "plots").iterdir()}
+    expected = {f"{kind}.png" for kind in KINDS | {"fine-probe", "sweep-weight", "sweep-gate", "sweep-cache"}}
+    assert named == expected
+    for file in (folder / "plots").iterdir():
+        assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_html_needs_nothing_else(whole):
+    folder, page, _ = whole
+    sources = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
+    assert len(sources) == len(list((folder / "plots").iterdir()))
+    prefix = "data:image/png;base64,"
+    assert all(source.startswith(prefix) for source in sources)
+    contents = {file.read_bytes() for file in (folder / "plots").iterdir()}
+    assert {base64.b64decode(source.removeprefix(prefix)) for source in sources} == contents
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)|url\(|@import""", (folder / "report.html").read_text())
+    assert any(tag == "meta" and attrs.get("name") == "viewport" for tag, attrs in page.tags)
+    assert "prefers-color-scheme: dark" in (folder / "report.html").read_text()
+
+
+def test_what_the_plan_says_is_text_and_fetches_nothing(tmp_path, records):
+    plan = make_plan(text="<script>alert(1)</script> ![a picture](http://example.org/x.png)", title="1 < 2 & *so*")
+    page, _ = report(tmp_path, plan, {})
+    assert not any(tag in ("script", "img") for tag, _ in page.tags)
+    assert "<h1>1 &lt; 2 &amp; *so*</h1>" in (tmp_path / "report.html").read_text()
+
+
+def test_the_same_records_give_the_same_report(whole, plan, records, tmp_path):
+    report(tmp_path, plan, records)
+    assert (tmp_path / "report.html").read_bytes() == (whole[0] / "report.html").read_bytes()
+
+
+def test_an_old_picture_goes(tmp_path, plan, records):
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "students.png").write_bytes(b"of an earlier study")
+    report(tmp_path, plan, {})
+    assert not list((tmp_path / "plots").iterdir())
+
+
+# ---- what it says
+
+
+def test_the_verdict_comes_first(whole, plan, records):
+    text = whole[2]
+    sections = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert sections[:5] == ["Result", "Protocol", "Students", "Teachers", "Pictures"]
+    values = {
+        name: [records[f"small/{name}/seed-{seed}/kd"]["metrics"]["test"]["top1"] for seed in plan.seeds]
+        for name in ("intra", "ce")
+    }
+    difference = np.mean(values["intra"]) - np.mean(values["ce"])
+    result = text.split("## Result")[1].split("##")[0]
+    assert "**small: KD students of intra-class, against those of cross-entropy: " in result
+    assert f"test split: {difference:+.2f}, 95 % interval" in result and "5 of 5 planned pairs" in result
+
+
+def test_tables_hold_the_figures_of_the_records(whole, plan, records):
+    page = whole[1]
+    for teacher, label in (("intra", "intra-class"), ("smooth", "smooth")):
+        runs = [records[f"small/{teacher}/seed-{seed}/kd"]["metrics"]["test"]["top1"] for seed in plan.seeds]
+        row = page.row("top-1 (%), test", label)
+        assert row[1] == f"{np.mean(runs):.2f} ± {np.std(runs, ddof=1):.2f} (5)"
+        own = [records[f"small/{teacher}/seed-{seed}/teacher"]["metrics"] for seed in plan.seeds]
+        table = next(rows for rows in page.tables if "NC1, train" in rows[0])
+        row = dict(zip(table[0], next(cells for cells in table if cells[0] == label), strict=True))
+        for title, split, name, decimals in (
+            ("test top-1 (%)", "test", "top1", 2),
+            ("NC1, train", "train", "nc1", 3),
+            ("information, matched", "test", "soft_label_information_matched", 3),
+            ("fine class from embeddings (%)", "fine_probe", "embeddings", 2),
+        ):
+            values = [metrics[split][name] for metrics in own]
+            assert row[title] == f"{np.mean(values):.{decimals}f} ± {np.std(values, ddof=1):.{decimals}f}"
+    alone = [records[f"small/alone/seed-{seed}/ce"]["metrics"]["test"]["top1"] for seed in plan.seeds]
+    assert page.row("without a teacher", "cross-entropy")[1].startswith(f"{np.mean(alone):.2f} ±")
+
+
+def test_differences_name_the_primary_one_and_correct_the_others(whole):
+    tables = [rows for rows in whole[1].tables if "Holm p" in rows[0]]
+    assert len(tables) == 2  # one for each student, the primary student's first
+    column = tables[0][0].index("Holm p")
+    assert [row[0] for row in tables[0][1:]] == ["intra-class (primary)", "one view, twice as long", "smooth", "early"]
+    assert tables[0][1][column] == "not corrected"
+    assert all(re.fullmatch(r"< 0\.001|[01]\.\d{3}", row[column]) for row in tables[0][2:] + tables[1][1:])
+
+
+def test_controls_are_checked_against_the_plan(whole):
+    marks = {row[0]: row[1:] for rows in whole[1].tables if rows[0][0] == "control" for row in rows[1:]}
+    assert marks["cross-entropy on the same two views, same steps, same schedule"] == [
+        "✓",
+        "cross-entropy, 5 of 5 trained",
+    ]
+    assert marks["cross-entropy on one view for twice the epochs (the same compute)"][1].startswith("one view")
+    assert marks["label smoothing"][1] == "smooth, 5 of 5 trained"
+    assert marks["early-stopped cross-entropy teacher"][1] == "early, 5 of 5 trained"
+    assert marks["SFTN-style teacher"] == ["not in this study", ""]
+    assert marks["student tuned on a validation split"] == ["✓", "2 trials for each teacher"]
+    assert marks["control in the terminal phase"][0] == "✓"
+
+
+def test_a_study_without_controls_says_so(tmp_path):
+    teachers = {"ce": {"intra_class_weight": 0, "learning_rate": 0.1}, "intra": {}}
+    plan = small_plan(teachers=teachers, seeds=[0])
+    page, text = report(tmp_path, plan, {})
+    marks = {row[0]: row[1] for rows in page.tables if rows[0][0] == "control" for row in rows[1:]}
+    assert marks["cross-entropy on the same two views, same steps, same schedule"] == "not in this study"
+    assert marks["at least 5 seeds, paired"] == "not in this study"
+    assert "## Ablations\n\nNot in this study." in text
+    assert "Not in this study: Geometry and soft labels; Training with and without the gate." in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_control_that_is_not_collapsed_is_named(tmp_path):
+    plan, changed = small_plan(), {}
+    for name, record in make_records(plan).items():
+        low = record["metrics"] | {"train": record["metrics"]["train"] | {"top1": 90.0}}
+        changed[name] = record | {"metrics": low} if record["student"] is None else record
+    page, text = report(tmp_path, plan, changed)
+    assert "did not reach the terminal phase" in text
+    assert next(row for rows in page.tables for row in rows if row[0] == "control in the terminal phase")[1] == (
+        "not reached"
+    )
+
+
+def test_what_tuning_chose_is_shown(whole, plan, records):
+    row = next(
+        row for rows in whole[1].tables if rows[0][:2] == ["pair", "teacher"] for row in rows if row[1] == "smooth"
+    )
+    chosen = plan.chosen("small", "smooth", "kd", records)
+    assert row[2] == f"ce_weight {chosen['ce_weight']}"
+
+
+def test_every_row_has_its_command(whole, plan, records):
+    text = whole[2]
+    assert COMMAND in text
+    assert "python -m hf_icckd.student --seed 0 --output_dir small/intra/seed-0/kd" in text
+    assert "trial" not in text.split("## Again")[1].split("```")[3]
+    run = diverge(records["small/intra/seed-3/kd"])  # has no environment to read it from
+    run["arguments"] = run["arguments"] | {"teacher": "runs/the teacher"}
+    words = command_of(run)
+    assert (
+        words.startswith("python -m hf_icckd.student --model cifar_resnet8 ")
+        and "--objectives kd:temperature=4" in words
+    )
+    assert "--teacher 'runs/the teacher' --output_dir small/intra/seed-3/kd" in words
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_several_pairs_have_pictures_of_their_own(tmp_path):
+    nets = {"teacher": "cifar_resnet20", "student": "cifar_resnet8"}
+    plan = small_plan(pairs={"small": nets, "a|b, large": nets})
+    page, text = report(tmp_path, plan, make_records(plan))
+    names = {file.name for file in (tmp_path / "plots").iterdir()}
+    assert {"students-small.png", "students-a-b-large.png"} <= names
+    assert "nothing is corrected for there being 2 of them" in text
+    chosen = next(rows for rows in page.tables if rows[0][:2] == ["pair", "teacher"])
+    assert [row[0] for row in chosen[1:]] == ["small"] * 2 + ["a|b, large"] * 2
+
+
+# ---- what isn't there
+
+
+def test_nothing_has_been_run_yet(tmp_path, plan):
+    page, text = report(tmp_path, plan, {})
+    assert not any(tag == "img" for tag, _ in page.tags)
+    assert "not decided: no seed has both runs yet" in text and "This study is not finished: 0 of" in text
+    assert "Not measured yet: Students by teacher" in text
+    assert "is not measured yet" in text.split("## Pictures")[0]
+    missing = [row for rows in page.tables if rows[0][-1] == "why" for row in rows[1:]]
+    assert ["small", "intra-class", "teacher", "100, 0, 1, 2, 3, 4", "not run yet"] in missing
+    assert ["small", "intra-class", "KD; rkd", "0, 1, 2, 3, 4", "waits for its trials"] in missing
+
+
+def test_planned_runs_are_counted_before_trials_end(tmp_path, plan, records):
+    _, text = report(tmp_path, plan, {})
+    assert f"0 of {len(records)} runs have ended" in text
+
+
+def test_one_seed_shows_figures_and_no_interval(tmp_path, plan, records):
+    one = {name: record for name, record in records.items() if record["seed"] in (0, 100)}
+    page, text = report(tmp_path, plan, one)
+    top1 = records["small/intra/seed-0/kd"]["metrics"]["test"]["top1"]
+    assert page.row("top-1 (%), test", "intra-class")[1] == f"{top1:.2f} (1)"
+    assert "not decided: one seed has no interval" in text
+    assert "it takes two seeds" in text.split("## How many seeds it takes")[1]
+    assert "nan" not in text.lower()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_diverged_runs_are_counted_and_quoted(tmp_path, plan, records):
+    gone = "small/intra,intra_class_gate=False/seed-0/"
+    some = {name: record for name, record in records.items() if name != gone + "kd"}
+    for name in ("small/intra/seed-3/kd", gone + "teacher"):
+        some[name] = diverge(records[name])
+    page, text = report(tmp_path, plan, some)
+    assert page.row("top-1 (%), test", "intra-class")[1].endswith("(4, 1 diverged)")
+    assert "runs of 1 seed(s) diverged and are left out" in text and "2 run(s) diverged" in text
+    quoted = [row for rows in page.tables if rows[0] == ["run", "message"] for row in rows[1:]]
+    assert ["small/intra/seed-3/kd", "loss is nan at step 12, expected a finite one"] in quoted
+    missing = [row for rows in page.tables if rows[0][-1] == "why" for row in rows[1:]]
+    assert [row[3:] for row in missing] == [["0", "its teacher diverged"]]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_records_of_other_plans_are_left_out_and_counted(tmp_path, records):
+    plan = small_plan(seeds=[0, 1, 2])
+    page, text = report(tmp_path, plan, records)
+    assert page.row("top-1 (%), test", "intra-class")[1].endswith("(3)")
+    assert re.search(r"\d+ record\(s\) are of runs that the plan doesn't have", text)
+
+
+def test_records_with_the_least_in_them(tmp_path, plan, records):
+    """No training figures, no curve, no cost, no environment, no seconds."""
+    least = {
+        name: {key: value for key, value in record.items() if key not in ("curve", "seconds")}
+        | {"metrics": {"test": {"top1": record["metrics"]["test"]["top1"]}, "validation": {"top1": 50.0}}}
+        for name, record in records.items()
+    }
+    page, text = report(tmp_path, plan, least)
+    assert {file.stem for file in (tmp_path / "plots").iterdir()} == {
+        *("students", "accuracies", "sweep-weight", "sweep-gate", "sweep-cache")
+    }
+    assert "nan" not in text.lower() and page.row("top-1 (%), test", "intra-class")[1].endswith("(5)")
+
+
+def test_an_unknown_metric_is_refused(tmp_path):
+    plan = make_plan(comparison=Comparison("intra", "ce", "kd", metric="acc"))
+    with pytest.raises(ValueError, match=r"comparison\.metric is 'acc'"):
+        write_report(plan, {}, tmp_path, COMMAND)
+    assert not list(tmp_path.iterdir())
+
+
+# ---- parts
+
+
+def test_teachers_that_differ_in_the_gate_alone():
+    assert gate_pairs(make_plan()) == [("intra", "intra,intra_class_gate=False")]
+    teachers = {"ce": {"intra_class_weight": 0}, "intra": {}, "other": {"intra_class_gate": False, "learning_rate": 1}}
+    assert gate_pairs(make_plan(teachers=teachers, sweeps={})) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "places"),
+    [
+        ([0.1, 0.01, 1.0], "log", [0.01, 0.1, 1.0]),
+        ([0, 0.01, 1.0], "symlog", [0, 0.01, 1.0]),
+        ([0.1, 0.2, 0.4], "linear", [0.1, 0.2, 0.4]),
+        ([-1, 0, 100], "linear", [-1, 0, 100]),
+        ([True, False], "linear", [0, 1]),
+        (["embeddings", "logits"], "linear", [0, 1]),
+    ],
+)
+def test_an_axis_suits_the_values_of_its_option(values, scale, places):
+    from matplotlib.figure import Figure
+
+    axis = Figure().subplots()
+    assert [place for place, _ in _value_axis(axis, values)] == places
+    assert axis.get_xscale() == scale
+    labels = {True: "on", False: "off"}
+    expected = [labels.get(value, str(value)) if isinstance(value, bool) else f"{value}" for value in values]
+    assert [text.get_text().removesuffix(".0") for text in axis.get_xticklabels()] == [
+        text.removesuffix(".0") for text in expected
+    ]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_sweep_is_drawn_from_its_own_seeds(tmp_path):
+    sweeps = {"weight": Sweep("intra", "intra_class_weight", [0.05, 1.0], [4], ["kd"])}
+    plan = small_plan(sweeps=sweeps)
+    page, _ = report(tmp_path, plan, make_records(plan))
+    rows = next(rows for rows in page.tables if rows[0][0] == "intra_class_weight")
+    assert [row[0] for row in rows[1:]] == ["0.05", "1"]
+    value = make_records(plan)["small/intra/seed-4/kd"]["metrics"]["test"]["top1"]
+    assert rows[1][3] == f"{value:.2f} (1)" and math.isfinite(value)
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_is_missing_tables_stay_whole(tmp_path, seed):
+    random = np.random.default_rng(seed)
+    plan = small_plan(labels={"ce": "a | b `c` *d*", "kd": "[x](http://example.org) <b>"})
+    some = {}
+    for name, record in make_records(plan, fine=True).items():
+        if random.random() < 0.7:
+            split = random.choice(["train", "validation", "test", "environment", "cost"])
+            fewer = {key: value for key, value in record["metrics"].items() if key != split}
+            some[name] = diverge(record) if random.random() < 0.1 else record | {"metrics": fewer}
+    page, text = report(tmp_path, plan, some)
+    assert not re.search(r"\bnan\b", re.sub(r"loss is nan", "", text))
+    for rows in page.tables:
+        assert {len(row) for row in rows} == {len(rows[0])}
+    assert any(row[0] == "a | b `c` *d*" for rows in page.tables for row in rows)
+    assert not any(tag == "b" or "example.org" in str(attrs) for tag, attrs in page.tags)

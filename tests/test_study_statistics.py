@@ -1,0 +1,272 @@
+"""hf_icckd/study/statistics.py against figures computed by hand and, with incomplete records, against honesty."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hf_icckd.study import statistics
+from hf_icckd.study.plan import ALONE, Comparison
+from hf_icckd.study.statistics import TEACHER
+from tests.made_up_study import diverge, make_plan, make_records
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return make_plan()
+
+
+@pytest.fixture(scope="module")
+def records(plan):
+    return make_records(plan)
+
+
+def series(*values: float) -> pd.Series:
+    return pd.Series(values, index=[float(seed) for seed in range(len(values))])
+
+
+# ---- frames
+
+
+def test_figures_are_those_of_the_records(records):
+    frame = statistics.figures(records).set_index("run")
+    assert len(frame) == len(records)
+    for name, record in records.items():
+        row = frame.loc[name]
+        assert row["test.top1"] == record["metrics"]["test"]["top1"]
+        assert row["train.nc1"] == record["metrics"]["train"]["nc1"]
+        assert row.student == (record["student"] or TEACHER) and row.seed == record["seed"]
+        assert math.isnan(row.trial) if record["trial"] is None else row.trial == record["trial"]
+
+
+def test_figures_of_nothing_have_all_columns():
+    frame = statistics.figures({})
+    assert frame.empty and {"pair", "seconds", "test.top1", "train.nc1", "fine_probe.chance"} <= set(frame.columns)
+    assert statistics.summary(frame, "test.top1").empty and statistics.curves({}).empty
+
+
+def test_trials_and_sweeps_stay_out_of_the_main_figures(plan, records):
+    frame = statistics.figures(records)
+    main = statistics.main_runs(plan, frame)
+    assert set(main.teacher) == {*plan.teachers, ALONE} and set(main.seed) == set(plan.seeds)
+    assert main.trial.isna().all()
+    assert len(main) == 5 * (5 * 3 + 1)  # seeds x (teachers with two students, and one without a teacher)
+    swept = statistics.sweep_runs(plan, plan.sweeps["weight"], frame)
+    assert set(swept.seed) == {0, 1} and set(swept.student) == {TEACHER, "kd"}
+    assert len(swept) == 2 * 5 * 2
+    every = statistics.all_runs(plan, frame)
+    assert every.run.is_unique and set(main.run) | set(swept.run) <= set(every.run)
+
+
+def test_curves_have_a_row_for_each_evaluation(records):
+    points = statistics.curves(records)
+    assert len(points) == sum(len(record["curve"]) for record in records.values())
+    assert {"run", "epoch", "loss", "eval_top1"} <= set(points.columns)
+
+
+# ---- means and differences
+
+
+def test_mean_interval_by_hand():
+    # mean 2, sd 1, n 3: half width 4.302653 * 1 / sqrt(3)
+    low, high = statistics.mean_interval([1.0, 2.0, 3.0])
+    assert (low, high) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-5)
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, 1.0, 1.0]])
+def test_no_interval_without_a_spread(values):
+    assert all(math.isnan(end) for end in statistics.mean_interval(values))
+
+
+def test_summary_counts_what_diverged(plan, records):
+    name = "small/intra/seed-3/kd"
+    frame = statistics.figures(records | {name: diverge(records[name])})
+    found = statistics.summary(statistics.main_runs(plan, frame), "test.top1").loc[("small", "intra", "kd")]
+    kept = [records[f"small/intra/seed-{seed}/kd"]["metrics"]["test"]["top1"] for seed in (0, 1, 2, 4)]
+    assert (found.n, found.diverged) == (4, 1)
+    assert (found["mean"], found.sd) == pytest.approx((np.mean(kept), np.std(kept, ddof=1)))
+
+
+def test_difference_by_hand():
+    # differences 1, 2, 3: t = 2 / (1 / sqrt 3) = 3.4641 with 2 degrees of freedom, p = 0.0742
+    found = statistics.difference(series(11.0, 12.0, 13.0), series(10.0, 10.0, 10.0))
+    assert (found["n"], found["mean"], found["sd"]) == (3, 2.0, 1.0)
+    assert (found["low"], found["high"]) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-5)
+    assert found["p"] == pytest.approx(0.07418, abs=1e-5)
+
+
+def test_difference_takes_common_seeds_only():
+    treated = pd.Series({0.0: 5.0, 1.0: 7.0, 2.0: math.nan, 7.0: 100.0})
+    control = pd.Series({0.0: 4.0, 1.0: 5.0, 2.0: 6.0, 8.0: -100.0})
+    found = statistics.difference(treated, control)
+    assert (found["n"], found["mean"]) == (2, 1.5)
+
+
+@pytest.mark.parametrize(("size", "n"), [(0, 0), (1, 1)])
+def test_fewer_than_two_pairs_have_no_interval(size, n):
+    found = statistics.difference(series(*[2.0] * size), series(1.0, 1.0, 1.0))
+    assert found["n"] == n and math.isnan(found["low"]) and math.isnan(found["p"])
+
+
+def test_equal_differences_have_no_interval():
+    found = statistics.difference(series(71.2, 72.2, 73.2), series(71.0, 72.0, 73.0))
+    assert found["n"] == 3 and found["mean"] == pytest.approx(0.2)
+    assert math.isnan(found["low"]) and math.isnan(statistics.seeds_needed(found["sd"], 0.5))
+
+
+def test_the_primary_comparison_stands_first_and_alone(plan, records):
+    found = statistics.differences(plan, statistics.main_runs(plan, statistics.figures(records)))
+    assert list(found.primary) == [True, *[False] * 7]  # four teachers but the control, two students
+    first = found.iloc[0]
+    assert (first.teacher, first.student) == ("intra", "kd")
+    assert first.p < 1 and math.isnan(first.holm)
+
+
+def test_holm_by_hand(plan, records):
+    found = statistics.differences(plan, statistics.main_runs(plan, statistics.figures(records)))
+    for student, size in (("kd", 3), ("rkd", 4)):
+        family = found[(found.student == student) & ~found.primary].sort_values("p")
+        assert len(family) == size
+        expected, largest = [], 0.0
+        for rank, p in enumerate(family.p):
+            largest = max(largest, min(1.0, p * (size - rank)))
+            expected.append(largest)
+        assert list(family.holm) == pytest.approx(expected)
+
+
+def test_what_correction_takes_away_is_not_decided(plan, records):
+    """Differences of 0.4 ± 0.3 at five seeds: p = 0.04, which three comparisons turn into 0.12."""
+    changed = {name: record for name, record in records.items() if record["teacher"] in ("ce", "smooth")}
+    for seed, shift in enumerate((0.0, 0.2, 0.4, 0.6, 0.8)):
+        for teacher, student_top1 in (("ce", 60.0), ("smooth", 60.0 + shift)):
+            record = changed[f"small/{teacher}/seed-{seed}/kd"]
+            metrics = record["metrics"] | {"test": record["metrics"]["test"] | {"top1": student_top1}}
+            changed[record["run"]] = record | {"metrics": metrics}
+    found = statistics.differences(plan, statistics.main_runs(plan, statistics.figures(changed)))
+    row = found[(found.student == "kd") & (found.teacher == "smooth")].iloc[0]
+    assert row.p < 0.05 < row.holm and row.low > 0
+    assert row.verdict == "not decided: the interval leaves 0 out, but not after Holm's correction"
+
+
+def test_holm_counts_comparisons_that_are_not_measured_yet(plan, records):
+    some = {name: record for name, record in records.items() if record["teacher"] in ("ce", "intra", "smooth")}
+    found = statistics.differences(plan, statistics.main_runs(plan, statistics.figures(some)))
+    row = found[(found.student == "kd") & (found.teacher == "smooth")].iloc[0]
+    assert row.holm == pytest.approx(min(1.0, 3 * row.p))
+    absent = found[(found.student == "kd") & (found.teacher == "early")].iloc[0]
+    assert absent.n == 0 and math.isnan(absent.holm) and "no seed has both runs" in absent.verdict
+
+
+def test_pairs_are_families_of_their_own(records):
+    nets = {"teacher": "cifar_resnet20", "student": "cifar_resnet8"}
+    plan = make_plan(pairs={"small": nets, "again": nets})
+    both = make_records(plan)
+    found = statistics.differences(plan, statistics.main_runs(plan, statistics.figures(both)))
+    alone = statistics.differences(make_plan(), statistics.main_runs(make_plan(), statistics.figures(records)))
+    assert list(found[found.pair == "small"].holm.dropna()) == pytest.approx(list(alone.holm.dropna()))
+
+
+def test_a_diverged_teacher_is_counted_in_its_comparisons(plan, records):
+    name = "small/intra/seed-3/teacher"
+    some = {key: record for key, record in records.items() if not key.startswith("small/intra/seed-3/")}
+    frame = statistics.figures(some | {name: diverge(records[name])})
+    first = statistics.differences(plan, statistics.main_runs(plan, frame)).iloc[0]
+    assert (first.n, first.diverged) == (4, 1)
+
+
+# ---- words
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0.6, 0.9, "better by at least 0.60 points"),
+        (0.1, 0.9, "better by at least 0.10 points; whether by 0.50 points or more is not decided"),
+        (0.1, 0.4, "better, but by less than 0.50 points (equivalent within the smallest effect)"),
+        (-0.2, 0.3, "no better and no worse than the control (equivalent within the smallest effect, 0.50 points)"),
+        (-0.2, 0.7, "no worse by 0.50 points or more; whether it is better is not decided"),
+        (-0.7, 0.2, "no better by 0.50 points or more; whether it is worse is not decided"),
+        (-0.7, 0.7, "not decided: the interval holds both a gain and a loss of 0.50 points"),
+        (-0.4, -0.1, "worse, but by less than 0.50 points (equivalent within the smallest effect)"),
+        (-0.9, -0.1, "worse by at least 0.10 points; whether by 0.50 points or more is not decided"),
+        (-0.9, -0.6, "worse by at least 0.60 points"),
+    ],
+)
+def test_verdict(low, high, words):
+    comparison = Comparison("intra", "ce", "kd", smallest_effect=0.5)
+    assert statistics.verdict({"low": low, "high": high, "n": 5}, comparison) == words
+
+
+def test_verdict_of_a_figure_that_should_be_small():
+    comparison = Comparison("intra", "ce", "kd", metric="nll", smallest_effect=0.01)
+    found = {"low": -0.05, "high": -0.02, "n": 5}
+    assert statistics.verdict(found, comparison) == "better by at least 0.0200 nats"
+
+
+def test_a_verdict_without_interval_says_why():
+    comparison = Comparison("intra", "ce", "kd")
+    for n, words in ((0, "no seed has both"), (1, "one seed has no interval"), (3, "all 3 differences are the same")):
+        text = statistics.verdict({"low": math.nan, "high": math.nan, "n": n}, comparison)
+        assert text.startswith("not decided") and words in text
+
+
+def test_an_unknown_metric_is_named():
+    with pytest.raises(ValueError, match=r"comparison\.metric is 'top_1'.*top1"):
+        statistics.check_metric("top_1")
+
+
+# ---- power and correlation
+
+
+def test_seeds_needed_reach_the_power_and_one_less_does_not():
+    from scipy import stats
+
+    def power(n: int, effect: float) -> float:  # of the two-sided one-sample t-test, from its definition
+        limit = stats.t.ppf(0.975, n - 1)
+        shift = effect * math.sqrt(n)
+        return stats.nct.sf(limit, n - 1, shift) + stats.nct.cdf(-limit, n - 1, shift)
+
+    for sd in (0.3, 0.5, 1.0):
+        n = statistics.seeds_needed(sd, 0.5)
+        assert power(n, 0.5 / sd) >= 0.8 > power(n - 1, 0.5 / sd)
+    assert statistics.seeds_needed(1.0, 0.5) == 34  # the figure that textbooks give for d = 0.5
+
+
+def test_seeds_needed_at_the_ends():
+    assert statistics.seeds_needed(0.001, 0.5) == 2
+    assert math.isnan(statistics.seeds_needed(math.nan, 0.5)) and math.isnan(statistics.seeds_needed(0.0, 0.5))
+    assert math.isnan(statistics.seeds_needed(0.3, 0.0))
+
+
+def test_rank_correlation_by_hand():
+    # ranks of y: 2 1 4 3 5, squared rank differences sum to 4: rho = 1 - 6 * 4 / (5 * 24) = 0.8
+    found = statistics.rank_correlation([1, 2, 3, 4, 50], [20, 10, 400, 30, 5000])
+    width = 1.959964 / math.sqrt(2)  # Fisher, n - 3
+    assert (found["n"], found["rho"]) == (5, pytest.approx(0.8))
+    ends = [math.tanh(math.atanh(0.8) + sign * width) for sign in (-1, 1)]
+    assert [found["low"], found["high"]] == pytest.approx(ends, abs=1e-5)
+
+
+@pytest.mark.parametrize(("x", "y"), [([1, 2, 3], [1, 2, 3]), ([1, 1, 1, 1], [1, 2, 3, 4]), ([], [])])
+def test_no_correlation_from_too_little(x, y):
+    assert math.isnan(statistics.rank_correlation(x, y)["rho"])
+
+
+def test_gains_are_against_the_same_seed(plan, records):
+    points = statistics.gains(statistics.all_runs(plan, statistics.figures(records)), "ce", "test.top1")
+    assert (points[points.teacher == "ce"].gain == 0).all()
+    row = points[(points.teacher == "smooth") & (points.student == "kd") & (points.seed == 2)].iloc[0]
+    top1 = {name: records[f"small/{name}/seed-2/kd"]["metrics"]["test"]["top1"] for name in ("ce", "smooth")}
+    assert row.gain == pytest.approx(top1["smooth"] - top1["ce"])
+    of_teacher = records["small/smooth/seed-2/teacher"]["metrics"]["test"]
+    assert row["teacher.test.soft_label_information_t4"] == of_teacher["soft_label_information_t4"]
+
+
+def test_gain_is_unknown_without_the_control(plan, records):
+    some = {name: record for name, record in records.items() if name != "small/ce/seed-2/kd"}
+    points = statistics.gains(statistics.main_runs(plan, statistics.figures(some)), "ce", "test.top1")
+    assert points[(points.seed == 2) & (points.student == "kd")].gain.isna().all()
+    assert points[(points.seed == 1) & (points.student == "kd")].gain.notna().all()
