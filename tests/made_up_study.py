@@ -53,7 +53,7 @@ def make_records(plan: Plan, effect: float = 0.4, fine: bool = False) -> dict[st
         fine: Whether there are finer classes to probe.
     """
     records: dict[str, dict] = {}
-    while missing := [run for run in plan.runs(records) if run.name not in records]:
+    while missing := [run for run in plan.runs(records) if run.options is not None and run.name not in records]:
         records |= {run.name: make_record(run, plan, effect, fine) for run in missing}
     return records
 
@@ -77,7 +77,6 @@ def make_record(run: Run, plan: Plan, effect: float = 0.4, fine: bool = False) -
     metrics["cost"] = {"parameters": 83892, "flops": 6263296, "latency_ms": 0.8}
     metrics["environment"] = {"hf_icckd": "0.1.0", "torch": "2.14.1", "timm": "1.0.31", "transformers": "5.23.0"}
     metrics["environment"] |= {"python": "3.11.7", "device": "CPU", "processes": 1, "threads": 2}
-    metrics["environment"]["command"] = f"python -m hf_icckd.{run.recipe} --seed {run.seed} --output_dir {run.name}"
     if fine and run.student is None:
         probed = 38 + 30 * teacher["soft_label_information_matched"]
         metrics["fine_probe"] = {"embeddings": probed + 6, "soft_labels": probed, "chance": 20.0}

@@ -25,20 +25,8 @@ LAYERS = [
     },
     {"training_args", "cli", "progress", "resumable", "rhythm", "stopping", "term_averages"},
     {
-<<<<<<< HEAD
-        "trainer_base",
-        "teacher_trainer",
-        "student_trainer",
-        "run_folder",
-        "runs",
-        "teacher",
-        "student",
-        "evaluate",
-        "study.*",
-=======
         *("trainer_base", "teacher_trainer", "student_trainer", "run_folder", "runs"),
         *("teacher", "student", "evaluate", "study.*"),
->>>>>>> report
     },
     {"__init__"},
 ]

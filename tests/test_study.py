@@ -180,6 +180,11 @@ def test_the_best_trial_on_the_validation_split_is_chosen(study):
         ({"comparison": None}, "comparison is None"),
         ({"comparison": {"teacher": "intra", "control": "ce"}}, "comparison has no 'student'"),
         ({"comparison": {"teacher": "intr", "control": "ce", "student": "kd"}}, "has no 'intr'.*did you mean 'intra'"),
+        ({"comparison": {"teacher": "ce", "control": "ce", "student": "kd"}}, "of 'ce' with itself"),
+        (
+            {"comparison": {"teacher": "intra", "control": "ce", "student": "kd", "smallest_effect": 0}},
+            "smallest_effect is 0, expected a number above 0",
+        ),
         ({"pairs": {"small": {"teacher": "cifar_resnet20"}}}, "pair 'small' has teacher, expected"),
         ({"teachers": {"a/b": {}}}, "can't be that of a folder"),
         ({"teachers": {"alone": {}}}, "is called 'alone'"),

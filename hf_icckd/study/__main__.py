@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from tqdm.auto import tqdm
 
 from hf_icckd.cli import UserError, parse_arguments, set_up_logging
 from hf_icckd.run_folder import write_text
-from hf_icckd.runs import readable_errors
+from hf_icckd.runs import readable_errors, show
 from hf_icckd.study import StudyRunner, load_plan
 
 
@@ -39,6 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     (args,) = parse_arguments([StudyArguments], __doc__, argv)
     set_up_logging()
     with readable_errors():
+        write_report = _report_writer()
         plan = load_plan(args.study)
         if args.max_steps is not None:
             plan.options["max_steps"] = args.max_steps
@@ -50,14 +53,30 @@ def main(argv: list[str] | None = None) -> None:
         total = len(plan.runs({}))
         with tqdm(total=total, initial=total - len(runner.pending()), unit="run", smoothing=0) as bar:
 
-            def show(text: str) -> None:
+            def show_line(text: str) -> None:
                 bar.write(text)
                 bar.update(total - len(runner.pending()) - bar.n)
 
-            runner.show = show
-            done = runner.run(None if args.minutes is None else 60 * args.minutes)
+            runner.show = show_line
+            try:
+                done = runner.run(None if args.minutes is None else 60 * args.minutes)
+            finally:
+                words = ["python", "recipes/study.py", args.study, "--output_dir", args.output_dir]
+                report = write_report(plan, runner.records.by_name, folder, shlex.join(words))
+        show(f"the report is {report}")
         if not done:
             raise UserError(f"{len(runner.pending())} of {total} runs are left; the same command goes on")
+
+
+def _report_writer() -> Callable[..., Path]:
+    """What writes the report; asked for before the first run, so that nothing is missing after the last."""
+    try:
+        from hf_icckd.study.report import write_report
+    except ImportError as error:
+        raise ValueError(
+            f"a study's report needs {error.name}, which is not installed; pip install 'hf-icckd[study]'"
+        ) from error
+    return write_report
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from hf_icckd.cli import option_words
 from hf_icckd.losses.weighted import suggest
 from hf_icckd.training_args import TeacherTrainingArguments
 
@@ -57,6 +58,24 @@ class Run:
     def teacher_run(self) -> Run | None:
         """The run that has to be there first."""
         return None if self.recipe == "teacher" else Run(self.pair, self.teacher, None, self.seed)
+
+    def words(self, runs: str | Path, here: dict[str, Any] | None = None) -> list[str]:
+        """Words behind `python -m` that do it.
+
+        Args:
+            runs: Folder that holds the folders of all runs.
+            here: Options that only say where or how fast it is done on this machine.
+        """
+        options = self.options | (here or {}) | {"output_dir": str(Path(runs, self.name))}
+        if self.teacher_run is not None:
+            options["teacher"] = str(Path(runs, self.teacher_run.name))
+            if options.get("teacher_targets", "live") != "live":
+                options["teacher_targets_dir"] = str(self.targets_folder(runs))
+        return [f"hf_icckd.{self.recipe}", *option_words(options)]
+
+    def targets_folder(self, runs: str | Path) -> Path:
+        """Where the recorded outputs of its teacher are, for all its students."""
+        return Path(runs, self.teacher_run.name).with_name("teacher-targets")
 
 
 @dataclass
@@ -180,6 +199,13 @@ class Plan:
                 raise ValueError(
                     f"the study has no {name!r}{suggest(name, known)}; expected one of: {', '.join(known)}"
                 )
+        if self.comparison.teacher == self.comparison.control:
+            raise ValueError(f"the comparison is of {self.comparison.control!r} with itself; expected two teachers")
+        if not self.comparison.smallest_effect > 0:
+            raise ValueError(
+                f"smallest_effect is {self.comparison.smallest_effect}, expected a number above 0: a difference that "
+                "would matter"
+            )
         for pair, nets in self.pairs.items():
             if nets.keys() != {"teacher", "student"}:
                 raise ValueError(f"pair {pair!r} has {', '.join(nets)}, expected teacher and student")

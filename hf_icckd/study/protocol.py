@@ -228,34 +228,17 @@ def missing_table(plan: Plan, records: dict[str, dict]) -> str:
     for run in plan.runs(records):
         if run.name not in records:
             above = records.get(run.teacher_run.name, {}) if run.teacher_run else {}
-            why = "its teacher diverged" if above.get("status") == "diverged" else "not run yet"
+            why = "waits for its trials" if run.options is None else "not run yet"
+            why = "its teacher diverged" if above.get("status") == "diverged" else why
             teacher = "none" if run.teacher == ALONE else label(plan, run.teacher)
             what = "teacher" if run.student is None else label(plan, run.student)
             what += "" if run.trial is None else " (trials)"
             seeds.setdefault((escape(run.pair), teacher, why, what), []).append(run.seed)
-    for (pair, teacher, student), values in waiting(plan, records).items():
-        key = (escape(pair), label(plan, teacher), "waits for its trials", label(plan, student))
-        seeds[key] = values
     runs: dict[tuple[str, ...], list[str]] = {}
     for (*where, what), values in seeds.items():
         runs.setdefault((*where, ", ".join(map(str, dict.fromkeys(values)))), []).append(what)
     rows = [[pair, teacher, "; ".join(names), when, why] for (pair, teacher, why, when), names in runs.items()]
     return table(["pair", "teacher", "runs", "seeds", "why"], rows, left=5) if rows else ""
-
-
-def waiting(plan: Plan, records: dict[str, dict]) -> dict[tuple[str, str, str], list[int]]:
-    """Students whose options are not chosen yet: seeds by pair, teacher and student."""
-    wanted = [(teacher, student, plan.seeds) for teacher in plan.teachers for student in plan.students]
-    for sweep in plan.sweeps.values():
-        teachers = plan.sweep_teachers(sweep).values()
-        wanted += [(teacher, student, sweep.seeds) for teacher in teachers for student in sweep.students]
-    found: dict[tuple[str, str, str], list[int]] = {}
-    for pair in plan.pairs:
-        for teacher, student, seeds in wanted:
-            if plan.chosen(pair, teacher, student, records) is None:
-                key = (pair, teacher, student)
-                found[key] = list(dict.fromkeys([*found.get(key, []), *seeds]))
-    return found
 
 
 def diverged_table(records: dict[str, dict]) -> str:
@@ -286,21 +269,8 @@ def environment_table(records: dict[str, dict]) -> str:
 
 def command_of(record: dict) -> str:
     """The command line that makes one run."""
-    recorded = ((record.get("metrics") or {}).get("environment") or {}).get("command")
-    if recorded:
-        return recorded
-    run = Run(record["pair"], record["teacher"], record["student"], record["seed"], record["trial"])
-    arguments = record.get("arguments") or {}
-    options = dict(record["options"])
-    for name in ("teacher", "output_dir") if run.recipe == "student" else ("output_dir",):
-        if name in arguments:
-            options.setdefault(name, arguments[name])
-    words = [word for name, value in options.items() for word in (f"--{name}", *_as_words(value))]
-    return shlex.join(["python", "-m", f"hf_icckd.{run.recipe}", *words])
-
-
-def _as_words(value: Any) -> list[str]:
-    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+    run = Run(*(record[name] for name in ("pair", "teacher", "student", "seed", "trial", "options")))
+    return shlex.join(["python", "-m", *run.words("runs")])
 
 
 def commands(records: dict[str, dict]) -> list[str]:

@@ -65,7 +65,7 @@ def write_report(plan: Plan, records: dict[str, dict], folder: str | Path, comma
 
 
 def _context(plan: Plan, records: dict[str, dict], command: str) -> dict[str, Any]:
-    runs, waiting = plan.runs(records), protocol.waiting(plan, records)
+    runs = plan.runs(records)
     known = {run.name: records[run.name] for run in runs if run.name in records}
     frame = figures(known)
     rows, main = all_runs(plan, frame), main_runs(plan, frame)
@@ -79,7 +79,7 @@ def _context(plan: Plan, records: dict[str, dict], command: str) -> dict[str, An
         "answers": [_answer(plan, row) for row in primary],
         "needed": [_needed(plan, row) for row in primary],
         "done": len(known),
-        "planned": len(runs) + sum(map(len, waiting.values())),
+        "planned": len(runs),
         "strangers": len(records) - len(known),
         "protocol": protocol.protocol_table(plan, known),
         "chosen": protocol.chosen_table(plan, records),

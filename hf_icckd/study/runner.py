@@ -25,7 +25,6 @@ import torch
 import yaml
 from filelock import FileLock, Timeout
 
-from hf_icckd.cli import option_words
 from hf_icckd.files import sync
 from hf_icckd.run_folder import ARGS_FILE, METRICS_FILE
 from hf_icckd.study.plan import Plan, Run
@@ -221,20 +220,8 @@ class StudyRunner:
         return self.folder / "runs" / run.name
 
     def _start(self, run: Run, slot: int) -> _Job:
-        options = (
-            run.options
-            | self.here
-            | {
-                "output_dir": str(self.run_folder(run)),
-                "num_threads": int(self.environments[slot]["OMP_NUM_THREADS"]),
-                "disable_tqdm": True,
-            }
-        )
-        if run.teacher_run is not None:
-            options["teacher"] = str(self.run_folder(run.teacher_run))
-            if options.get("teacher_targets", "live") != "live":
-                options["teacher_targets_dir"] = str(self.run_folder(run.teacher_run).with_name("teacher-targets"))
-        command = [sys.executable, "-m", f"hf_icckd.{run.recipe}", *option_words(options)]
+        here = self.here | {"num_threads": int(self.environments[slot]["OMP_NUM_THREADS"]), "disable_tqdm": True}
+        command = [sys.executable, "-m", *run.words(self.folder / "runs", here)]
         log = self.folder / "logs" / f"{run.name.replace('/', '-')}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a") as file:
@@ -301,7 +288,7 @@ class StudyRunner:
         """Remove a teacher's recorded outputs once all its students are there: they take the most space."""
         if run.teacher_run is None:
             return
-        folder = self.run_folder(run.teacher_run).with_name("teacher-targets")
+        folder = run.targets_folder(self.folder / "runs")
         if folder.is_dir() and not any(left.teacher_run == run.teacher_run for left in self.pending()):
             shutil.rmtree(folder)
 

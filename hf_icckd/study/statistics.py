@@ -286,8 +286,9 @@ def seeds_needed(sd: float, smallest_effect: float, power: float = 0.8) -> float
     if not (sd > 0 and smallest_effect > 0):
         return math.nan
     effect, test = smallest_effect / sd, TTestPower()
-    if test.power(effect, 2, 1 - CONFIDENCE) >= power:  # the solver looks for no number below
-        return 2
+    for few in range(2, 20):  # where the solver does not always converge
+        if test.power(effect, few, 1 - CONFIDENCE) >= power:
+            return few
     return math.ceil(test.solve_power(effect, alpha=1 - CONFIDENCE, power=power) - 1e-6)
 
 
