@@ -57,7 +57,7 @@ def test_three_loaders_agree(tmp_path, architecture, size, options):
 
 
 def test_hub_ids_are_fetched_without_pickles(tmp_path, monkeypatch):
-    from hf_icckd import hub
+    from hf_icckd.hub import layout
 
     model = make("cifar_resnet8", 16)
     save_pretrained(tmp_path, model)
@@ -67,7 +67,7 @@ def test_hub_ids_are_fetched_without_pickles(tmp_path, monkeypatch):
         asked[name] = allow_patterns
         return str(tmp_path)
 
-    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(layout, "snapshot_download", snapshot_download)
     assert from_pretrained("me/student").spec == model.spec
     assert asked == {"me/student": ["config.json", "model.safetensors"]}
 
