@@ -141,8 +141,8 @@ def _check(classifier: ImageClassifier, file: Path, path: Path, num_images: int,
         raise ValueError(
             f"the ONNX file of {classifier.spec.architecture} differs from torch on {num_images} images: logits by up "
             f"to {difference:.2g}, expected at most {tolerance:.2g}; the same class first in {agreement:.2%}, at "
-            f"least {_MIN_AGREEMENT:.1%} expected; {path} is not written. If rounding of large logits is all that this is, "
-            "a larger tolerance lets it pass"
+            f"least {_MIN_AGREEMENT:.1%} expected; {path} is not written. If large logits are rounded differently, "
+            "a larger tolerance lets that pass"
         )
     return OnnxExport(path, difference, agreement, _latency_ms(session, size))
 
