@@ -1,4 +1,4 @@
-"""Runs are pushed over real HTTP by the real client, to a server that speaks as the Hub does, and loaded from there."""
+"""Runs are pushed over real HTTP by the real client to a server that speaks as the Hub does, and loaded from there."""
 
 from __future__ import annotations
 
