@@ -27,30 +27,20 @@ class PublishingTrainer(ResumableTrainer):
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
         self._push = BackgroundPush()
+        # Processes that differ in these would wait for each other.
+        distributed.check_equal({name: getattr(self.args, name) for name in ("push_to_hub", "hub_strategy")})
+        if self.args.push_to_hub:
+            distributed.on_first_rank(self._prepare_push)
 
-    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Make sure that the model can be pushed later; called before training if the arguments say `push_to_hub`.
-
-        Args:
-            token: Token; None for that of the arguments.
-            private: Whether a new repository is private; None for what the arguments say.
-
-        Raises:
-            HubError: If the Hub refuses. One that can't be reached now may be there when training has ended.
-        """
+    def _prepare_push(self) -> None:
+        """Raise HubError if the Hub refuses; one that can't be reached now may be there when training has ended."""
         args = self.args
-        private = args.hub_private_repo if private is None else private
-
-        def prepare() -> str:
-            try:
-                return prepare_repo(args.hub_repo_id, args.output_dir, private=private, token=token or args.hub_token)
-            except HubError as error:
-                if not error.passing:
-                    raise
-                logger.warning("the Hub can't be used now: %s; training goes on", error.reason)
-                return args.hub_repo_id
-
-        self.hub_model_id = distributed.on_first_rank(prepare)
+        try:
+            prepare_repo(args.hub_repo_id, args.output_dir, private=args.hub_private_repo, token=args.hub_token)
+        except HubError as error:
+            if not error.passing:
+                raise
+            logger.warning("the Hub can't be used now: %s; training goes on", error.reason)
 
     def push_to_hub(
         self,
@@ -128,7 +118,10 @@ class PublishingTrainer(ResumableTrainer):
             token=token or args.hub_token,
         )
 
-    # The Trainer calls these from within the write of a checkpoint and at the end of training.
+    # The Trainer calls these when it is made, within the write of a checkpoint and at the end of training.
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        pass
+
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         pass
 

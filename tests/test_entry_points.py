@@ -275,6 +275,15 @@ def test_accelerate_config_that_shards():
         (["--dataset", "/no/such/folder"], "dataset folder '/no/such/folder' does not exist"),
         (["--label_column", "breed"], "--label_column is 'breed', expected one of the columns: image"),
         (["--model", "resnt18"], "unknown model 'resnt18'"),
+        (
+            ["--hub_strategy", "checkpoint"],
+            "hub_strategy is 'checkpoint', expected end or every_save: checkpoints are for",
+        ),
+        (["--hub_always_push", "true"], "hub_always_push is True, expected it unset: a save during the push"),
+        (
+            ["--push_to_hub", "true"],
+            "nothing could be pushed to run: OfflineModeIsEnabled: .*unset the `HF_HUB_OFFLINE`",
+        ),
     ],
 )
 def test_wrong_command_lines_end_in_one_line(tmp_path, words, message):

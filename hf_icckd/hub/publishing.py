@@ -36,7 +36,7 @@ class HubError(ValueError):
     """
 
     def __init__(self, what: str, reason: str, go_on: str, passing: bool):
-        super().__init__(f"{what}: {reason}. {go_on}")
+        super().__init__(f"{what}: {reason.rstrip('.')}. {go_on}")
         self.reason, self.passing = reason, passing
 
 

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 OPTIONS = [
     "--max_train_samples", "160", "--max_eval_samples", "40", "--model", "cifar_resnet8", "--max_steps", "2",
     "--disable_tqdm", "true", "--num_threads", "1", "--use_cpu", "true", "--eval_strategy", "no",
-    "--ddp_timeout", "60", "--save_strategy", "steps", "--save_steps", "1", "--push_to_hub", "true", "--hub_strategy", "every_save",
+    "--ddp_timeout", "60", "--save_strategy", "steps", "--save_steps", "1", "--push_to_hub", "true",
+    "--hub_strategy", "every_save",
 ]  # fmt: skip
 
 
