@@ -101,7 +101,7 @@ def _write(classifier: ImageClassifier, path: Path) -> None:
     example = torch.zeros(2, 3, spec.image_size, spec.image_size, dtype=torch.uint8)  # of 1 it would make a constant
     try:
         program = torch.onnx.export(
-            _Logits(classifier),
+            _Logits(classifier).eval(),
             (example,),
             input_names=["images"],
             output_names=["logits"],

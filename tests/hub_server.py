@@ -236,7 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _create(self, repo: str, asked: dict):
         known = repo in self.server.repos
-        self.server.repos.setdefault(repo, Repo(private=asked.get("visibility") == "private"))
+        self.server.repos.setdefault(repo, Repo(private=asked.get("visibility") == "private" or asked.get("private", False)))
         content = {"url": f"{self.server.endpoint}/{repo}", "name": repo}
         return (409, {"error": "You already created this model repo", **content}, {}) if known else (200, content, {})
 
