@@ -225,7 +225,7 @@ def publish(folder: RunFolder, args: DistillationTrainingArguments) -> None:
             revision=args.hub_revision,
             token=args.hub_token,
         )
-        show(f"pushed {folder.path} to {commit.repo_url}")
+        show(f"{folder.path} is on the Hub: {commit.repo_url}")
 
 
 def _command() -> str:

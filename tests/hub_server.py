@@ -142,8 +142,9 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         self.query = parse_qs(url.query)
         operation, parts = self._route(url.path)
-        if operation == "create":
-            asked = json.loads(self._body())
+        self.content = self._body() if operation == "create" else b""
+        if self.content:
+            asked = json.loads(self.content)
             parts = {"repo": f"{asked['organization'] or 'me'}/{asked['name']}", "asked": asked}
         repo_id = parts.get("repo", "")
         with self.server.lock:
@@ -151,10 +152,10 @@ class _Handler(BaseHTTPRequestHandler):
             faults = self.server.faults.get((repo_id, operation), [])
             fault = faults.pop(0) if faults else None
         if fault == CUT:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)) // 2)
+            self.rfile.read(0 if self.content else int(self.headers.get("Content-Length", 0)) // 2)
             self._hang_up()
             return
-        self.content = b"" if operation == "create" else self._body()
+        self.content = self.content or self._body()
         if fault == GARBLED:
             self.content = bytes([self.content[0] ^ 1]) + self.content[1:]
         try:
@@ -236,7 +237,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _create(self, repo: str, asked: dict):
         known = repo in self.server.repos
-        self.server.repos.setdefault(repo, Repo(private=asked.get("visibility") == "private" or asked.get("private", False)))
+        self.server.repos.setdefault(
+            repo, Repo(private=asked.get("visibility") == "private" or asked.get("private", False))
+        )
         content = {"url": f"{self.server.endpoint}/{repo}", "name": repo}
         return (409, {"error": "You already created this model repo", **content}, {}) if known else (200, content, {})
 

@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
             commit_message=args.commit_message,
             create_pr=args.create_pr,
         )
-        show(f"pushed {args.folder} to {commit.pr_url or commit.repo_url}")
+        show(f"{args.folder} is on the Hub: {commit.pr_url or commit.repo_url}")
 
 
 def _parser() -> ArgumentParser:

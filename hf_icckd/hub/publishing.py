@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import shlex
 import shutil
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, get_token
+from huggingface_hub.errors import HTTPError
 
 from hf_icckd import __version__
 from hf_icckd.hub.layout import WEIGHTS_FILE, published_files
@@ -36,7 +38,7 @@ class HubError(ValueError):
     """
 
     def __init__(self, what: str, reason: str, go_on: str, passing: bool):
-        super().__init__(f"{what}: {reason.rstrip('.')}. {go_on}")
+        super().__init__(f"{what}: {reason}. {go_on}")
         self.reason, self.passing = reason, passing
 
 
@@ -189,11 +191,15 @@ def _explained(what: str, repo_id: str, token: str | None, go_on: str) -> Iterat
         yield
     except Exception as error:  # the Hub client raises many types, and hides some within others
         status, said = _answer(error)
-        reason = _reason(error, status, said, repo_id, token)
+        if status is not None:
+            reason, passing = _reason(status, said, repo_id, token), status in _PASSING
+        else:
+            cause = error.__cause__ if isinstance(error.__cause__, HTTPError) else error
+            reason, passing = f"{type(cause).__name__}: {_one_line(cause)}", isinstance(cause, HTTPError)
+            if passing:
+                reason = f"the connection to the Hub failed ({reason})"
         if isinstance(error, RuntimeError) and error.__cause__ is not None:  # names the file that was being sent
-            reason = f"{_one_line(error).rstrip('.')}: {reason}"
-        # Without an answer it is the connection, unless the client refused to ask at all.
-        passing = status in _PASSING if status else not isinstance(error, ValueError | ConnectionError)
+            reason = f"{_one_line(error)}: {reason}"
         raise HubError(what, reason, go_on, passing) from error
 
 
@@ -209,10 +215,7 @@ def _answer(error: BaseException | None) -> tuple[int | None, str]:
     return None, ""
 
 
-def _reason(error: Exception, status: int | None, said: str, repo_id: str, token: str | None) -> str:
-    if status is None:
-        cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ is not None else error
-        return f"{type(cause).__name__}: {_one_line(cause)}"
+def _reason(status: int, said: str, repo_id: str, token: str | None) -> str:
     answer = f"the Hub answers {status} ({said})"
     if status == 401:
         what = "it does not know the token" if token or get_token() else "there is no token here"
@@ -231,5 +234,5 @@ def _reason(error: Exception, status: int | None, said: str, repo_id: str, token
 
 
 def _one_line(text: object) -> str:
-    line = " ".join(str(text).split())
+    line = " ".join(re.sub("<[^>]*>", " ", str(text)).split()).rstrip(".")  # storage answers in XML
     return line if len(line) <= 300 else f"{line[:300]}..."

@@ -42,4 +42,4 @@ def test_one_process_pushes(tmp_path):
         refused = train(hub.environment(tmp_path / "home", "hf_nobody"), tmp_path / "other", "me/other")
         assert refused.returncode == 1
         assert len(re.findall(r"^error: nothing could be pushed to me/other.*401", refused.stderr, re.MULTILINE)) == 1
-        assert not (tmp_path / "other").exists()
+        assert not list((tmp_path / "other").iterdir())
