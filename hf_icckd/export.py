@@ -15,7 +15,7 @@ from hf_icckd.runs import readable_errors, show
 
 def main(argv: list[str] | None = None) -> None:
     """Export as the command line says; the figures of a finished run get the latency of ONNX Runtime."""
-    parser = ArgumentParser([], description=__doc__, allow_abbrev=False)
+    parser = ArgumentParser([], prog="python -m hf_icckd.export", description=__doc__, allow_abbrev=False)
     parser.add_argument("folder", help="Folder of a run, Hub id or a pretrained timm model's name.")
     parser.add_argument("--output", help="The file; default: model.onnx in the folder.")
     parser.add_argument("--num_images", type=int, default=1000, help="Random images to compare with torch on.")

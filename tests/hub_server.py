@@ -77,7 +77,7 @@ class Repo:
 class HubServer(ThreadingHTTPServer):
     """The server and what it holds; `faults[repo, operation]` lists what to do in place of answering, one a request.
 
-    A fault is a status, a status with headers, or one of CUT, LOST and GARBLED.
+    A fault is a status, a status with headers, one of CUT, LOST and GARBLED, or a function to call before the answer.
     """
 
     daemon_threads = True
@@ -158,6 +158,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.content = self.content or self._body()
         if fault == GARBLED:
             self.content = bytes([self.content[0] ^ 1]) + self.content[1:]
+        if callable(fault):
+            fault()
         try:
             if isinstance(fault, int):
                 raise _Answer(fault)

@@ -9,6 +9,8 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -236,6 +238,31 @@ def test_a_run_pushes_while_it_trains_and_when_it_is_finished(hub, worker, tmp_p
     for name, content in last.files.items():
         assert content == (tmp_path / "run" / name).read_bytes()
     assert not list((tmp_path / "run").glob("checkpoint-*")) and not (tmp_path / "run" / ".push").exists()
+
+
+def test_a_push_that_takes_long_holds_up_neither_steps_nor_a_stop(hub, tmp_path):
+    sent, answered = threading.Event(), threading.Event()
+    hub.faults["me/slow", "upload"] = [lambda: (sent.set(), answered.wait(60))]
+    hub.stored.clear()
+    words = ["--max_steps", "100000", "--save_strategy", "steps", "--save_steps", "20", "--hub_strategy", "every_save",
+             "--output_dir", f"{tmp_path}/run", "--push_to_hub", "true", "--hub_model_id", "me/slow"]  # fmt: skip
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hf_icckd.teacher", *QUICK, *words], cwd=ROOT,
+            env=hub.environment(tmp_path), stderr=log, stdout=log,
+        )  # fmt: skip
+    try:
+        assert sent.wait(60), (tmp_path / "log").read_text()
+        deadline = time.monotonic() + 60
+        while "step 40 is not pushed: " not in (tmp_path / "log").read_text():  # so training went on
+            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(30) == 143 and not answered.is_set()
+    finally:
+        process.kill()
+        answered.set()
+    assert list((tmp_path / "run").glob("checkpoint-*")) and not hub.repos["me/slow"].commits
 
 
 @pytest.mark.parametrize("recipe", ["teacher", "student"])

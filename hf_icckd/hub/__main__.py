@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,13 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser([], description=__doc__, allow_abbrev=False)
+    parser = ArgumentParser(
+        [],
+        prog="python -m hf_icckd.hub",
+        description=__doc__,
+        formatter_class=argparse.HelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("command", choices=["push"], help="What to do.")
     parser.add_argument("folder", help="Folder with config and weights, such as that of a finished run.")
     parser.add_argument("--repo_id", help="Repository; default: hub_model_id of the run.")
