@@ -8,7 +8,7 @@ import hf_icckd.models  # noqa: F401  registers the cifar_* architectures in tim
 from hf_icckd.class_cache import ClassEmbeddingCache
 from hf_icckd.data import ImageData, ImagePipeline, load_image_data
 from hf_icckd.evaluation import predict_split, split_metrics
-from hf_icckd.hub import from_pretrained, save_pretrained
+from hf_icckd.hub import from_pretrained, push_to_hub, save_pretrained
 from hf_icckd.losses import (
     KD,
     OBJECTIVES,
@@ -21,6 +21,7 @@ from hf_icckd.losses import (
     margin_gate,
 )
 from hf_icckd.modeling import ClassifierSpec, ImageClassifier, create_classifier
+from hf_icckd.onnx_export import export_onnx
 from hf_icckd.outputs import ClassifierOutput, DistillationBatch
 from hf_icckd.student_trainer import StudentTrainer
 from hf_icckd.teacher_targets import TeacherTargets
@@ -47,12 +48,14 @@ __all__ = [
     "TeacherTrainingArguments",
     "WeightedObjectives",
     "create_classifier",
+    "export_onnx",
     "from_pretrained",
     "intra_class_contrastive_loss",
     "knowledge_distillation_loss",
     "load_image_data",
     "margin_gate",
     "predict_split",
+    "push_to_hub",
     "save_pretrained",
     "split_metrics",
 ]

@@ -102,5 +102,6 @@ def argument_values(*arguments: Any) -> dict[str, Any]:
 def set_up_logging(is_main_process: bool = True, debug: bool = False) -> None:
     """Messages of this package go to stderr, from the first process only; libraries warn."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("huggingface_hub").propagate = False  # it writes to stderr itself
     level = logging.DEBUG if debug else logging.INFO
     logging.getLogger("hf_icckd").setLevel(level if is_main_process else logging.ERROR)

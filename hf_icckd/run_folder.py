@@ -19,14 +19,14 @@ from hf_icckd import checkpointing, distributed
 from hf_icckd.cli import argument_values
 from hf_icckd.data import ImageData
 from hf_icckd.files import replace_file
+from hf_icckd.hub import ARGS_FILE, METRICS_FILE
+from hf_icckd.publishing_trainer import STAGING
 from hf_icckd.training_args import (
     DistillationTrainingArguments,
     StudentModelArguments,
     TeacherModelArguments,
     TrainingDataArguments,
 )
-
-ARGS_FILE, METRICS_FILE = "all_args.yaml", "metrics.json"
 
 _LOCK_SECONDS = 10
 # Options that don't change what a run computes, so that it may go on with other values of them.
@@ -38,6 +38,7 @@ _FREE_OPTIONS = {
     "per_device_eval_batch_size",
     "per_device_train_batch_size",  # the global batch size is compared in its place
     "project",
+    "push_to_hub",
     "report_to",
     "resident_max_bytes",
     "resume",
@@ -102,6 +103,7 @@ class RunFolder:
 
     def clear_checkpoints(self) -> None:
         """Of a finished run: it holds no pickle, and nothing to go on from."""
+        shutil.rmtree(self.path / STAGING, ignore_errors=True)
         for checkpoint in checkpointing.checkpoints(self.path):
             shutil.rmtree(checkpoint)
 

@@ -24,12 +24,12 @@ from hf_icckd.cli import UserError
 from hf_icckd.data import ImageData, ImagePipeline, load_image_data
 from hf_icckd.data.classes import read_groups
 from hf_icckd.evaluation import SplitOutputs, cost_metrics, split_metrics
-from hf_icckd.hub import CARD_FILE, from_pretrained
+from hf_icckd.hub import CARD_FILE, METRICS_FILE, from_pretrained, push_to_hub
 from hf_icckd.model_card import render_card
 from hf_icckd.modeling import ImageClassifier, create_classifier
 from hf_icckd.probes import fine_class_probe
 from hf_icckd.progress import format_table
-from hf_icckd.run_folder import METRICS_FILE, RunFolder, write_text
+from hf_icckd.run_folder import RunFolder, write_text
 from hf_icckd.stopping import StopOnSignal
 from hf_icckd.trainer_base import DistillationTrainer
 from hf_icckd.training_args import (
@@ -62,7 +62,7 @@ def readable_errors() -> Iterator[None]:
             "command goes on from the last checkpoint"
         ) from error
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted; the same command goes on from the last checkpoint, if there is one\n")
+        sys.stderr.write("\ninterrupted; the same command goes on, from the last checkpoint if there is one\n")
         raise SystemExit(130) from None
     except OSError as error:  # a full disk, a folder that can't be written
         logger.debug("the error in full", exc_info=True)
@@ -147,7 +147,7 @@ def load_data(data_args: DataArguments) -> ImageData:
 def train_and_report(
     trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFolder, teacher: ImageClassifier | None = None
 ) -> dict[str, Any]:
-    """Train or go on, measure the last epoch, and write model, figures, options and card.
+    """Train or go on, measure the last epoch, write model, figures, options and card; push them if asked to.
 
     Args:
         trainer: The trainer.
@@ -170,7 +170,9 @@ def train_and_report(
         if state.global_step < state.max_steps:
             logger.info("stopped at step %d of %d; the same command goes on there", state.global_step, state.max_steps)
             raise SystemExit(stop.exit_code)
-        return _report(trainer, pipeline, folder, teacher, seconds)
+        results = _report(trainer, pipeline, folder, teacher, seconds)
+    publish(folder, trainer.args)
+    return results
 
 
 def _report(
@@ -208,10 +210,25 @@ def _report(
         write_text(folder.path / CARD_FILE, card)
         # Last, because it marks the run as finished.
         write_text(folder.path / METRICS_FILE, json.dumps(results, indent=2) + "\n")
+        trainer.wait_for_push()  # it reads a folder within this one
         folder.clear_checkpoints()
         show(summary_table(results, str(folder.path)))
     distributed.barrier()
     return results
+
+
+def publish(folder: RunFolder, args: DistillationTrainingArguments) -> None:
+    """Push a finished run if its arguments say so; what is on the Hub already is not sent again."""
+    # The others need not wait: nothing is left for them to do.
+    if args.push_to_hub and distributed.rank() == 0:
+        commit = push_to_hub(
+            folder.path,
+            args.hub_repo_id,
+            private=args.hub_private_repo,
+            revision=args.hub_revision,
+            token=args.hub_token,
+        )
+        show(f"{folder.path} is on the Hub: {commit.repo_url}")
 
 
 def _command() -> str:

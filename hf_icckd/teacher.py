@@ -7,7 +7,7 @@ from timm.models import get_pretrained_cfg
 from hf_icckd.cli import parse_arguments, set_up_logging
 from hf_icckd.modeling import check_architecture
 from hf_icckd.run_folder import RunFolder
-from hf_icckd.runs import build_classifier, load_pipeline, readable_errors, show_finished, train_and_report
+from hf_icckd.runs import build_classifier, load_pipeline, publish, readable_errors, show_finished, train_and_report
 from hf_icckd.teacher_trainer import TeacherTrainer
 from hf_icckd.training_args import TeacherModelArguments, TeacherTrainingArguments, TrainingDataArguments
 
@@ -22,6 +22,7 @@ def main(argv: list[str] | None = None) -> None:
         folder = RunFolder("teacher", args, data_args, model_args)
         if folder.finished:
             show_finished(folder)
+            publish(folder, args)
             return
         for architecture in filter(None, (model_args.model, args.student_branches)):
             check_architecture(architecture)

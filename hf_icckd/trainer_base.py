@@ -21,7 +21,7 @@ from hf_icckd.evaluation import SplitOutputs, measure_split, predict_split, spli
 from hf_icckd.hub import save_pretrained
 from hf_icckd.modeling import ImageClassifier
 from hf_icckd.progress import ProgressLine
-from hf_icckd.resumable import ResumableTrainer
+from hf_icckd.publishing_trainer import PublishingTrainer
 from hf_icckd.term_averages import TermAverages
 from hf_icckd.training_args import DistillationTrainingArguments
 
@@ -32,7 +32,7 @@ if importlib.util.find_spec("lomo_optim") is None:
     sys.modules["lomo_optim"] = None  # what Python itself notes of a module that is known not to be there
 
 
-class DistillationTrainer(ResumableTrainer):
+class DistillationTrainer(PublishingTrainer):
     """Common base of `TeacherTrainer` and `StudentTrainer`; subclasses define `compute_terms`.
 
     Args:

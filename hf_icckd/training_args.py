@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import torch
 from transformers import TrainingArguments
+from transformers.trainer_utils import HubStrategy
 
 from hf_icckd.allocator import keep_freed_memory
 
@@ -35,7 +37,7 @@ _REFUSED = {
     "save_only_model": "a run could not go on from such checkpoints; the last weights are written anyway",
     "save_on_each_node": "checkpoints are written once; give an output_dir that all machines share",
     "enable_jit_checkpoint": "it writes checkpoints past the atomic ones of this package",
-    "push_to_hub": "publishing is not part of this version; upload the folder of a finished run with `hf upload`",
+    "hub_always_push": "a save during the push of an earlier one is passed over; the last model is pushed in any case",
 }
 
 # What accelerate's configuration of FSDP may say, and why nothing else. Unset, accelerate takes version 1 and of the
@@ -252,6 +254,18 @@ class DistillationTrainingArguments(TrainingArguments):
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Must stay false: a non-finite loss stops the run."}
     )
+    push_to_hub: bool = field(
+        default=False,
+        metadata={"help": "Push model, card, figures, options and pictures to the Hub when the run is finished."},
+    )
+    hub_model_id: str | None = field(
+        default=None,
+        metadata={"help": "Repository: namespace/name; default: the name of output_dir in your own namespace."},
+    )
+    hub_strategy: str = field(
+        default="end",
+        metadata={"help": "end: push the finished run; every_save: also the model of each checkpoint while training."},
+    )
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "As in DistributedDataParallel."})
 
     def __post_init__(self):
@@ -302,6 +316,11 @@ class DistillationTrainingArguments(TrainingArguments):
         return "bf16" if self.bf16 else "fp16" if self.fp16 else "float32"
 
     @property
+    def hub_repo_id(self) -> str:
+        """Repository that a run is pushed to, perhaps without its namespace."""
+        return self.hub_model_id or Path(self.output_dir).absolute().name
+
+    @property
     def sharded(self) -> bool:
         """Whether accelerate was told to shard weights, gradients and optimiser over processes (FSDP2)."""
         return _accelerate_uses("FSDP")
@@ -313,6 +332,11 @@ class DistillationTrainingArguments(TrainingArguments):
         if str(self.save_strategy) == "best":
             raise ValueError(
                 "save_strategy is 'best', expected no, steps or epoch: the last epoch is what is kept and reported"
+            )
+        if HubStrategy(self.hub_strategy) not in (HubStrategy.END, HubStrategy.EVERY_SAVE):
+            raise ValueError(
+                f"hub_strategy is {HubStrategy(self.hub_strategy).value!r}, expected end or every_save: checkpoints "
+                "are for going on where they were written; only the model is published"
             )
         if "plateau" in str(self.lr_scheduler_type):
             raise ValueError(

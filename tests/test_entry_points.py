@@ -275,12 +275,26 @@ def test_accelerate_config_that_shards():
         (["--dataset", "/no/such/folder"], "dataset folder '/no/such/folder' does not exist"),
         (["--label_column", "breed"], "--label_column is 'breed', expected one of the columns: image"),
         (["--model", "resnt18"], "unknown model 'resnt18'"),
+        (
+            ["--hub_strategy", "checkpoint"],
+            "hub_strategy is 'checkpoint', expected end or every_save: checkpoints are for",
+        ),
+        (["--hub_always_push", "true"], "hub_always_push is True, expected it unset: a save during the push"),
     ],
 )
 def test_wrong_command_lines_end_in_one_line(tmp_path, words, message):
     with pytest.raises(UserError, match=f"^error: .*{message}"):
         teacher.main([*words, "--output_dir", str(tmp_path / "run")])
     assert not (tmp_path / "run").exists()
+
+
+def test_a_push_in_offline_mode_is_refused_before_training(tmp_path):
+    message = (
+        "^error: nothing could be pushed to run: OfflineModeIsEnabled: .*unset the `HF_HUB_OFFLINE`.*Mend that, or"
+    )
+    with pytest.raises(UserError, match=message):
+        teacher.main([*QUICK, "--output_dir", f"{tmp_path}/run", "--push_to_hub", "true"])
+    assert not list((tmp_path / "run").iterdir())
 
 
 @pytest.mark.parametrize(

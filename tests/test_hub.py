@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 
@@ -12,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from hf_icckd import create_classifier, from_pretrained, save_pretrained
+from hf_icckd import create_classifier, from_pretrained, push_to_hub, save_pretrained
+from hf_icckd.hub import layout, published_files
 
 NAMES = ("cat", "dog", "fish")
 STATISTICS = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
@@ -57,8 +59,6 @@ def test_three_loaders_agree(tmp_path, architecture, size, options):
 
 
 def test_hub_ids_are_fetched_without_pickles(tmp_path, monkeypatch):
-    from hf_icckd import hub
-
     model = make("cifar_resnet8", 16)
     save_pretrained(tmp_path, model)
     asked = {}
@@ -67,7 +67,7 @@ def test_hub_ids_are_fetched_without_pickles(tmp_path, monkeypatch):
         asked[name] = allow_patterns
         return str(tmp_path)
 
-    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(layout, "snapshot_download", snapshot_download)
     assert from_pretrained("me/student").spec == model.spec
     assert asked == {"me/student": ["config.json", "model.safetensors"]}
 
@@ -95,6 +95,29 @@ def test_pretrained_weights_keep_their_preprocessing(tmp_path, monkeypatch):
     assert model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).logits.shape == (1, 3)  # small pixels are scaled up
     fixed = create_classifier("test_vit", NAMES, image_size=96, pretrained=True)
     assert asked[-1][2]["img_size"] == fixed.spec.image_size == 96
+
+
+def test_what_must_not_leave_this_machine_stops_a_push(tmp_path):
+    save_pretrained(tmp_path, make("cifar_resnet8", 16))
+    (tmp_path / "README.md").write_text("mine")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n...")
+    for name in ("optimizer.pt", "training_args.bin", ".lock", "events.out.tfevents.1", "x.png.txt", ".x.png"):
+        (tmp_path / name).write_bytes(pickle.dumps(1))
+    (tmp_path / "checkpoint-1").mkdir()
+    assert {path.name for path in published_files(tmp_path)} == {
+        "README.md", "config.json", "model.safetensors", "picture.png",
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=r"README\.md holds your Hub token, so it is not pushed"):
+        push_to_hub(tmp_path, "me/x", token="mine")
+    for name in ("picture.png", "all_args.yaml", "model.safetensors"):
+        (tmp_path / name).write_bytes(pickle.dumps({"a": torch.ones(2)}))
+        with pytest.raises(ValueError, match=rf"{name} is not what its name says, expected safetensors, a PNG"):
+            push_to_hub(tmp_path, "me/x")
+        (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match=r"has no model\.safetensors; expected a finished run"):
+        push_to_hub(tmp_path, "me/x")
+    with pytest.raises(ValueError, match=r"model folder .*nowhere' does not exist"):
+        push_to_hub(tmp_path / "nowhere", "me/x")
 
 
 def test_folder_holds_weights_and_plain_data_only(tmp_path):

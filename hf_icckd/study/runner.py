@@ -26,7 +26,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from hf_icckd.files import sync
-from hf_icckd.run_folder import ARGS_FILE, METRICS_FILE
+from hf_icckd.hub import ARGS_FILE, METRICS_FILE
 from hf_icckd.study.plan import Plan, Run
 
 logger = logging.getLogger(__name__)

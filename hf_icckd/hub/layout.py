@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import timm
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from timm.models import is_model
 from torch import Tensor
 
@@ -17,6 +18,10 @@ from hf_icckd.files import replace_file, replace_tensors
 from hf_icckd.modeling import ClassifierSpec, ImageClassifier, create_classifier
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
+ARGS_FILE, METRICS_FILE = "all_args.yaml", "metrics.json"
+
+# What belongs on the Hub. Everything else in the folder of a run serves its training, or whoever put it there.
+_PUBLISHED = (WEIGHTS_FILE, CONFIG_FILE, CARD_FILE, METRICS_FILE, ARGS_FILE, "*.png", "*.svg")
 
 
 def save_pretrained(folder: str | Path, classifier: ImageClassifier, state: dict[str, Tensor] | None = None) -> None:
@@ -84,12 +89,64 @@ def from_pretrained(name_or_path: str | Path) -> ImageClassifier:
                 f"{next(iter(str(error).splitlines()), '')}; check the name, or train it first (recipes/teacher.py, "
                 "recipes/student.py)"
             ) from error
+    _check_complete(folder, name)
+    return _load_folder(folder, name)
+
+
+def published_files(folder: str | Path) -> list[Path]:
+    """Files of a model folder that belong on the Hub, each looked into.
+
+    Args:
+        folder: A folder with config and weights, such as that of a finished run.
+
+    Returns:
+        Its weights, config, card, figures, options and pictures (*.png, *.svg), as far as they are there. Subfolders,
+        which may be checkpoints, and files of any other name stay out.
+
+    Raises:
+        ValueError: If config or weights are missing, or a file is not what its name says, such as a pickle in the
+            place of weights or of a picture.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"model folder {str(folder)!r} does not exist; expected the folder of a finished run")
+    _check_complete(folder, str(folder))
+    files = sorted(path for path in folder.iterdir() if path.is_file() and _is_published(path.name))
+    for path in files:
+        if not _is_what_its_name_says(path):
+            raise ValueError(
+                f"{path} is not what its name says, expected safetensors, a PNG picture or text; remove it, or write "
+                "the folder anew"
+            )
+    return files
+
+
+def _is_published(name: str) -> bool:
+    return not name.startswith(".") and any(fnmatchcase(name, pattern) for pattern in _PUBLISHED)
+
+
+def _is_what_its_name_says(path: Path) -> bool:
+    if path.name == WEIGHTS_FILE:
+        try:
+            with safe_open(path, "pt"):
+                return True
+        except SafetensorError:
+            return False
+    content = path.read_bytes()
+    if path.suffix == ".png":
+        return content.startswith(b"\x89PNG\r\n\x1a\n")
+    try:
+        return "\0" not in content.decode()
+    except UnicodeDecodeError:
+        return False
+
+
+def _check_complete(folder: Path, name: str) -> None:
     for file in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / file).is_file():
             raise ValueError(
                 f"model {name!r} has no {file}; expected a finished run with config and safetensors weights"
             )
-    return _load_folder(folder, name)
 
 
 def _looks_like_hub_id(name: str) -> bool:

@@ -1,0 +1,71 @@
+"""Publish the folder of a finished run: `python -m hf_icckd.hub push FOLDER [--repo_id NAMESPACE/NAME]`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hf_icckd.cli import ArgumentParser, set_up_logging
+from hf_icckd.hub import ARGS_FILE, push_to_hub
+from hf_icckd.runs import readable_errors, show
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Push a folder as the command line says, or go on with a push that was cut off."""
+    args = _parser().parse_args(argv)
+    set_up_logging()
+    with readable_errors():
+        # A run that was to be private must not become public because its push was cut off.
+        recorded = _recorded(Path(args.folder) / ARGS_FILE)
+        repo_id = args.repo_id or recorded.get("hub_model_id")
+        if repo_id is None:
+            raise ValueError(f"{args.folder} says nothing about a repository; give --repo_id NAMESPACE/NAME")
+        commit = push_to_hub(
+            args.folder,
+            repo_id,
+            private=args.private or recorded.get("hub_private_repo"),
+            revision=args.revision or recorded.get("hub_revision"),
+            commit_message=args.commit_message,
+            create_pr=args.create_pr,
+        )
+        show(f"{args.folder} is on the Hub: {commit.pr_url or commit.repo_url}")
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        [],
+        prog="python -m hf_icckd.hub",
+        description=__doc__,
+        formatter_class=argparse.HelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("command", choices=["push"], help="What to do.")
+    parser.add_argument("folder", help="Folder with config and weights, such as that of a finished run.")
+    parser.add_argument("--repo_id", help="Repository; default: hub_model_id of the run.")
+    parser.add_argument(
+        "--private", action="store_true", default=None, help="A new repository is private; default: as the run says."
+    )
+    parser.add_argument("--revision", help="Branch, made if it is not there; default: that of the run, or main.")
+    parser.add_argument("--commit_message", help="First line of the commit.")
+    parser.add_argument("--create_pr", action="store_true", help="Open a pull request instead of a commit.")
+    return parser
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    """Options of the run in the folder; none if it is a folder without a run."""
+    if not path.is_file():
+        return {}
+    try:
+        options = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        options = None
+    if not isinstance(options, dict):
+        raise ValueError(f"{path} is damaged; write the folder anew, or remove the file")
+    return options
+
+
+if __name__ == "__main__":
+    main()

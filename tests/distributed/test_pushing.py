@@ -1,0 +1,45 @@
+"""Of two processes that train, one talks to the Hub; what it is refused ends both."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from tests.hub_server import serve
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = [
+    "--max_train_samples", "160", "--max_eval_samples", "40", "--model", "cifar_resnet8", "--max_steps", "2",
+    "--disable_tqdm", "true", "--num_threads", "1", "--use_cpu", "true", "--eval_strategy", "no",
+    "--ddp_timeout", "60", "--save_strategy", "steps", "--save_steps", "1", "--push_to_hub", "true",
+    "--hub_strategy", "every_save",
+]  # fmt: skip
+
+
+def train(environment: dict[str, str], folder: Path, repo_id: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+               "-m", "hf_icckd.teacher", *OPTIONS, "--output_dir", str(folder), "--hub_model_id", repo_id]  # fmt: skip
+    environment = environment | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_one_process_pushes(tmp_path):
+    with serve() as hub:
+        done = train(hub.environment(tmp_path / "home"), tmp_path / "run", "me/pair")
+        assert done.returncode == 0, done.stderr[-3000:]
+        commits = hub.repos["me/pair"].commits
+        asked = Counter(operation for operation, _ in hub.requests)
+        # Once before training, once for each push.
+        assert asked["check"] == 1 and asked["commit"] == len(commits) and asked["create"] == 1 + len(commits)
+        assert {"README.md", "metrics.json", "all_args.yaml", "config.json", "model.safetensors"} == set(
+            commits[-1].files
+        )
+        assert commits[-1].files["model.safetensors"] == (tmp_path / "run" / "model.safetensors").read_bytes()
+
+        refused = train(hub.environment(tmp_path / "home", "hf_nobody"), tmp_path / "other", "me/other")
+        assert refused.returncode == 1
+        assert len(re.findall(r"^error: nothing could be pushed to me/other.*401", refused.stderr, re.MULTILINE)) == 1
+        assert not list((tmp_path / "other").iterdir())

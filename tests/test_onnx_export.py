@@ -1,0 +1,123 @@
+"""An ONNX file says what torch says, or is not written."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from hf_icckd import create_classifier, export, export_onnx, onnx_export, save_pretrained
+from hf_icckd.cli import UserError
+
+NAMES = ("cat", "dog", "fish")
+
+
+def make(architecture: str = "cifar_resnet8", size: int = 16, **options):
+    torch.manual_seed(0)
+    model = create_classifier(
+        architecture, NAMES, image_size=size, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), **options
+    )
+    with torch.no_grad():  # BatchNorm statistics that are not the initial ones
+        model.train()(torch.randint(256, (8, 3, size, size), dtype=torch.uint8))
+    return model
+
+
+@pytest.mark.parametrize(("architecture", "size"), [("cifar_resnet8", 16), ("cifar_wrn_16_2", 24), ("test_vit", 64)])
+def test_raw_pixels_in_logits_out(tmp_path, architecture, size):
+    model = make(architecture, size).to(memory_format=torch.channels_last)
+    done = export_onnx(model, tmp_path / "model.onnx", num_images=60)
+    assert model.training and next(p for p in model.parameters() if p.ndim == 4).is_contiguous(
+        memory_format=torch.channels_last
+    )  # as it was
+    assert done.path == tmp_path / "model.onnx" and [*tmp_path.iterdir()] == [done.path]
+    assert done.max_difference <= 1e-4 and done.agreement == 1 and 0 < done.latency_ms < 1000
+    session = onnxruntime.InferenceSession(str(done.path))
+    (entry,), (exit_,) = session.get_inputs(), session.get_outputs()
+    assert (entry.name, entry.type, entry.shape) == ("images", "tensor(uint8)", ["batch", 3, size, size])
+    assert (exit_.name, exit_.type, exit_.shape[1]) == ("logits", "tensor(float)", 3)
+    for rows in (1, 3, 17):
+        images = torch.randint(256, (rows, 3, size, size), dtype=torch.uint8)
+        with torch.no_grad():
+            expected = model.eval()(images).logits
+        (found,) = session.run(None, {"images": images.numpy()})
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["label_names"]) == list(NAMES)
+    assert metadata["architecture"] == architecture and metadata["image_size"] == str(size)
+    onnx.checker.check_model(str(done.path), full_check=True)
+
+
+def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"the one before")
+    original = onnx_export._write
+
+    def other_weights(classifier, file):
+        with torch.no_grad():
+            classifier.net.get_classifier().weight.add_(0.01)
+            original(classifier, file)
+            classifier.net.get_classifier().weight.sub_(0.01)
+
+    monkeypatch.setattr(onnx_export, "_write", other_weights)
+    with pytest.raises(
+        ValueError, match=r"cifar_resnet8 differs from torch on 20 images: logits by up to .* not written"
+    ):
+        export_onnx(make(), path, num_images=20)
+    assert path.read_bytes() == b"the one before" and [*tmp_path.iterdir()] == [path]
+    with pytest.raises(ValueError, match="the same class first in"):  # whatever the tolerance
+        monkeypatch.setattr(onnx_export, "_MIN_AGREEMENT", 1.01)
+        export_onnx(make(), path, num_images=20, tolerance=1e9)
+
+
+def test_what_cannot_be_exported_is_explained(tmp_path, monkeypatch):
+    model = make()
+
+    class Undecided(nn.Module):
+        def forward(self, x):
+            return x if x.sum() > 0 else -x  # which way it goes only the data know
+
+    model.net.conv1 = nn.Sequential(model.net.conv1, Undecided())
+    with pytest.raises(ValueError, match="cifar_resnet8 can't be exported to ONNX"):
+        export_onnx(model, tmp_path / "model.onnx")
+    monkeypatch.setattr(onnx_export, "_MAX_BYTES", 1000)
+    with pytest.raises(ValueError, match=r"the weights take .* expected at most"):
+        export_onnx(make(), tmp_path / "model.onnx")
+    monkeypatch.setattr(onnx_export, "_PACKAGES", ("onnx", "no_such_package"))
+    with pytest.raises(ValueError, match=r"no_such_package not installed.*pip install 'hf-icckd\[onnx\]'"):
+        export_onnx(make(), tmp_path / "model.onnx")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_the_command_notes_the_latency(tmp_path, capsys):
+    folder = tmp_path / "run"
+    save_pretrained(folder, make())
+    (folder / "metrics.json").write_text(json.dumps({"cost": {"latency_ms": 1.0}, "test": {"top1": 5.0}}))
+    export.main([str(folder), "--num_images", "20"])
+    assert "model.onnx agrees with torch" in capsys.readouterr().out
+    figures = json.loads((folder / "metrics.json").read_text())
+    assert figures["test"] == {"top1": 5.0} and figures["cost"].keys() == {"latency_ms", "onnx_latency_ms"}
+    (folder / "metrics.json").unlink()
+    export.main([str(folder), "--num_images", "20", "--output", f"{tmp_path}/deep/other.onnx"])
+    assert (tmp_path / "deep" / "other.onnx").is_file() and not (folder / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "'nowhere' is no folder here; say with --output"),
+        (["nowhere/at/all", "--output", "x.onnx"], "model 'nowhere/at/all' is no folder here"),
+        (["{run}", "--num_images", "0"], "num_images is 0, expected at least 1"),
+        (["{run}", "--output"], "argument --output: expected one argument"),
+        (["{run}"], "metrics.json is damaged; the ONNX file is written"),
+    ],
+)
+def test_wrong_command_lines_end_in_one_line(tmp_path, words, message):
+    save_pretrained(tmp_path / "run", make())
+    (tmp_path / "run" / "metrics.json").write_text("[]")
+    with pytest.raises(UserError, match=f"^error: .*{message}"):
+        export.main([word.format(run=tmp_path / "run") for word in words])
