@@ -17,6 +17,7 @@ from hf_icckd.files import replace_file, replace_tensors
 from hf_icckd.modeling import ClassifierSpec, ImageClassifier, create_classifier
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
+ARGS_FILE, METRICS_FILE = "all_args.yaml", "metrics.json"  # options and figures of a run
 
 
 def save_pretrained(folder: str | Path, classifier: ImageClassifier, state: dict[str, Tensor] | None = None) -> None:

@@ -19,19 +19,21 @@ from hf_icckd import checkpointing, distributed
 from hf_icckd.cli import argument_values
 from hf_icckd.data import ImageData
 from hf_icckd.files import replace_file
+from hf_icckd.hub import ARGS_FILE, METRICS_FILE
 from hf_icckd.training_args import (
     DistillationTrainingArguments,
     StudentModelArguments,
     TeacherModelArguments,
     TrainingDataArguments,
+    changed_options,
 )
-
-ARGS_FILE, METRICS_FILE = "all_args.yaml", "metrics.json"
 
 _LOCK_SECONDS = 10
 # Options that don't change what a run computes, so that it may go on with other values of them.
 _FREE_OPTIONS = {
+    "control",
     "disable_tqdm",
+    "license",
     "local_rank",
     "num_threads",
     "output_dir",
@@ -60,6 +62,10 @@ class RunFolder:
         model_args: Options of the model.
         **identity: Further values that make it this run.
 
+    Attributes:
+        values: All options, as all_args.yaml holds them.
+        changed: Those that differ from the defaults.
+
     Raises:
         ValueError: If another run, or something that is none, is in the folder.
     """
@@ -79,8 +85,9 @@ class RunFolder:
         values["global_batch_size"] = (
             values["per_device_train_batch_size"] * values["gradient_accumulation_steps"] * args.world_size
         )
-        # Through text, so that what is compared is what a file would give.
-        self.values = yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(values, default=str))))
+        self.values = _as_in_a_file(values)
+        changed = args.changed | changed_options(data_args) | changed_options(model_args)
+        self.changed = _as_in_a_file({name: value for name, value in changed.items() if "token" not in name})
         self.recorded = self.path / ARGS_FILE
         if self.recorded.is_file():
             if args.resume == "never":
@@ -171,6 +178,11 @@ class RunFolder:
         checkpoint = checkpointing.newest_whole(self.path)
         write_text(self.recorded, yaml.safe_dump(self.values, sort_keys=True))
         return None if checkpoint is None else str(checkpoint)
+
+
+def _as_in_a_file(values: dict[str, Any]) -> dict[str, Any]:
+    """Through text, so that what is compared is what a file would give."""
+    return yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(values, default=str))))
 
 
 def _matters(name: str) -> bool:

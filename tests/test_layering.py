@@ -11,11 +11,21 @@ import hf_icckd
 
 ROOT = Path(hf_icckd.__file__).parent
 LAYERS = [
-    {"allocator", "distributed", "files", "metrics", "outputs", "keyed_random"},
+    {"allocator", "card_regions", "distributed", "files", "keyed_random", "metrics", "outputs", "pictures"},
     {"losses.*", "models.*", "data.*"},
-    {"class_cache", "modeling", "evaluation", "hub", "model_card", "checkpointing", "teacher_targets"},
+    {"class_cache", "modeling", "evaluation", "hub", "run_records", "model_card", "checkpointing", "teacher_targets"},
     {"training_args", "cli", "progress", "resumable", "rhythm", "stopping", "term_averages"},
-    {"trainer_base", "teacher_trainer", "student_trainer", "run_folder", "runs", "teacher", "student", "evaluate"},
+    {
+        "trainer_base",
+        "teacher_trainer",
+        "student_trainer",
+        "run_folder",
+        "card_callback",
+        "runs",
+        "teacher",
+        "student",
+        "evaluate",
+    },
     {"__init__"},
 ]
 
