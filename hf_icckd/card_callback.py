@@ -227,7 +227,8 @@ def hub_id(name: str) -> str | None:
     """
     if Path(name).expanduser().is_dir():
         options = read_options(name)
-        return options.get("hub_model_id") if options.get("push_to_hub") else None
+        pushed = str(options.get("hub_model_id") or "") if options.get("push_to_hub") else ""
+        return pushed if "/" in pushed else None  # without a namespace it is not known whose
     if "/" not in name and is_model(name.partition(".")[0]):
         return timm.get_pretrained_cfg(name).hf_hub_id or None
     return name

@@ -121,7 +121,7 @@ class CardData:
 
     @property
     def comparison(self) -> list[list[str]]:
-        """Rows of the model, its teacher and the control: name, training, seed, figures, costs."""
+        """Rows of the model, its teacher and the control: name and training, seed, figures, costs."""
         results, control = self.results, self.results.get("control")
         own = "this student" if self.is_student else "this teacher"
         rows = [
@@ -147,13 +147,12 @@ class CardData:
         self, role: str, architecture: str, method: dict | None, figures: dict, cost: dict, same_machine: bool = True
     ) -> list[str]:
         return [
-            f"{role}: {architecture}",
-            how_trained(method),
+            f"{role}: {architecture}<br>{how_trained(method)}",
             str((method or {}).get("seed", "not recorded")),
-            *(form.format(figures[key]) for key, _, form in _FIGURES if key in ("top1", "top5", "ece")),
+            *(f"{figures[key]:.{decimals}f}" for key, _, _, decimals in _INDEXED),
             f"{cost['parameters']:,}",
             f"{cost['flops']:,}",
-            f"{cost['latency_ms']:.2f} ms" if same_machine else "on another machine",
+            f"{cost['latency_ms']:.2f}" if same_machine else "another machine",
         ]
 
     @property

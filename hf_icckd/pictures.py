@@ -66,8 +66,8 @@ def draw_training_curves(
     panels = []
     if losses:
         terms = [name for name in losses[-1] if name not in ("epoch", "step", "loss", "gated_fraction")]
-        curves = {"loss": "loss", **{name: f"{name}, without its weight" for name in terms}}
-        panels.append((losses, curves, {"title": "training loss and its terms"}))
+        curves = {name: name for name in ("loss", *terms)}
+        panels.append((losses, curves, {"title": "training loss and its unweighted terms"}))
     if evaluations:
         curves = {"eval_top1": "top-1", "eval_agreement": "agreement with the teacher"}
         curves = {name: title for name, title in curves.items() if name in evaluations[-1]}

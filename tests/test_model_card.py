@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import datasets
 import pytest
 import torch
 import yaml
@@ -112,7 +113,7 @@ def test_every_figure_is_of_the_records(runs, name):
 
 def test_the_table_compares_student_teacher_and_control(runs):
     rows = [line.strip("| ").split(" | ") for line in text_of(runs / "student").splitlines() if line.startswith("| ")]
-    rows = {row[0]: row for row in rows if len(row) == 9}
+    rows = {row[0].partition("<br>")[0]: [row[0].partition("<br>")[2], *row[1:]] for row in rows if len(row) == 8}
     metrics = {name: json.loads((runs / name / "metrics.json").read_text()) for name in NAMES}
     for title, name, key in (
         ("this student: cifar_resnet8", "student", "test"),
@@ -121,25 +122,25 @@ def test_the_table_compares_student_teacher_and_control(runs):
         ("control's teacher: cifar_resnet8", "control-student", "teacher_test"),
     ):
         figures = metrics[name][key]
-        assert rows[title][3:6] == [f"{figures['top1']:.2f} %", f"{figures['top5']:.2f} %", f"{figures['ece']:.4f}"]
-        assert rows[title][6:8] == ["78,042", f"{metrics['student']['cost']['flops']:,}"]
-        assert rows[title][8].endswith(" ms")
+        assert rows[title][2:5] == [f"{figures['top1']:.2f}", f"{figures['top5']:.2f}", f"{figures['ece']:.4f}"]
+        assert rows[title][5:7] == ["78,042", f"{metrics['student']['cost']['flops']:,}"]
+        assert float(rows[title][7]) > 0
     assert metrics["student"]["teacher_test"]["top1"] == metrics["teacher"]["test"]["top1"]
     assert metrics["student"]["control"]["test"] == metrics["control-student"]["test"]
-    assert [row[1] for row in rows.values()][2:] == [
+    assert [row[0] for row in rows.values()][2:] == [
         "1 x cross-entropy + `kd:temperature=2` + `rkd:weight=0.5`",
         "cross-entropy + 0.05 x intra-class term, two views",
         "1 x cross-entropy + `kd`",
         "cross-entropy, two views",
     ]
-    assert [row[2] for row in rows.values()][2:] == ["0", "1", "0", "0"]
+    assert [row[1] for row in rows.values()][2:] == ["0", "1", "0", "0"]
 
 
 def test_latency_of_another_machine_is_not_shown(runs):
     arguments, results = read_records(runs / "teacher")
     results["control"]["machine"]["processor"] = "a faster one"
     rows = CardData(arguments, results).comparison
-    assert rows[0][-1].endswith(" ms") and rows[1][-1] == "on another machine"
+    assert float(rows[0][-1]) > 0 and rows[1][-1] == "another machine"
 
 
 def test_what_is_kept_for_the_pictures(runs):
@@ -245,6 +246,8 @@ def test_which_base_model(runs, tmp_path):
     for options, expected in (
         ({"push_to_hub": True, "hub_model_id": "me/teacher"}, "me/teacher"),
         ({"push_to_hub": False, "hub_model_id": "me/teacher"}, None),
+        ({"push_to_hub": True, "hub_model_id": "teacher"}, None),
+        ({"push_to_hub": True, "hub_model_id": None}, None),
     ):
         (pushed / "all_args.yaml").write_text(yaml.safe_dump(options))
         assert hub_id(str(pushed)) == expected
@@ -337,7 +340,7 @@ def test_a_teacher_without_a_record(runs):
     arguments, results = read_records(runs / "student")
     results["teacher"]["method"] = None
     row = CardData(arguments, results).comparison[1]
-    assert row[1:3] == ["not recorded", "not recorded"]
+    assert row[:2] == ["its teacher: cifar_resnet8<br>not recorded", "not recorded"]
     assert len(citations(arguments, None)) == 2
     assert how_trained(None) == "not recorded"
 
@@ -538,7 +541,8 @@ def test_a_thousand_classes(tmp_path):
     assert len(card._seen["soft_labels"]["images"][0]["model"]) == 20
 
 
-def test_a_stream_shows_its_first_images(tmp_path):
+def test_a_stream_shows_its_first_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1)  # 5 seconds an epoch
     digits = load_image_data("digits", max_train_samples=48, max_eval_samples=20)
     for name, rows in digits.splits().items():
         rows.select_columns(["image", "label"]).to_parquet(str(tmp_path / "data" / f"{name}.parquet"))
