@@ -64,7 +64,7 @@ class RunFolder:
 
     Attributes:
         values: All options, as all_args.yaml holds them.
-        changed: Those that differ from the defaults.
+        changed: Those that differ from the defaults, but for the folder.
 
     Raises:
         ValueError: If another run, or something that is none, is in the folder.
@@ -87,7 +87,8 @@ class RunFolder:
         )
         self.values = _as_in_a_file(values)
         changed = args.changed | changed_options(data_args) | changed_options(model_args)
-        self.changed = _as_in_a_file({name: value for name, value in changed.items() if "token" not in name})
+        named = {name: value for name, value in changed.items() if "token" not in name and name != "output_dir"}
+        self.changed = _as_in_a_file(named)
         self.recorded = self.path / ARGS_FILE
         if self.recorded.is_file():
             if args.resume == "never":
