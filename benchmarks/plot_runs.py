@@ -1,6 +1,6 @@
 """Draw the curves of finished runs: `python benchmarks/plot_runs.py OUTPUT.png RUN [RUN ...]`.
 
-A run is its folder or a copy of its metrics.json. Needs matplotlib (`pip install -e ".[dev]"`).
+A run is its folder or a copy of its metrics.json.
 """
 
 from __future__ import annotations

@@ -34,7 +34,13 @@ import torch
 POINTS = (
     "first micro-batch", "mid-file", "before fsync", "before rename", "before pruning", "mid-pruning", "mid-card",
 )  # fmt: skip
-TIMES = {"images_per_second", "seconds_of_last_session", "latency_ms", "environment"}
+TIMES = {
+    "environment",
+    "first_step_of_last_session",
+    "images_per_second",
+    "latency_ms",
+    "seconds_of_last_session",
+}
 
 
 def options(arguments: argparse.Namespace, output_dir: Path, teacher: str) -> list[str]:
@@ -98,7 +104,7 @@ def arm(point: str, hits: int) -> None:
         "before rename": (Path, "rename", is_checkpoint),
         "before pruning": (shutil, "rmtree", is_checkpoint),
         "mid-pruning": (shutil, "rmtree", is_checkpoint, remove_half),
-        "mid-card": (runs, "render_card"),
+        "mid-card": (runs, "write_card"),
     }
     kill_at(*places[point])
 

@@ -1,15 +1,37 @@
-"""The README.md of a model folder: what it is, its figures, how to use it, how it was made."""
+"""The README.md of a run's folder: what the model is, its figures, how to use it, how it was made.
+
+Everything in it comes from the two records of the run, metrics.json and all_args.yaml, so it can be made anew at any
+time: `python -m hf_icckd.model_card FOLDER [FOLDER ...] [--license ID]`. It shows the pictures that are in the folder.
+What a person wrote between the marks `<!-- yours: begin NAME -->` and `<!-- yours: end NAME -->` stays as it is.
+"""
 
 from __future__ import annotations
 
+import argparse
+import functools
+import logging
+import re
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCardData
+import jinja2
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
 
+from hf_icckd.card_regions import is_sealed, region, regions_of, seal
+from hf_icckd.files import replace_file
+from hf_icckd.hub import ARGS_FILE, CARD_FILE
 from hf_icckd.losses import OBJECTIVES, IntraClassContrastiveLoss
-from hf_icckd.modeling import ClassifierSpec
+from hf_icckd.run_records import check_licence, machine_of, read_records
 from hf_icckd.student_branches import TeacherWithBranches
+
+logger = logging.getLogger(__name__)
+
+CURVES, RELIABILITY = "training_curves.png", "reliability.png"
+EMBEDDING_MAP, SOFT_LABELS = "embedding_map.png", "soft_labels.png"
+PICTURES = (CURVES, RELIABILITY, EMBEDDING_MAP, SOFT_LABELS)
 
 _FIGURES = (
     ("top1", "top-1", "{:.2f} %"),
@@ -24,131 +46,292 @@ _FIGURES = (
     ("soft_label_information_t4", "soft-label information at T = 4 (nats)", "{:.4f}"),
     ("soft_label_information_matched", "soft-label information at half of the largest entropy (nats)", "{:.4f}"),
 )
-
-_TEMPLATE = """---
-{metadata}
----
-
-# {architecture} {role}
-
-{lead}
-
-## Figures
-
-Last epoch of the run; nothing was selected by them. The test split has {test_images:,} images of {dataset}.
-{notes}
-{table}
-
-{parameters:,} parameters, {flops:,} floating-point operations for an image of {size} x {size} pixels, {latency:.2f} ms
-for one image on the machine of the run ({device}).
-
-## Use
-
-```python
-{snippet}
-```
-
-The package hf_icckd is needed for `cifar_*` architectures only, which it
-registers in timm.
-
-## How it was made
-
-`{command}` with hf_icckd {hf_icckd}, torch {torch}, timm {timm}, transformers {transformers} on {processes}
-process(es). `all_args.yaml` holds all options, `metrics.json` all figures and the curve.
-
-## Citation
-
-```bibtex
-{citations}
-```
-"""
+_SPLITS = {
+    "test": "test split",
+    "teacher_test": "teacher, test split",
+    "validation": "validation split",
+    "train": "training split",
+}
+_INDEXED = (  # figure, metric id, name for people, decimals
+    ("top1", "accuracy", "top-1 accuracy (%)", 2),
+    ("top5", "top_5_accuracy", "top-5 accuracy (%)", 2),
+    ("ece", "expected_calibration_error", "expected calibration error, 15 bins", 4),
+)
 
 
-def render_card(spec: ClassifierSpec, arguments: dict[str, Any], results: dict[str, Any]) -> str:
-    """Markdown with a metadata header.
+@dataclass(frozen=True)
+class CardData:
+    """All that a card says; its properties are what the template shows.
+
+    Attributes:
+        arguments: Options of the run: what all_args.yaml holds.
+        results: What metrics.json holds.
+        pictures: Names of the pictures beside the card.
+    """
+
+    arguments: dict[str, Any]
+    results: dict[str, Any]
+    pictures: tuple[str, ...] = ()
+
+    @property
+    def is_student(self) -> bool:
+        """Whether it was distilled from a teacher."""
+        return self.arguments["recipe"] == "student"
+
+    @property
+    def licence(self) -> str | None:
+        """Identifier of the licence, as the Hub spells it; None if its maker did not say."""
+        return self.arguments.get("license")
+
+    @property
+    def metadata(self) -> ModelCardData:
+        """What the Hub reads."""
+        data, model = self.results["data"], self.results["model"]
+        role = "student" if self.is_student else "teacher"
+        results = [
+            EvalResult(
+                task_type="image-classification",
+                task_name="Image classification",
+                dataset_type=data["hub_id"] or data["name"],
+                dataset_name=data["name"],
+                dataset_config=self.arguments["dataset_config_name"],
+                dataset_split="test",
+                dataset_revision=data["revision"],
+                metric_type=kind,
+                metric_name=name,
+                metric_value=round(self.results["test"][figure], decimals),
+            )
+            for figure, kind, name, decimals in _INDEXED
+        ]
+        return ModelCardData(
+            library_name="timm",
+            pipeline_tag="image-classification",
+            license=self.licence,
+            tags=["image-classification", "timm", "transformers", "knowledge-distillation", "hf_icckd", role],
+            datasets=[data["hub_id"]] if data["hub_id"] else None,
+            base_model=model["base_models"] or None,
+            metrics=["accuracy"],
+            model_name=(self.arguments.get("hub_model_id") or f"{model['architecture']}-{role}").rpartition("/")[2],
+            eval_results=results,
+        )
+
+    @property
+    def how_trained(self) -> str:
+        """How the model was trained, in a phrase."""
+        return how_trained(self.arguments)
+
+    @property
+    def comparison(self) -> list[list[str]]:
+        """Rows of the model, its teacher and the control: name and training, seed, figures, costs."""
+        results, control = self.results, self.results.get("control")
+        own = "this student" if self.is_student else "this teacher"
+        rows = [
+            self._compared(own, results["model"]["architecture"], self.arguments, results["test"], results["cost"])
+        ]
+        if "teacher" in results:
+            its = results["teacher"]
+            rows.append(
+                self._compared("its teacher", its["architecture"], its["method"], results["teacher_test"], its["cost"])
+            )
+        if control:
+            near = control["machine"] == machine_of(results["environment"])
+            method = control["method"]
+            rows.append(self._compared("control", method["model"], method, control["test"], control["cost"], near))
+            if "teacher" in control:
+                its, figures = control["teacher"], control["teacher_test"]
+                rows.append(
+                    self._compared("control's teacher", its["architecture"], its["method"], figures, its["cost"], near)
+                )
+        return rows
+
+    def _compared(
+        self, role: str, architecture: str, method: dict | None, figures: dict, cost: dict, same_machine: bool = True
+    ) -> list[str]:
+        return [
+            f"{role}: {architecture}<br>{how_trained(method)}",
+            str((method or {}).get("seed", "not recorded")),
+            *(f"{figures[key]:.{decimals}f}" for key, _, _, decimals in _INDEXED),
+            f"{cost['parameters']:,}",
+            f"{cost['flops']:,}",
+            f"{cost['latency_ms']:.2f}" if same_machine else "another machine",
+        ]
+
+    @property
+    def splits(self) -> list[str]:
+        """Titles of the splits that were measured."""
+        return [title for key, title in _SPLITS.items() if key in self.results]
+
+    @property
+    def figures(self) -> list[list[str]]:
+        """Rows of all figures: title, then a cell for each split."""
+        splits = [self.results[key] for key in _SPLITS if key in self.results]
+        return [
+            [title, *(form.format(split[key]) if key in split else "" for split in splits)]
+            for key, title, form in _FIGURES
+            if key in self.results["test"]
+        ]
+
+    @property
+    def options(self) -> str:
+        """The options that differ from the defaults, as YAML."""
+        changed = self.results["options"]
+        return yaml.safe_dump(changed, sort_keys=True, allow_unicode=True).rstrip() if changed else ""
+
+    @property
+    def precision(self) -> str:
+        """What matrix products of the training were computed in."""
+        names = {"bf16": "bfloat16 (autocast)", "fp16": "float16 (autocast)"}
+        return next((title for name, title in names.items() if self.arguments[name]), "float32")
+
+    @property
+    def citations(self) -> list[str]:
+        """BibTeX of exactly the methods that made the model."""
+        return citations(self.arguments, (self.results.get("teacher") or {}).get("method"))
+
+    @property
+    def papers(self) -> list[str]:
+        """arXiv numbers of what is cited; the Hub makes tags of the links."""
+        return re.findall(r"arXiv:(\d{4}\.\d{5})", "\n".join(self.citations))
+
+
+def how_trained(method: dict[str, Any] | None) -> str:
+    """How a model was trained, in a phrase.
 
     Args:
-        spec: The classifier.
-        arguments: All options of the run.
+        method: `hf_icckd.run_records.method_of` its options, or all of them; None if they are not known.
+    """
+    if not method:
+        return "not recorded"
+    if method["recipe"] == "student":
+        parts = [f"{method['ce_weight']:g} x cross-entropy", *(f"`{spec}`" for spec in method["objectives"])]
+        text = " + ".join(parts)
+    else:
+        weight = method["intra_class_weight"]
+        text = "cross-entropy" + (f" + {weight:g} x intra-class term" if weight else "")
+        text += f" + branches of {branches} (SFTN)" if (branches := method.get("student_branches")) else ""
+        text += ", two views" if method["num_views"] == 2 else ", one view"
+    if method["label_smoothing"]:
+        text += f", label smoothing {method['label_smoothing']:g}"
+    return text + (", from pretrained weights" if method["pretrained"] else "")
+
+
+def citations(method: dict[str, Any], teacher: dict[str, Any] | None = None) -> list[str]:
+    """BibTeX of the methods that a run used, those of its teacher behind its own.
+
+    Args:
+        method: As in `how_trained`.
+        teacher: The same of its teacher, if there is one that is known.
+    """
+    if method["recipe"] == "student":
+        found = [OBJECTIVES[spec.partition(":")[0]].citation for spec in method["objectives"]]
+    else:
+        found = [IntraClassContrastiveLoss.citation] if method["intra_class_weight"] else []
+        found += [TeacherWithBranches.citation] if method.get("student_branches") else []
+    if teacher:
+        found += citations(teacher)
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def plain(text: object) -> str:
+    """Text in which nothing is markdown: names of classes and data sets are whatever people call them."""
+    return re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", " ".join(str(text).split()))
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["plain"] = plain
+    return environment.get_template("model_card.md")
+
+
+def render(card: CardData, regions: dict[str, str] | None = None) -> str:
+    """The card as markdown with a metadata header.
+
+    Args:
+        card: What it says.
+        regions: What a person wrote, by the name of the region; regions that the template lacks stand at the end.
+
+    Returns:
+        The text of README.md, sealed.
+    """
+    left = dict(regions or {})
+
+    def yours(name: str, hint: str) -> str:
+        return region(name, left.pop(name, f"\n<!-- {hint} -->\n"))
+
+    text = _template().render(
+        card=card, region=yours, a=card.arguments, r=card.results, pictures=card.pictures,
+        curves=CURVES, reliability=RELIABILITY, embedding_map=EMBEDDING_MAP, soft_labels=SOFT_LABELS,
+    )  # fmt: skip
+    return seal("\n\n".join([text.rstrip(), *(region(name, content) for name, content in left.items())]))
+
+
+def write_card(folder: str | Path, arguments: dict[str, Any], results: dict[str, Any]) -> None:
+    """Write README.md, with the pictures that are in the folder and what a person wrote into the card before.
+
+    A card that a person changed outside the regions, or whose marks are damaged, is kept beside the new one.
+
+    Args:
+        folder: Folder of the run.
+        arguments: What all_args.yaml holds.
         results: What metrics.json holds.
     """
-    student, dataset = "teacher" in arguments, arguments["dataset"]
-    local = Path(dataset).expanduser().exists()
-    cost, environment = results["cost"], results["environment"]
-    metadata = ModelCardData(
-        library_name="timm",
-        pipeline_tag="image-classification",
-        tags=["image-classification", "timm", "knowledge-distillation", "hf_icckd"],
-        datasets=[dataset] if "/" in dataset and not local else None,
-    )
-    return _TEMPLATE.format(
-        metadata=metadata.to_yaml(),
-        architecture=spec.architecture,
-        role="student" if student else "teacher",
-        lead=_lead(spec, arguments, student),
-        dataset=Path(dataset).name if local else dataset,
-        test_images=results["test"]["images"],
-        notes="".join(f"{note}\n" for note in results["notes"]),
-        table=_table(results),
-        size=spec.image_size,
-        latency=cost["latency_ms"],
-        parameters=cost["parameters"],
-        flops=cost["flops"],
-        snippet=_snippet(spec),
-        citations="\n\n".join(_citations(arguments, student)),
-        **{
-            name: environment[name]
-            for name in ("hf_icckd", "torch", "timm", "transformers", "processes", "device", "command")
-        },
-    )
+    path = Path(folder) / CARD_FILE
+    regions = _kept_regions(path) if path.exists() else {}
+    pictures = tuple(name for name in PICTURES if (Path(folder) / name).is_file())
+    text = render(CardData(arguments, results, pictures), regions)
+    # In bytes: no system should make other line ends of those that a person wrote.
+    replace_file(path, lambda unfinished: unfinished.write_bytes(text.encode()))
 
 
-def _lead(spec: ClassifierSpec, arguments: dict[str, Any], student: bool) -> str:
-    classes = f"{len(spec.label_names)} classes"
-    if student:
-        return f"A student for {classes}, distilled with {', '.join(arguments['objectives'])} from a frozen teacher."
-    if arguments["intra_class_weight"]:
-        return (
-            f"A teacher for {classes}, trained with cross-entropy plus {arguments['intra_class_weight']} times an "
-            "intra-class contrastive term that keeps its soft labels rich. Its own accuracy is not the goal, its "
-            "students' is."
-        )
-    if branches := arguments.get("student_branches"):
-        return f"A control: a teacher for {classes}, trained along with branches of a {branches} student (SFTN)."
-    return (
-        f"A control: a classifier for {classes}, trained with cross-entropy on {arguments['num_views']} view(s) alone."
-    )
+def _kept_regions(path: Path) -> dict[str, str]:
+    content = path.read_bytes()
+    try:
+        text = content.decode()
+        regions = regions_of(text)
+        reason = None if is_sealed(text) else "it was changed outside its regions"
+    except ValueError as error:
+        regions, reason = {}, f"its regions can't be read: {error}"
+    if reason is not None:
+        aside = path.with_name(f"{path.name}.bak")
+        number = 1
+        while aside.exists() and aside.read_bytes() != content:
+            number += 1
+            aside = path.with_name(f"{path.name}.bak{number}")
+        replace_file(aside, lambda unfinished: unfinished.write_bytes(content))
+        logger.warning("%s is kept as %s: %s", path, aside.name, reason)
+    return regions
 
 
-def _table(results: dict[str, Any]) -> str:
-    columns = {
-        "test": "test split",
-        "teacher_test": "teacher, test split",
-        "validation": "validation split",
-        "train": "training split",
-    }
-    columns = {key: title for key, title in columns.items() if key in results}
-    lines = [f"| figure | {' | '.join(columns.values())} |", "| --- |" + " ---: |" * len(columns)]
-    for key, title, form in _FIGURES:
-        if key in results["test"]:
-            cells = [form.format(results[column][key]) if key in results[column] else "" for column in columns]
-            lines.append(f"| {title} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def main(argv: list[str] | None = None) -> None:
+    """Make the cards of finished runs anew; nothing is trained and no image is read."""
+    parser = argparse.ArgumentParser(prog="python -m hf_icckd.model_card", description=main.__doc__)
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="Folder of a finished run.")
+    parser.add_argument("--license", help="Identifier of the licence, written into all_args.yaml too.")
+    options = parser.parse_args(argv)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        check_licence(options.license)
+        for folder in options.folders:
+            arguments, results = read_records(folder)
+            if "model" not in results:
+                raise ValueError(
+                    f"the run in {folder!r} was made by an earlier version, which recorded less than a card needs; "
+                    "train it again"
+                )
+            if options.license is not None:
+                arguments["license"] = options.license
+                text = yaml.safe_dump(arguments, sort_keys=True)
+                replace_file(Path(folder) / ARGS_FILE, lambda path, text=text: path.write_text(text))
+            write_card(folder, arguments, results)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
 
 
-def _snippet(spec: ClassifierSpec) -> str:
-    head = "import hf_icckd  # registers the architecture\n" if spec.architecture.startswith("cifar_") else ""
-    return (
-        f"{head}import timm\n"
-        "from transformers import AutoModelForImageClassification\n\n"
-        'model = timm.create_model("local-dir:path/to/this/folder", pretrained=True)  # or "hf-hub:user/name"\n'
-        'model = AutoModelForImageClassification.from_pretrained("path/to/this/folder")  # or "user/name"'
-    )
-
-
-def _citations(arguments: dict[str, Any], student: bool) -> list[str]:
-    if student:
-        return [OBJECTIVES[spec.partition(":")[0]].citation for spec in arguments["objectives"]]
-    if arguments.get("student_branches"):
-        return [TeacherWithBranches.citation]
-    return [IntraClassContrastiveLoss.citation] if arguments["intra_class_weight"] else ["% cross-entropy alone"]
+if __name__ == "__main__":
+    main()

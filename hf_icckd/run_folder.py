@@ -26,12 +26,15 @@ from hf_icckd.training_args import (
     StudentModelArguments,
     TeacherModelArguments,
     TrainingDataArguments,
+    changed_options,
 )
 
 _LOCK_SECONDS = 10
 # Options that don't change what a run computes, so that it may go on with other values of them.
 _FREE_OPTIONS = {
+    "control",
     "disable_tqdm",
+    "license",
     "local_rank",
     "num_threads",
     "output_dir",
@@ -61,6 +64,10 @@ class RunFolder:
         model_args: Options of the model.
         **identity: Further values that make it this run.
 
+    Attributes:
+        values: All options, as all_args.yaml holds them.
+        changed: Those that differ from the defaults, but for the folder.
+
     Raises:
         ValueError: If another run, or something that is none, is in the folder.
     """
@@ -80,8 +87,10 @@ class RunFolder:
         values["global_batch_size"] = (
             values["per_device_train_batch_size"] * values["gradient_accumulation_steps"] * args.world_size
         )
-        # Through text, so that what is compared is what a file would give.
-        self.values = yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(values, default=str))))
+        self.values = _as_in_a_file(values)
+        changed = args.changed | changed_options(data_args) | changed_options(model_args)
+        named = {name: value for name, value in changed.items() if "token" not in name and name != "output_dir"}
+        self.changed = _as_in_a_file(named)
         self.recorded = self.path / ARGS_FILE
         if self.recorded.is_file():
             if args.resume == "never":
@@ -173,6 +182,11 @@ class RunFolder:
         checkpoint = checkpointing.newest_whole(self.path)
         write_text(self.recorded, yaml.safe_dump(self.values, sort_keys=True))
         return None if checkpoint is None else str(checkpoint)
+
+
+def _as_in_a_file(values: dict[str, Any]) -> dict[str, Any]:
+    """Through text, so that what is compared is what a file would give."""
+    return yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(values, default=str))))
 
 
 def _matters(name: str) -> bool:

@@ -8,7 +8,6 @@ import logging
 import platform
 import shlex
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,18 @@ import transformers
 from transformers import set_seed
 
 from hf_icckd import __version__, distributed
+from hf_icckd.card_callback import CardCallback
 from hf_icckd.cli import UserError
 from hf_icckd.data import ImageData, ImagePipeline, load_image_data
 from hf_icckd.data.classes import read_groups
 from hf_icckd.evaluation import SplitOutputs, cost_metrics, split_metrics
-from hf_icckd.hub import CARD_FILE, METRICS_FILE, from_pretrained, push_to_hub
-from hf_icckd.model_card import render_card
+from hf_icckd.hub import METRICS_FILE, from_pretrained, push_to_hub
+from hf_icckd.model_card import write_card
 from hf_icckd.modeling import ImageClassifier, create_classifier
 from hf_icckd.probes import fine_class_probe
 from hf_icckd.progress import format_table
 from hf_icckd.run_folder import RunFolder, write_text
+from hf_icckd.run_records import read_control
 from hf_icckd.stopping import StopOnSignal
 from hf_icckd.trainer_base import DistillationTrainer
 from hf_icckd.training_args import (
@@ -159,20 +160,32 @@ def train_and_report(
         What metrics.json holds.
     """
     with folder.owned(pipeline.data) as checkpoint:
+        card = CardCallback(folder, pipeline, teacher, _control(trainer.args, folder, pipeline))
+        trainer.add_callback(card)
         logger.info("%s", _how_computed(trainer.args))
         if checkpoint:
             logger.info("going on from %s", checkpoint)
-        start = time.perf_counter()
         with StopOnSignal(trainer.request_stop) as stop:
             trainer.train(resume_from_checkpoint=checkpoint)
-        seconds = time.perf_counter() - start
         state = trainer.state
         if state.global_step < state.max_steps:
             logger.info("stopped at step %d of %d; the same command goes on there", state.global_step, state.max_steps)
             raise SystemExit(stop.exit_code)
-        results = _report(trainer, pipeline, folder, teacher, seconds)
+        results = _report(trainer, pipeline, folder, teacher, card)
     publish(folder, trainer.args)
     return results
+
+
+def _control(args: DistillationTrainingArguments, folder: RunFolder, pipeline: ImagePipeline) -> dict[str, Any] | None:
+    """Figures of the run to compare with; refused before anything is trained if it is none of the same images."""
+
+    def read() -> dict[str, Any] | None:
+        if args.control is None:
+            return None
+        values = folder.values
+        return read_control(args.control, values["recipe"], values["data_fingerprint"], len(pipeline.data.test))
+
+    return distributed.on_first_rank(read)
 
 
 def _report(
@@ -180,36 +193,41 @@ def _report(
     pipeline: ImagePipeline,
     folder: RunFolder,
     teacher: ImageClassifier | None,
-    seconds: float,
+    card: CardCallback,
 ) -> dict[str, Any]:
-    """Measure the trained classifier; write model, figures and card."""
+    """Measure the trained classifier; write model, figures, pictures and card."""
     trainer.save_model()  # before the figures: whatever happens to them, the model is there
     results: dict[str, Any] = {}
     outputs: dict[str, SplitOutputs] = {}
     for split in ("test", "validation", "train"):
         if split in pipeline.data.splits() and _fits(trainer, pipeline, split):
             dataset = pipeline.dataset(split)
-            outputs[split] = trainer.predict_split(dataset)
-            teacher_outputs = trainer.evaluation_teacher(dataset)
-            results[split] = {"images": len(dataset), **split_metrics(outputs[split], teacher_outputs)}
-            if split == "test" and teacher_outputs is not None:
-                results["teacher_test"] = split_metrics(teacher_outputs)
+            outputs[split], of_teacher = trainer.predict_split(dataset), trainer.evaluation_teacher(dataset)
+            results[split] = {"images": len(dataset), **split_metrics(outputs[split], of_teacher)}
+            if split == "test" and of_teacher is not None:
+                results["teacher_test"] = split_metrics(of_teacher)
+            if split == "test" and trainer.is_world_process_zero():
+                card.look(outputs[split], of_teacher)
     results |= _probes(pipeline.data, outputs)
+    del outputs, of_teacher
     if trainer.is_world_process_zero():
         # Of what was exported: of a sharded net one process alone can't compute anything.
         exported = from_pretrained(folder.path).to(trainer.args.device)
         layout = torch.channels_last if trainer.args.channels_last else torch.contiguous_format
         results |= {
             "cost": cost_metrics(exported.to(memory_format=layout)),
-            "training": _last_training_log(trainer) | {"seconds_of_last_session": seconds},
-            "history": _history(trainer),
+            "training": _last_training_log(trainer)
+            | {"seconds_of_last_session": card.seconds, "first_step_of_last_session": card.first_step},
+            "history": [entry for entry in trainer.state.log_history if "eval_top1" in entry],
             "notes": pipeline.data.notes,
             "environment": _environment(trainer.args),
-        }
-        card = render_card(trainer.classifier.spec, folder.values, results)
-        write_text(folder.path / CARD_FILE, card)
+        } | card.facts(trainer.classifier.spec)
+        text = json.dumps(results, indent=2) + "\n"
+        results = json.loads(text)  # the card is made of what a file gives, as when it is made anew
+        card.draw(results)
+        write_card(folder.path, folder.values, results)
         # Last, because it marks the run as finished.
-        write_text(folder.path / METRICS_FILE, json.dumps(results, indent=2) + "\n")
+        write_text(folder.path / METRICS_FILE, text)
         trainer.wait_for_push()  # it reads a folder within this one
         folder.clear_checkpoints()
         show(summary_table(results, str(folder.path)))
@@ -264,17 +282,6 @@ def _probes(data: ImageData, outputs: dict[str, SplitOutputs]) -> dict[str, Any]
     return {"fine_probe": fine_class_probe(logits, embeddings, groups, fine)}
 
 
-def _history(trainer: DistillationTrainer) -> list[dict[str, float]]:
-    """One entry for each evaluation, with the training log before it."""
-    entries, latest = [], {}
-    for entry in trainer.state.log_history:
-        if "eval_top1" in entry:
-            entries.append(latest | entry)
-        elif "images_per_second" in entry:
-            latest = entry
-    return entries
-
-
 def _last_training_log(trainer: DistillationTrainer) -> dict[str, float]:
     logs = [entry for entry in trainer.state.log_history if "images_per_second" in entry]
     return logs[-1] if logs else {}
@@ -283,6 +290,15 @@ def _last_training_log(trainer: DistillationTrainer) -> dict[str, float]:
 def _device_name(args: DistillationTrainingArguments) -> str:
     cpu = f"CPU ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
     return torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else cpu
+
+
+def _processor_name() -> str | None:
+    """What the CPU calls itself, where the system tells."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.partition(":")[2].split())
+    return platform.processor() or None
 
 
 def _how_computed(args: DistillationTrainingArguments) -> str:
@@ -307,6 +323,7 @@ def _environment(args: DistillationTrainingArguments) -> dict[str, Any]:
         "accelerate": accelerate.__version__,
         "python": platform.python_version(),
         "device": _device_name(args),
+        "processor": _processor_name(),
         "processes": args.world_size,
         "threads": torch.get_num_threads(),
         "command": _command(),

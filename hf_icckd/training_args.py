@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
 from hf_icckd.allocator import keep_freed_memory
+from hf_icckd.run_records import check_licence
 
 # Trainer options that would break a promise of this package, with the reason the user is told.
 _REFUSED = {
@@ -186,7 +188,11 @@ class StudentModelArguments:
 
 @dataclass
 class DistillationTrainingArguments(TrainingArguments):
-    """`transformers.TrainingArguments` with the defaults of the field and options that both trainers share."""
+    """`transformers.TrainingArguments` with the defaults of the field and options that both trainers share.
+
+    Attributes:
+        changed: The options that were given other values than their defaults.
+    """
 
     optim: str = field(
         default="sgd", metadata={"help": "sgd (with momentum) or any optimiser of the transformers Trainer."}
@@ -267,8 +273,21 @@ class DistillationTrainingArguments(TrainingArguments):
         metadata={"help": "end: push the finished run; every_save: also the model of each checkpoint while training."},
     )
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "As in DistributedDataParallel."})
+    control: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of a finished run of the same recipe on the same images; the model card shows it beside "
+            "this one."
+        },
+    )
+    license: str | None = field(
+        default=None,
+        metadata={"help": "Licence of the model in its card, as the Hub spells it: apache-2.0, cc-by-4.0, other, ..."},
+    )
 
     def __post_init__(self):
+        self.changed = changed_options(self)  # before anything is filled in
+        check_licence(self.license)
         # Without this a CPU run under a launcher would not find its process group.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         self._refuse()
@@ -464,6 +483,18 @@ class StudentTrainingArguments(DistillationTrainingArguments):
                 "teacher has neither gradients nor an optimiser to shard; use recipes/accelerate/ddp.yaml"
             )
         super().__post_init__()
+
+
+def changed_options(arguments: Any) -> dict[str, Any]:
+    """Of a dataclass of options, as it was given, those that differ from their defaults."""
+    changed = {}
+    for option in dataclasses.fields(arguments):
+        default = option.default if option.default is not dataclasses.MISSING else option.default_factory()
+        value = getattr(arguments, option.name)
+        # The parser makes None or False of some defaults of the Trainer that say the same in a word.
+        if value != default and not (default in ("", "no") and value in (None, False)):
+            changed[option.name] = value
+    return changed
 
 
 def _check_launcher() -> None:

@@ -11,24 +11,18 @@ import hf_icckd
 
 ROOT = Path(hf_icckd.__file__).parent
 LAYERS = [
-    {"allocator", "distributed", "files", "metrics", "outputs", "keyed_random", "probes"},
+    {
+        *("allocator", "card_regions", "distributed", "files", "keyed_random"),
+        *("metrics", "outputs", "pictures", "probes"),
+    },
     {"losses.*", "models.*", "data.*"},
     {
-        "class_cache",
-        "modeling",
-        "evaluation",
-        "hub",
-        "hub.layout",
-        "hub.publishing",
-        "model_card",
-        "checkpointing",
-        "onnx_export",
-        "student_branches",
-        "teacher_targets",
+        *("class_cache", "modeling", "student_branches", "evaluation", "teacher_targets", "checkpointing"),
+        *("hub", "hub.layout", "hub.publishing", "run_records", "model_card", "onnx_export"),
     },
     {"training_args", "cli", "progress", "resumable", "publishing_trainer", "rhythm", "stopping", "term_averages"},
     {
-        *("trainer_base", "teacher_trainer", "student_trainer", "run_folder", "runs"),
+        *("trainer_base", "teacher_trainer", "student_trainer", "run_folder", "card_callback", "runs"),
         *("teacher", "student", "evaluate", "export", "study.*", "hub.__main__"),
     },
     {"__init__"},

@@ -75,7 +75,9 @@ if "teacher" in options:
 top1 = 50.0 + int(options.get("ce_weight", 0))
 figures = {{"top1": top1}}
 (folder / "metrics.json").write_text(json.dumps({{
-    "test": figures, "validation": figures, "history": [{{"epoch": 1, "eval_top1": top1}}],
+    "test": figures, "validation": figures,
+    "history": [{{"epoch": 1, "step": 8, "eval_top1": top1, "eval_runtime": 3}}],
+    "losses": [{{"epoch": e, "step": 4 * e, "loss": 2.0, "ce": e}} for e in (1, 2, 3)], "soft_labels": {{}},
     "environment": {{"command": "python secret/place", "torch": "2"}},
 }}))
 """
@@ -213,8 +215,9 @@ def test_a_whole_study(study, fake, tmp_path):
     assert set(records) == set(names(plan, records)) and len(fake.log()) == len(records)
     one = records["small/intra/seed-1/tuned"]
     assert one["options"]["ce_weight"] == 2  # the trial with the higher figure
+    assert "soft_labels" not in one["metrics"]  # what cards show
     assert one["status"] == "finished" and one["metrics"]["test"] == {"top1": 52.0}
-    assert one["curve"] == [{"epoch": 1, "eval_top1": 52.0}] and one["seconds"] >= 0
+    assert one["curve"] == [{"epoch": 1, "eval_top1": 52.0, "loss": 2.0, "loss/ce": 2}] and one["seconds"] >= 0
     text = (folder / "records.jsonl").read_text()
     assert str(tmp_path) not in text and "secret" not in text  # no places
     assert one["arguments"]["data_fingerprint"] == "abc" and one["metrics"]["environment"] == {"torch": "2"}

@@ -47,6 +47,8 @@ class ImageData:
         validation: Validation split, if asked for.
         mirrored: Whether a mirrored image still shows its class (not so for digits).
         notes: What a reader of the figures should know, such as a test split that had to be cut.
+        hub_id: Its name on the Hub, if it comes from there.
+        revision: Commit of it there, where it is known.
     """
 
     name: str
@@ -56,6 +58,8 @@ class ImageData:
     validation: Dataset | None = None
     mirrored: bool = True
     notes: list[str] = field(default_factory=list)
+    hub_id: str | None = None
+    revision: str | None = None
 
     @property
     def streamed(self) -> bool:
@@ -148,6 +152,7 @@ def load_image_data(
     train = _find_train(dataset, loaded)
     if dataset == "synthetic":
         image_column, label_column = image_column or "image", label_column or "label"
+    origin = {"hub_id": _hub_id(dataset), "revision": _revision(train)}
     image_column, label_column = find_columns(train.features, image_column, label_column)
     splits, notes = {"train": train}, []
     test = _find_test(loaded, image_column, label_column)
@@ -184,7 +189,7 @@ def load_image_data(
     untested = [name for label, name in enumerate(label_names) if label not in tested]
     if untested and max_eval_samples is None:
         notes.append(f"Classes without a test image: {', '.join(untested[:5])}{', ...' if len(untested) > 5 else ''}.")
-    return ImageData(dataset, label_names, **splits, mirrored=dataset != "digits", notes=notes)
+    return ImageData(dataset, label_names, **splits, mirrored=dataset != "digits", notes=notes, **origin)
 
 
 def _streamed(
@@ -225,7 +230,19 @@ def _streamed(
         columns = columns.rename_columns({old: new for old, new in names_of.items() if old != new})
         splits[name] = StreamedSplit(columns.cast_column("image", Image(decode=False)), length, len(names), name)
     notes = [f"The split {test!r} serves as test split."] if test in _VALIDATION_SPLITS else []
-    return ImageData(dataset, names, **splits, notes=notes)
+    return ImageData(dataset, names, **splits, notes=notes, hub_id=_hub_id(dataset))
+
+
+def _hub_id(dataset: str) -> str | None:
+    """The name, if it is one on the Hub; for a data set that could be loaded."""
+    return None if dataset in BUILT_IN or Path(dataset).expanduser().is_dir() else dataset
+
+
+def _revision(rows: Dataset) -> str | None:
+    """Commit of a data set of the Hub: `datasets` names the folder of its copy after it."""
+    names = {Path(file["filename"]).parent.name for file in rows.cache_files}
+    name = names.pop() if len(names) == 1 else ""
+    return name if re.fullmatch("[0-9a-f]{40}", name) else None
 
 
 def _has_labels(rows: IterableDataset, label_column: str) -> bool:

@@ -33,7 +33,10 @@ logger = logging.getLogger(__name__)
 
 # Options that say where something is on this machine; `data_fingerprint` and `teacher_fingerprint` say what it is.
 _PLACES = {"dataset", "label_column", "output_dir", "logging_dir", "run_name", "teacher", "teacher_targets_dir"}
-_CURVE = {"epoch", "eval_top1", "eval_nll", "eval_ece", "eval_agreement", "gated_fraction"}
+_CURVE = ("epoch", "eval_top1", "eval_nll", "eval_ece", "eval_agreement")
+_FIGURES = (
+    *("test", "teacher_test", "validation", "train", "fine_probe", "cost", "training", "notes", "environment"),
+)
 RECORDS_FILE = "records.jsonl"
 _POLL_SECONDS = 0.2
 _SITTING = re.compile(r"^== (\d+\.\d) s ==$", re.MULTILINE)  # written to the log behind each
@@ -278,8 +281,8 @@ class StudyRunner:
             "message": message,
             "options": run.options,
             "arguments": {k: value for k, value in arguments.items() if k not in _PLACES and value is not None},
-            "curve": [_point(entry) for entry in results.pop("history", [])],
-            "metrics": results,
+            "curve": _curve(results),
+            "metrics": {name: results[name] for name in _FIGURES if name in results},
             "seconds": round(seconds, 1),
             "finished": datetime.now().isoformat(timespec="seconds"),
         }
@@ -302,10 +305,19 @@ def _environment(slot: int, jobs: int, on_gpus: bool) -> dict[str, str]:
     return environment
 
 
-def _point(entry: dict[str, float]) -> dict[str, float]:
-    """Of an entry of a run's history what a curve needs, in six digits: records are kept under version control."""
-    kept = {name: value for name, value in entry.items() if name in _CURVE or name.startswith("loss")}
-    return {name: float(f"{value:.6g}") for name, value in kept.items()}
+def _curve(results: dict[str, Any]) -> list[dict[str, float]]:
+    """One point for each evaluation, with the training losses last logged before it, in six digits."""
+    points, losses = [], results.get("losses", [])
+    for entry in results.get("history", []):
+        before = [row for row in losses if row["step"] <= entry["step"]]
+        point = {
+            name if name in ("loss", "epoch", "gated_fraction") else f"loss/{name}": value
+            for name, value in (before[-1] if before else {}).items()
+            if name != "step"
+        }
+        point |= {name: value for name, value in entry.items() if name in _CURVE}
+        points.append({name: float(f"{value:.6g}") for name, value in point.items()})
+    return points
 
 
 def _terminate(jobs: list[_Job]) -> None:
