@@ -186,22 +186,21 @@ def test_validation_split_and_image_folder(tmp_path):
     assert [metrics[split]["images"] for split in ("test", "validation", "train")] == [8, 8, 24]
 
 
-@pytest.mark.parametrize("recipe", ["teacher", "student", "evaluate"])
+@pytest.mark.parametrize("recipe", ["teacher", "student", "evaluate", "study"])
 def test_recipes_are_the_entry_points(recipe):
     """`--help` of the script runs and names an option of its own."""
     done = subprocess.run(
         [sys.executable, ROOT / "recipes" / f"{recipe}.py", "--help"], capture_output=True, text=True, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
-    assert (
-        "--dataset" in done.stdout
-        and {"teacher": "--intra_class_weight", "student": "--objectives", "evaluate": "--split"}[recipe]
-        in done.stdout
-    )
+    own = {"teacher": "--intra_class_weight", "student": "--objectives", "evaluate": "--split", "study": "--minutes"}
+    assert "--dataset" in done.stdout and own[recipe] in done.stdout
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "recipes" / "configs").rglob("*.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}"
+    "path",
+    sorted(path for kind in ("teacher", "student") for path in (ROOT / "recipes" / "configs").rglob(f"{kind}*.yaml")),
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
 )
 def test_configs_are_valid_and_say_what_they_are_for(path, monkeypatch):
     from hf_icckd.training_args import StudentModelArguments, StudentTrainingArguments
