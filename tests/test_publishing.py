@@ -20,20 +20,14 @@ import yaml
 from PIL import Image
 
 from hf_icckd import create_classifier, from_pretrained, save_pretrained, teacher
+from hf_icckd.model_card import PICTURES
 from tests.hub_server import CUT, GARBLED, LOST, READER, WRITER, HubServer, serve
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["--max_train_samples", "160", "--max_eval_samples", "80", "--max_steps", "3", "--disable_tqdm", "true",
          "--model", "cifar_resnet8", "--num_threads", "1", "--use_cpu", "true"]  # fmt: skip
-PUBLISHED = {
-    "model.safetensors",
-    "config.json",
-    "README.md",
-    "metrics.json",
-    "all_args.yaml",
-    "picture.png",
-    "idea.svg",
-}
+RUN = {"model.safetensors", "config.json", "README.md", "metrics.json", "all_args.yaml", *PICTURES}
+PUBLISHED = RUN | {"picture.png", "idea.svg"}
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +228,7 @@ def test_a_run_pushes_while_it_trains_and_when_it_is_finished(hub, worker, tmp_p
         assert re.search(r"step 1 is not pushed: the Hub answers 403 .*; training goes on", done["log"])
     assert all(commit.message.startswith("Step ") for commit in steps)
     assert all(set(commit.changed) <= {"config.json", "model.safetensors"} for commit in steps)
-    assert set(last.files) == PUBLISHED - {"picture.png", "idea.svg"}
+    assert set(last.files) == RUN
     for name, content in last.files.items():
         assert content == (tmp_path / "run" / name).read_bytes()
     assert not list((tmp_path / "run").glob("checkpoint-*")) and not (tmp_path / "run" / ".push").exists()
@@ -274,13 +268,13 @@ def test_a_finished_run_that_was_not_pushed_is_pushed_by_the_same_command(hub, w
     error = worker(recipe, *words, token=None)["error"]
     assert re.search(r"could not be pushed to me/late-.*answers 500.*Nothing here is lost", error)
     before = digests(tmp_path / "run")
-    assert {Path(name).name for name in before} == PUBLISHED - {"picture.png", "idea.svg"}
+    assert {Path(name).name for name in before} == RUN
     assert not any(WRITER.encode() in path.read_bytes() for path in (tmp_path / "run").iterdir())
     assert worker(recipe, *words, token=None)["error"] == error
     done = worker(recipe, *words, token=None)
     assert done["error"] is None
     (commit,) = hub.repos[f"me/late-{recipe}"].commits
-    assert set(commit.changed) == PUBLISHED - {"picture.png", "idea.svg"}
+    assert set(commit.changed) == RUN
     assert digests(tmp_path / "run") == before
 
 

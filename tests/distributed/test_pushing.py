@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.hub_server import serve
+from tests.test_publishing import RUN
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = [
@@ -34,9 +35,7 @@ def test_one_process_pushes(tmp_path):
         asked = Counter(operation for operation, _ in hub.requests)
         # Once before training, once for each push.
         assert asked["check"] == 1 and asked["commit"] == len(commits) and asked["create"] == 1 + len(commits)
-        assert {"README.md", "metrics.json", "all_args.yaml", "config.json", "model.safetensors"} == set(
-            commits[-1].files
-        )
+        assert set(commits[-1].files) == RUN
         assert commits[-1].files["model.safetensors"] == (tmp_path / "run" / "model.safetensors").read_bytes()
 
         refused = train(hub.environment(tmp_path / "home", "hf_nobody"), tmp_path / "other", "me/other")
