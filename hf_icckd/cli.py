@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
 from transformers import HfArgumentParser
 
+from hf_icckd.files import read_yaml
 from hf_icckd.losses.weighted import suggest
 
 
@@ -65,12 +65,10 @@ def parse_arguments(types: list[type], description: str, argv: list[str] | None 
 
 def _yaml_words(path: Path, known: set[str]) -> list[str]:
     """The options of a YAML file as words of a command line, so that both are checked by the same code."""
-    if not path.is_file():
-        raise UserError(f"config file {str(path)!r} does not exist")
     try:
-        options = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"config file {str(path)!r} is no valid YAML: {error}") from error
+        options = read_yaml(path, "config file") or {}
+    except ValueError as error:
+        raise UserError(error) from error
     if not isinstance(options, dict):
         raise UserError(f"config file {str(path)!r} holds a {type(options).__name__}, expected `option: value` lines")
     for name in options:

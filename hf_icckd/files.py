@@ -6,7 +6,9 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import yaml
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -46,6 +48,25 @@ def replace_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict
         unfinished.chmod(mode)  # safetensors makes files only their owner can read
 
     replace_file(path, write)
+
+
+def read_yaml(path: str | Path, what: str) -> Any:
+    """What a YAML file holds.
+
+    Args:
+        path: The file.
+        what: What it is called in errors.
+
+    Raises:
+        ValueError: If there is no such file or it is no YAML; the message is one line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{what} {str(path)!r} does not exist; check the path")
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{what} {str(path)!r} is no valid YAML: {' '.join(str(error).split())}") from error
 
 
 def sync(path: Path) -> None:

@@ -253,9 +253,10 @@ def _command() -> str:
     """The command line of this run, without secrets and without the path of the program."""
     words, secret = [], False
     for word in sys.argv[1:]:
-        if not secret and "token" not in word:
+        names_a_token = word.startswith("--") and "token" in word.partition("=")[0]
+        if not secret and not names_a_token:
             words.append(word)
-        secret = word.startswith("--") and "token" in word and "=" not in word
+        secret = names_a_token and "=" not in word
     return f"python -m hf_icckd.{Path(sys.argv[0]).stem} {shlex.join(words)}".rstrip()
 
 
@@ -278,8 +279,10 @@ def _probes(data: ImageData, outputs: dict[str, SplitOutputs]) -> dict[str, Any]
         torch.from_numpy(data.fine_labels(split)).to(each.labels.device)
         for split, each in zip(("train", "test"), pair, strict=True)
     )
-    logits, embeddings, groups = zip(*pair, strict=True)
-    return {"fine_probe": fine_class_probe(logits, embeddings, groups, fine)}
+    # Images of classes that have no training image are left out; a note of the data set says that there are some.
+    known = torch.isin(pair[1].labels, pair[0].labels)
+    (logits, embeddings, groups) = ((first, second[known]) for first, second in zip(*pair, strict=True))
+    return {"fine_probe": fine_class_probe(logits, embeddings, groups, (fine[0], fine[1][known]))}
 
 
 def _last_training_log(trainer: DistillationTrainer) -> dict[str, float]:

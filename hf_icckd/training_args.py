@@ -326,7 +326,7 @@ class DistillationTrainingArguments(TrainingArguments):
                 "--mixed_precision no"
             )
         if self.use_cpu:
-            torch.set_num_threads(self.num_threads or max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+            torch.set_num_threads(self.num_threads or max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
             keep_freed_memory()
 
     @property
@@ -533,5 +533,6 @@ def _check_range(
         raise ValueError(f"{name} is {value}, expected a number {bounds}")
 
 
-def _cores() -> int:
+def cores() -> int:
+    """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import signal
 import stat
@@ -13,22 +14,19 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from hf_icckd import TeacherTrainer, save_pretrained
 from hf_icckd.study import Records, StudyRunner, load_plan
 from hf_icckd.study import runner as runner_module
-from hf_icckd.training_args import (
-    StudentModelArguments,
-    StudentTrainingArguments,
-    TeacherModelArguments,
-    TeacherTrainingArguments,
-    TrainingDataArguments,
-)
+from hf_icckd.term_averages import TermAverages
+from tests.test_trainers import teacher_args
 
 STUDY = {
     "title": "a small one",
     "seeds": [0, 1],
-    "options": {"dataset": "digits"},
+    "options": {"dataset": "digits", "validation_fraction": 0.2},
     "teacher_options": {"num_train_epochs": 2},
     "student_options": {"num_train_epochs": 1},
     "pairs": {"small": {"teacher": "cifar_resnet20", "student": "cifar_resnet8"}},
@@ -54,7 +52,7 @@ STUDY = {
 
 # Stands for python with a recipe: it writes what a run writes, or fails as one does, without any training.
 FAKE = f"""#!{sys.executable}
-import json, pathlib, signal, sys, time
+import json, pathlib, shutil, signal, sys, time
 words = sys.argv[3:]
 options = {{w[2:]: words[i + 1] for i, w in enumerate(words) if w.startswith("--")}}
 folder = pathlib.Path(options["output_dir"])
@@ -72,6 +70,8 @@ if said:
     sys.exit(said)
 if "teacher" in options:
     assert (pathlib.Path(options["teacher"]) / "metrics.json").is_file()
+if sys.argv[2] == "hf_icckd.teacher":
+    shutil.copytree({{model!r}}, folder, dirs_exist_ok=True)
 top1 = 50.0 + int(options.get("ce_weight", 0))
 figures = {{"top1": top1}}
 (folder / "metrics.json").write_text(json.dumps({{
@@ -91,11 +91,13 @@ def study(tmp_path) -> Path:
 
 
 @pytest.fixture
-def fake(tmp_path, monkeypatch):
+def fake(tmp_path, monkeypatch, tiny_classifier):
     """Has runs done by the stand-in; returns a function that says how those of a name part shall end."""
-    control = tmp_path / "control.json"
+    control, model = tmp_path / "control.json", tmp_path / "model"
+    save_pretrained(model, tiny_classifier())
     program = tmp_path / "python"
-    program.write_text(FAKE.replace("{{", "{").replace("}}", "}").replace("{control!r}", repr(str(control))))
+    text = FAKE.replace("{{", "{").replace("}}", "}").replace("{control!r}", repr(str(control)))
+    program.write_text(text.replace("{model!r}", repr(str(model))))
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(runner_module.sys, "executable", str(program))
     monkeypatch.setattr(runner_module, "_POLL_SECONDS", 0.01)
@@ -142,6 +144,7 @@ def test_runs_of_a_plan(study):
     assert teacher.options == {
         "model": "cifar_resnet20",
         "dataset": "digits",
+        "validation_fraction": 0.2,
         "num_train_epochs": 2,
         "intra_class_weight": 0,
         "seed": 0,
@@ -187,10 +190,22 @@ def test_the_best_trial_on_the_validation_split_is_chosen(study):
             {"comparison": {"teacher": "intra", "control": "ce", "student": "kd", "smallest_effect": 0}},
             "smallest_effect is 0, expected a number above 0",
         ),
-        ({"pairs": {"small": {"teacher": "cifar_resnet20"}}}, "pair 'small' has teacher, expected"),
+        ({"pairs": {"small": {"teacher": "cifar_resnet20"}}}, "pair 'small' is .*, expected the architectures"),
+        ({"pairs": {"small": None}}, "pair 'small' is None, expected the architectures"),
+        ({"seeds": 5}, r"the study\.seeds is 5, expected list"),
+        ({"seeds": [0, 0]}, "seeds holds one seed twice"),
+        ({"students": ["kd"]}, r"students is \['kd'\], expected `name: value` lines"),
+        ({"students": {"kd": {}, "teacher": {}, "tuned": {}}}, "a student is called 'teacher'"),
+        ({"students": {"kd": {}, "tuned-trial-0": {}}}, "a student is called 'tuned-trial-0'"),
+        ({"options": {"dataset": "digits"}}, "trials but there is no validation split"),
+        ({"teachers": {"ce": {"intra_class_wieght": 0}, "intra": {}}}, "did you mean 'intra_class_weight'.*no option"),
+        ({"student_options": {"max_train_samples": 9}}, "'max_train_samples', which must be the same for all"),
+        ({"tuning_seeds": [0]}, "seed 0 is both"),
         ({"teachers": {"a/b": {}}}, "can't be that of a folder"),
         ({"teachers": {"alone": {}}}, "is called 'alone'"),
         ({"students": {"kd": {"trials": [{}]}, "tuned": STUDY["students"]["tuned"]}}, "the same budget for all"),
+        ({"sweeps": {"a": STUDY["sweeps"]["weight"] | {"values": ["a/b"]}}}, "can't be that of a folder"),
+        ({"sweeps": {"a": STUDY["sweeps"]["weight"] | {"seeds": [100]}}}, "seed 100 is both for tuning"),
         ({"sweeps": {"weight": {"base": "intra"}}}, r"sweeps\.weight has no 'option'"),
     ],
 )
@@ -235,19 +250,41 @@ def test_what_is_here_is_passed_on_but_not_recorded(study, fake, tmp_path):
     assert "my/images" not in json.dumps(runner._record(run, "finished", 1.0))
 
 
+def not_finite() -> str:
+    """What a recipe says of a loss that is not finite."""
+    terms = TermAverages()
+    terms.add({"loss/ce": torch.tensor(math.nan)}, 2)
+    with pytest.raises(FloatingPointError) as error:
+        terms.check()
+    return f"error: {error.value}"
+
+
+def test_a_weight_that_is_not_finite_is_known_too(pipeline, tiny_classifier, tmp_path):
+    model = tiny_classifier()
+    trainer = TeacherTrainer(model, teacher_args(tmp_path), pipeline.dataset("train", training=True))
+    with torch.no_grad():
+        next(model.parameters()).fill_(math.inf)
+    with pytest.raises(FloatingPointError) as error:
+        trainer.check_finite()
+    assert runner_module._DIVERGED.search(f"error: {error.value}")
+    assert not runner_module._DIVERGED.search(
+        "error: the teacher's logits are not finite in half precision in epoch 1"
+    )
+
+
 def test_failures_are_told_apart(study, fake, tmp_path):
     """A diverged run is a result; one that failed is tried again; neither keeps others from being done."""
     plan, folder = load_plan(study), tmp_path / "out"
     fake(
         intra__seed_0="unused",
-        **{"intra/seed-0/teacher": "error: loss/ce is not finite after step 7", "ce/seed-1/kd": "error: disk is full"},
+        **{"intra/seed-0/teacher": not_finite(), "ce/seed-1/kd": "error: disk is full"},
     )
     runner = StudyRunner(plan, folder, jobs=2)
     with pytest.raises(ValueError, match=r"1 run\(s\) failed.*small/ce/seed-1/kd: error: disk is full"):
         runner.run()
     records = Records(folder / "records.jsonl").by_name
     assert records["small/intra/seed-0/teacher"]["status"] == "diverged"
-    assert "not finite" in records["small/intra/seed-0/teacher"]["message"]
+    assert records["small/intra/seed-0/teacher"]["message"] == not_finite()
     assert records["small/intra/seed-0/kd"]["message"] == "its teacher diverged"
     assert [run.name for run in runner.pending()] == ["small/ce/seed-1/kd"]
     fake()
@@ -325,16 +362,72 @@ STUDIES = sorted((Path(__file__).parents[1] / "recipes" / "configs" / "study").g
 
 @pytest.mark.parametrize("path", STUDIES, ids=[path.stem for path in STUDIES])
 def test_the_studies_that_come_along(path):
-    """Every option is one that the recipes take, and the controls are all there."""
+    """Loading checks every option; the controls are all there."""
     plan = load_plan(path)
-    known = {
-        recipe: {each.name for group in groups for each in dataclasses.fields(group)}
-        for recipe, groups in {
-            "teacher": (TrainingDataArguments, TeacherModelArguments, TeacherTrainingArguments),
-            "student": (TrainingDataArguments, StudentModelArguments, StudentTrainingArguments),
-        }.items()
-    }
-    records = {run.name: record(50.0) for run in plan.runs({})}
-    for run in plan.runs(records):
-        assert run.options.keys() <= known[run.recipe], run.name
-    assert len(plan.seeds) >= 5 and len(plan.teachers) == 10
+    assert len(plan.seeds) >= 5 and len(plan.teachers) == 10 and path.read_text().startswith("# ")
+
+
+def edit_records(folder: Path, change) -> None:
+    path = folder / "records.jsonl"
+    records = [change(json.loads(line)) for line in path.read_text().splitlines()]
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in records if each is not None))
+
+
+def test_students_of_another_teacher_are_noticed(study, fake, tmp_path):
+    plan, folder = load_plan(study), tmp_path / "out"
+    StudyRunner(plan, folder).run()
+
+    def other_teacher(record):
+        taught = record["run"] == "small/intra/seed-0/kd"
+        return record | {"arguments": record["arguments"] | {"teacher_fingerprint": "other"}} if taught else record
+
+    edit_records(folder, other_teacher)
+    with pytest.raises(ValueError, match="small/intra/seed-0/kd was taught by another teacher"):
+        StudyRunner(plan, folder)
+
+
+def test_other_images_are_noticed(study, fake, tmp_path):
+    plan, folder = load_plan(study), tmp_path / "out"
+    StudyRunner(plan, folder).run()
+
+    def other_data(record):
+        last = record["run"] == "small/intra/seed-1/kd"
+        return record | {"arguments": record["arguments"] | {"data_fingerprint": "xyz"}} if last else record
+
+    edit_records(folder, other_data)
+    with pytest.raises(ValueError, match="was trained on other images than"):
+        StudyRunner(plan, folder)
+
+
+def test_a_teacher_that_comes_out_otherwise_is_not_used(study, fake, tmp_path):
+    plan, folder = load_plan(study), tmp_path / "out"
+    StudyRunner(plan, folder).run()
+    edit_records(folder, lambda each: None if each["run"] == "small/ce/seed-1/kd" else each | {"weights": "other"})
+    subprocess.run(["rm", "-r", folder / "runs"], check=True)
+    with pytest.raises(ValueError, match="trained again, its weights are not those that its recorded students had"):
+        StudyRunner(plan, folder).run()
+
+
+def test_students_wait_for_the_record_of_their_teacher(study, fake, tmp_path):
+    """A folder of an earlier try does not do: it may be of other options."""
+    plan, folder = load_plan(study), tmp_path / "out"
+    StudyRunner(plan, folder).run()
+    edit_records(folder, lambda each: None if "small/ce/seed-1" in each["run"] else each)
+    fake(**{"ce/seed-1/teacher": "error: output folder holds another run"})
+    runner = StudyRunner(plan, folder)
+    with pytest.raises(ValueError, match="holds another run"):
+        runner.run()
+    assert list(runner.failed) == ["small/ce/seed-1/teacher"]
+
+
+def test_sweeps_compare_what_is_in_force(study):
+    plan = load_plan(study)
+    plan.teacher_options["intra_class_weight"] = 0.1  # of all that don't say otherwise
+    assert plan.sweep_teachers(plan.sweeps["weight"])[0.1] == "default"
+    assert plan.sweep_teachers(plan.sweeps["weight"])[0.05] == "intra,intra_class_weight=0.05"
+
+
+def test_the_plan_that_is_kept_is_the_plan(study, tmp_path):
+    plan = load_plan(study)
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(dataclasses.asdict(plan)))
+    assert load_plan(tmp_path / "again.yaml") == plan

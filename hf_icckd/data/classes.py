@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import yaml
 from datasets import ClassLabel, Dataset
 
 from hf_icckd.data.columns import labels_of
+from hf_icckd.files import read_yaml
 from hf_icckd.losses.weighted import suggest
 
 FINE_LABEL = "fine_label"  # column of finer classes than those that are learned
@@ -41,6 +41,10 @@ def select_classes(
     for split_name, split in splits.items():
         labels = number[labels_of(split)]
         rows = np.flatnonzero(labels >= 0)
+        if len(rows) == 0:
+            raise ValueError(
+                f"the {split_name} split has no image of {', '.join(chosen)}; classes names others it has"
+            )
         kept[split_name] = _relabel(split.select(rows), labels[rows], chosen)
     return kept, list(chosen)
 
@@ -96,13 +100,7 @@ def read_groups(path: str | Path) -> dict[str, list[str]]:
     Raises:
         ValueError: If there is no such file or it holds something else.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"label_groups file {str(path)!r} does not exist; check the path")
-    try:
-        groups = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"label_groups file {str(path)!r} is no valid YAML: {error}") from error
+    groups = read_yaml(path, "label_groups file")
     if not isinstance(groups, dict) or not all(isinstance(members, list) for members in groups.values()):
         raise ValueError(f"label_groups file {str(path)!r} holds no `group: [class, class]` lines")
     return {str(group): [str(member) for member in members] for group, members in groups.items()}

@@ -160,14 +160,15 @@ def load_image_data(
         splits["test"] = loaded[test]
         if test in _VALIDATION_SPLITS:
             notes.append(f"The split {test!r} serves as test split: the data set has no other with labels.")
-    kept = [FINE_LABEL] if dataset == "synthetic" else []
+    kept = [FINE_LABEL] if dataset == "synthetic" and label_column != FINE_LABEL else []
     splits = {name: two_columns(split, image_column, label_column, kept) for name, split in splits.items()}
     splits, label_names = index_labels(splits, label_column)
     for name, split in splits.items():
         check_labels(split, name, label_names)
     if classes:
         splits, label_names = select_classes(splits, label_names, classes)
-        check_classes(label_names)
+        for name, split in splits.items():
+            check_labels(split, name, label_names)
     if test is None:
         splits["train"], splits["test"] = _cut("test", splits["train"], test_fraction)
         notes.append(

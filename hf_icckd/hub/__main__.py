@@ -20,8 +20,8 @@ def main(argv: list[str] | None = None) -> None:
     with readable_errors():
         # A run that was to be private must not become public because its push was cut off.
         recorded = _recorded(Path(args.folder) / ARGS_FILE)
-        repo_id = args.repo_id or recorded.get("hub_model_id")
-        if repo_id is None:
+        repo_id = args.repo_id or recorded.get("hub_model_id") or (recorded and Path(args.folder).absolute().name)
+        if not repo_id:
             raise ValueError(f"{args.folder} says nothing about a repository; give --repo_id NAMESPACE/NAME")
         commit = push_to_hub(
             args.folder,
@@ -44,7 +44,10 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("command", choices=["push"], help="What to do.")
     parser.add_argument("folder", help="Folder with config and weights, such as that of a finished run.")
-    parser.add_argument("--repo_id", help="Repository; default: hub_model_id of the run.")
+    parser.add_argument(
+        "--repo_id",
+        help="Repository; default: hub_model_id of the run, or the name of its folder in your own namespace.",
+    )
     parser.add_argument(
         "--private", action="store_true", default=None, help="A new repository is private; default: as the run says."
     )

@@ -92,7 +92,7 @@ def push_to_hub(
         )
 
 
-def prepare_repo(repo_id: str, folder: str | Path, *, private: bool | None = None, token: str | None = None) -> str:
+def prepare_repo(repo_id: str, folder: str | Path, *, private: bool | None = None, token: str | None = None) -> None:
     """Make sure that a model can be pushed later: the token is known, the repository there and open to it.
 
     Args:
@@ -100,9 +100,6 @@ def prepare_repo(repo_id: str, folder: str | Path, *, private: bool | None = Non
         folder: What is to be pushed when it is finished; for the error alone.
         private: As in `push_to_hub`.
         token: As in `push_to_hub`.
-
-    Returns:
-        The id with its namespace.
 
     Raises:
         HubError: As in `push_to_hub`.
@@ -113,7 +110,6 @@ def prepare_repo(repo_id: str, folder: str | Path, *, private: bool | None = Non
         api = _client(token)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         api.auth_check(repo_id, write=True)  # one that is there already may be open for reading only
-        return repo_id
 
 
 class BackgroundPush:

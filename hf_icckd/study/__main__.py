@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
 from tqdm.auto import tqdm
 
 from hf_icckd.cli import UserError, parse_arguments, set_up_logging
@@ -41,41 +43,53 @@ def main(argv: list[str] | None = None) -> None:
     (args,) = parse_arguments([StudyArguments], __doc__, argv)
     set_up_logging()
     with readable_errors():
-        write_report = _report_writer()
         plan = load_plan(args.study)
+        write_report = _report_writer(plan.comparison.metric)
         if args.max_steps is not None:
             plan.options["max_steps"] = args.max_steps
         folder = Path(args.output_dir)
         here = {"dataset": args.dataset, "label_column": args.label_column}
         runner = StudyRunner(plan, folder, args.jobs, {name: value for name, value in here.items() if value})
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "study.yaml", Path(args.study).read_text())
         total = len(plan.runs({}))
-        with tqdm(total=total, initial=total - len(runner.pending()), unit="run", smoothing=0) as bar:
+        # The plan and the report are written by who owns the folder.
+        with runner.owned(), tqdm(total=total, initial=total - len(runner.pending()), unit="run", smoothing=0) as bar:
 
             def show_line(text: str) -> None:
                 bar.write(text)
                 bar.update(total - len(runner.pending()) - bar.n)
 
             runner.show = show_line
+            write_text(folder / "study.yaml", yaml.safe_dump(dataclasses.asdict(plan), sort_keys=False, width=120))
             try:
                 done = runner.run(None if args.minutes is None else 60 * args.minutes)
             finally:
-                words = ["python", "recipes/study.py", args.study, "--output_dir", args.output_dir]
-                report = write_report(plan, runner.records.by_name, folder, shlex.join(words))
+                report = write_report(plan, runner.records.by_name, folder, _command(args))
         show(f"the report is {report}")
         if not done:
             raise UserError(f"{len(runner.pending())} of {total} runs are left; the same command goes on")
 
 
-def _report_writer() -> Callable[..., Path]:
+def _command(args: StudyArguments) -> str:
+    """The command for the report, with folders by their names where they are somewhere on this machine."""
+    words = ["python", "recipes/study.py"]
+    for name in ("study", "output_dir"):
+        path = Path(getattr(args, name))
+        words += ["--output_dir"] if name == "output_dir" else []
+        words.append(path.name if path.is_absolute() else str(path))
+    words += [] if args.max_steps is None else ["--max_steps", str(args.max_steps)]
+    return shlex.join(words)
+
+
+def _report_writer(metric: str) -> Callable[..., Path]:
     """What writes the report; asked for before the first run, so that nothing is missing after the last."""
     try:
         from hf_icckd.study.report import write_report
+        from hf_icckd.study.statistics import check_metric
     except ImportError as error:
         raise ValueError(
             f"a study's report needs {error.name}, which is not installed; pip install 'hf-icckd[study]'"
         ) from error
+    check_metric(metric)
     return write_report
 
 

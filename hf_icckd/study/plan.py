@@ -7,17 +7,33 @@ validation split decides the options that the seeds of the study use. The test s
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hf_icckd.cli import option_words
+from hf_icckd.files import read_yaml
 from hf_icckd.losses.weighted import suggest
-from hf_icckd.training_args import TeacherTrainingArguments
+from hf_icckd.training_args import (
+    DataArguments,
+    StudentModelArguments,
+    StudentTrainingArguments,
+    TeacherModelArguments,
+    TeacherTrainingArguments,
+    TrainingDataArguments,
+)
 
 ALONE = "alone"  # stands where a teacher's name would, for students without one
+_GROUPS = {
+    "teacher": (TrainingDataArguments, TeacherModelArguments, TeacherTrainingArguments),
+    "student": (TrainingDataArguments, StudentModelArguments, StudentTrainingArguments),
+}
+_OPTIONS = {
+    recipe: {each.name: each for group in groups for each in dataclasses.fields(group)}
+    for recipe, groups in _GROUPS.items()
+}
+_DATA_OPTIONS = {each.name for each in dataclasses.fields(DataArguments)}
 
 
 @dataclass(frozen=True)
@@ -114,7 +130,7 @@ class Sweep:
 
 @dataclass
 class Comparison:
-    """The one comparison that was named beforehand; all others are corrected for their number.
+    """The one comparison that was named beforehand; p of all others is corrected for their number.
 
     Attributes:
         teacher: Name of the teacher that is claimed to be better.
@@ -169,10 +185,20 @@ class Plan:
 
     def __post_init__(self):
         self._check_names()
+        self._check_options()
+        for name, seeds in (("seeds", self.seeds), ("tuning_seeds", self.tuning_seeds)):
+            if len(set(seeds)) < len(seeds):
+                raise ValueError(f"{name} holds one seed twice: {seeds}; expected different ones")
         tuned = [name for name, student in self.students.items() if student.trials]
         if tuned and not self.tuning_seeds:
             raise ValueError(f"student {tuned[0]!r} has trials but there are no tuning_seeds; name one or more")
-        both = set(self.tuning_seeds) & set(self.seeds)
+        if tuned and not self.options.get("validation_fraction"):
+            raise ValueError(
+                f"student {tuned[0]!r} has trials but there is no validation split to choose by; set "
+                "validation_fraction in options"
+            )
+        reported = {*self.seeds, *(seed for sweep in self.sweeps.values() for seed in sweep.seeds)}
+        both = set(self.tuning_seeds) & reported
         if both:
             raise ValueError(f"seed {min(both)} is both for tuning and for the study; expected different ones")
         lengths = {name: len(self.students[name].trials) for name in tuned}
@@ -186,10 +212,13 @@ class Plan:
             raise ValueError("a study needs seeds, pairs, teachers and students; one of them is empty")
         if ALONE in self.teachers:
             raise ValueError(f"a teacher is called {ALONE!r}, which is kept for students without one; rename it")
-        names = [*self.pairs, *self.teachers, *self.students, *self.alone]
-        for name in names:
-            if not name or name.startswith(".") or "/" in name:
-                raise ValueError(f"name {name!r} can't be that of a folder; choose one without / and leading dots")
+        for name in [*self.students, *self.alone]:
+            if name in ("teacher", "teacher-targets") or "-trial-" in name:
+                raise ValueError(f"a student is called {name!r}, which is kept for other folders; rename it")
+        _check_folder_names([*self.pairs, *self.teachers, *self.students, *self.alone])
+        for pair, nets in self.pairs.items():
+            if not isinstance(nets, dict) or nets.keys() != {"teacher", "student"}:
+                raise ValueError(f"pair {pair!r} is {nets!r}, expected the architectures of teacher and student")
         asked = [(self.comparison.teacher, self.teachers), (self.comparison.control, self.teachers)]
         asked += [(self.comparison.student, self.students)]
         for sweep in self.sweeps.values():
@@ -206,9 +235,22 @@ class Plan:
                 f"smallest_effect is {self.comparison.smallest_effect}, expected a number above 0: a difference that "
                 "would matter"
             )
-        for pair, nets in self.pairs.items():
-            if nets.keys() != {"teacher", "student"}:
-                raise ValueError(f"pair {pair!r} has {', '.join(nets)}, expected teacher and student")
+        _check_folder_names(self.teacher_variants())  # a sweep's are made of its values
+
+    def _check_options(self) -> None:
+        """Options are those of the recipes, and those of the data the same for all: else splits would differ."""
+        teachers = [("teacher_options", self.teacher_options), *self.teacher_variants().items(), *self.alone.items()]
+        students = [("student_options", self.student_options)]
+        for name, student in self.students.items():
+            students += [(name, options) for options in (student.options, *student.trials)]
+        for recipe, groups in (("teacher", teachers), ("student", students)):
+            for where, options in [("options", self.options), *groups]:
+                for name in options:
+                    if name not in _OPTIONS[recipe]:
+                        close = suggest(name, _OPTIONS[recipe])
+                        raise ValueError(f"{where} has {name!r}{close}, which is no option of the {recipe} recipe")
+                    if name in _DATA_OPTIONS and where != "options":
+                        raise ValueError(f"{where} has {name!r}, which must be the same for all; put it into options")
 
     # ---- variants
 
@@ -216,10 +258,15 @@ class Plan:
         """Value of the option to the name of the teacher; one of the study itself where the options are the same."""
         names = {}
         for value in sweep.values:
-            options = _not_default(self.teachers[sweep.base] | {sweep.option: value})
-            same = [name for name, other in self.teachers.items() if _not_default(other) == options]
+            options = self._resolved(self.teachers[sweep.base] | {sweep.option: value})
+            same = [name for name, other in self.teachers.items() if self._resolved(other) == options]
             names[value] = same[0] if same else f"{sweep.base},{sweep.option}={value}"
         return names
+
+    def _resolved(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Options of a teacher as its recipe sees them, defaults too."""
+        defaults = {name: each.default for name, each in _OPTIONS["teacher"].items()}
+        return defaults | self.options | self.teacher_options | options
 
     def teacher_variants(self) -> dict[str, dict[str, Any]]:
         """Options of all teachers by name, those of the sweeps too."""
@@ -258,7 +305,7 @@ class Plan:
     def chosen(self, pair: str, teacher: str, student: str, records: dict[str, dict]) -> dict[str, Any] | None:
         """Options of the best trial by mean top-1 on the validation split; None while trials are missing.
 
-        A sweep's teacher takes those of its base, so that a curve shows one thing.
+        A teacher that is in a sweep only takes those of the sweep's base.
 
         Args:
             pair: Name of the pair.
@@ -319,10 +366,10 @@ class Plan:
         return list(found.values())
 
 
-def _not_default(options: dict[str, Any]) -> dict[str, Any]:
-    """Options of a teacher that are not what the recipe takes anyway."""
-    defaults = {each.name: each.default for each in dataclasses.fields(TeacherTrainingArguments)}
-    return {name: value for name, value in options.items() if defaults.get(name, dataclasses.MISSING) != value}
+def _check_folder_names(names: Iterable[str]) -> None:
+    for name in names:
+        if not name or name.startswith(".") or "/" in name:
+            raise ValueError(f"name {name!r} can't be that of a folder; choose one without / and leading dots")
 
 
 def load_plan(path: str | Path) -> Plan:
@@ -338,18 +385,15 @@ def load_plan(path: str | Path) -> Plan:
     Raises:
         ValueError: If it can't be read, or a name, number or key does not fit.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"study file {str(path)!r} does not exist; recipes/configs/study holds some")
-    try:
-        raw = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"study file {str(path)!r} is no valid YAML: {error}") from error
+    raw = read_yaml(path, "study file")
     if not isinstance(raw, dict):
         raise ValueError(f"study file {str(path)!r} holds a {type(raw).__name__}, expected `key: value` lines")
     raw = dict(raw)
     for key, kind in (("students", Student), ("sweeps", Sweep)):
-        raw[key] = {name: _build(kind, value, f"{key}.{name}") for name, value in (raw.get(key) or {}).items()}
+        named = _named(raw.get(key), key)
+        raw[key] = {name: _build(kind, value, f"{key}.{name}") for name, value in named.items()}
+    for key in ("teachers", "alone"):
+        raw[key] = {name: _named(value, f"{key}.{name}") for name, value in _named(raw.get(key), key).items()}
     raw["comparison"] = _build(Comparison, raw.get("comparison"), "comparison")
     return _build(Plan, raw, "the study")
 
@@ -373,4 +417,22 @@ def _build(kind: type, values: Any, where: str):
     for key in required:
         if key not in values:
             raise ValueError(f"{where} has no {key!r}; expected {', '.join(required)}")
-    return kind(**{key: value for key, value in values.items() if value is not None})
+    values = {key: value for key, value in values.items() if value is not None}
+    for key, value in values.items():
+        expected = {"dict": dict, "list": list, "str": str, "float": (int, float)}.get(_head(fields[key].type), object)
+        if not isinstance(value, expected) or isinstance(value, bool):
+            raise ValueError(f"{where}.{key} is {value!r}, expected {fields[key].type}")
+    return kind(**values)
+
+
+def _named(values: Any, where: str) -> dict[str, Any]:
+    """A mapping with text as names; what is empty in YAML has no entries."""
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} is {values!r}, expected `name: value` lines")
+    return {str(name): value for name, value in values.items()}
+
+
+def _head(annotation: str) -> str:
+    return annotation.partition("[")[0].partition(" ")[0]

@@ -77,6 +77,8 @@ def _epochs(plan: Plan) -> str:
         usual = max(by_count, key=lambda count: len(by_count[count]), default=None)
         others = "; ".join(f"{', '.join(names)}: {count:g}" for count, names in by_count.items() if count != usual)
         texts += [f"{group} {usual:g}" + (f" ({others})" if others else "")] if by_count else []
+    if "max_steps" in plan.options:
+        texts.append(f"**all cut off after {plan.options['max_steps']} steps: a trial of the study, not the study**")
     return "; ".join(texts)
 
 

@@ -167,7 +167,8 @@ def _sweep(plan: Plan, rows: pd.DataFrame, pair: str, name: str) -> dict[str, An
     base = tables.label(plan, sweep.base)
     return {
         "picture": pictures.ablation(plan, rows, name, pair),
-        "text": f"{base} with other values of `{sweep.option}`, seeds {seeds}; no tests are made here.",
+        "text": f"{base} with other values of `{sweep.option}`, seeds {seeds}; no tests are made here. Students take "
+        f"the options that were chosen for {base}, but those of a teacher in the tables above keep their own.",
         "table": tables.sweep_table(plan, rows, pair, sweep),
     }
 

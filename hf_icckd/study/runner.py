@@ -6,6 +6,7 @@ resume exactly, so a study may be stopped at any moment; the same command goes o
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -16,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ import yaml
 from filelock import FileLock, Timeout
 
 from hf_icckd.files import sync
-from hf_icckd.hub import ARGS_FILE, METRICS_FILE
+from hf_icckd.hub import ARGS_FILE, METRICS_FILE, fingerprint, from_pretrained
+from hf_icckd.run_folder import write_text
 from hf_icckd.study.plan import Plan, Run
+from hf_icckd.training_args import cores
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +44,8 @@ RECORDS_FILE = "records.jsonl"
 _POLL_SECONDS = 0.2
 _SITTING = re.compile(r"^== (\d+\.\d) s ==$", re.MULTILINE)  # written to the log behind each
 _STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
-_DIVERGED = re.compile(r"^error: .* (is|are) not finite .*$", re.MULTILINE)  # what the recipes say of it
+# What the recipes say of a term or a weight that is not finite, and of nothing else.
+_DIVERGED = re.compile(r"^error: .* is ((nan|-?inf) since|not finite after) step .*$", re.MULTILINE)
 
 
 class Records:
@@ -65,11 +69,15 @@ class Records:
                 self.by_name[record["run"]] = record
             except (json.JSONDecodeError, KeyError, TypeError) as error:
                 if number == len(lines) and not text.endswith("\n"):  # the machine stopped while it was written
-                    self.path.write_text("".join(f"{whole}\n" for whole in lines[:-1]))
+                    text = "".join(f"{whole}\n" for whole in lines[:-1])
+                    write_text(self.path, text)
                     break
                 raise ValueError(
                     f"line {number} of {self.path} is no record ({error}); mend it or remove the line"
                 ) from error
+
+        if text and not text.endswith("\n"):  # some editors leave it out
+            write_text(self.path, f"{text}\n")
 
     def add(self, record: dict[str, Any]) -> None:
         """Append a record and wait until it is on the disk."""
@@ -111,27 +119,48 @@ class StudyRunner:
         show: Callable[[str], object] = logger.info,
     ):
         gpus = torch.cuda.device_count()
-        if jobs < 1 or (gpus and jobs > gpus):
-            raise ValueError(f"jobs is {jobs}, expected 1 to {gpus or 'the number of cores'}: each has its own")
+        if not 1 <= jobs <= (gpus or cores()):
+            raise ValueError(f"jobs is {jobs}, expected 1 to {gpus or cores()}: each has its own GPU or core")
         self.plan, self.folder, self.jobs, self.here, self.show = plan, Path(folder), jobs, here or {}, show
         self.environments = [_environment(slot, jobs, gpus > 0) for slot in range(jobs)]
-        self.records = Records(self.folder / RECORDS_FILE)
-        for run in plan.runs(self.records.by_name):
-            self._check_record(run)
+        self.lock = FileLock(self.folder / ".lock")
         self.failed: dict[str, str] = {}
         self._stopping = False
+        self.records = Records(self.folder / RECORDS_FILE)
+        for run in plan.runs(self.records.by_name):
+            if run.options is not None and run.name in self.records.by_name:
+                self._check_options(run)
+                self._check_kin(self.records.by_name[run.name])
 
-    def _check_record(self, run: Run) -> None:
-        record = self.records.by_name.get(run.name)
-        if record is None or run.options is None:
-            return
-        before, now = record["options"], json.loads(json.dumps(run.options))
+    def _check_options(self, run: Run) -> None:
+        """Raise ValueError if a record is of other options than the plan's."""
+        before, now = self.records.by_name[run.name]["options"], json.loads(json.dumps(run.options))
         if before != now:
             names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
             differing = "; ".join(f"{name} {before.get(name)!r} -> {now.get(name)!r}" for name in names)
             raise ValueError(
                 f"{self.records.path} has a record of {run.name} with other options ({differing}); choose another "
-                "--output_dir, or remove that line and the run's folder"
+                "--output_dir, or remove that line and the run's folder, of a teacher those of all its students too"
+            )
+
+    def _check_kin(self, record: dict[str, Any]) -> None:
+        """Raise ValueError if a record is of other images than the others, or a student's of another teacher."""
+        data = record["arguments"].get("data_fingerprint")
+        for other in self.records.by_name.values():
+            if data and other["arguments"].get("data_fingerprint", data) != data:
+                raise ValueError(
+                    f"{record['run']} was trained on other images than {other['run']}; give --dataset as before, or "
+                    "choose another --output_dir"
+                )
+        run = Run(*(record[name] for name in ("pair", "teacher", "student", "seed", "trial")))
+        if run.teacher_run is None:
+            return
+        taught_by = record["arguments"].get("teacher_fingerprint")
+        teacher = self.records.by_name.get(run.teacher_run.name, {}).get("weights")
+        if taught_by and teacher and taught_by != teacher:
+            raise ValueError(
+                f"{record['run']} was taught by another teacher than the recorded {run.teacher_run.name}; remove the "
+                "lines and folders of both"
             )
 
     def pending(self) -> list[Run]:
@@ -150,21 +179,13 @@ class StudyRunner:
         Raises:
             ValueError: If another process works in the folder, or runs failed; what else could be done is done.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise ValueError(
-                f"another process works on the study in {str(self.folder)!r}; wait for it to end, or stop it"
-            ) from None
-        handlers = {each: signal.signal(each, self._ask_to_stop) for each in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            self._loop(None if seconds is None else time.monotonic() + seconds)
-        finally:
-            for each, handler in handlers.items():
-                signal.signal(each, handler)
-            lock.release()
+        with self.owned():
+            handlers = {each: signal.signal(each, self._ask_to_stop) for each in (signal.SIGINT, signal.SIGTERM)}
+            try:
+                self._loop(None if seconds is None else time.monotonic() + seconds)
+            finally:
+                for each, handler in handlers.items():
+                    signal.signal(each, handler)
         if self.failed:
             name, message = next(iter(self.failed.items()))
             raise ValueError(
@@ -172,6 +193,25 @@ class StudyRunner:
                 f"{self.folder / 'logs'}; the same command tries again"
             )
         return not self.pending()
+
+    @contextlib.contextmanager
+    def owned(self) -> Iterator[None]:
+        """Context in which no other process works in the folder; may be entered within itself.
+
+        Raises:
+            ValueError: If another process does.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(
+                f"another process works on the study in {str(self.folder)!r}; wait for it to end, or stop it"
+            ) from None
+        try:
+            yield
+        finally:
+            self.lock.release()
 
     def _ask_to_stop(self, *_: object) -> None:
         self._stopping = True
@@ -204,18 +244,21 @@ class StudyRunner:
 
     def _next(self, busy: set[str]) -> Run | None:
         """The first run that is pending and whose teacher is there; else a teacher that has to be trained again."""
+        records = self.records.by_name
         for run in self.pending():
-            teacher = run.teacher_run
             if run.options is None or run.name in busy or run.name in self.failed:
                 continue
-            if teacher is None or (self.run_folder(teacher) / METRICS_FILE).is_file():
+            teacher = run.teacher_run
+            if teacher is None:
                 return run
-            if teacher.name in busy or teacher.name in self.failed:
+            if teacher.name not in records or teacher.name in busy or teacher.name in self.failed:
                 continue
-            if self.records.by_name.get(teacher.name, {}).get("status") == "diverged":
-                self.records.add(self._record(run, "diverged", 0.0, "its teacher diverged"))
-            elif teacher.name in self.records.by_name:  # its folder is gone: another machine, or cleaned up
-                return self.plan.teacher(run.pair, run.teacher, run.seed)
+            if records[teacher.name]["status"] == "diverged":
+                self._keep(self._record(run, "diverged", 0.0, "its teacher diverged"))
+                return self._next(busy)  # what is pending may be more now
+            if (self.run_folder(teacher) / METRICS_FILE).is_file():
+                return run
+            return self.plan.teacher(run.pair, run.teacher, run.seed)  # its folder is gone, or of another machine
         return None
 
     def run_folder(self, run: Run) -> Path:
@@ -225,7 +268,7 @@ class StudyRunner:
     def _start(self, run: Run, slot: int) -> _Job:
         here = self.here | {"num_threads": int(self.environments[slot]["OMP_NUM_THREADS"]), "disable_tqdm": True}
         command = [sys.executable, "-m", *run.words(self.folder / "runs", here)]
-        log = self.folder / "logs" / f"{run.name.replace('/', '-')}.log"
+        log = self.folder / "logs" / f"{run.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a") as file:
             # In a session of its own, or a Ctrl-C would reach it too and count twice.
@@ -249,25 +292,42 @@ class StudyRunner:
             return
         if code == 0:
             self._keep(self._record(run, "finished", seconds))
-            self._drop_targets(run)
             return
         diverged, lines = _DIVERGED.search(said), said.strip().splitlines()
-        message = diverged.group() if diverged else lines[-1] if lines else f"it ended with {code} and said nothing"
+        message = diverged.group() if diverged else lines[-1] if lines else "it said nothing"
         if diverged:
-            self.records.add(self._record(run, "diverged", seconds, message))
+            self._keep(self._record(run, "diverged", seconds, message))
         else:
-            self.failed[run.name] = message
-        self.show(f"{run.name}: {message}")
+            self._fail(
+                run.name, message if message.startswith("error:") else f"ended with {code}; last line: {message}"
+            )
+
+    def _fail(self, name: str, message: str) -> None:
+        self.failed[name] = message
+        self.show(f"{name}: {message}")
 
     def _keep(self, record: dict[str, Any]) -> None:
-        name, top1 = record["run"], record["metrics"]["test"]["top1"]
-        before = self.records.by_name.get(name)
+        """Add a record, unless it is of a teacher whose folder was gone; that must have become what it was."""
+        name, before = record["run"], self.records.by_name.get(record["run"])
+        try:
+            self._check_kin(record)
+        except ValueError as error:
+            self._fail(name, str(error))
+            return
         if before is None:
             self.records.add(record)
-            self.show(f"{name}: {top1:.2f} % top-1 in {record['seconds']:.0f} s")
-        else:  # a teacher whose folder was gone
-            told = before["metrics"]["test"]["top1"]
-            self.show(f"{name}: trained again, {top1:.2f} % top-1; its record says {told:.2f} %")
+        elif before.get("weights", record["weights"]) != record["weights"]:
+            self._fail(
+                name, "trained again, its weights are not those that its recorded students had; remove their lines"
+            )
+            return
+        if record["status"] == "finished":
+            again = "" if before is None else " again"
+            self.show(f"{name}: {record['metrics']['test']['top1']:.2f} % top-1 in {record['seconds']:.0f} s{again}")
+        else:
+            self.show(f"{name}: {record['message']}")
+        run = Run(*(record[key] for key in ("pair", "teacher", "student", "seed", "trial")))
+        self._drop_targets(run)
 
     def _record(self, run: Run, status: str, seconds: float, message: str | None = None) -> dict[str, Any]:
         folder = self.run_folder(run)
@@ -279,6 +339,7 @@ class StudyRunner:
             **{name: getattr(run, name) for name in ("pair", "teacher", "student", "seed", "trial")},
             "status": status,
             "message": message,
+            "weights": fingerprint(from_pretrained(folder)) if results and run.student is None else None,
             "options": run.options,
             "arguments": {k: value for k, value in arguments.items() if k not in _PLACES and value is not None},
             "curve": _curve(results),
@@ -297,8 +358,7 @@ class StudyRunner:
 
 
 def _environment(slot: int, jobs: int, on_gpus: bool) -> dict[str, str]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    environment = {"OMP_NUM_THREADS": str(max(1, cores // jobs))}
+    environment = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
     if on_gpus:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(torch.cuda.device_count()))))
         environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[slot]
