@@ -9,6 +9,7 @@ with the intra-class term, and the mean soft label of the images of either view.
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -16,7 +17,6 @@ import matplotlib
 import torch
 
 from hf_icckd import ImagePipeline, from_pretrained, load_image_data, predict_split
-from hf_icckd.probes import probe_within_groups
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -31,14 +31,15 @@ def main(study: str, picture: str, pair: str = "resnet8-resnet8", seed: int = 0)
     data = load_image_data("synthetic")
     pipeline = ImagePipeline(data)
     train, test = (pipeline.dataset(split) for split in ("train", "test"))
-    fine = tuple(torch.from_numpy(data.fine_labels(split)) for split in ("train", "test"))
+    views_of_test = torch.from_numpy(data.fine_labels("test")) % 2
     figure, axes = plt.subplots(2, 2, figsize=(8, 5.6), layout="constrained", gridspec_kw={"height_ratios": [3, 2]})
     for column, (teacher, title) in enumerate(TEACHERS.items()):
-        model = from_pretrained(Path(study) / "runs" / pair / teacher / f"seed-{seed}" / "teacher")
+        folder = Path(study) / "runs" / pair / teacher / f"seed-{seed}" / "teacher"
+        told = json.loads((folder / "metrics.json").read_text())["fine_probe"]["embeddings"]
+        model = from_pretrained(folder)
         known, outputs = predict_split(model, train), predict_split(model, test)
-        told = probe_within_groups((known.embeddings, outputs.embeddings), (known.labels, outputs.labels), fine)
         own = outputs.labels == CLASS
-        views = fine[1][own] % 2
+        views = views_of_test[own]
         embeddings = outputs.embeddings[own].double()
         centred = embeddings - embeddings.mean(dim=0)
         # In units of the distance between class means, so that both panels have one scale.
@@ -57,7 +58,7 @@ def main(study: str, picture: str, pair: str = "resnet8-resnet8", seed: int = 0)
             at = torch.arange(len(others)) + 0.4 * (view - 0.5)
             axes[1, column].bar(at, mean, width=0.38, color=colour)
         axes[0, column].set_title(
-            f"{title}\na linear probe tells the view of {told:.0f} % of all test images", fontsize=10
+            f"{title}\nview found by a linear probe: {told:.0f} % of all test images", fontsize=10
         )
         axes[0, column].set(xlim=(-0.9, 0.9), ylim=(-0.9, 0.9), aspect="equal")
         axes[1, column].set_xticks(range(len(others)), [f"{label}" for label in others])
