@@ -12,10 +12,12 @@ from pathlib import Path
 import yaml
 from tqdm.auto import tqdm
 
-from hf_icckd.cli import UserError, parse_arguments, set_up_logging
+from hf_icckd.cli import parse_arguments, set_up_logging
 from hf_icckd.run_folder import write_text
 from hf_icckd.runs import readable_errors, show
 from hf_icckd.study import StudyRunner, load_plan
+
+STOPPED = 143  # exit code, as that of a run that was stopped and can go on
 
 
 @dataclass
@@ -66,7 +68,8 @@ def main(argv: list[str] | None = None) -> None:
                 report = write_report(plan, runner.records.by_name, folder, _command(args))
         show(f"the report is {report}")
         if not done:
-            raise UserError(f"{len(runner.pending())} of {total} runs are left; the same command goes on")
+            show(f"{len(runner.pending())} of {total} runs are left; the same command goes on")
+            raise SystemExit(STOPPED)
 
 
 def _command(args: StudyArguments) -> str:
