@@ -15,6 +15,7 @@ LAYERS = [
     {"losses.*", "models.*", "data.*"},
     {
         "class_cache",
+        "comparison",
         "modeling",
         "evaluation",
         "hub",
@@ -29,7 +30,7 @@ LAYERS = [
     {"training_args", "cli", "progress", "resumable", "publishing_trainer", "rhythm", "stopping", "term_averages"},
     {
         *("trainer_base", "teacher_trainer", "student_trainer", "run_folder", "runs"),
-        *("teacher", "student", "evaluate", "export", "study.*", "hub.__main__"),
+        *("teacher", "student", "evaluate", "export", "demo", "demo_page", "study.*", "hub.__main__"),
     },
     {"__init__"},
 ]
