@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from datasets import Dataset
 
 from hf_icckd.allocator import keep_freed_memory
 from hf_icckd.cli import ArgumentParser, set_up_logging
-from hf_icckd.comparison import class_means
+from hf_icckd.comparison import class_means, shared_names
 from hf_icckd.data import ImageData
 from hf_icckd.data.columns import labels_of
 from hf_icckd.data.images import read_image
@@ -90,13 +91,15 @@ def main(argv: list[str] | None = None) -> None:
         ]
         check_same_classes(*(net.model.spec.label_names for net in nets), second="student")
         data, note = find_data(data_args, nets[0])
-        examples = []
+        examples, label_names = [], shared_names(nets[0].model, nets[1].model)
         if data is not None:
             rows, note = rows_for_means(data, args.max_images)
             means = [class_means(net.model, rows, labels_of(rows), f"class means of the {net.role}") for net in nets]
             nets = [net._replace(means=mean) for net, mean in zip(nets, means, strict=True)]
-            examples = save_examples(data, Path(folder))
-        page = build_page(*nets, note, examples)
+            examples, label_names = save_examples(data, Path(folder)), tuple(data.label_names)
+        # Interrupted, Gradio leaves what people dropped where it is; this folder goes with all that is in it.
+        os.environ.setdefault("GRADIO_TEMP_DIR", folder)
+        page = build_page(*nets, label_names, note, examples)
         addresses = launch(page, args.host, args.port, args.share)
         show(f"{' and '.join(addresses)} shows {names.teacher} and {names.student}; Ctrl-C ends it")
         page.block_thread()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hf_icckd.comparison import Answer, ask, relate, shared_names
+from hf_icckd.comparison import Answer, ask, relate
 from hf_icckd.data.images import decode_image
 from hf_icckd.modeling import ImageClassifier
 
@@ -36,7 +36,7 @@ _CSS = """
 .picture img {width: 100%; height: 100%; object-fit: contain}
 .tiny img {image-rendering: pixelated}
 """
-_EMPTY = '<div class="aside">Drop a picture, paste one or click on an example.</div>'
+_EMPTY = '<div class="aside">Drop or paste a picture.</div>'
 _TINY = 96  # pixels; nets for such images are shown some, which would be a blur
 
 
@@ -65,17 +65,19 @@ def import_gradio() -> Any:
     return gradio
 
 
-def build_page(teacher: Net, student: Net, note: str, examples: list[tuple[Path, str]]) -> gradio.Blocks:
+def build_page(
+    teacher: Net, student: Net, label_names: tuple[str, ...], note: str, examples: list[tuple[Path, str]]
+) -> gradio.Blocks:
     """The page, not yet served.
 
     Args:
         teacher: The one net.
         student: The other, with the same classes.
+        label_names: Names of the classes.
         note: Where class means come from, or why there are none.
         examples: Pictures to click on and the names of their classes.
     """
     gr = import_gradio()
-    names = shared_names(teacher.model, student.model)
 
     # Gradio checks that it was given the file. Reading it is left to what reads those of data sets.
     def look(file: dict[str, Any] | None, temperature: float) -> tuple[list[Answer], str]:
@@ -90,9 +92,9 @@ def build_page(teacher: Net, student: Net, note: str, examples: list[tuple[Path,
         return answers, draw(answers, temperature)
 
     def draw(answers: list[Answer], temperature: float) -> str:
-        return _answer_html(relate(*answers, names, temperature), (teacher, student)) if answers else _EMPTY
+        return _answer_html(relate(*answers, label_names, temperature), (teacher, student)) if answers else _EMPTY
 
-    # What people drop here is theirs: it is deleted within an hour or two, and when the program ends.
+    # What people drop here is theirs: it is deleted within an hour or two.
     with gr.Blocks(title="Teacher and student", delete_cache=(3600, 3600)) as page:
         gr.HTML(f'<h2>Teacher and student</h2><p class="aside">{escape(note)}</p>')
         answers = gr.State([])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import sys
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -155,6 +156,15 @@ def test_the_data_set_is_the_teachers_own_unless_another_is_named(folders, tmp_p
         assert np.array_equal(PIL.Image.open(path), read_image(data.test, row))
 
 
+def test_a_streamed_data_set_will_do(folders, tmp_path):
+    folder = Path(demo.__file__).parent / "data" / "digits"
+    words = ["--dataset", str(folder), "--streaming", "true", "--max_train_samples", "80", "--max_eval_samples", "40"]
+    data, _ = demo.find_data(parse(*words), net(folders, "teacher"))
+    rows, note = demo.rows_for_means(data, max_images=50)
+    assert data.streamed and len(rows) == 50 and "50 training images" in note
+    assert len(demo.save_examples(data, tmp_path)) == 10
+
+
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
@@ -224,7 +234,7 @@ def served(tmp_path, monkeypatch):
         for seed, role in enumerate(("teacher", "student"))
     ]
     picture().save(tmp_path / "0.png")
-    page = demo_page.build_page(*nets, "Class means are made up.", [(tmp_path / "0.png", "cat")])
+    page = demo_page.build_page(*nets, NAMES, "Class means are made up.", [(tmp_path / "0.png", "cat")])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -252,7 +262,7 @@ def test_the_page_answers(served, tmp_path):
     for role in ("teacher", "student"):
         assert all(f"{100 * share:.2f} %" in html for _, share in found[role]["soft_label"])
     assert "&lt;b&gt;fish&lt;/b&gt;" in html and "<b>fish" not in html and "<i>" not in html  # names are text
-    assert "Drop a picture" in client.predict(None, 4, api_name="/compare")
+    assert "Drop or paste a picture" in client.predict(None, 4, api_name="/compare")
     (tmp_path / "broken.png").write_bytes((tmp_path / "palette.png").read_bytes()[:50])
     with pytest.raises(AppError, match="the picture cannot be read as an image"):
         client.predict(handle_file(tmp_path / "broken.png"), 4, api_name="/compare")
@@ -260,4 +270,4 @@ def test_the_page_answers(served, tmp_path):
     with pytest.raises(AppError):
         client.predict({"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}, 4, api_name="/compare")
     with pytest.raises(ValueError, match=f"port {port} of 127.0.0.1 can't be listened on"):
-        demo_page.launch(demo_page.build_page(*nets, "", []), "127.0.0.1", port)
+        demo_page.launch(demo_page.build_page(*nets, NAMES, "", []), "127.0.0.1", port)
