@@ -200,7 +200,7 @@ def _net_html(net: Net, found: dict[str, Any]) -> str:
         rows.append('<h4>Nearest classes</h4><div class="aside">by cosine distance to the mean of each</div>')
         rows += [_row(name, f"{distance:.3f}") for name, distance in found["neighbours"]]
     return f"""<section><h3>{net.role.capitalize()}</h3>
-<div class="aside">{escape(str(net.origin))}: {net.model.spec.architecture}, {parameters:,} parameters</div>
+<div class="aside">{escape(str(net.origin))}<br>{net.model.spec.architecture}, {parameters:,} parameters</div>
 <h4>Soft label</h4>{"".join(rows)}
 <h4>Latency</h4><div>{found["latency_ms"]:.2f} ms <span class="aside">on {escape(_device_name(net.model))}</span></div>
 </section>"""
