@@ -155,10 +155,10 @@ def check_same_classes(
         second: What the other is called.
     """
     if len(teacher) != len(student):
-        raise ValueError(
-            f"the {first} has {len(teacher)} classes, the {second} {len(student)}; take a {first} trained on this "
-            f"{second}, or the {second} it was trained on"
-        )
+        remedy = f"take a {first} trained on this {second}, or the {second} it was trained on"
+        if second != "data set":
+            remedy = "take two that were trained on the same classes"
+        raise ValueError(f"the {first} has {len(teacher)} classes, the {second} {len(student)}; {remedy}")
     if is_unnamed(teacher) or is_unnamed(student):
         return
     differing = [index for index, pair in enumerate(zip(teacher, student, strict=True)) if pair[0] != pair[1]]

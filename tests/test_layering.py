@@ -18,12 +18,12 @@ LAYERS = [
     {"losses.*", "models.*", "data.*"},
     {
         *("class_cache", "modeling", "student_branches", "evaluation", "teacher_targets", "checkpointing"),
-        *("hub", "hub.layout", "hub.publishing", "run_records", "model_card", "onnx_export"),
+        *("hub", "hub.layout", "hub.publishing", "comparison", "run_records", "model_card", "onnx_export"),
     },
     {"training_args", "cli", "progress", "resumable", "publishing_trainer", "rhythm", "stopping", "term_averages"},
     {
         *("trainer_base", "teacher_trainer", "student_trainer", "run_folder", "card_callback", "runs"),
-        *("teacher", "student", "evaluate", "export", "study.*", "hub.__main__"),
+        *("teacher", "student", "evaluate", "export", "demo", "demo_page", "study.*", "hub.__main__"),
     },
     {"__init__"},
 ]

@@ -1,0 +1,164 @@
+"""Show what a teacher and its student say of a picture, on a local page: `python -m hf_icckd.demo TEACHER STUDENT`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from datasets import Dataset
+
+from hf_icckd.allocator import keep_freed_memory
+from hf_icckd.cli import ArgumentParser, set_up_logging
+from hf_icckd.comparison import class_means, shared_names
+from hf_icckd.data import ImageData
+from hf_icckd.data.columns import labels_of
+from hf_icckd.data.images import read_image
+from hf_icckd.data.sampling import balanced_subset
+from hf_icckd.demo_page import Net, build_page, import_gradio, launch
+from hf_icckd.hub import ARGS_FILE, from_pretrained
+from hf_icckd.runs import load_data, readable_errors, show
+from hf_icckd.student_trainer import check_same_classes
+from hf_icckd.training_args import DataArguments
+
+_MAX_PER_CLASS = 200  # images that a class mean is taken over
+_EXAMPLES = 10
+
+
+@dataclass
+class DemoDataArguments(DataArguments):
+    """Which images class means and examples are taken from."""
+
+    dataset: str | None = field(
+        default=None,
+        metadata={
+            "help": "As for the recipes; default: the data set that the teacher's folder says it was trained on."
+        },
+    )
+    # Pictures go to each net in its own size.
+    image_size: int | None = field(default=None, init=False)
+    resident_max_bytes: int = field(default=0, init=False)
+
+
+@dataclass
+class DemoArguments:
+    """How the page is served."""
+
+    max_images: int = field(
+        default=5000,
+        metadata={"help": f"Class means are taken over this many training images, up to {_MAX_PER_CLASS} per class."},
+    )
+    host: str = field(default="127.0.0.1", metadata={"help": "Address to listen on; 0.0.0.0: all of this machine."})
+    port: int = field(default=7860, metadata={"help": "Port to listen on."})
+    share: bool = field(
+        default=False, metadata={"help": "Also give the page a public address, through a server of Gradio's makers."}
+    )
+
+    def __post_init__(self):
+        for name, low, high in (("port", 1, 65535), ("max_images", 1, None)):
+            value = getattr(self, name)
+            if value < low or (high is not None and value > high):
+                raise ValueError(f"{name} is {value}, expected {f'{low} to {high}' if high else f'at least {low}'}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serve the page until it is interrupted."""
+    parser = ArgumentParser(
+        [DemoDataArguments, DemoArguments], prog="python -m hf_icckd.demo", description=__doc__, allow_abbrev=False
+    )
+    known = "Folder of a run, Hub id or a pretrained timm model's name"
+    parser.add_argument("teacher", nargs="?", default="runs/teacher", help=f"{known}; default: %(default)s.")
+    parser.add_argument("student", nargs="?", default="runs/student", help=f"{known}; default: %(default)s.")
+    set_up_logging()
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    if device.type == "cpu":
+        keep_freed_memory()
+    with readable_errors(), tempfile.TemporaryDirectory() as folder:
+        data_args, args, names, unknown = parser.parse_args_into_dataclasses(
+            argv, look_for_args_file=False, return_remaining_strings=True
+        )
+        if unknown:
+            raise ValueError(f"unknown option {unknown[0]}; --help lists all")
+        import_gradio()
+        nets = [
+            Net(role, origin, from_pretrained(origin).to(device))
+            for role, origin in (("teacher", names.teacher), ("student", names.student))
+        ]
+        check_same_classes(*(net.model.spec.label_names for net in nets), second="student")
+        data, note = find_data(data_args, nets[0])
+        examples, label_names = [], shared_names(nets[0].model, nets[1].model)
+        if data is not None:
+            rows, note = rows_for_means(data, args.max_images)
+            means = [class_means(net.model, rows, labels_of(rows), f"class means of the {net.role}") for net in nets]
+            nets = [net._replace(means=mean) for net, mean in zip(nets, means, strict=True)]
+            examples, label_names = save_examples(data, Path(folder)), tuple(data.label_names)
+        # Interrupted, Gradio leaves what people dropped where it is; this folder goes with all that is in it.
+        os.environ.setdefault("GRADIO_TEMP_DIR", folder)
+        page = build_page(*nets, label_names, note, examples)
+        addresses = launch(page, args.host, args.port, args.share)
+        show(f"{' and '.join(addresses)} shows {names.teacher} and {names.student}; Ctrl-C ends it")
+        page.block_thread()
+
+
+def find_data(args: DemoDataArguments, teacher: Net) -> tuple[ImageData | None, str]:
+    """The data set that was asked for, else the one the teacher was trained on, else None and the reason.
+
+    Raises:
+        ValueError: If the one that was asked for can't be loaded or has other classes.
+    """
+    try:
+        data = load_data(args if args.dataset is not None else _recorded(args, Path(teacher.origin).expanduser()))
+        check_same_classes(teacher.model.spec.label_names, tuple(data.label_names))
+    except ValueError as error:
+        if args.dataset is not None:
+            raise
+        return None, f"No nearest classes and no examples: {error}. Name a data set with --dataset."
+    return data, ""
+
+
+def _recorded(args: DemoDataArguments, folder: Path) -> DemoDataArguments:
+    """Data options of a run; those that the user gave take the place of its own."""
+    if not (folder / ARGS_FILE).is_file():
+        raise ValueError(f"the teacher comes without {ARGS_FILE}, which would name its data set")
+    try:
+        values = yaml.safe_load((folder / ARGS_FILE).read_text())
+    except yaml.YAMLError:
+        values = None
+    if not isinstance(values, dict) or "dataset" not in values:
+        raise ValueError(f"{folder / ARGS_FILE} is damaged")
+    options = {option.name: option.default for option in dataclasses.fields(args) if option.init}
+    recorded = {name: values[name] for name in options if name in values}
+    given = {name: getattr(args, name) for name, default in options.items() if getattr(args, name) != default}
+    return DemoDataArguments(**recorded | given)
+
+
+def rows_for_means(data: ImageData, max_images: int) -> tuple[Dataset, str]:
+    """Training images for class means, evenly over the classes, and a sentence about them."""
+    limit = min(max_images, _MAX_PER_CLASS * len(data.label_names))
+    rows = data.train.head(limit) if data.streamed else data.train
+    labels = labels_of(rows)
+    labelled = np.flatnonzero(labels >= 0)
+    rows = rows.select(labelled[balanced_subset(labels[labelled], limit)])
+    return rows, f"Class means are those of {len(rows):,} training images of {data.name}."
+
+
+def save_examples(data: ImageData, folder: Path) -> list[tuple[Path, str]]:
+    """The first test image of some classes as a file, and the name of its class."""
+    rows = data.test.head(256) if data.streamed else data.test
+    labels = labels_of(rows)
+    examples = []
+    for label, row in zip(*np.unique(labels, return_index=True), strict=True):
+        if label >= 0 and len(examples) < _EXAMPLES:
+            path = folder / f"{len(examples)}.png"
+            read_image(rows, int(row), "test").save(path)
+            examples.append((path, data.label_names[label]))
+    return examples
+
+
+if __name__ == "__main__":
+    main()
