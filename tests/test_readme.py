@@ -11,6 +11,8 @@ import pytest
 from hf_icckd import save_pretrained
 from hf_icckd.cli import parse_arguments
 from hf_icckd.evaluate import EvaluationArguments
+from hf_icckd.study import load_plan
+from hf_icckd.study.__main__ import read_arguments
 from hf_icckd.training_args import (
     DataArguments,
     StudentModelArguments,
@@ -52,7 +54,10 @@ def test_commands_have_options_that_exist(words, monkeypatch):
     assert (ROOT / script).is_file()
     argv = words[words.index(script) + 1 :]
     monkeypatch.chdir(ROOT)
-    parse_arguments(TYPES[Path(script).stem], "", argv)
+    if Path(script).stem == "study":
+        load_plan(read_arguments(argv).study)
+    else:
+        parse_arguments(TYPES[Path(script).stem], "", argv)
 
 
 def test_files_that_are_linked_exist():

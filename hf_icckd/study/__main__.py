@@ -39,10 +39,7 @@ class StudyArguments:
 
 def main(argv: list[str] | None = None) -> None:
     """Do what is left of a study, or as much as there is time for."""
-    argv = sys.argv[1:] if argv is None else argv
-    if argv and not argv[0].startswith("-"):
-        argv = ["--study", *argv]
-    (args,) = parse_arguments([StudyArguments], __doc__, argv)
+    args = read_arguments(argv)
     set_up_logging()
     with readable_errors():
         plan = load_plan(args.study)
@@ -70,6 +67,15 @@ def main(argv: list[str] | None = None) -> None:
         if not done:
             show(f"{len(runner.pending())} of {total} runs are left; the same command goes on")
             raise SystemExit(STOPPED)
+
+
+def read_arguments(argv: list[str] | None) -> StudyArguments:
+    """Options of a command line, on which the plan may stand first without the name of its option."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and not argv[0].startswith("-"):
+        argv = ["--study", *argv]
+    (args,) = parse_arguments([StudyArguments], __doc__, argv)
+    return args
 
 
 def _command(args: StudyArguments) -> str:
