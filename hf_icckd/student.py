@@ -15,14 +15,12 @@ from hf_icckd.run_folder import RunFolder
 from hf_icckd.runs import build_classifier, load_pipeline, publish, readable_errors, show_finished, train_and_report
 from hf_icckd.student_trainer import StudentTrainer, check_same_classes
 from hf_icckd.teacher_targets import TeacherTargets
-from hf_icckd.training_args import StudentModelArguments, StudentTrainingArguments, TrainingDataArguments
+from hf_icckd.training_args import RECIPES, StudentModelArguments
 
 
 def main(argv: list[str] | None = None) -> None:
     """Distil a student as the command line says, or go on with a run that was interrupted."""
-    data_args, model_args, args = parse_arguments(
-        [TrainingDataArguments, StudentModelArguments, StudentTrainingArguments], __doc__, argv
-    )
+    data_args, model_args, args = parse_arguments(RECIPES["student"], __doc__, argv)
     set_up_logging(args.process_index == 0, args.log_level == "debug")
     with readable_errors():
         check_architecture(model_args.model)

@@ -9,14 +9,12 @@ from hf_icckd.modeling import check_architecture
 from hf_icckd.run_folder import RunFolder
 from hf_icckd.runs import build_classifier, load_pipeline, publish, readable_errors, show_finished, train_and_report
 from hf_icckd.teacher_trainer import TeacherTrainer
-from hf_icckd.training_args import TeacherModelArguments, TeacherTrainingArguments, TrainingDataArguments
+from hf_icckd.training_args import RECIPES
 
 
 def main(argv: list[str] | None = None) -> None:
     """Train a teacher as the command line says, or go on with a run that was interrupted."""
-    data_args, model_args, args = parse_arguments(
-        [TrainingDataArguments, TeacherModelArguments, TeacherTrainingArguments], __doc__, argv
-    )
+    data_args, model_args, args = parse_arguments(RECIPES["teacher"], __doc__, argv)
     set_up_logging(args.process_index == 0, args.log_level == "debug")
     with readable_errors():
         folder = RunFolder("teacher", args, data_args, model_args)

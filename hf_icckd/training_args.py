@@ -485,6 +485,13 @@ class StudentTrainingArguments(DistillationTrainingArguments):
         super().__post_init__()
 
 
+# What the recipes that train take, in the order in which `--help` shows it.
+RECIPES = {
+    "teacher": [TrainingDataArguments, TeacherModelArguments, TeacherTrainingArguments],
+    "student": [TrainingDataArguments, StudentModelArguments, StudentTrainingArguments],
+}
+
+
 def changed_options(arguments: Any) -> dict[str, Any]:
     """Of a dataclass of options, as it was given, those that differ from their defaults."""
     changed = {}

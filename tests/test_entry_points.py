@@ -16,7 +16,7 @@ import yaml
 
 from hf_icckd import evaluate, from_pretrained, student, teacher
 from hf_icckd.cli import UserError, parse_arguments
-from hf_icckd.training_args import TeacherModelArguments, TeacherTrainingArguments, TrainingDataArguments
+from hf_icckd.training_args import RECIPES
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["--max_train_samples", "160", "--max_eval_samples", "80", "--max_steps", "3", "--disable_tqdm", "true",
@@ -202,14 +202,8 @@ def test_recipes_are_the_entry_points(recipe):
     sorted(path for kind in ("teacher", "student") for path in (ROOT / "recipes" / "configs").rglob(f"{kind}*.yaml")),
     ids=lambda path: f"{path.parent.name}/{path.stem}",
 )
-def test_configs_are_valid_and_say_what_they_are_for(path, monkeypatch):
-    from hf_icckd.training_args import StudentModelArguments, StudentTrainingArguments
-
-    types = {
-        "teacher": [TrainingDataArguments, TeacherModelArguments, TeacherTrainingArguments],
-        "student": [TrainingDataArguments, StudentModelArguments, StudentTrainingArguments],
-    }[path.stem.partition("_")[0]]
-    parse_arguments(types, "", [str(path)])
+def test_configs_are_valid_and_say_what_they_are_for(path):
+    parse_arguments(RECIPES[path.stem.partition("_")[0]], "", [str(path)])
     assert path.read_text().startswith("# ")
 
 
@@ -313,7 +307,7 @@ def test_wrong_configs_end_in_one_line(tmp_path, text, message):
 
 def test_command_line_overrides_the_config(tmp_path):
     (tmp_path / "config.yaml").write_text("learning_rate: 0.3\nlr_milestones: [0.5, 0.75]\nbf16: false\nseed: null\n")
-    types = [TrainingDataArguments, TeacherModelArguments, TeacherTrainingArguments]
+    types = RECIPES["teacher"]
     _, _, args = parse_arguments(types, "", [str(tmp_path / "config.yaml"), "--learning_rate", "0.4"])
     assert (args.learning_rate, args.lr_milestones, args.seed) == (0.4, [0.5, 0.75], 0)
 

@@ -24,11 +24,8 @@ from hf_icckd.evaluation import SplitOutputs
 from hf_icckd.model_card import CardData, citations, how_trained, plain, render, write_card
 from hf_icckd.run_records import check_licence, read_control, read_records
 from hf_icckd.training_args import (
-    StudentModelArguments,
-    StudentTrainingArguments,
-    TeacherModelArguments,
+    RECIPES,
     TeacherTrainingArguments,
-    TrainingDataArguments,
     changed_options,
 )
 
@@ -38,10 +35,6 @@ REAL_RUNS = sorted(path.parent for path in (ROOT / "model_cards").glob("*/metric
 QUICK = ["--max_train_samples", "160", "--max_eval_samples", "80", "--max_steps", "3", "--disable_tqdm", "true",
          "--model", "cifar_resnet8", "--num_threads", "1", "--use_cpu", "true", "--save_strategy", "no",
          "--logging_steps", "1"]  # fmt: skip
-TYPES = {
-    "teacher": [TrainingDataArguments, TeacherModelArguments, TeacherTrainingArguments],
-    "student": [TrainingDataArguments, StudentModelArguments, StudentTrainingArguments],
-}
 NAMES = ("control-teacher", "teacher", "control-student", "student")
 
 
@@ -233,7 +226,7 @@ def test_a_licence_that_the_hub_would_not_know(given, hint, capsys):
     with pytest.raises(ValueError, match=f"license is '{given}', expected an identifier as the Hub spells it.*{hint}"):
         check_licence(given)
     with pytest.raises(UserError, match="license is"):
-        parse_arguments(TYPES["teacher"], "", ["--license", given])
+        parse_arguments(RECIPES["teacher"], "", ["--license", given])
 
 
 def test_which_base_model(runs, tmp_path):
@@ -308,7 +301,7 @@ def test_options_can_be_given_back(runs, tmp_path, name):
     arguments, results = read_records(runs / name)
     (block,) = blocks(runs / name, "yaml")
     (tmp_path / "again.yaml").write_text(block)
-    groups = parse_arguments(TYPES[arguments["recipe"]], "", [str(tmp_path / "again.yaml")])
+    groups = parse_arguments(RECIPES[arguments["recipe"]], "", [str(tmp_path / "again.yaml")])
     again = {key: value for group in groups for key, value in (getattr(group, "changed", None) or
                                                                changed_options(group)).items()}  # fmt: skip
     assert again == results["options"]
@@ -596,7 +589,7 @@ def test_cards_of_real_runs_are_what_the_renderer_writes(folder):
     )
     command = shlex.split(results["environment"]["command"])
     assert command[:3] == ["python", "-m", f"hf_icckd.{arguments['recipe']}"]
-    parse_arguments(TYPES[arguments["recipe"]], "", command[3:])
+    parse_arguments(RECIPES[arguments["recipe"]], "", command[3:])
 
 
 def test_there_are_cards_of_a_teacher_and_of_a_student():

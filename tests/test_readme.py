@@ -13,22 +13,11 @@ from hf_icckd.cli import parse_arguments
 from hf_icckd.evaluate import EvaluationArguments
 from hf_icckd.study import load_plan
 from hf_icckd.study.__main__ import read_arguments
-from hf_icckd.training_args import (
-    DataArguments,
-    StudentModelArguments,
-    StudentTrainingArguments,
-    TeacherModelArguments,
-    TeacherTrainingArguments,
-    TrainingDataArguments,
-)
+from hf_icckd.training_args import RECIPES, DataArguments
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-TYPES = {
-    "teacher": [TrainingDataArguments, TeacherModelArguments, TeacherTrainingArguments],
-    "student": [TrainingDataArguments, StudentModelArguments, StudentTrainingArguments],
-    "evaluate": [DataArguments, EvaluationArguments],
-}
+TYPES = RECIPES | {"evaluate": [DataArguments, EvaluationArguments]}
 
 
 def blocks(language: str) -> list[str]:

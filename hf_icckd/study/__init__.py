@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hf_icckd.study.plan import Comparison, Plan, Run, Student, Sweep, load_plan
+from hf_icckd.study.plan import Comparison, Plan, Run, Student, Sweep
+from hf_icckd.study.plan_file import load_plan
 from hf_icckd.study.runner import Records, StudyRunner
 
 __all__ = ["Comparison", "Plan", "Records", "Run", "Student", "StudyRunner", "Sweep", "load_plan"]

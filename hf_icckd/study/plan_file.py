@@ -1,0 +1,77 @@
+"""Reads a plan from a YAML file, and says in one line what is wrong with it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from hf_icckd.files import read_yaml
+from hf_icckd.losses.weighted import suggest
+from hf_icckd.study.plan import Comparison, Plan, Student, Sweep
+
+
+def load_plan(path: str | Path) -> Plan:
+    """Read the YAML file of a study.
+
+    Args:
+        path: The file; its keys are the attributes of `Plan`, and each student, sweep and the comparison are written
+            as the attributes of `Student`, `Sweep` and `Comparison`.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: If it can't be read, or a name, number or key does not fit.
+    """
+    raw = read_yaml(path, "study file")
+    if not isinstance(raw, dict):
+        raise ValueError(f"study file {str(path)!r} holds a {type(raw).__name__}, expected `key: value` lines")
+    raw = dict(raw)
+    for key, kind in (("students", Student), ("sweeps", Sweep)):
+        named = _named(raw.get(key), key)
+        raw[key] = {name: _build(kind, value, f"{key}.{name}") for name, value in named.items()}
+    for key in ("teachers", "alone"):
+        raw[key] = {name: _named(value, f"{key}.{name}") for name, value in _named(raw.get(key), key).items()}
+    raw["comparison"] = _build(Comparison, raw.get("comparison"), "comparison")
+    return _build(Plan, raw, "the study")
+
+
+def _build(kind: type, values: Any, where: str):
+    if kind is Student and isinstance(values, dict) and not values.keys() & {"options", "trials"}:
+        values = {"options": values}
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} is {values!r}, expected `key: value` lines")
+    fields = {each.name: each for each in dataclasses.fields(kind)}
+    for key in values:
+        if key not in fields:
+            raise ValueError(
+                f"{where} has an unknown key {key!r}{suggest(str(key), fields)}; known: {', '.join(fields)}"
+            )
+    required = [
+        name
+        for name, each in fields.items()
+        if each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+    ]
+    for key in required:
+        if key not in values:
+            raise ValueError(f"{where} has no {key!r}; expected {', '.join(required)}")
+    values = {key: value for key, value in values.items() if value is not None}
+    for key, value in values.items():
+        expected = {"dict": dict, "list": list, "str": str, "float": (int, float)}.get(_head(fields[key].type), object)
+        if not isinstance(value, expected) or isinstance(value, bool):
+            raise ValueError(f"{where}.{key} is {value!r}, expected {fields[key].type}")
+    return kind(**values)
+
+
+def _named(values: Any, where: str) -> dict[str, Any]:
+    """A mapping with text as names; what is empty in YAML has no entries."""
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} is {values!r}, expected `name: value` lines")
+    return {str(name): value for name, value in values.items()}
+
+
+def _head(annotation: str) -> str:
+    return annotation.partition("[")[0].partition(" ")[0]
