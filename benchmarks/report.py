@@ -59,7 +59,7 @@ def table(record: dict[str, Any]) -> str:
 def how(spec: dict[str, Any]) -> str:
     """The settings in which arms differ."""
     layout = "channels last" if spec["channels_last"] else "contiguous"
-    compiled = ["compiled"] if spec["compile"] else []
+    compiled = [f"compiled ({spec['compile']})"] if spec["compile"] else []
     tuned = ["allocator tuned"] if spec["keep_memory"] else []
     return ", ".join([spec["precision"], layout, f"{spec['workers']} workers", *compiled, *tuned])
 

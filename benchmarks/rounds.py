@@ -44,14 +44,19 @@ class ArmFailed(RuntimeError):
 
 
 def run_rounds(
-    arms: list[Arm], rounds: int, logs: Path, timeout: float = 900.0, say: Callable[[str], None] = print
+    arms: list[Arm],
+    rounds: int,
+    logs: Path,
+    timeout: float = 900.0,
+    say: Callable[[str], None] = print,
+    together: bool = False,
 ) -> list[dict[str, Any]]:
     """Start every arm once, one after the other, and give each a turn in every round.
 
     Only the arm whose turn it is may run: the process groups of all others are stopped (SIGSTOP). Loading workers that
     fill their queues ahead, and OpenMP threads that spin for a while before they sleep, would take time from the arm
-    that is measured. Arms start and warm up one at a time for the same reason. Every round has another order, so that
-    neither a place in it nor what the arm before leaves behind (caches, heat) favours anyone.
+    that is measured. Arms start and warm up one at a time for the same reason, unless told otherwise. Every round has
+    another order, so that neither a place in it nor what the arm before leaves behind (caches, heat) favours anyone.
 
     Args:
         arms: What to measure.
@@ -59,6 +64,7 @@ def run_rounds(
         logs: Folder for what the arms write to their standard error.
         timeout: Seconds an arm may take to get ready, and for a turn.
         say: Gets a line about every turn.
+        together: Start all arms at once: quicker where each has cores enough to warm up beside the others.
 
     Returns:
         For every arm a dict of `name`; `ready`, what it said of itself; `rounds`, one dict for each round with
@@ -69,8 +75,11 @@ def run_rounds(
     records = [{"name": arm.name, "ready": None, "rounds": [None] * rounds, "error": None} for arm in arms]
     running: dict[int, _Process] = {}
     try:
-        for index, arm in enumerate(arms):
-            process = running[index] = _Process(arm, logs / f"{index}-{arm.name}.log")
+        for index in range(len(arms)):
+            if index not in running:
+                started = range(index, len(arms)) if together else [index]
+                running |= {each: _Process(arms[each], logs / f"{each}-{arms[each].name}.log") for each in started}
+            process = running[index]
             with _noting_failure(index, running, records, say):
                 records[index]["ready"] = process.read(timeout)
                 process.pause()

@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # run as a program, a file has only its own folder on the path
 
 
-from benchmarks.arms.common import Spec, load_pipeline  # noqa: E402
+from benchmarks.arms.common import Spec, device, load_pipeline  # noqa: E402
 from benchmarks.report import chart, cores, how, machine, table  # noqa: E402
 from benchmarks.rounds import Arm, compare, run_rounds  # noqa: E402
 
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             specs[name], sweeps[name] = sweep(name, own, choices(name, args, resident), logs / f"sweep-{name}")
     arms = [make_arm(name, specs[name]) for name in names]
-    records = run_rounds(arms, args.rounds, logs / "rounds", say=say)
+    records = run_rounds(arms, args.rounds, logs / "rounds", say=say, together=can_start_together(arms))
 
     record = {
         "setting": args.setting,
@@ -162,7 +162,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--precisions", nargs="+", choices=["float32", "bf16"], default=["bf16", "float32"], help="to try in `best`"
     )
-    parser.add_argument("--torch_compile", action="store_true", help="try torch.compile too in `best`")
+    parser.add_argument(
+        "--torch_compile",
+        nargs="*",
+        choices=["default", "reduce-overhead"],
+        default=[],
+        help="modes of torch.compile to try too in `best`; reduce-overhead has CUDA graphs",
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--segment_steps", type=int, default=50, help="steps of a turn that are timed")
     parser.add_argument("--warmup_steps", type=int, default=10, help="steps before the first turn")
@@ -193,8 +199,9 @@ def choices(name: str, args: argparse.Namespace, resident: bool) -> dict[str, li
     return {
         "precision": args.precisions if best and computes else ["float32"],
         "channels_last": [True, False] if computes and not ours else [True],
-        "compile": [False, True] if args.torch_compile and best and computes else [False],
-        "keep_memory": [True] if ours else [False, True],
+        "compile": ["", *args.torch_compile] if best and computes else [""],
+        # On a GPU the nets' memory is not the C library's.
+        "keep_memory": [True] if ours or device().type == "cuda" else [False, True],
         "workers": [0] if ours and resident else args.workers,
     }
 
@@ -218,7 +225,8 @@ def sweep(name: str, spec: Spec, options: dict[str, list[Any]], logs: Path) -> t
             continue
         variants = [replace(spec, **{option: value}) for value in values]
         say(f"{name}: trying {option} {', '.join(map(str, values))}")
-        records = run_rounds([make_arm(name, each) for each in variants], SWEEP_ROUNDS, logs / option, say=say)
+        tried = [make_arm(name, each) for each in variants]
+        records = run_rounds(tried, SWEEP_ROUNDS, logs / option, say=say, together=can_start_together(tried))
         trials += [{"option": option, "value": value, **record} for value, record in zip(values, records, strict=True)]
         # The faster turn: what disturbs a short trial makes it slower, hardly ever faster.
         speeds = [
@@ -238,6 +246,11 @@ def make_arm(name: str, spec: Spec) -> Arm:
         environment |= KEEP_MEMORY
     command = [sys.executable, "-m", f"benchmarks.arms.{MODULES[name]}", json.dumps(asdict(spec))]
     return Arm(name, command, environment)
+
+
+def can_start_together(arms: list[Arm]) -> bool:
+    """Whether arms can warm up side by side: on a CPU their threads would take each other's cores."""
+    return device().type == "cuda" and cores() >= 2 * len(arms)
 
 
 def public(spec: Spec) -> dict[str, Any]:

@@ -20,6 +20,11 @@ class ClassifierOutput(NamedTuple):
     embeddings: Tensor
     feature_maps: tuple[Tensor, ...] | None = None
 
+    def clone(self) -> ClassifierOutput:
+        """The same values in memory of their own."""
+        maps = None if self.feature_maps is None else tuple(each.clone() for each in self.feature_maps)
+        return ClassifierOutput(self.logits.clone(), self.embeddings.clone(), maps)
+
 
 class DistillationBatch(NamedTuple):
     """Everything an objective may look at in one step.

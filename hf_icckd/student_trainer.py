@@ -83,6 +83,8 @@ class StudentTrainer(DistillationTrainer):
             if args.torch_compile
             else self.teacher
         )
+        # Modes of CUDA graphs: what the teacher's graph returns is overwritten as soon as the student's runs.
+        self._copy_outputs = args.torch_compile and args.torch_compile_mode in ("reduce-overhead", "max-autotune")
         self._announced = False
         self.term_weights = {"ce": args.ce_weight, **objectives.term_weights}
         self._teacher_outputs: tuple[Dataset, SplitOutputs] | None = None
@@ -103,7 +105,8 @@ class StudentTrainer(DistillationTrainer):
             return ClassifierOutput(values["logits"], values.get("embeddings"))
         # no_grad, not inference_mode: objectives may keep teacher tensors for their backward pass.
         with torch.no_grad(), self.accelerator.autocast():
-            return self._run_teacher(images, self._feature_maps)
+            output = self._run_teacher(images, self._feature_maps)
+        return output.clone() if self._copy_outputs else output
 
     def begin_epoch(self, epoch: int) -> bool:
         """Record what is missing of this epoch or, in mode record, of all that are left; False if asked to stop."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 # Before anything imports the Hub client: no test may reach out, or write into the user's cache.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -27,9 +28,12 @@ def pytest_sessionfinish():
 
 
 @pytest.fixture(params=DEVICES)
-def device(request) -> str:
-    """Every device there is."""
-    return request.param
+def device(request) -> Iterator[str]:
+    """Every device there is, with products of float32 in float32: a test before may have left TF32 on."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    yield request.param
+    torch.set_float32_matmul_precision(before)
 
 
 @pytest.fixture

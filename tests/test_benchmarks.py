@@ -65,6 +65,15 @@ def test_arms_take_turns(dummy, tmp_path):
             assert all(turn["peak_memory_bytes"] > 2**20 for turn in record["rounds"])
 
 
+def test_arms_that_start_together_take_turns_too(dummy, tmp_path):
+    arms = [dummy("a"), dummy("b", fails_at=1), dummy("c")]
+    good, never, other = run_rounds(arms, 2, tmp_path / "logs", say=lambda line: None, together=True)
+    assert all(good["rounds"]) and all(other["rounds"]) and "broken on purpose" in never["error"]
+    warm, turns = (tmp_path / "trace").read_text()[:4], (tmp_path / "trace").read_text()[4:]
+    assert sorted(warm) == list("aacc")
+    assert turns == "".join("abc"[arm] * 4 for number in range(2) for arm in order(3, number) if arm != 1)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_an_arm_out_of_turn_stands_still(dummy, tmp_path):
     stopped = []

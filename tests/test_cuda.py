@@ -10,6 +10,7 @@ import torch
 from hf_icckd import ImagePipeline, keyed_random
 from hf_icckd.checkpointing import checkpoints
 from hf_icckd.data.augment import Augmentation, augment
+from tests.test_teacher_targets import train_student
 from tests.test_trainers import train_teacher
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -68,3 +69,17 @@ def test_compiled_step_computes_the_same(pipeline, tiny_classifier, tmp_path):
     compiled = train_teacher(pipeline, tiny_classifier(), tmp_path, torch_compile=True, **options)
     for name, value in plain.model.state_dict().items():
         torch.testing.assert_close(compiled.model.state_dict()[name], value, rtol=1e-2, atol=1e-3, msg=name)
+
+
+def test_student_in_cuda_graphs_computes_the_same(pipeline, tiny_classifier, tmp_path):
+    """Teacher and student are graphs of their own, which share memory: the one must not write over the other's."""
+    models = {}
+    for options in ({}, {"torch_compile": True, "torch_compile_mode": "reduce-overhead"}):
+        teacher, student = tiny_classifier(seed=1), tiny_classifier()
+        objectives = ["kd"]
+        train_student(
+            pipeline, student, teacher, tmp_path, "live", None, objectives=objectives, max_steps=4, **options
+        )
+        models[bool(options)] = student
+    for name, value in models[False].state_dict().items():
+        torch.testing.assert_close(models[True].state_dict()[name], value, rtol=1e-2, atol=1e-3, msg=name)

@@ -159,6 +159,24 @@ def test_a_teacher_may_name_the_student_of_its_pair(study):
     assert plan.teacher("small", "ce", 0).options["student_branches"] == "cifar_resnet8"
 
 
+def test_students_share_recorded_outputs_if_they_need_the_same(study):
+    """What one that reads less of its teacher recorded first would be too little for the others."""
+    options = {"teacher_targets": "auto"}
+    told = yaml.safe_load(study.read_text())
+    rkd = {name: {"objectives": objectives} for name, objectives in {"kd+rkd": ["kd", "rkd"], "rkd": ["rkd"]}.items()}
+    study.write_text(yaml.safe_dump(told | {"student_options": options, "students": told["students"] | rkd}))
+    where = {}
+    for run in load_plan(study).runs({}):
+        if (run.teacher, run.seed) == ("ce", 0) and run.student is not None and run.options is not None:
+            words = run.words("runs")
+            where[run.student] = words[words.index("--teacher_targets_dir") + 1]
+    assert where == {
+        "kd": "runs/small/ce/seed-0/teacher-targets-logits",
+        "kd+rkd": "runs/small/ce/seed-0/teacher-targets-embeddings-logits",
+        "rkd": "runs/small/ce/seed-0/teacher-targets-embeddings",
+    }
+
+
 def test_the_best_trial_on_the_validation_split_is_chosen(study):
     plan = load_plan(study)
     tuned = {run.name: run for run in plan.runs({})}["small/ce/seed-1/tuned"]
@@ -350,6 +368,15 @@ def test_torn_and_damaged_records(tmp_path):
     path.write_text('{"run": "a"}\nnonsense\n{"run": "c"}\n')
     with pytest.raises(ValueError, match=r"line 2 of .* is no record"):
         Records(path)
+
+
+def test_gpus_are_dealt_out_in_turn(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(runner_module, "cores", lambda: 8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    environments = StudyRunner(load_plan(study), tmp_path, jobs=3).environments
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in environments] == ["4", "6", "4"]
+    assert {each["OMP_NUM_THREADS"] for each in environments} == {"2"}
 
 
 def test_wrong_number_of_jobs(study, tmp_path):

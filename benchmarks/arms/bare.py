@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.arms.common import (
     INTRA_CLASS_WEIGHT,
@@ -19,6 +19,7 @@ from benchmarks.arms.common import (
     Spec,
     autocast,
     classifiers,
+    compiled,
     device,
     load_pipeline,
     main,
@@ -58,11 +59,6 @@ def train(spec: Spec, meter: Meter) -> None:
             meter.step(len(labels), loss.detach())
 
 
-def compiled(spec: Spec, module: nn.Module) -> Callable:
-    """The module, through torch.compile if the specification wants it."""
-    return torch.compile(module) if spec.compile else module
-
-
 def distillation(spec: Spec, teacher: ImageClassifier, student: ImageClassifier) -> Callable[..., Tensor]:
     """Cross-entropy and distillation; the teacher sees the same pixels."""
     forward, run_teacher = compiled(spec, student), compiled(spec, teacher)
@@ -72,6 +68,8 @@ def distillation(spec: Spec, teacher: ImageClassifier, student: ImageClassifier)
         with autocast(spec):
             with torch.no_grad():
                 target = run_teacher(images).logits
+            if spec.compile:
+                target = target.clone()  # a CUDA graph's output lasts until the next graph runs
             logits = forward(images).logits
         logits = logits.float()
         return F.cross_entropy(logits, labels) + knowledge_distillation_loss(logits, target, TEMPERATURE)

@@ -46,7 +46,7 @@ class Spec:
         batch_size: Images per step.
         precision: `float32` or `bf16` (autocast).
         channels_last: Memory layout of the nets.
-        compile: Whether torch.compile is used.
+        compile: Mode of torch.compile; empty for none.
         keep_memory: Whether the C library is told to keep what is freed, as tuning guides for CPUs advise; ours and
             the bare loop tell it so by themselves.
         intra_class: Task `teacher`: whether the intra-class term is added.
@@ -70,7 +70,7 @@ class Spec:
     batch_size: int = 64
     precision: str = "float32"
     channels_last: bool = True
-    compile: bool = False
+    compile: str = ""
     keep_memory: bool = False
     intra_class: bool = False
     replay: bool = False
@@ -118,6 +118,11 @@ def sgd(parameters) -> torch.optim.Optimizer:
     """The optimiser of every arm that is not given one by its library."""
     fused = device().type == "cuda" or None
     return torch.optim.SGD(parameters, LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=fused)
+
+
+def compiled(spec: Spec, module: nn.Module) -> Callable:
+    """The module, through torch.compile if the specification wants it."""
+    return torch.compile(module, mode=spec.compile) if spec.compile else module
 
 
 # ---- nets
@@ -232,7 +237,8 @@ def trainer_options(spec: Spec, folder: str) -> dict[str, Any]:
         "lr_scheduler_type": "constant",  # a thousand epochs long, any schedule is
         "max_grad_norm": 0.0,
         "bf16": spec.precision == "bf16",
-        "torch_compile": spec.compile,
+        "torch_compile": bool(spec.compile),
+        "torch_compile_mode": spec.compile or None,
         "dataloader_num_workers": spec.workers,
         "logging_steps": LOG_EVERY,
         "eval_strategy": "no",

@@ -71,7 +71,7 @@ def train(spec: Spec, meter: Meter) -> None:
         model, "momentum", LEARNING_RATE, WEIGHT_DECAY, momentum=MOMENTUM, filter_bias_and_bn=False
     )
     if spec.compile:
-        task.compile()
+        task.compile(mode=spec.compile)
     loader = training_loader(spec, pipeline)
     scheduler, _ = create_scheduler_v2(optimizer, "cosine", num_epochs=FOREVER, updates_per_epoch=len(loader))
     for epoch in itertools.count():
@@ -110,6 +110,8 @@ def train_one_epoch(spec: Spec, epoch: int, task, loader, optimizer, scheduler, 
     """An epoch as in timm's train.py, without what is off by default."""
     update_time, data_time, losses = AverageMeter(), AverageMeter(), AverageMeter()
     task.train()
+    if spec.task == "student":
+        task.teacher.eval()  # before 1.0.31 the task leaves this out, and the teacher takes the batch's statistics
     updates = epoch * len(loader)
     optimizer.zero_grad()
     update_start = data_start = time.time()

@@ -25,6 +25,7 @@ from benchmarks.arms.common import (
     Spec,
     TorchvisionImages,
     autocast,
+    compiled,
     device,
     load_pipeline,
     main,
@@ -96,8 +97,7 @@ def train(spec: Spec, meter: Meter) -> None:
     pipeline = load_pipeline(spec)
     teacher, student = nets(spec, pipeline)
     teacher.eval()  # the example leaves this out; without it the teacher would update its BatchNorm statistics
-    if spec.compile:
-        teacher, student = torch.compile(teacher), torch.compile(student)
+    teacher, student = compiled(spec, teacher), compiled(spec, student)
     datasets = {"train": TorchvisionImages(pipeline, torchvision_transform(pipeline))}
     box = get_distillation_box(teacher, student, datasets, train_config(spec), device(), None, False, 1)
     for epoch in itertools.count():

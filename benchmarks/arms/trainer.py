@@ -100,7 +100,7 @@ def train(spec: Spec, meter: Meter) -> None:
     pipeline = load_pipeline(spec)
     teacher, student = map(WithLoss, nets(spec, pipeline))
     if spec.compile and spec.task == "student":
-        teacher = torch.compile(teacher)  # `torch_compile` compiles the model that is trained only
+        teacher = torch.compile(teacher, mode=spec.compile)  # `torch_compile` compiles the model that is trained only
     transform = torchvision_transform(pipeline)
     dataset = ImagesWithNames(pipeline, transform if spec.task == "student" else Stacked(transform))
     with tempfile.TemporaryDirectory() as folder:

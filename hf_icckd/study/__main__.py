@@ -26,7 +26,7 @@ class StudyArguments:
 
     study: str = field(metadata={"help": "YAML file of the study; recipes/configs/study holds some."})
     output_dir: str = field(metadata={"help": "Folder of records, report and runs."})
-    jobs: int = field(default=1, metadata={"help": "Runs at a time, each with its share of cores or its own GPU."})
+    jobs: int = field(default=1, metadata={"help": "Runs at a time; they share the cores, and the GPUs."})
     minutes: float | None = field(
         default=None, metadata={"help": "Stop after so long; the same command goes on, exactly."}
     )

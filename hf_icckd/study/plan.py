@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from hf_icckd.cli import option_words
+from hf_icckd.losses import OBJECTIVES, parse_objectives
 from hf_icckd.losses.weighted import suggest
 from hf_icckd.training_args import RECIPES, DataArguments
 
+TARGETS = "teacher-targets"  # how the folders with a teacher's recorded outputs begin
 ALONE = "alone"  # stands where a teacher's name would, for students without one
 _OPTIONS = {
     recipe: {each.name: each for group in groups for each in dataclasses.fields(group)}
@@ -78,8 +80,9 @@ class Run:
         return [f"hf_icckd.{self.recipe}", *option_words(options)]
 
     def targets_folder(self, runs: str | Path) -> Path:
-        """Where the recorded outputs of its teacher are, for all its students."""
-        return Path(runs, self.teacher_run.name).with_name("teacher-targets")
+        """Where its teacher's outputs are recorded, for all students that need the same of it."""
+        needed = parse_objectives(self.options.get("objectives", ["kd"]), OBJECTIVES).teacher_outputs
+        return Path(runs, self.teacher_run.name).with_name("-".join([TARGETS, *needed]))
 
 
 @dataclass
@@ -201,7 +204,7 @@ class Plan:
         if ALONE in self.teachers:
             raise ValueError(f"a teacher is called {ALONE!r}, which is kept for students without one; rename it")
         for name in [*self.students, *self.alone]:
-            if name in ("teacher", "teacher-targets") or "-trial-" in name:
+            if name == "teacher" or name.startswith(TARGETS) or "-trial-" in name:
                 raise ValueError(f"a student is called {name!r}, which is kept for other folders; rename it")
         _check_folder_names([*self.pairs, *self.teachers, *self.students, *self.alone])
         for pair, nets in self.pairs.items():

@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 from hf_icckd.files import sync
 from hf_icckd.hub import ARGS_FILE, METRICS_FILE, fingerprint, from_pretrained
 from hf_icckd.run_folder import write_text
-from hf_icckd.study.plan import Plan, Run
+from hf_icckd.study.plan import TARGETS, Plan, Run
 from hf_icckd.training_args import cores
 
 logger = logging.getLogger(__name__)
@@ -102,12 +102,13 @@ class StudyRunner:
     Args:
         plan: The study.
         folder: Its folder.
-        jobs: Runs at a time; each gets its share of the cores and, where there are GPUs, one of them.
+        jobs: Runs at a time; each gets its share of the cores. Where there are GPUs they are dealt out in turn: small
+            nets leave most of one idle, so several runs may share it.
         here: Options that only say where things are on this machine, such as `dataset`; they are not recorded.
         show: Called with a line for each run that ended.
 
     Raises:
-        ValueError: If there are fewer GPUs than jobs, or a record in the folder is of other options than the plan's.
+        ValueError: If there are fewer cores than jobs, or a record in the folder is of other options than the plan's.
     """
 
     def __init__(
@@ -118,11 +119,10 @@ class StudyRunner:
         here: dict[str, Any] | None = None,
         show: Callable[[str], object] = logger.info,
     ):
-        gpus = torch.cuda.device_count()
-        if not 1 <= jobs <= (gpus or cores()):
-            raise ValueError(f"jobs is {jobs}, expected 1 to {gpus or cores()}: each has its own GPU or core")
+        if not 1 <= jobs <= cores():
+            raise ValueError(f"jobs is {jobs}, expected 1 to {cores()}: each has a core of its own")
         self.plan, self.folder, self.jobs, self.here, self.show = plan, Path(folder), jobs, here or {}, show
-        self.environments = [_environment(slot, jobs, gpus > 0) for slot in range(jobs)]
+        self.environments = [_environment(slot, jobs, torch.cuda.device_count()) for slot in range(jobs)]
         self.lock = FileLock(self.folder / ".lock")
         self.failed: dict[str, str] = {}
         self._stopping = False
@@ -350,18 +350,17 @@ class StudyRunner:
 
     def _drop_targets(self, run: Run) -> None:
         """Remove a teacher's recorded outputs once all its students are there: they take the most space."""
-        if run.teacher_run is None:
+        if run.teacher_run is None or any(left.teacher_run == run.teacher_run for left in self.pending()):
             return
-        folder = run.targets_folder(self.folder / "runs")
-        if folder.is_dir() and not any(left.teacher_run == run.teacher_run for left in self.pending()):
+        for folder in self.run_folder(run.teacher_run).parent.glob(f"{TARGETS}*"):
             shutil.rmtree(folder)
 
 
-def _environment(slot: int, jobs: int, on_gpus: bool) -> dict[str, str]:
-    environment = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
-    if on_gpus:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(torch.cuda.device_count()))))
-        environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[slot]
+def _environment(slot: int, jobs: int, gpus: int) -> dict[str, str]:
+    environment = {"OMP_NUM_THREADS": str(cores() // jobs)}
+    if gpus:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
+        environment["CUDA_VISIBLE_DEVICES"] = visible[slot % gpus]
     return environment
 
 
