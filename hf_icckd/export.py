@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
+
 from hf_icckd.cli import ArgumentParser, set_up_logging
-from hf_icckd.files import replace_file
 from hf_icckd.hub import METRICS_FILE
-from hf_icckd.onnx_export import export_onnx
+from hf_icckd.model_card import write_card
+from hf_icckd.onnx_export import OnnxExport, export_onnx
 from hf_icckd.progress import format_table
-from hf_icckd.runs import readable_errors, show
+from hf_icckd.run_folder import write_text
+from hf_icckd.run_records import read_records
+from hf_icckd.runs import processor_name, readable_errors, show
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Export as the command line says; the figures of a finished run get the latency of ONNX Runtime."""
+    """Export as the command line says; a finished run gets the figures into its records and its card."""
     parser = ArgumentParser([], prog="python -m hf_icckd.export", description=__doc__, allow_abbrev=False)
     parser.add_argument("folder", help="Folder of a run, Hub id or a pretrained timm model's name.")
     parser.add_argument("--output", help="The file; default: model.onnx in the folder.")
@@ -28,7 +32,8 @@ def main(argv: list[str] | None = None) -> None:
             raise ValueError(f"{args.folder!r} is no folder here; say with --output where the ONNX file is to go")
         output = args.output or folder / "model.onnx"
         export = export_onnx(args.folder, output, num_images=args.num_images, tolerance=args.tolerance)
-        _note_latency(folder / METRICS_FILE, export.latency_ms)
+        if (folder / METRICS_FILE).is_file():
+            _note(folder, export, args.num_images)
         rows = [
             ("largest difference of a logit", f"{export.max_difference:.2g}"),
             ("same class first", f"{export.agreement:.2%} of {args.num_images:,} random images"),
@@ -37,16 +42,23 @@ def main(argv: list[str] | None = None) -> None:
         show(format_table(rows, f"{export.path} agrees with torch"))
 
 
-def _note_latency(path: Path, latency_ms: float) -> None:
-    """Add the latency to the figures of a run, if there are any."""
-    if not path.is_file():
-        return
+def _note(folder: Path, export: OnnxExport, num_images: int) -> None:
+    """Add the comparison to the figures of a finished run, and to its card."""
     try:
-        figures = json.loads(path.read_text())
-        figures["cost"]["onnx_latency_ms"] = latency_ms
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged; the ONNX file is written, but its latency is not noted") from error
-    replace_file(path, lambda unfinished: unfinished.write_text(json.dumps(figures, indent=2) + "\n"))
+        arguments, results = read_records(folder)
+    except ValueError as error:
+        raise ValueError(f"{error}; the ONNX file is written, but its figures are not noted") from error
+    results["onnx"] = {
+        "latency_ms": export.latency_ms,
+        "processor": processor_name(),
+        "threads": torch.get_num_threads(),
+        "max_difference": export.max_difference,
+        "agreement": 100 * export.agreement,
+        "images": num_images,
+    }
+    write_text(folder / METRICS_FILE, json.dumps(results, indent=2) + "\n")
+    if "model" in results:  # not in runs of 0.1.0, whose records don't make a card
+        write_card(folder, arguments, results)
 
 
 if __name__ == "__main__":

@@ -295,7 +295,7 @@ def _device_name(args: DistillationTrainingArguments) -> str:
     return torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else cpu
 
 
-def _processor_name() -> str | None:
+def processor_name() -> str | None:
     """What the CPU calls itself, where the system tells."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
@@ -326,7 +326,7 @@ def _environment(args: DistillationTrainingArguments) -> dict[str, Any]:
         "accelerate": accelerate.__version__,
         "python": platform.python_version(),
         "device": _device_name(args),
-        "processor": _processor_name(),
+        "processor": processor_name(),
         "processes": args.world_size,
         "threads": torch.get_num_threads(),
         "command": _command(),

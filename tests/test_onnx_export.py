@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,6 +16,7 @@ from torch import nn
 from hf_icckd import create_classifier, export, export_onnx, onnx_export, save_pretrained
 from hf_icckd.cli import UserError
 
+ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("cat", "dog", "fish")
 
 
@@ -93,14 +96,21 @@ def test_what_cannot_be_exported_is_explained(tmp_path, monkeypatch):
     assert not [*tmp_path.iterdir()]
 
 
-def test_the_command_notes_the_latency(tmp_path, capsys):
+def test_the_command_notes_the_figures_in_records_and_card(tmp_path, capsys):
     folder = tmp_path / "run"
+    shutil.copytree(ROOT / "model_cards" / "digits-cifar_resnet8-student", folder)
+    card = folder / "README.md"
+    card.write_text(card.read_text().replace("<!-- yours: begin about -->", "<!-- yours: begin about -->\nMine."))
+    before = json.loads((folder / "metrics.json").read_text())
     save_pretrained(folder, make())
-    (folder / "metrics.json").write_text(json.dumps({"cost": {"latency_ms": 1.0}, "test": {"top1": 5.0}}))
     export.main([str(folder), "--num_images", "20"])
     assert "model.onnx agrees with torch" in capsys.readouterr().out
-    figures = json.loads((folder / "metrics.json").read_text())
-    assert figures["test"] == {"top1": 5.0} and figures["cost"].keys() == {"latency_ms", "onnx_latency_ms"}
+    after = json.loads((folder / "metrics.json").read_text())
+    found = after.pop("onnx")
+    assert after == before and found["images"] == 20 and found["agreement"] == 100.0
+    text = card.read_text()
+    assert f"one image takes {found['latency_ms']:.2f} ms in ONNX Runtime" in text and "Mine." in text
+    assert f"differ from torch's by up to\n{found['max_difference']:.1e}, and 100.00 %" in text
     (folder / "metrics.json").unlink()
     export.main([str(folder), "--num_images", "20", "--output", f"{tmp_path}/deep/other.onnx"])
     assert (tmp_path / "deep" / "other.onnx").is_file() and not (folder / "metrics.json").exists()
@@ -113,11 +123,12 @@ def test_the_command_notes_the_latency(tmp_path, capsys):
         (["nowhere/at/all", "--output", "x.onnx"], "model 'nowhere/at/all' is no folder here"),
         (["{run}", "--num_images", "0"], "num_images is 0, expected at least 1"),
         (["{run}", "--output"], "argument --output: expected one argument"),
-        (["{run}"], "metrics.json is damaged; the ONNX file is written"),
+        (["{run}"], "metrics.json is damaged.*the ONNX file is written, but"),
     ],
 )
 def test_wrong_command_lines_end_in_one_line(tmp_path, words, message):
     save_pretrained(tmp_path / "run", make())
+    (tmp_path / "run" / "all_args.yaml").write_text("{recipe: teacher, model: cifar_resnet8}")
     (tmp_path / "run" / "metrics.json").write_text("[]")
     with pytest.raises(UserError, match=f"^error: .*{message}"):
         export.main([word.format(run=tmp_path / "run") for word in words])
