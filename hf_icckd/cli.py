@@ -14,6 +14,8 @@ from transformers import HfArgumentParser
 from hf_icckd.files import read_yaml
 from hf_icckd.losses.weighted import suggest
 
+DIVERGED = 3  # exit code of a run whose loss or weights are no longer finite
+
 
 class UserError(SystemExit):
     """Ends the program with one line that says what is wrong and how to mend it."""

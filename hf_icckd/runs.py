@@ -20,7 +20,7 @@ from transformers import set_seed
 
 from hf_icckd import __version__, distributed
 from hf_icckd.card_callback import CardCallback
-from hf_icckd.cli import UserError
+from hf_icckd.cli import DIVERGED, UserError
 from hf_icckd.data import ImageData, ImagePipeline, load_image_data
 from hf_icckd.data.classes import read_groups
 from hf_icckd.evaluation import SplitOutputs, cost_metrics, split_metrics
@@ -51,9 +51,13 @@ def readable_errors() -> Iterator[None]:
     """End the program with one line for what a user can mend; `--log_level debug` shows where it arose."""
     try:
         yield
-    except (ValueError, FloatingPointError) as error:
+    except ValueError as error:
         logger.debug("the error in full", exc_info=True)
         raise UserError(error) from error
+    except FloatingPointError as error:
+        logger.debug("the error in full", exc_info=True)
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(DIVERGED) from error
     except RuntimeError as error:
         if not distributed.is_lost_connection(error):
             raise

@@ -211,7 +211,7 @@ class TeacherTargets:
             run: Runs the teacher over a data set; see `hf_icckd.evaluation.run_split`.
 
         Raises:
-            FloatingPointError: If an output is not finite in half precision.
+            ValueError: If an output is not finite in half precision.
             ValueError: If the block can't be written.
         """
         file, lock = self._file(epoch, start), FileLock(self.folder / _LOCK_FILE)
@@ -251,7 +251,7 @@ class TeacherTargets:
             block = {name: torch.cat(values) for name, values in parts.items()}
         for name, values in block.items():
             if not values.isfinite().all():
-                raise FloatingPointError(
+                raise ValueError(
                     f"the teacher's {name} are not finite in half precision in epoch {epoch}, rows {start} on; take "
                     "--teacher_targets live, or another teacher"
                 )

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from hf_icckd import evaluate, from_pretrained, student, teacher
-from hf_icckd.cli import UserError, parse_arguments
+from hf_icckd.cli import DIVERGED, UserError, parse_arguments
 from hf_icckd.training_args import RECIPES
 
 ROOT = Path(__file__).parents[1]
@@ -310,6 +310,16 @@ def test_command_line_overrides_the_config(tmp_path):
     types = RECIPES["teacher"]
     _, _, args = parse_arguments(types, "", [str(tmp_path / "config.yaml"), "--learning_rate", "0.4"])
     assert (args.learning_rate, args.lr_milestones, args.seed) == (0.4, [0.5, 0.75], 0)
+
+
+def test_divergence_has_an_exit_code_of_its_own(tmp_path, capsys):
+    words = ["--learning_rate", "1e30", "--logging_steps", "1", "--output_dir", str(tmp_path / "run")]
+    with pytest.raises(SystemExit) as ended:
+        teacher.main([*QUICK, *words])
+    assert ended.value.code == DIVERGED == 3
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.fullmatch(r"error: .* is (nan since|not finite after) step \d.*", last)
+    assert not (tmp_path / "run" / "metrics.json").exists()
 
 
 def test_student_errors_come_before_anything_is_loaded(tmp_path):

@@ -26,6 +26,7 @@ import torch
 import yaml
 from filelock import FileLock, Timeout
 
+from hf_icckd.cli import DIVERGED
 from hf_icckd.files import sync
 from hf_icckd.hub import ARGS_FILE, METRICS_FILE, fingerprint, from_pretrained
 from hf_icckd.run_folder import write_text
@@ -44,8 +45,6 @@ RECORDS_FILE = "records.jsonl"
 _POLL_SECONDS = 0.2
 _SITTING = re.compile(r"^== (\d+\.\d) s ==$", re.MULTILINE)  # written to the log behind each
 _STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
-# What the recipes say of a term or a weight that is not finite, and of nothing else.
-_DIVERGED = re.compile(r"^error: .* is ((nan|-?inf) since|not finite after) step .*$", re.MULTILINE)
 
 
 class Records:
@@ -293,9 +292,9 @@ class StudyRunner:
         if code == 0:
             self._keep(self._record(run, "finished", seconds))
             return
-        diverged, lines = _DIVERGED.search(said), said.strip().splitlines()
-        message = diverged.group() if diverged else lines[-1] if lines else "it said nothing"
-        if diverged:
+        lines = said.strip().splitlines()
+        message = lines[-1] if lines else "it said nothing"
+        if code == DIVERGED:
             self._keep(self._record(run, "diverged", seconds, message))
         else:
             self._fail(
