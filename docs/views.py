@@ -57,9 +57,7 @@ def main(study: str, picture: str, pair: str = "resnet8-resnet8", seed: int = 0)
             mean = soft[views == view].mean(dim=0)[others]
             at = torch.arange(len(others)) + 0.4 * (view - 0.5)
             axes[1, column].bar(at, mean, width=0.38, color=colour)
-        axes[0, column].set_title(
-            f"{title}\na linear probe finds the view: {told:.0f} %", fontsize=10
-        )
+        axes[0, column].set_title(f"{title}\na linear probe finds the view: {told:.0f} %", fontsize=10)
         axes[0, column].set(xlim=(-0.9, 0.9), ylim=(-0.9, 0.9), aspect="equal")
         axes[1, column].set_xticks(range(len(others)), [f"{label}" for label in others])
         axes[1, column].set_xlabel("other classes")
