@@ -111,7 +111,7 @@ def train_one_epoch(spec: Spec, epoch: int, task, loader, optimizer, scheduler, 
     update_time, data_time, losses = AverageMeter(), AverageMeter(), AverageMeter()
     task.train()
     if spec.task == "student":
-        task.teacher.eval()  # before 1.0.31 the task leaves this out, and the teacher takes the batch's statistics
+        task.teacher.eval()  # the task of timm 1.0.29 leaves this out, and the teacher takes the batch's statistics
     updates = epoch * len(loader)
     optimizer.zero_grad()
     update_start = data_start = time.time()
