@@ -141,7 +141,7 @@ def measured(tmp_path, monkeypatch):
     """What the driver leaves where arms give the figures they are told to; None fails."""
 
     def measure(speed_of, *options: str) -> tuple[int, dict]:
-        def fake_rounds(arms, rounds, logs, say):
+        def fake_rounds(arms, rounds, logs, say, together):
             records = []
             for arm in arms:
                 speed = speed_of(arm.name, Spec(**json.loads(arm.command[-1])))
