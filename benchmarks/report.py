@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.rounds import summary
+from hf_icckd.launcher import cores
 
 _LIMIT = 1.02  # ours over the bare loop; above it the bare loop is not the limit it should be
 
@@ -77,11 +77,6 @@ def machine() -> dict[str, Any]:
         "cores": cores(),
         "system": platform.system(),
     }
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def format_ratios(ratios: dict[str, list[float]]) -> str:

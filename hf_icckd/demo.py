@@ -20,11 +20,11 @@ from hf_icckd.data import ImageData
 from hf_icckd.data.columns import labels_of
 from hf_icckd.data.images import read_image
 from hf_icckd.data.sampling import balanced_subset
+from hf_icckd.data_args import DataArguments
 from hf_icckd.demo_page import Net, build_page, import_gradio, launch
 from hf_icckd.hub import ARGS_FILE, from_pretrained
 from hf_icckd.runs import load_data, readable_errors, show
 from hf_icckd.student_trainer import check_same_classes
-from hf_icckd.training_args import DataArguments
 
 _MAX_PER_CLASS = 200  # images that a class mean is taken over
 _EXAMPLES = 10

@@ -18,15 +18,15 @@ from transformers import TrainingArguments
 from hf_icckd import checkpointing, distributed
 from hf_icckd.cli import argument_values
 from hf_icckd.data import ImageData
+from hf_icckd.data_args import TrainingDataArguments
 from hf_icckd.files import replace_file
 from hf_icckd.hub import ARGS_FILE, METRICS_FILE
+from hf_icckd.options import changed_options
 from hf_icckd.publishing_trainer import STAGING
 from hf_icckd.training_args import (
     DistillationTrainingArguments,
     StudentModelArguments,
     TeacherModelArguments,
-    TrainingDataArguments,
-    changed_options,
 )
 
 _LOCK_SECONDS = 10

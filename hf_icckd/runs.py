@@ -23,6 +23,7 @@ from hf_icckd.card_callback import CardCallback
 from hf_icckd.cli import DIVERGED, UserError
 from hf_icckd.data import ImageData, ImagePipeline, load_image_data
 from hf_icckd.data.classes import read_groups
+from hf_icckd.data_args import DataArguments, TrainingDataArguments
 from hf_icckd.evaluation import SplitOutputs, cost_metrics, split_metrics
 from hf_icckd.hub import METRICS_FILE, from_pretrained, push_to_hub
 from hf_icckd.model_card import write_card
@@ -33,13 +34,7 @@ from hf_icckd.run_folder import RunFolder, write_text
 from hf_icckd.run_records import read_control
 from hf_icckd.stopping import StopOnSignal
 from hf_icckd.trainer_base import DistillationTrainer
-from hf_icckd.training_args import (
-    DataArguments,
-    DistillationTrainingArguments,
-    StudentModelArguments,
-    TeacherModelArguments,
-    TrainingDataArguments,
-)
+from hf_icckd.training_args import DistillationTrainingArguments, StudentModelArguments, TeacherModelArguments
 
 logger = logging.getLogger(__name__)
 

@@ -1,19 +1,21 @@
-"""Options: what is trained, on which data, how. Each is documented and checked once, here."""
+"""Options: what is trained, and how. Each is documented and checked once, here; those of the data in `data_args`."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
 from hf_icckd.allocator import keep_freed_memory
+from hf_icckd.data_args import TrainingDataArguments
+from hf_icckd.launcher import NO_DEEPSPEED, accelerate_uses, check_launcher, cores
+from hf_icckd.options import changed_options, check_range
 from hf_icckd.run_records import check_licence
 
 # Trainer options that would break a promise of this package, with the reason the user is told.
@@ -23,8 +25,7 @@ _REFUSED = {
     "eval_on_start": "a run that goes on would evaluate once more than one that was never cut",
     "auto_find_batch_size": "the batch size decides the result; lower per_device_train_batch_size and raise "
     "gradient_accumulation_steps yourself",
-    "deepspeed": "the class cache and exact resume are not made for it; use recipes/accelerate/ddp.yaml, for "
-    "large teachers fsdp2.yaml",
+    "deepspeed": NO_DEEPSPEED,
     "fsdp": "how to shard is said in accelerate's configuration; use recipes/accelerate/fsdp2.yaml",
     "use_liger_kernel": "it is for language models",
     "neftune_noise_alpha": "it is for language models",
@@ -41,125 +42,6 @@ _REFUSED = {
     "enable_jit_checkpoint": "it writes checkpoints past the atomic ones of this package",
     "hub_always_push": "a save during the push of an earlier one is passed over; the last model is pushed in any case",
 }
-
-# What accelerate's configuration of FSDP may say, and why nothing else. Unset, accelerate takes version 1 and of the
-# others the first value here.
-_FSDP_SETTINGS = {
-    "version": (("2",), "FSDP1 flattens weights, so that none has a weight decay or a checkpoint of its own"),
-    "auto_wrap_policy": (
-        ("no_wrap", "transformer_based_wrap"),
-        "by size it would shard modules of which only parts are called",
-    ),
-    "cpu_ram_efficient_loading": (("false",), "accelerate can't do it where there are buffers, as those of BatchNorm"),
-    "offload_params": (("false",), "weights would be elsewhere than the images and the class cache"),
-    "activation_checkpointing": (("false",), "BatchNorm would see every batch twice"),
-    "ignored_modules": (("unset",), "no one would average their gradients"),
-}
-
-
-@dataclass
-class DataArguments:
-    """Which images."""
-
-    dataset: str = field(
-        default="digits",
-        metadata={
-            "help": "digits (embedded), synthetic (generated), a folder (images in a folder per class, parquet or "
-            "arrow files, or what `datasets` saved) or a Hub id such as uoft-cs/cifar100."
-        },
-    )
-    dataset_config_name: str | None = field(
-        default=None, metadata={"help": "Configuration of a Hub data set that has several."}
-    )
-    image_column: str | None = field(default=None, metadata={"help": "Column of the images; found by its type."})
-    label_column: str | None = field(default=None, metadata={"help": "Column of the labels; found by its type."})
-    classes: list[str] | None = field(default=None, metadata={"help": "Names of the classes to use; default: all."})
-    label_groups: str | None = field(
-        default=None,
-        metadata={
-            "help": "YAML file of lines `group: [class, class]`: groups are learned in place of classes, and a probe "
-            "says how well the classes can still be told apart."
-        },
-    )
-    test_fraction: float = field(
-        default=0.2, metadata={"help": "Share of every class to cut off as test split where there is none."}
-    )
-    validation_fraction: float = field(
-        default=0.0, metadata={"help": "Share of every class of the training split to set aside for validation."}
-    )
-    max_train_samples: int | None = field(
-        default=None, metadata={"help": "Use at most this many training images, evenly over the classes."}
-    )
-    max_eval_samples: int | None = field(
-        default=None, metadata={"help": "Use at most this many images of every other split, evenly over the classes."}
-    )
-    streaming: bool = field(
-        default=False,
-        metadata={"help": "Read rows one after the other instead of fetching the data set to the disk first."},
-    )
-    image_size: int | None = field(
-        default=None,
-        metadata={"help": "Pixels of a batch's side; default: the images' own up to 96 pixels, else the model's."},
-    )
-    resident_max_bytes: int = field(
-        default=2 * 1024**3, metadata={"help": "Small images stay in memory up to this size of a split."}
-    )
-
-    def __post_init__(self):
-        _check_range(self, "validation_fraction", 0, 1, exclude_high=True)
-        _check_range(self, "test_fraction", 0, 1, exclude_low=True, exclude_high=True)
-        for name in ("max_train_samples", "max_eval_samples", "image_size"):
-            _check_range(self, name, 1, math.inf)
-
-
-@dataclass
-class TrainingDataArguments(DataArguments):
-    """Which images to train on, and how they are augmented."""
-
-    augmentation: Literal["standard", "none"] = field(
-        default="standard",
-        metadata={"help": "standard: random crop and mirroring; none: training images as in evaluation."},
-    )
-    crop_padding: int | None = field(
-        default=None,
-        metadata={"help": "Padding of the random crop of images up to 96 pixels; default: an eighth of the side."},
-    )
-    min_crop_scale: float = field(
-        default=0.35, metadata={"help": "Smallest share of the area that the random crop of larger images keeps."}
-    )
-    horizontal_flip: bool | None = field(
-        default=None, metadata={"help": "Mirror half of the training images; default: yes, but not digits."}
-    )
-    color_jitter: float = field(
-        default=0.0,
-        metadata={"help": "Change brightness, contrast and saturation by factors between 1 - this and 1 + this."},
-    )
-    trivial_augment: bool = field(
-        default=False, metadata={"help": "One random operation of TrivialAugment (Wide) per training image."}
-    )
-    random_erasing: float = field(
-        default=0.0, metadata={"help": "Share of the training images in which a random box is painted over."}
-    )
-    augmentation_seed: int | None = field(
-        default=None,
-        metadata={
-            "help": "Seed of all that is done to pixels; default: seed. Students of other seeds can replay recorded "
-            "teacher targets if it stays the same."
-        },
-    )
-
-    def __post_init__(self):
-        super().__post_init__()
-        _check_range(self, "min_crop_scale", 0, 1, exclude_low=True)
-        _check_range(self, "crop_padding", 0, math.inf)
-        _check_range(self, "color_jitter", 0, 1)
-        _check_range(self, "random_erasing", 0, 1)
-        more = [name for name in ("color_jitter", "trivial_augment", "random_erasing") if getattr(self, name)]
-        if self.augmentation == "none" and more:
-            raise ValueError(
-                f"augmentation is 'none' but {more[0]} is {getattr(self, more[0])}: nothing would be augmented; leave "
-                "one of them out"
-            )
 
 
 @dataclass
@@ -291,16 +173,16 @@ class DistillationTrainingArguments(TrainingArguments):
         # Without this a CPU run under a launcher would not find its process group.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         self._refuse()
-        _check_range(self, "momentum", 0, 1, exclude_high=True)
-        _check_range(self, "label_smoothing", 0, 1, exclude_high=True)
-        _check_range(self, "learning_rate", 0, math.inf, exclude_low=True)
-        _check_range(self, "num_train_epochs", 0, math.inf, exclude_low=True)
-        _check_range(self, "per_device_train_batch_size", 1, math.inf)
-        _check_range(self, "per_device_eval_batch_size", 1, math.inf)
-        _check_range(self, "gradient_accumulation_steps", 1, math.inf)
-        _check_range(self, "weight_decay", 0, math.inf)
-        _check_range(self, "num_threads", 1, math.inf)
-        _check_range(self, "save_total_limit", 1, math.inf)
+        check_range(self, "momentum", 0, 1, exclude_high=True)
+        check_range(self, "label_smoothing", 0, 1, exclude_high=True)
+        check_range(self, "learning_rate", 0, math.inf, exclude_low=True)
+        check_range(self, "num_train_epochs", 0, math.inf, exclude_low=True)
+        check_range(self, "per_device_train_batch_size", 1, math.inf)
+        check_range(self, "per_device_eval_batch_size", 1, math.inf)
+        check_range(self, "gradient_accumulation_steps", 1, math.inf)
+        check_range(self, "weight_decay", 0, math.inf)
+        check_range(self, "num_threads", 1, math.inf)
+        check_range(self, "save_total_limit", 1, math.inf)
         if self.lr_schedule_epochs is not None and self.lr_schedule_epochs < self.num_train_epochs:
             raise ValueError(
                 f"lr_schedule_epochs is {self.lr_schedule_epochs} but num_train_epochs {self.num_train_epochs}, "
@@ -311,7 +193,7 @@ class DistillationTrainingArguments(TrainingArguments):
                 raise ValueError(f"lr_milestones holds {milestone}, expected shares of the training between 0 and 1")
         if self.sync_batchnorm and self.use_cpu:
             raise ValueError("sync_batchnorm is true, expected false on a CPU: torch's SyncBatchNorm needs GPUs")
-        _check_launcher()
+        check_launcher()
         if self.sharded and self.fp16:
             raise ValueError(
                 "fp16 is true, expected bf16 or float32 with FSDP: a gradient scaler is not tried with sharded "
@@ -342,7 +224,7 @@ class DistillationTrainingArguments(TrainingArguments):
     @property
     def sharded(self) -> bool:
         """Whether accelerate was told to shard weights, gradients and optimiser over processes (FSDP2)."""
-        return _accelerate_uses("FSDP")
+        return accelerate_uses("FSDP")
 
     def _refuse(self) -> None:
         for name, reason in _REFUSED.items():
@@ -417,10 +299,10 @@ class TeacherTrainingArguments(DistillationTrainingArguments):
 
     def __post_init__(self):
         self.num_views = int(self.num_views)
-        _check_range(self, "intra_class_weight", 0, math.inf)
-        _check_range(self, "intra_class_margin", -1, 1)
-        _check_range(self, "intra_class_temperature", 0, math.inf, exclude_low=True)
-        _check_range(self, "cache_size_per_class", 0, math.inf)
+        check_range(self, "intra_class_weight", 0, math.inf)
+        check_range(self, "intra_class_margin", -1, 1)
+        check_range(self, "intra_class_temperature", 0, math.inf, exclude_low=True)
+        check_range(self, "cache_size_per_class", 0, math.inf)
         if self.num_views == 1 and self.intra_class_weight:
             raise ValueError(
                 f"num_views is 1 but intra_class_weight is {self.intra_class_weight}: the term compares two views; "
@@ -471,7 +353,7 @@ class StudentTrainingArguments(DistillationTrainingArguments):
     )
 
     def __post_init__(self):
-        _check_range(self, "ce_weight", 0, math.inf)
+        check_range(self, "ce_weight", 0, math.inf)
         if self.teacher_targets == "live" and self.teacher_targets_dir is not None:
             raise ValueError(
                 f"teacher_targets_dir is {self.teacher_targets_dir!r} but teacher_targets is 'live', which has no use "
@@ -490,56 +372,3 @@ RECIPES = {
     "teacher": [TrainingDataArguments, TeacherModelArguments, TeacherTrainingArguments],
     "student": [TrainingDataArguments, StudentModelArguments, StudentTrainingArguments],
 }
-
-
-def changed_options(arguments: Any) -> dict[str, Any]:
-    """Of a dataclass of options, as it was given, those that differ from their defaults."""
-    changed = {}
-    for option in dataclasses.fields(arguments):
-        default = option.default if option.default is not dataclasses.MISSING else option.default_factory()
-        value = getattr(arguments, option.name)
-        # The parser makes None or False of some defaults of the Trainer that say the same in a word.
-        if value != default and not (default in ("", "no") and value in (None, False)):
-            changed[option.name] = value
-    return changed
-
-
-def _check_launcher() -> None:
-    for name in ("DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"):
-        if _accelerate_uses(name):
-            raise ValueError(f"accelerate was told to use {name}, expected DDP or FSDP2: {_REFUSED['deepspeed']}")
-    for name, (expected, reason) in _FSDP_SETTINGS.items() if _accelerate_uses("FSDP") else ():
-        value = os.environ.get(f"FSDP_{name.upper()}", "1" if name == "version" else expected[0])
-        if value.lower() not in expected:
-            raise ValueError(
-                f"fsdp_{name} is {value}, expected {' or '.join(expected)}: {reason}; use "
-                "recipes/accelerate/fsdp2.yaml"
-            )
-    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and missing:
-        raise ValueError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} but {', '.join(missing)} are not set; start through torchrun "
-            "or accelerate launch, or unset WORLD_SIZE"
-        )
-
-
-def _accelerate_uses(what: str) -> bool:
-    return os.environ.get(f"ACCELERATE_USE_{what}", "false").lower() in ("true", "1")
-
-
-def _check_range(
-    arguments, name: str, low: float, high: float, exclude_low: bool = False, exclude_high: bool = False
-) -> None:
-    value = getattr(arguments, name)
-    if value is None:
-        return
-    if not low <= value <= high or (exclude_low and value == low) or (exclude_high and value == high):
-        bounds = f"{'above' if exclude_low else 'at least'} {low}"
-        if high < math.inf:
-            bounds += f" and {'below' if exclude_high else 'at most'} {high}"
-        raise ValueError(f"{name} is {value}, expected a number {bounds}")
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,15 +12,18 @@ import hf_icckd
 ROOT = Path(hf_icckd.__file__).parent
 LAYERS = [
     {
-        *("allocator", "card_regions", "distributed", "files", "keyed_random"),
-        *("metrics", "outputs", "pictures", "probes"),
+        *("allocator", "card_regions", "distributed", "files", "keyed_random", "launcher", "options"),
+        *("metrics.*", "outputs", "pictures", "probes"),
     },
     {"losses.*", "models.*", "data.*"},
     {
         *("class_cache", "modeling", "student_branches", "evaluation", "teacher_targets", "checkpointing"),
         *("hub", "hub.layout", "hub.publishing", "comparison", "run_records", "model_card", "onnx_export"),
     },
-    {"training_args", "cli", "progress", "resumable", "publishing_trainer", "rhythm", "stopping", "term_averages"},
+    {
+        *("training_args", "data_args", "cli", "progress", "resumable", "publishing_trainer", "rhythm"),
+        *("stopping", "term_averages"),
+    },
     {
         *("trainer_base", "teacher_trainer", "student_trainer", "run_folder", "card_callback", "runs"),
         *("teacher", "student", "evaluate", "export", "demo", "demo_page", "study.*", "hub.__main__"),

@@ -163,7 +163,7 @@ def test_temperature_enters_every_soft_label_metric(temperature):
 def test_information_is_the_same_in_one_chunk_or_many(monkeypatch):
     logits, _, labels = make_data()
     whole = metrics.soft_label_information(logits, labels)
-    monkeypatch.setattr(metrics, "ROWS_PER_CHUNK", 7)
+    monkeypatch.setattr(metrics.soft_labels, "ROWS_PER_CHUNK", 7)
     assert metrics.soft_label_information(logits, labels).item() == pytest.approx(whole.item(), rel=1e-12)
 
 

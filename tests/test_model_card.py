@@ -22,12 +22,9 @@ from hf_icckd.card_regions import is_sealed, region, regions_of, seal
 from hf_icckd.cli import UserError, parse_arguments
 from hf_icckd.evaluation import SplitOutputs
 from hf_icckd.model_card import CardData, citations, how_trained, plain, render, write_card
+from hf_icckd.options import changed_options
 from hf_icckd.run_records import check_licence, read_control, read_records
-from hf_icckd.training_args import (
-    RECIPES,
-    TeacherTrainingArguments,
-    changed_options,
-)
+from hf_icckd.training_args import RECIPES, TeacherTrainingArguments
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = ROOT / "hf_icckd" / "templates" / "model_card.md"

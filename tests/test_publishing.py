@@ -131,6 +131,7 @@ FAULTS = {
     "unknown token": ("create", [], "hf_nobody", r"answers 401 .*not know the token; log in with `hf auth login`", []),
     "no token": ("create", [], None, r"answers 401 .*there is no token here; log in with `hf auth login`", []),
     "reader": ("create", [], READER, r"answers 403 .*the token may not write to me/reader; take one that may", []),
+    "404": ("preupload", [404], WRITER, r"answers 404 .*check the namespace and name of me/404", []),
     "409": ("commit", [409], WRITER, r"answers 409 \(Another commit .*me/409 was changed by someone else", []),
     "412": ("commit", [412], WRITER, r"answers 412 .*was changed by someone else", []),
     "limit": (

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from hf_icckd.cli import option_words
+from hf_icckd.data_args import DataArguments
 from hf_icckd.losses import OBJECTIVES, parse_objectives
 from hf_icckd.losses.weighted import suggest
-from hf_icckd.training_args import RECIPES, DataArguments
+from hf_icckd.training_args import RECIPES
 
 TARGETS = "teacher-targets"  # how the folders with a teacher's recorded outputs begin
 ALONE = "alone"  # stands where a teacher's name would, for students without one

@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from hf_icckd.data_args import TrainingDataArguments
 from hf_icckd.study.plan import ALONE, Plan, Run
 from hf_icckd.study.statistics import TEACHER, main_runs
 from hf_icckd.study.tables import code, escape, label, number, table
-from hf_icckd.training_args import StudentTrainingArguments, TeacherTrainingArguments, TrainingDataArguments
+from hf_icckd.training_args import StudentTrainingArguments, TeacherTrainingArguments
 
 TERMINAL_TOP1 = 99.0  # percent on the training split from which on one speaks of the terminal phase
 MIN_SEEDS = 5

@@ -29,9 +29,9 @@ from filelock import FileLock, Timeout
 from hf_icckd.cli import DIVERGED
 from hf_icckd.files import sync
 from hf_icckd.hub import ARGS_FILE, METRICS_FILE, fingerprint, from_pretrained
+from hf_icckd.launcher import cores
 from hf_icckd.run_folder import write_text
 from hf_icckd.study.plan import TARGETS, Plan, Run
-from hf_icckd.training_args import cores
 
 logger = logging.getLogger(__name__)
 

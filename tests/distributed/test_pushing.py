@@ -1,4 +1,4 @@
-"""Of two processes that train, one talks to the Hub; what it is refused ends both."""
+"""Of two processes that train, sharded or not, one talks to the Hub; what it is refused ends both."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
+from tests.distributed.test_fsdp2 import LAUNCH
 from tests.hub_server import serve
 from tests.test_publishing import RUN
 
@@ -20,25 +23,32 @@ OPTIONS = [
 ]  # fmt: skip
 
 
-def train(environment: dict[str, str], folder: Path, repo_id: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-               "-m", "hf_icckd.teacher", *OPTIONS, "--output_dir", str(folder), "--hub_model_id", repo_id]  # fmt: skip
+LAUNCHES = {
+    "ddp": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "hf_icckd.teacher"],
+    "fsdp2": [*LAUNCH, Path(__file__).with_name("fsdp_teacher.py")],
+}
+
+
+def train(launch: str, environment: dict[str, str], folder: Path, repo_id: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, *LAUNCHES[launch], *OPTIONS, "--output_dir", folder, "--hub_model_id", repo_id]
     environment = environment | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
-def test_one_process_pushes(tmp_path):
+@pytest.mark.parametrize("launch", LAUNCHES)
+def test_one_process_pushes(tmp_path, launch):
     with serve() as hub:
-        done = train(hub.environment(tmp_path / "home"), tmp_path / "run", "me/pair")
+        done = train(launch, hub.environment(tmp_path / "home"), tmp_path / "run", "me/pair")
         assert done.returncode == 0, done.stderr[-3000:]
         commits = hub.repos["me/pair"].commits
+        assert commits[0].message == "Step 1" and len(commits) > 1
         asked = Counter(operation for operation, _ in hub.requests)
         # Once before training, once for each push.
         assert asked["check"] == 1 and asked["commit"] == len(commits) and asked["create"] == 1 + len(commits)
         assert set(commits[-1].files) == RUN
         assert commits[-1].files["model.safetensors"] == (tmp_path / "run" / "model.safetensors").read_bytes()
 
-        refused = train(hub.environment(tmp_path / "home", "hf_nobody"), tmp_path / "other", "me/other")
+        refused = train(launch, hub.environment(tmp_path / "home", "hf_nobody"), tmp_path / "other", "me/other")
         assert refused.returncode == 1
         assert len(re.findall(r"^error: nothing could be pushed to me/other.*401", refused.stderr, re.MULTILINE)) == 1
         assert not list((tmp_path / "other").iterdir())
