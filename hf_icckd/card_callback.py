@@ -131,7 +131,8 @@ class CardCallback(TrainerCallback):
         """
         data, values = self.pipeline.data, self.folder.values
         teacher_id = None if self.teacher is None else hub_id(values["teacher"])
-        start_id = hub_id(values["model"]) if values["pretrained"] else None
+        start = values.get("start_from") or (values["model"] if values["pretrained"] else None)
+        start_id = None if start is None else hub_id(start)
         facts = {
             "model": {
                 "architecture": spec.architecture,
@@ -150,6 +151,8 @@ class CardCallback(TrainerCallback):
             "options": self.folder.changed,
             **self._seen,
         }
+        if values.get("start_from"):
+            facts["start"] = {"method": method_of(read_options(start)) or None}
         if self.teacher is not None:
             facts["teacher"] = {
                 "architecture": self.teacher.spec.architecture,

@@ -121,6 +121,11 @@ class CardData:
         return how_trained(self.arguments)
 
     @property
+    def start_trained(self) -> str:
+        """How the classifier was trained that it went on from."""
+        return how_trained(self.results["start"]["method"])
+
+    @property
     def comparison(self) -> list[list[str]]:
         """Rows of the model, its teacher and the control: name and training, seed, figures, costs."""
         results, control = self.results, self.results.get("control")
@@ -186,7 +191,8 @@ class CardData:
     @property
     def citations(self) -> list[str]:
         """BibTeX of exactly the methods that made the model."""
-        return citations(self.arguments, (self.results.get("teacher") or {}).get("method"))
+        before = [(self.results.get(name) or {}).get("method") for name in ("teacher", "start")]
+        return citations(self.arguments, *filter(None, before))
 
     @property
     def papers(self) -> list[str]:
@@ -212,23 +218,25 @@ def how_trained(method: dict[str, Any] | None) -> str:
         text += ", two views" if method["num_views"] == 2 else ", one view"
     if method["label_smoothing"]:
         text += f", label smoothing {method['label_smoothing']:g}"
+    if method.get("start_from"):
+        return f"{text}, from a trained classifier"
     return text + (", from pretrained weights" if method["pretrained"] else "")
 
 
-def citations(method: dict[str, Any], teacher: dict[str, Any] | None = None) -> list[str]:
-    """BibTeX of the methods that a run used, those of its teacher behind its own.
+def citations(method: dict[str, Any], *before: dict[str, Any]) -> list[str]:
+    """BibTeX of the methods that a run used, those behind its own that made what it was made from.
 
     Args:
         method: As in `how_trained`.
-        teacher: The same of its teacher, if there is one that is known.
+        *before: The same of its teacher, or of the classifier that it went on from, where they are known.
     """
     if method["recipe"] == "student":
         found = [OBJECTIVES[spec.partition(":")[0]].citation for spec in method["objectives"]]
     else:
         found = [IntraClassContrastiveLoss.citation] if method["intra_class_weight"] else []
         found += [TeacherWithBranches.citation] if method.get("student_branches") else []
-    if teacher:
-        found += citations(teacher)
+    for earlier in before:
+        found += citations(earlier)
     return list(dict.fromkeys(filter(None, found)))
 
 

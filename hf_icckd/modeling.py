@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import timm
@@ -206,6 +206,35 @@ def create_classifier(
             model_args=model_args,
         ),
     )
+
+
+def go_on_from(
+    classifier: ImageClassifier, label_names: tuple[str, ...] | list[str], image_size: int | None = None
+) -> ImageClassifier:
+    """A trained classifier made ready to be trained further, perhaps for other classes.
+
+    Args:
+        classifier: What to go on from; its net is used, not copied.
+        label_names: Name of each class. If they are those it has, in the same order, its classification layer stays;
+            else it gets a new one.
+        image_size: Height and width of the input; None for those it has.
+
+    Returns:
+        The classifier, with the same preprocessing.
+
+    Raises:
+        ValueError: If the net takes images of one size alone, and that is another.
+    """
+    net, spec = classifier.net, classifier.spec
+    if image_size not in (None, spec.image_size) and net.pretrained_cfg.get("fixed_input_size"):
+        raise ValueError(
+            f"image_size is {image_size} but this {spec.architecture} takes images of {spec.image_size} pixels alone; "
+            "leave out --image_size"
+        )
+    if tuple(label_names) != spec.label_names:
+        net.reset_classifier(len(label_names))
+    spec = replace(spec, label_names=tuple(label_names), image_size=image_size or spec.image_size)
+    return ImageClassifier(net, spec)
 
 
 def check_architecture(architecture: str) -> None:

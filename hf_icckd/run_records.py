@@ -13,9 +13,8 @@ from hf_icckd.hub import ARGS_FILE, METRICS_FILE
 
 # What says how a run was trained, for people; see `how_trained` in model_card.py.
 _METHOD = (
-    "recipe", "model", "pretrained", "seed", "label_smoothing", "num_views", "intra_class_weight", "student_branches",
-    "objectives",
-    "ce_weight",
+    "recipe", "model", "pretrained", "start_from", "seed", "label_smoothing", "num_views", "intra_class_weight",
+    "student_branches", "objectives", "ce_weight",
 )  # fmt: skip
 _MACHINE = ("device", "processor", "threads", "torch")
 _ALWAYS_THERE = {ARGS_FILE: ("recipe", "model"), METRICS_FILE: ("test", "cost", "environment")}

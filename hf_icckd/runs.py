@@ -27,7 +27,7 @@ from hf_icckd.data_args import DataArguments, TrainingDataArguments
 from hf_icckd.evaluation import SplitOutputs, cost_metrics, split_metrics
 from hf_icckd.hub import METRICS_FILE, from_pretrained, push_to_hub
 from hf_icckd.model_card import write_card
-from hf_icckd.modeling import ImageClassifier, create_classifier
+from hf_icckd.modeling import ImageClassifier, create_classifier, go_on_from
 from hf_icckd.probes import fine_class_probe
 from hf_icckd.progress import format_table
 from hf_icckd.run_folder import RunFolder, write_text
@@ -107,9 +107,14 @@ def build_classifier(
     pipeline: ImagePipeline,
     seed: int,
     normalisation: tuple[tuple[float, ...], tuple[float, ...]],
+    start: ImageClassifier | None = None,
 ) -> ImageClassifier:
-    """The net that is trained: from scratch for the pixels and `normalisation` given, or pretrained for its own."""
+    """The net that is trained: from scratch for the pixels and `normalisation` given, or trained for its own."""
     set_seed(seed)
+    if start is not None:
+        if start.spec.label_names != tuple(pipeline.data.label_names):
+            logger.info("what it goes on from has other classes than the data: it gets a new classification layer")
+        return go_on_from(start, pipeline.data.label_names, data_args.image_size)
     mean, std = (None, None) if model_args.pretrained else normalisation
     return create_classifier(
         model_args.model,

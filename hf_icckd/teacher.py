@@ -5,11 +5,12 @@ from __future__ import annotations
 from timm.models import get_pretrained_cfg
 
 from hf_icckd.cli import parse_arguments, set_up_logging
-from hf_icckd.modeling import check_architecture
+from hf_icckd.hub import fingerprint, from_pretrained
+from hf_icckd.modeling import ImageClassifier, check_architecture
 from hf_icckd.run_folder import RunFolder
 from hf_icckd.runs import build_classifier, load_pipeline, publish, readable_errors, show_finished, train_and_report
 from hf_icckd.teacher_trainer import TeacherTrainer
-from hf_icckd.training_args import RECIPES
+from hf_icckd.training_args import RECIPES, TeacherModelArguments
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -17,17 +18,20 @@ def main(argv: list[str] | None = None) -> None:
     data_args, model_args, args = parse_arguments(RECIPES["teacher"], __doc__, argv)
     set_up_logging(args.process_index == 0, args.log_level == "debug")
     with readable_errors():
-        folder = RunFolder("teacher", args, data_args, model_args)
+        start = None if model_args.start_from is None else from_pretrained(model_args.start_from)
+        if start is not None:
+            model_args.model = _architecture_of(start, model_args)
+        # With the weights it begins with: a run that began with others in the same place is another.
+        identity = {} if start is None else {"start_fingerprint": fingerprint(start)}
+        folder = RunFolder("teacher", args, data_args, model_args, **identity)
         if folder.finished:
             show_finished(folder)
             publish(folder, args)
             return
         for architecture in filter(None, (model_args.model, args.student_branches)):
             check_architecture(architecture)
-        default = get_pretrained_cfg(model_args.model)
-        interpolation = default.interpolation if model_args.pretrained else "bilinear"
-        pipeline = load_pipeline(data_args, args, default.input_size[-1], default.crop_pct, interpolation)
-        model = build_classifier(model_args, data_args, pipeline, args.seed, pipeline.channel_statistics())
+        pipeline = load_pipeline(data_args, args, *_wanted_pixels(start, model_args))
+        model = build_classifier(model_args, data_args, pipeline, args.seed, pipeline.channel_statistics(), start)
         trainer = TeacherTrainer(
             model,
             args,
@@ -35,6 +39,24 @@ def main(argv: list[str] | None = None) -> None:
             pipeline.dataset(pipeline.evaluation_split),
         )
         train_and_report(trainer, pipeline, folder)
+
+
+def _wanted_pixels(start: ImageClassifier | None, model_args: TeacherModelArguments) -> tuple[int, float, str]:
+    """Size, share of the short side that evaluation keeps, and interpolation that the net is made for."""
+    if start is not None:
+        return start.spec.image_size, start.spec.crop_pct, start.spec.interpolation
+    default = get_pretrained_cfg(model_args.model)
+    return default.input_size[-1], default.crop_pct, default.interpolation if model_args.pretrained else "bilinear"
+
+
+def _architecture_of(start: ImageClassifier, model_args: TeacherModelArguments) -> str:
+    """That of the classifier to go on from; an error if another one was asked for."""
+    known = start.spec.architecture
+    if model_args.model not in (known, TeacherModelArguments.model):
+        raise ValueError(
+            f"model is {model_args.model!r} but start_from {model_args.start_from!r} is a {known}; leave out --model"
+        )
+    return known
 
 
 if __name__ == "__main__":

@@ -52,6 +52,21 @@ class TeacherModelArguments:
     pretrained: bool = field(
         default=False, metadata={"help": "Start from timm's pretrained weights and their preprocessing."}
     )
+    start_from: str | None = field(
+        default=None,
+        metadata={
+            "help": "A trained classifier to go on from instead of from scratch, with its architecture and "
+            "preprocessing: a run's folder, a Hub id or a pretrained timm model's name. Its classification layer is "
+            "kept if its classes are those of the data."
+        },
+    )
+
+    def __post_init__(self):
+        if self.start_from is not None and self.pretrained:
+            raise ValueError(
+                f"start_from is {self.start_from!r} but pretrained is true, expected one of them; leave out "
+                "--pretrained"
+            )
 
 
 @dataclass

@@ -16,6 +16,7 @@ import yaml
 
 from hf_icckd import evaluate, from_pretrained, student, teacher
 from hf_icckd.cli import DIVERGED, UserError, parse_arguments
+from hf_icckd.hub import fingerprint
 from hf_icckd.training_args import RECIPES
 
 ROOT = Path(__file__).parents[1]
@@ -100,6 +101,62 @@ def test_student_without_teacher_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"no teacher in 'runs/teacher'; train one first with recipes/teacher\.py"):
         student.main([])
+
+
+GO_ON = [word for word in QUICK if word not in ("--model", "cifar_resnet8")]
+GO_ON += ["--max_steps", "1", "--learning_rate", "1e-9", "--weight_decay", "0"]
+
+
+def test_a_teacher_goes_on_from_a_trained_classifier(runs, tmp_path, capsys):
+    """With its architecture, weights and preprocessing; of hardly any learning rate little is left to see."""
+    words = [*GO_ON, "--start_from", f"{runs}/teacher", "--output_dir", f"{tmp_path}/same"]
+    teacher.main(words)
+    before, after = from_pretrained(runs / "teacher"), from_pretrained(tmp_path / "same")
+    assert after.spec == before.spec
+    for (name, old), new in zip(before.net.named_parameters(), after.net.parameters(), strict=True):
+        torch.testing.assert_close(new, old, rtol=0, atol=1e-6, msg=name)
+    options = yaml.safe_load((tmp_path / "same" / "all_args.yaml").read_text())
+    assert options["start_fingerprint"] == fingerprint(before) and options["model"] == "cifar_resnet8"
+    card = (tmp_path / "same" / "README.md").read_text()
+    assert "two views, from a trained classifier" in card
+    assert "| begun with | the weights of a trained classifier: cross-entropy + 0.05 x intra-class term" in card
+    capsys.readouterr()
+    teacher.main(words)
+    assert "is finished" in capsys.readouterr().out
+
+
+def test_for_other_classes_it_gets_a_new_layer(runs, tmp_path, caplog):
+    words = [*GO_ON, "--classes", "3", "8", "--max_train_samples", "40", "--max_eval_samples", "20"]
+    teacher.main([*words, "--start_from", f"{runs}/teacher", "--output_dir", f"{tmp_path}/other"])
+    after, before = from_pretrained(tmp_path / "other"), from_pretrained(runs / "teacher")
+    assert after.spec.label_names == ("3", "8") and after.spec.mean == before.spec.mean
+    torch.testing.assert_close(after.net.conv1.weight, before.net.conv1.weight, rtol=0, atol=1e-6)
+    assert "it gets a new classification layer" in caplog.text
+
+
+def test_what_a_teacher_went_on_from_makes_the_run(runs, tmp_path):
+    words = [*GO_ON, "--output_dir", f"{tmp_path}/run", "--start_from"]
+    teacher.main([*words, f"{runs}/teacher"])
+    with pytest.raises(UserError, match="holds another run; it differs in: start_fingerprint"):
+        teacher.main([*words, f"{runs}/student"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--start_from", "{teacher}", "--pretrained", "true"], "pretrained is true, expected one of them"),
+        (
+            ["--start_from", "{teacher}", "--model", "cifar_resnet56"],
+            "model is 'cifar_resnet56' but start_from .* is a",
+        ),
+        (["--start_from", "no/where/at/all"], "no folder here, no timm architecture and no Hub id"),
+    ],
+)
+def test_wrong_starts_end_in_one_line(runs, tmp_path, words, message):
+    words = [word.format(teacher=runs / "teacher") for word in words]
+    with pytest.raises(UserError, match=f"^error: .*{message}"):
+        teacher.main([*words, "--output_dir", f"{tmp_path}/run"])
+    assert not (tmp_path / "run").exists()
 
 
 def test_one_test_image_is_enough(tmp_path):

@@ -15,6 +15,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from hf_icckd import create_classifier, from_pretrained, push_to_hub, save_pretrained
 from hf_icckd.hub import layout, published_files
+from hf_icckd.modeling import go_on_from
 
 NAMES = ("cat", "dog", "fish")
 STATISTICS = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
@@ -95,6 +96,14 @@ def test_pretrained_weights_keep_their_preprocessing(tmp_path, monkeypatch):
     assert model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).logits.shape == (1, 3)  # small pixels are scaled up
     fixed = create_classifier("test_vit", NAMES, image_size=96, pretrained=True)
     assert asked[-1][2]["img_size"] == fixed.spec.image_size == 96
+
+
+def test_going_on_with_images_of_another_size():
+    conv = go_on_from(make("cifar_resnet8", 16), NAMES, image_size=24)
+    assert conv.spec.image_size == 24 and conv.spec.mean == STATISTICS["mean"]
+    assert go_on_from(make("test_vit", 64), NAMES, image_size=64).spec.image_size == 64
+    with pytest.raises(ValueError, match="image_size is 32 but this test_vit takes images of 64 pixels alone"):
+        go_on_from(make("test_vit", 64), NAMES, image_size=32)
 
 
 def test_what_must_not_leave_this_machine_stops_a_push(tmp_path):

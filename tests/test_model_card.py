@@ -331,7 +331,7 @@ def test_a_teacher_without_a_record(runs):
     results["teacher"]["method"] = None
     row = CardData(arguments, results).comparison[1]
     assert row[:2] == ["its teacher: cifar_resnet8<br>not recorded", "not recorded"]
-    assert len(citations(arguments, None)) == 2
+    assert len(citations(arguments)) == 2
     assert how_trained(None) == "not recorded"
 
 

@@ -68,8 +68,8 @@ if said == {DIVERGED}:
     print("error: loss/ce is nan since step 2", file=sys.stderr)
 if said:
     sys.exit(said)
-if "teacher" in options:
-    assert (pathlib.Path(options["teacher"]) / "metrics.json").is_file()
+for needed in ("teacher", "start_from"):
+    assert needed not in options or (pathlib.Path(options[needed]) / "metrics.json").is_file()
 if sys.argv[2] == "hf_icckd.teacher":
     shutil.copytree({{model!r}}, folder, dirs_exist_ok=True)
 top1 = 50.0 + int(options.get("ce_weight", 0))
@@ -219,6 +219,8 @@ def test_the_best_trial_on_the_validation_split_is_chosen(study):
         ({"teachers": {"ce": {"intra_class_wieght": 0}, "intra": {}}}, "did you mean 'intra_class_weight'.*no option"),
         ({"student_options": {"max_train_samples": 9}}, "'max_train_samples', which must be the same for all"),
         ({"tuning_seeds": [0]}, "seed 0 is both"),
+        ({"teachers": STUDY["teachers"] | {"x": {"start_from": "{teacher c}"}}}, "'x' goes on from 'c'.*mean 'ce'"),
+        ({"teachers": STUDY["teachers"] | {"x": {"start_from": "{teacher x}"}}}, "'x' goes on from 'x'"),
         ({"teachers": {"a/b": {}}}, "can't be that of a folder"),
         ({"teachers": {"alone": {}}}, "is called 'alone'"),
         ({"students": {"kd": {"trials": [{}]}, "tuned": STUDY["students"]["tuned"]}}, "the same budget for all"),
@@ -311,6 +313,63 @@ def test_a_teacher_whose_folder_is_gone_is_trained_again(study, fake, tmp_path):
     assert len((folder / "records.jsonl").read_text().splitlines()) == len(lines)
 
 
+@pytest.fixture
+def finetuned(study):
+    """A study with a teacher that goes on from the control; it stands first, and its sweep has a seed of its own."""
+    tuned = {"finetuned": {"start_from": "{teacher ce}", "num_train_epochs": 1}}
+    sweep = {"base": "finetuned", "option": "intra_class_margin", "values": [0.5], "seeds": [7], "students": ["kd"]}
+    study.write_text(
+        yaml.safe_dump(STUDY | {"teachers": tuned | STUDY["teachers"], "sweeps": {"margin": sweep}}, sort_keys=False)
+    )
+    return load_plan(study)
+
+
+def test_a_teacher_may_go_on_from_another(finetuned, fake, tmp_path):
+    order = names(finetuned)
+    for seed in (0, 1, 7, 100):
+        assert order.index(f"small/ce/seed-{seed}/teacher") < order.index(
+            f"small/finetuned{',intra_class_margin=0.5' if seed == 7 else ''}/seed-{seed}/teacher"
+        )
+    run = finetuned.teacher("small", "finetuned", 1)
+    words = run.words("runs")
+    assert words[words.index("--start_from") + 1] == "runs/small/ce/seed-1/teacher"
+    folder = tmp_path / "out"
+    fake(**{"ce/seed-0/teacher": DIVERGED})
+    assert StudyRunner(finetuned, folder, jobs=2).run()
+    records = Records(folder / "records.jsonl").by_name
+    assert records["small/finetuned/seed-0/teacher"]["message"] == "the teacher it goes on from diverged"
+    assert records["small/finetuned/seed-0/kd"]["message"] == "its teacher diverged"
+    assert records["small/finetuned/seed-1/teacher"]["status"] == "finished"
+    assert str(tmp_path) not in (folder / "records.jsonl").read_text()
+
+
+def test_all_that_is_needed_is_trained_again_in_turn(finetuned, fake, tmp_path):
+    folder = tmp_path / "out"
+    StudyRunner(finetuned, folder).run()
+    edit_records(folder, lambda each: None if each["run"] == "small/finetuned/seed-1/kd" else each)
+    subprocess.run(["rm", "-r", folder / "runs"], check=True)
+    done = len(fake.log())
+    assert StudyRunner(finetuned, folder, jobs=2).run()
+    assert [Path(line.split()[1]).relative_to(folder / "runs" / "small") for line in fake.log()[done:]] == [
+        Path("ce/seed-1/teacher"),
+        Path("finetuned/seed-1/teacher"),
+        Path("finetuned/seed-1/kd"),
+    ]
+
+
+def test_a_teacher_that_went_on_from_another_one_is_noticed(finetuned, fake, tmp_path):
+    folder = tmp_path / "out"
+    StudyRunner(finetuned, folder).run()
+
+    def other_start(record):
+        tuned = record["run"] == "small/finetuned/seed-1/teacher"
+        return record | {"arguments": record["arguments"] | {"start_fingerprint": "other"}} if tuned else record
+
+    edit_records(folder, other_start)
+    with pytest.raises(ValueError, match="small/finetuned/seed-1/teacher was made with another teacher"):
+        StudyRunner(finetuned, folder)
+
+
 def test_records_of_another_plan_are_refused(study, fake, tmp_path):
     plan, folder = load_plan(study), tmp_path / "out"
     StudyRunner(plan, folder).run()
@@ -387,7 +446,7 @@ def test_students_of_another_teacher_are_noticed(study, fake, tmp_path):
         return record | {"arguments": record["arguments"] | {"teacher_fingerprint": "other"}} if taught else record
 
     edit_records(folder, other_teacher)
-    with pytest.raises(ValueError, match="small/intra/seed-0/kd was taught by another teacher"):
+    with pytest.raises(ValueError, match="small/intra/seed-0/kd was made with another teacher"):
         StudyRunner(plan, folder)
 
 

@@ -7,6 +7,7 @@ validation split decides the options that the seeds of the study use. The test s
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ _OPTIONS = {
     recipe: {each.name: each for group in groups for each in dataclasses.fields(group)}
     for recipe, groups in RECIPES.items()
 }
+_START = re.compile(r"\{teacher (.+)\}")
 _DATA_OPTIONS = {each.name for each in dataclasses.fields(DataArguments)}
 
 
@@ -48,6 +50,11 @@ class Run:
     trial: int | None = None
     options: dict[str, Any] | None = field(default=None, compare=False)
 
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Run:
+        """The run that a record is of."""
+        return cls(*(record[name] for name in ("pair", "teacher", "student", "seed", "trial", "options")))
+
     @property
     def name(self) -> str:
         """Where its folder is, below that of the study."""
@@ -63,8 +70,19 @@ class Run:
 
     @property
     def teacher_run(self) -> Run | None:
-        """The run that has to be there first."""
+        """The run of a student's teacher."""
         return None if self.recipe == "teacher" else Run(self.pair, self.teacher, None, self.seed)
+
+    @property
+    def start_run(self) -> Run | None:
+        """The run of the teacher that this teacher goes on from."""
+        teacher = started_from(self.options or {})
+        return None if teacher is None else Run(self.pair, teacher, None, self.seed)
+
+    @property
+    def needed_run(self) -> Run | None:
+        """The run that has to be there first."""
+        return self.teacher_run or self.start_run
 
     def words(self, runs: str | Path, here: dict[str, Any] | None = None) -> list[str]:
         """Words behind `python -m` that do it.
@@ -74,6 +92,8 @@ class Run:
             here: Options that only say where or how fast it is done on this machine.
         """
         options = self.options | (here or {}) | {"output_dir": str(Path(runs, self.name))}
+        if self.start_run is not None:
+            options["start_from"] = str(Path(runs, self.start_run.name))
         if self.teacher_run is not None:
             options["teacher"] = str(Path(runs, self.teacher_run.name))
             if options.get("teacher_targets", "live") != "live":
@@ -84,6 +104,12 @@ class Run:
         """Where its teacher's outputs are recorded, for all students that need the same of it."""
         needed = parse_objectives(self.options.get("objectives", ["kd"]), OBJECTIVES).teacher_outputs
         return Path(runs, self.teacher_run.name).with_name("-".join([TARGETS, *needed]))
+
+
+def started_from(options: dict[str, Any]) -> str | None:
+    """Name of the study's teacher that a teacher goes on from: what `start_from: "{teacher NAME}"` says."""
+    found = _START.fullmatch(str(options.get("start_from") or ""))
+    return found and found[1]
 
 
 @dataclass
@@ -220,6 +246,13 @@ class Plan:
                 raise ValueError(
                     f"the study has no {name!r}{suggest(name, known)}; expected one of: {', '.join(known)}"
                 )
+        for name, options in self.teacher_variants().items():
+            start = started_from(options)
+            if start is not None and (start not in self.teachers or started_from(self.teachers[start])):
+                raise ValueError(
+                    f"teacher {name!r} goes on from {start!r}{suggest(start, self.teachers)}, expected one of the "
+                    "study's teachers that does not go on from another"
+                )
         if self.comparison.teacher == self.comparison.control:
             raise ValueError(f"the comparison is of {self.comparison.control!r} with itself; expected two teachers")
         if not self.comparison.smallest_effect > 0:
@@ -328,7 +361,10 @@ class Plan:
         found: dict[str, Run] = {}
 
         def add(*runs: Run) -> None:
-            found.update((run.name, run) for run in runs if run.name not in found)
+            for run in runs:
+                if run.start_run is not None:
+                    add(self.teacher(run.pair, run.start_run.teacher, run.seed))
+                found.setdefault(run.name, run)
 
         def add_teacher(pair: str, teacher: str, seed: int, students: list[str]) -> None:
             add(self.teacher(pair, teacher, seed))

@@ -154,6 +154,7 @@ def controls_table(plan: Plan, frame: pd.DataFrame) -> str:
         if not option(options[name], "intra_class_weight")
         and not option(options[name], "label_smoothing")
         and not options[name].get("student_branches")
+        and not options[name].get("start_from")
     ]
     epochs = {name: option(options[name], "num_train_epochs") for name in plan.teachers}
     length = option(claimed, "num_train_epochs")
@@ -230,7 +231,7 @@ def missing_table(plan: Plan, records: dict[str, dict]) -> str:
     seeds: dict[tuple[str, str, str, str], list[int]] = {}
     for run in plan.runs(records):
         if run.name not in records:
-            above = records.get(run.teacher_run.name, {}) if run.teacher_run else {}
+            above = records.get(run.needed_run.name, {}) if run.needed_run else {}
             why = "waits for its trials" if run.options is None else "not run yet"
             why = "its teacher diverged" if above.get("status") == "diverged" else why
             teacher = "none" if run.teacher == ALONE else label(plan, run.teacher)
@@ -272,8 +273,7 @@ def environment_table(records: dict[str, dict]) -> str:
 
 def command_of(record: dict) -> str:
     """The command line that makes one run."""
-    run = Run(*(record[name] for name in ("pair", "teacher", "student", "seed", "trial", "options")))
-    return shlex.join(["python", "-m", *run.words("runs")])
+    return shlex.join(["python", "-m", *Run.of(record).words("runs")])
 
 
 def commands(records: dict[str, dict]) -> list[str]:

@@ -35,8 +35,11 @@ from hf_icckd.study.plan import TARGETS, Plan, Run
 
 logger = logging.getLogger(__name__)
 
-# Options that say where something is on this machine; `data_fingerprint` and `teacher_fingerprint` say what it is.
-_PLACES = {"dataset", "label_column", "output_dir", "logging_dir", "run_name", "teacher", "teacher_targets_dir"}
+# Options that say where something is on this machine; fingerprints say what it is.
+_PLACES = {
+    *("dataset", "label_column", "output_dir", "logging_dir", "run_name"),
+    *("start_from", "teacher", "teacher_targets_dir"),
+}
 _CURVE = ("epoch", "eval_top1", "eval_nll", "eval_ece", "eval_agreement")
 _FIGURES = (
     *("test", "teacher_test", "validation", "train", "fine_probe", "cost", "training", "notes", "environment"),
@@ -151,15 +154,15 @@ class StudyRunner:
                     f"{record['run']} was trained on other images than {other['run']}; give --dataset as before, or "
                     "choose another --output_dir"
                 )
-        run = Run(*(record[name] for name in ("pair", "teacher", "student", "seed", "trial")))
-        if run.teacher_run is None:
+        needed = Run.of(record).needed_run
+        if needed is None:
             return
-        taught_by = record["arguments"].get("teacher_fingerprint")
-        teacher = self.records.by_name.get(run.teacher_run.name, {}).get("weights")
-        if taught_by and teacher and taught_by != teacher:
+        used = record["arguments"].get("teacher_fingerprint") or record["arguments"].get("start_fingerprint")
+        recorded = self.records.by_name.get(needed.name, {}).get("weights")
+        if used and recorded and used != recorded:
             raise ValueError(
-                f"{record['run']} was taught by another teacher than the recorded {run.teacher_run.name}; remove the "
-                "lines and folders of both"
+                f"{record['run']} was made with another teacher than the recorded {needed.name}; remove the lines and "
+                "folders of both"
             )
 
     def pending(self) -> list[Run]:
@@ -247,18 +250,26 @@ class StudyRunner:
         for run in self.pending():
             if run.options is None or run.name in busy or run.name in self.failed:
                 continue
-            teacher = run.teacher_run
-            if teacher is None:
+            needed = run.needed_run
+            if needed is None:
                 return run
-            if teacher.name not in records or teacher.name in busy or teacher.name in self.failed:
+            if needed.name not in records or needed.name in busy or needed.name in self.failed:
                 continue
-            if records[teacher.name]["status"] == "diverged":
-                self._keep(self._record(run, "diverged", 0.0, "its teacher diverged"))
+            if records[needed.name]["status"] == "diverged":
+                what = "its teacher" if run.student else "the teacher it goes on from"
+                self._keep(self._record(run, "diverged", 0.0, f"{what} diverged"))
                 return self._next(busy)  # what is pending may be more now
-            if (self.run_folder(teacher) / METRICS_FILE).is_file():
+            run = self._made_again(needed) or run
+            if run.name not in busy and run.name not in self.failed:
                 return run
-            return self.plan.teacher(run.pair, run.teacher, run.seed)  # its folder is gone, or of another machine
         return None
+
+    def _made_again(self, run: Run) -> Run | None:
+        """What has to be trained again because the folder of a recorded run is gone; None if it is there."""
+        if (self.run_folder(run) / METRICS_FILE).is_file():
+            return None
+        run = self.plan.teacher(run.pair, run.teacher, run.seed)
+        return run if run.start_run is None else self._made_again(run.start_run) or run
 
     def run_folder(self, run: Run) -> Path:
         """Folder of a run."""
@@ -325,8 +336,7 @@ class StudyRunner:
             self.show(f"{name}: {record['metrics']['test']['top1']:.2f} % top-1 in {record['seconds']:.0f} s{again}")
         else:
             self.show(f"{name}: {record['message']}")
-        run = Run(*(record[key] for key in ("pair", "teacher", "student", "seed", "trial")))
-        self._drop_targets(run)
+        self._drop_targets(Run.of(record))
 
     def _record(self, run: Run, status: str, seconds: float, message: str | None = None) -> dict[str, Any]:
         folder = self.run_folder(run)
