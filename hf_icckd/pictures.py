@@ -182,6 +182,8 @@ def draw_soft_labels(
         series: For each model, by name, the probabilities of every image by class: the same classes in all models,
             the most probable first.
     """
+    # Of many classes even the most probable may have little: the axis ends where the longest bar does.
+    highest = max((value for rows in series.values() for row in rows for value in row.values()), default=1)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 0.5 + 1.75 * len(images)), layout="constrained")
         grid = figure.subplots(len(images), 2, squeeze=False, width_ratios=(1, 3.6), sharex="col")
@@ -197,7 +199,7 @@ def draw_soft_labels(
                 axis.barh(offsets, values, 0.9 * height, color=_COLOURS[place], label=f" {name}")
             axis.set_yticks(range(len(classes)), [short(each) for each in classes])
             axis.invert_yaxis()
-            axis.set_xlim(0, 1)
+            axis.set_xlim(0, min(1, 1.1 * highest))
             axis.grid(True, axis="x")
             axis.set_axisbelow(True)
         grid[-1][1].set_xlabel("probability")
