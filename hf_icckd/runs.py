@@ -5,25 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import platform
-import shlex
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import accelerate
-import timm
 import torch
-import transformers
 from transformers import set_seed
 
-from hf_icckd import __version__, distributed
+from hf_icckd import distributed
 from hf_icckd.card_callback import CardCallback
 from hf_icckd.cli import DIVERGED, UserError
 from hf_icckd.data import ImageData, ImagePipeline, load_image_data
 from hf_icckd.data.classes import read_groups
 from hf_icckd.data_args import DataArguments, TrainingDataArguments
+from hf_icckd.environment import environment, how_computed
 from hf_icckd.evaluation import SplitOutputs, cost_metrics, split_metrics
 from hf_icckd.hub import METRICS_FILE, from_pretrained, push_to_hub
 from hf_icckd.model_card import write_card
@@ -166,7 +161,7 @@ def train_and_report(
     with folder.owned(pipeline.data) as checkpoint:
         card = CardCallback(folder, pipeline, teacher, _control(trainer.args, folder, pipeline))
         trainer.add_callback(card)
-        logger.info("%s", _how_computed(trainer.args))
+        logger.info("%s", how_computed(trainer.args))
         if checkpoint:
             logger.info("going on from %s", checkpoint)
         with StopOnSignal(trainer.request_stop) as stop:
@@ -224,7 +219,7 @@ def _report(
             | {"seconds_of_last_session": card.seconds, "first_step_of_last_session": card.first_step},
             "history": [entry for entry in trainer.state.log_history if "eval_top1" in entry],
             "notes": pipeline.data.notes,
-            "environment": _environment(trainer.args),
+            "environment": environment(trainer.args),
         } | card.facts(trainer.classifier.spec)
         text = json.dumps(results, indent=2) + "\n"
         results = json.loads(text)  # the card is made of what a file gives, as when it is made anew
@@ -251,17 +246,6 @@ def publish(folder: RunFolder, args: DistillationTrainingArguments) -> None:
             token=args.hub_token,
         )
         show(f"{folder.path} is on the Hub: {commit.repo_url}")
-
-
-def _command() -> str:
-    """The command line of this run, without secrets and without the path of the program."""
-    words, secret = [], False
-    for word in sys.argv[1:]:
-        names_a_token = word.startswith("--") and "token" in word.partition("=")[0]
-        if not secret and not names_a_token:
-            words.append(word)
-        secret = names_a_token and "=" not in word
-    return f"python -m hf_icckd.{Path(sys.argv[0]).stem} {shlex.join(words)}".rstrip()
 
 
 def _fits(trainer: DistillationTrainer, pipeline: ImagePipeline, split: str) -> bool:
@@ -292,49 +276,6 @@ def _probes(data: ImageData, outputs: dict[str, SplitOutputs]) -> dict[str, Any]
 def _last_training_log(trainer: DistillationTrainer) -> dict[str, float]:
     logs = [entry for entry in trainer.state.log_history if "images_per_second" in entry]
     return logs[-1] if logs else {}
-
-
-def _device_name(args: DistillationTrainingArguments) -> str:
-    cpu = f"CPU ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
-    return torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else cpu
-
-
-def processor_name() -> str | None:
-    """What the CPU calls itself, where the system tells."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return " ".join(line.partition(":")[2].split())
-    return platform.processor() or None
-
-
-def _how_computed(args: DistillationTrainingArguments) -> str:
-    """Precision, layout and device, and what would be faster: never chosen for the user, as results depend on it."""
-    layout = "channels last" if args.channels_last else "channels first"
-    text = f"{args.precision}, {layout}, on {args.world_size} x {_device_name(args)}"
-    if args.device.type == "cpu":
-        text += f", {torch.get_num_threads()} thread(s)"
-        known = getattr(torch.cpu, "get_capabilities", dict)()
-        has_bf16 = known.get("avx512_bf16") or known.get("amx_bf16")
-    else:
-        has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return text + ("; --bf16 true is usually faster here" if has_bf16 and args.precision == "float32" else "")
-
-
-def _environment(args: DistillationTrainingArguments) -> dict[str, Any]:
-    return {
-        "hf_icckd": __version__,
-        "torch": torch.__version__,
-        "timm": timm.__version__,
-        "transformers": transformers.__version__,
-        "accelerate": accelerate.__version__,
-        "python": platform.python_version(),
-        "device": _device_name(args),
-        "processor": processor_name(),
-        "processes": args.world_size,
-        "threads": torch.get_num_threads(),
-        "command": _command(),
-    }
 
 
 def show_finished(folder: RunFolder) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from hf_icckd.study.plan import ALONE, Comparison, Plan, Run, Student, Sweep
+from hf_icckd.study.plan import Comparison, Plan, Student, Sweep
+from hf_icckd.study.run import ALONE, Run
 
 EPOCHS = 30
 

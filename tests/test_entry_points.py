@@ -172,11 +172,11 @@ def test_unwritable_output_folder_ends_in_one_line(tmp_path):
 
 
 def test_secrets_stay_out_of_records(monkeypatch):
-    from hf_icckd import runs as module
+    from hf_icckd.environment import command_line
 
     secrets = ["--hub_token", "hf_abc", "--hub_token=hf_def", "--seed", "1", "--hub_token", "hf_ghi"]
     monkeypatch.setattr(sys, "argv", ["/home/me/recipes/teacher.py", *secrets])
-    assert module._command() == "python -m hf_icckd.teacher --seed 1"
+    assert command_line() == "python -m hf_icckd.teacher --seed 1"
 
 
 def test_an_interrupted_run_goes_on(deterministic, tmp_path, monkeypatch, capsys):

@@ -22,7 +22,7 @@ LAYERS = [
     },
     {
         *("training_args", "data_args", "cli", "progress", "resumable", "publishing_trainer", "rhythm"),
-        *("stopping", "term_averages"),
+        *("environment", "stopping", "term_averages"),
     },
     {
         *("trainer_base", "teacher_trainer", "student_trainer", "run_folder", "card_callback", "runs"),

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from hf_icckd.study import statistics
-from hf_icckd.study.plan import ALONE, Comparison
+from hf_icckd.study.plan import Comparison
+from hf_icckd.study.run import ALONE
 from hf_icckd.study.statistics import TEACHER
 from tests.made_up_study import diverge, make_plan, make_records
 

@@ -16,7 +16,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hf_icckd.study.plan import ALONE, Plan
+from hf_icckd.study.plan import Plan
+from hf_icckd.study.run import ALONE
 from hf_icckd.study.statistics import METRICS, TEACHER, arm, gains, mean_interval, rank_correlation
 
 INK, GREY = "#222222", "#6b6b6b"

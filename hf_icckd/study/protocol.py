@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from hf_icckd.data_args import TrainingDataArguments
-from hf_icckd.study.plan import ALONE, Plan, Run
+from hf_icckd.study.plan import Plan
+from hf_icckd.study.run import ALONE, Run
 from hf_icckd.study.statistics import TEACHER, main_runs
 from hf_icckd.study.tables import code, escape, label, number, table
 from hf_icckd.training_args import StudentTrainingArguments, TeacherTrainingArguments

@@ -27,11 +27,11 @@ import yaml
 from filelock import FileLock, Timeout
 
 from hf_icckd.cli import DIVERGED
-from hf_icckd.files import sync
 from hf_icckd.hub import ARGS_FILE, METRICS_FILE, fingerprint, from_pretrained
 from hf_icckd.launcher import cores
-from hf_icckd.run_folder import write_text
-from hf_icckd.study.plan import TARGETS, Plan, Run
+from hf_icckd.study.plan import Plan
+from hf_icckd.study.records import RECORDS_FILE, Records
+from hf_icckd.study.run import TARGETS, Run
 
 logger = logging.getLogger(__name__)
 
@@ -44,49 +44,9 @@ _CURVE = ("epoch", "eval_top1", "eval_nll", "eval_ece", "eval_agreement")
 _FIGURES = (
     *("test", "teacher_test", "validation", "train", "fine_probe", "cost", "training", "notes", "environment"),
 )
-RECORDS_FILE = "records.jsonl"
 _POLL_SECONDS = 0.2
 _SITTING = re.compile(r"^== (\d+\.\d) s ==$", re.MULTILINE)  # written to the log behind each
 _STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
-
-
-class Records:
-    """The file of records: a JSON object a line, one for each run that ended.
-
-    Args:
-        path: The file; it need not be there yet.
-
-    Raises:
-        ValueError: If a line, other than a last one that was cut off in the middle, can't be read.
-    """
-
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self.by_name: dict[str, dict[str, Any]] = {}
-        text = self.path.read_text() if self.path.is_file() else ""
-        lines = text.splitlines()
-        for number, line in enumerate(lines, start=1):
-            try:
-                record = json.loads(line)
-                self.by_name[record["run"]] = record
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                if number == len(lines) and not text.endswith("\n"):  # the machine stopped while it was written
-                    text = "".join(f"{whole}\n" for whole in lines[:-1])
-                    write_text(self.path, text)
-                    break
-                raise ValueError(
-                    f"line {number} of {self.path} is no record ({error}); mend it or remove the line"
-                ) from error
-
-        if text and not text.endswith("\n"):  # some editors leave it out
-            write_text(self.path, f"{text}\n")
-
-    def add(self, record: dict[str, Any]) -> None:
-        """Append a record and wait until it is on the disk."""
-        self.by_name[record["run"]] = record
-        with self.path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        sync(self.path)
 
 
 @dataclasses.dataclass

@@ -17,7 +17,8 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from hf_icckd.losses.weighted import suggest
-from hf_icckd.study.plan import ALONE, Comparison, Plan, Sweep
+from hf_icckd.study.plan import Comparison, Plan, Sweep
+from hf_icckd.study.run import ALONE
 
 TEACHER = ""  # stands in the column `student` for the run of a teacher itself
 CONFIDENCE = 0.95

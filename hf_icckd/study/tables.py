@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from hf_icckd.study.plan import ALONE, Plan, Sweep
+from hf_icckd.study.plan import Plan, Sweep
+from hf_icckd.study.run import ALONE
 from hf_icckd.study.statistics import INFORMATION, METRICS, TEACHER, gains, rank_correlation, summary, sweep_runs
 from hf_icckd.study.sweep_plots import value_label
 
