@@ -128,25 +128,9 @@ def load_image_data(
         ValueError: If there is no such data set, no training split, or no single image and label column; if a label
             is missing or negative, there are fewer than two classes, or an option is out of range.
     """
-    for option, share, lowest in (
-        ("test_fraction", test_fraction, None),
-        ("validation_fraction", validation_fraction, 0),
-    ):
-        if not 0 < share < 1 and share != lowest:
-            raise ValueError(f"{option} is {share}, expected a share between 0 and 1")
-    for option, limit in (("max_train_samples", max_train_samples), ("max_eval_samples", max_eval_samples)):
-        if limit is not None and limit < 1:
-            raise ValueError(f"{option} is {limit}, expected at least 1; leave it out to use all images")
+    _check_shares(test_fraction, validation_fraction, max_train_samples, max_eval_samples)
     if streaming:
-        if validation_fraction:
-            raise ValueError(
-                f"validation_fraction is {validation_fraction} but streaming is true: a stream can't be cut by class; "
-                "leave one of them out"
-            )
-        if classes or label_groups:
-            raise ValueError(
-                "streaming is true but classes or label_groups are given, expected all rows; leave one out"
-            )
+        _check_stream(validation_fraction, classes, label_groups)
         return _streamed(dataset, config_name, image_column, label_column, max_train_samples, max_eval_samples)
     loaded = {split.lower(): rows.with_format(None) for split, rows in _load(dataset, config_name).items()}
     train = _find_train(dataset, loaded)
@@ -191,6 +175,32 @@ def load_image_data(
     if untested and max_eval_samples is None:
         notes.append(f"Classes without a test image: {', '.join(untested[:5])}{', ...' if len(untested) > 5 else ''}.")
     return ImageData(dataset, label_names, **splits, mirrored=dataset != "digits", notes=notes, **origin)
+
+
+def _check_shares(
+    test_fraction: float, validation_fraction: float, max_train_samples: int | None, max_eval_samples: int | None
+) -> None:
+    for option, share, lowest in (
+        ("test_fraction", test_fraction, None),
+        ("validation_fraction", validation_fraction, 0),
+    ):
+        if not 0 < share < 1 and share != lowest:
+            raise ValueError(f"{option} is {share}, expected a share between 0 and 1")
+    for option, limit in (("max_train_samples", max_train_samples), ("max_eval_samples", max_eval_samples)):
+        if limit is not None and limit < 1:
+            raise ValueError(f"{option} is {limit}, expected at least 1; leave it out to use all images")
+
+
+def _check_stream(
+    validation_fraction: float, classes: list[str] | None, label_groups: dict[str, list[str]] | None
+) -> None:
+    if validation_fraction:
+        raise ValueError(
+            f"validation_fraction is {validation_fraction} but streaming is true: a stream can't be cut by class; "
+            "leave one of them out"
+        )
+    if classes or label_groups:
+        raise ValueError("streaming is true but classes or label_groups are given, expected all rows; leave one out")
 
 
 def _streamed(
