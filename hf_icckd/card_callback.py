@@ -64,7 +64,7 @@ class CardCallback(TrainerCallback):
         """Stop the clock; keep the curves, thinned."""
         self.seconds = time.perf_counter() - self._start
         logged = [entry for entry in state.log_history if "images_per_second" in entry]
-        self._seen["losses"] = [_loss_row(logged[index]) for index in _spread(len(logged), _LOSS_ROWS)]
+        self._seen["losses"] = [loss_row(logged[index]) for index in _spread(len(logged), _LOSS_ROWS)]
 
     def look(self, outputs: SplitOutputs, teacher: SplitOutputs | None = None) -> None:
         """Take from the outputs for the test split what the card shows of them.
@@ -242,7 +242,8 @@ def _most_probable(logits: Tensor, names: list[str]) -> dict[str, float]:
     return {names[index]: round(value, 5) for index, value in zip(indices.tolist(), values.tolist(), strict=True)}
 
 
-def _loss_row(entry: dict[str, float]) -> dict[str, float]:
+def loss_row(entry: dict[str, float]) -> dict[str, float]:
+    """What records keep of an entry of the training log: epoch, step and losses, in six digits."""
     terms = {name.removeprefix("loss/"): value for name, value in entry.items() if name.startswith("loss/")}
     kept = {name: entry[name] for name in ("epoch", "step", "loss", "gated_fraction") if name in entry}
     return {name: float(f"{value:.6g}") for name, value in (kept | terms).items()}

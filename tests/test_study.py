@@ -17,9 +17,11 @@ import torch
 import yaml
 
 from hf_icckd import save_pretrained
+from hf_icckd.checkpointing import publish, staging_folder
 from hf_icckd.cli import DIVERGED
 from hf_icckd.study import Records, StudyRunner, load_plan
 from hf_icckd.study import runner as runner_module
+from hf_icckd.study.__main__ import main as study_main
 
 STUDY = {
     "title": "a small one",
@@ -495,3 +497,35 @@ def test_the_plan_that_is_kept_is_the_plan(study, tmp_path):
     plan = load_plan(study)
     (tmp_path / "again.yaml").write_text(yaml.safe_dump(dataclasses.asdict(plan)))
     assert load_plan(tmp_path / "again.yaml") == plan
+
+
+def test_the_question_stays_what_it_was(study, fake, tmp_path):
+    plan = load_plan(study)
+    StudyRunner(plan, tmp_path / "out").run()
+    (tmp_path / "out/study.yaml").write_text(yaml.safe_dump(dataclasses.asdict(plan)))
+    study.write_text(study.read_text().replace("student: kd", "student: tuned"))
+    with pytest.raises(SystemExit) as stopped:
+        study_main([str(study), "--output_dir", str(tmp_path / "out")])
+    assert "student 'kd' -> 'tuned'" in str(stopped.value)
+
+
+def test_a_diverged_run_keeps_its_curve(study, fake, tmp_path):
+    runner = StudyRunner(load_plan(study), tmp_path / "out")
+    run = runner.pending()[0]
+    staged = staging_folder(runner.run_folder(run)) / "checkpoint-8"
+    staged.mkdir(parents=True)
+    log = [{"epoch": 1, "step": 8, "loss": 2.0, "loss/ce": 2.0, "images_per_second": 9}]
+    log += [{"epoch": 1, "step": 8, "eval_top1": 50.0}]
+    (staged / "trainer_state.json").write_text(json.dumps({"log_history": log}))
+    publish(runner.run_folder(run), 8, {"any": torch.zeros(1)})
+    curve = runner._record(run, "diverged", 1.0, "loss is nan")["curve"]
+    assert curve == [{"epoch": 1, "loss": 2.0, "loss/ce": 2.0, "eval_top1": 50.0}]
+
+
+def test_records_are_read_by_who_owns_the_folder(study, fake, tmp_path):
+    """Another process may have added some since the runner was made."""
+    plan, folder = load_plan(study), tmp_path / "out"
+    late = StudyRunner(plan, folder)
+    StudyRunner(plan, folder).run()
+    assert late.pending() and late.run()
+    assert len(Records(folder / "records.jsonl").path.read_text().splitlines()) == len(late.records.by_name)

@@ -15,8 +15,9 @@ from tqdm.auto import tqdm
 from hf_icckd.cli import parse_arguments, set_up_logging
 from hf_icckd.run_folder import write_text
 from hf_icckd.runs import readable_errors, show
-from hf_icckd.study import StudyRunner, load_plan
+from hf_icckd.study import Plan, StudyRunner, load_plan
 
+PLAN_FILE = "study.yaml"
 STOPPED = 143  # exit code, as that of a run that was stopped and can go on
 
 
@@ -58,7 +59,9 @@ def main(argv: list[str] | None = None) -> None:
                 bar.update(total - len(runner.pending()) - bar.n)
 
             runner.show = show_line
-            write_text(folder / "study.yaml", yaml.safe_dump(dataclasses.asdict(plan), sort_keys=False, width=120))
+            if runner.records.by_name:
+                _check_question(folder / PLAN_FILE, plan)
+            write_text(folder / PLAN_FILE, yaml.safe_dump(dataclasses.asdict(plan), sort_keys=False, width=120))
             try:
                 done = runner.run(None if args.minutes is None else 60 * args.minutes)
             finally:
@@ -67,6 +70,19 @@ def main(argv: list[str] | None = None) -> None:
         if not done:
             show(f"{len(runner.pending())} of {total} runs are left; the same command goes on")
             raise SystemExit(STOPPED)
+
+
+def _check_question(path: Path, plan: Plan) -> None:
+    """Raise ValueError if the comparison is another than when the study began: it has to be named beforehand."""
+    before = yaml.safe_load(path.read_text()).get("comparison") if path.is_file() else None
+    now = dataclasses.asdict(plan.comparison)
+    if before not in (None, now):
+        differing = [name for name in now if before.get(name) != now[name]]
+        changes = "; ".join(f"{name} {before.get(name)!r} -> {now[name]!r}" for name in differing)
+        raise ValueError(
+            f"the comparison is not the one that {path} began with ({changes}), and runs have ended since; put it "
+            "back, or choose another --output_dir"
+        )
 
 
 def read_arguments(argv: list[str] | None) -> StudyArguments:

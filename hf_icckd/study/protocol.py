@@ -58,7 +58,8 @@ def protocol_table(plan: Plan, records: dict[str, dict]) -> str:
         ["which figure", "the last epoch of each run; no epoch is chosen"],
     ]
     if validation:
-        test = f"measured once, at the end; curves and choices are of a validation split, {validation:.0%} of training"
+        test = f"measured once, at the end; curves and choices are of a validation split, {validation:.0%} of "
+        test += "the training images (before any limit on their number)"
     else:
         test = "there is no validation split, so curves are of the test split; they choose nothing"
     return table(["what", "how"], [*rows, ["test split", test]], left=2)
@@ -118,12 +119,12 @@ def chosen_table(plan: Plan, records: dict[str, dict]) -> str:
                 chosen = plan.chosen(pair, teacher, student, records)
                 runs = [run for trial in plan.trials(pair, teacher, student) for run in trial]
                 done = sum(run.name in records for run in runs)
-                cells.append(f"{done} of {len(runs)} trial runs done" if chosen is None else _options_text(chosen))
+                cells.append(f"{done} of {len(runs)} trial runs done" if chosen is None else options_text(chosen))
             rows.append([escape(pair), label(plan, teacher), *cells])
     return table(["pair", "teacher", *(label(plan, name) for name in tuned)], rows, left=2 + len(tuned))
 
 
-def _options_text(options: dict[str, Any]) -> str:
+def options_text(options: dict[str, Any]) -> str:
     return ", ".join(code(f"{name} {_words(value)}") for name, value in options.items()) or "no further options"
 
 

@@ -16,8 +16,9 @@ from markdown_it import MarkdownIt
 from hf_icckd.files import replace_file
 from hf_icckd.study import pictures, protocol, tables
 from hf_icckd.study.pictures import Picture
-from hf_icckd.study.plan import Plan
+from hf_icckd.study.plan import Plan, Sweep
 from hf_icckd.study.statistics import METRICS, all_runs, check_metric, curves, differences, figures, main_runs
+from hf_icckd.study.sweep_plots import value_label
 
 
 def write_report(plan: Plan, records: dict[str, dict], folder: str | Path, command: str) -> Path:
@@ -86,7 +87,7 @@ def _context(plan: Plan, records: dict[str, dict], command: str) -> dict[str, An
         "pairs": [_pair(plan, rows, main, found, pair) for pair in plan.pairs],
         "pictures": drawn,
         "absent": _absent(drawn),
-        "sweeps": [_sweep(plan, rows, pair, name) for name in plan.sweeps for pair in plan.pairs],
+        "sweeps": [_sweep(plan, rows, records, pair, name) for name in plan.sweeps for pair in plan.pairs],
         "controls": protocol.controls_table(plan, main),
         "missing": protocol.missing_table(plan, records),
         "diverged": protocol.diverged_table(known),
@@ -144,6 +145,7 @@ def _pair(plan: Plan, rows: pd.DataFrame, main: pd.DataFrame, found: pd.DataFram
             for student in [first, *(name for name in plan.students if name != first)]
         ],
         "teachers": tables.teachers_table(plan, main, pair),
+        "teacher_differences": tables.teacher_differences_table(plan, main, pair),
         "terminal": _terminal(plan, main, pair),
         "correlations": tables.correlations_table(plan, rows, pair),
     }
@@ -161,16 +163,33 @@ def _terminal(plan: Plan, main: pd.DataFrame, pair: str) -> str:
     return f"The control, {control}, did not reach {phase}, which is what the method's claim is about: {figures}."
 
 
-def _sweep(plan: Plan, rows: pd.DataFrame, pair: str, name: str) -> dict[str, Any]:
+def _sweep(plan: Plan, rows: pd.DataFrame, records: dict[str, dict], pair: str, name: str) -> dict[str, Any]:
     sweep = plan.sweeps[name]
     seeds = ", ".join(map(str, sweep.seeds))
     base = tables.label(plan, sweep.base)
     return {
         "picture": pictures.ablation(plan, rows, name, pair),
         "text": f"{base} with other values of `{sweep.option}`, seeds {seeds}; no tests are made here. Students take "
-        f"the options that were chosen for {base}, but those of a teacher in the tables above keep their own.",
+        f"the options that were chosen for {base}, but those of a teacher in the tables above keep their own."
+        + _mixed(plan, records, pair, sweep),
         "table": tables.sweep_table(plan, rows, pair, sweep),
     }
+
+
+def _mixed(plan: Plan, records: dict[str, dict], pair: str, sweep: Sweep) -> str:
+    """A warning with the options of students that differ in more than their teachers; empty if none do."""
+    text = ""
+    for student in sweep.students:
+        values: dict[str, list[str]] = {}
+        for value, teacher in plan.sweep_teachers(sweep).items():
+            chosen = plan.chosen(pair, teacher, student, records)
+            if chosen is not None:
+                values.setdefault(protocol.options_text(chosen), []).append(value_label(value))
+        if len(values) > 1:
+            which = "; ".join(f"{options} at {', '.join(at)}" for options, at in values.items())
+            name = tables.label(plan, student)
+            text += f" **So {name} students of this sweep differ in more than their teachers**: {which}."
+    return text
 
 
 def _absent(drawn: list[Picture]) -> dict[str, list[str]]:

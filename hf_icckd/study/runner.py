@@ -25,7 +25,10 @@ from typing import Any
 import torch
 import yaml
 from filelock import FileLock, Timeout
+from transformers.trainer import TRAINER_STATE_NAME
 
+from hf_icckd.card_callback import loss_row
+from hf_icckd.checkpointing import newest_whole
 from hf_icckd.cli import DIVERGED
 from hf_icckd.hub import ARGS_FILE, METRICS_FILE, fingerprint, from_pretrained
 from hf_icckd.launcher import cores
@@ -70,7 +73,8 @@ class StudyRunner:
         show: Called with a line for each run that ended.
 
     Raises:
-        ValueError: If there are fewer cores than jobs, or a record in the folder is of other options than the plan's.
+        ValueError: If there are fewer cores than jobs, another process works in the folder, or a record there is of
+            other options than the plan's.
     """
 
     def __init__(
@@ -88,8 +92,12 @@ class StudyRunner:
         self.lock = FileLock(self.folder / ".lock")
         self.failed: dict[str, str] = {}
         self._stopping = False
+        with self.owned():
+            pass  # for its errors
+
+    def _read_records(self) -> None:
         self.records = Records(self.folder / RECORDS_FILE)
-        for run in plan.runs(self.records.by_name):
+        for run in self.plan.runs(self.records.by_name):
             if run.options is not None and run.name in self.records.by_name:
                 self._check_options(run)
                 self._check_kin(self.records.by_name[run.name])
@@ -171,6 +179,8 @@ class StudyRunner:
                 f"another process works on the study in {str(self.folder)!r}; wait for it to end, or stop it"
             ) from None
         try:
+            if self.lock.lock_counter == 1:  # not before: whoever had the folder may have added some
+                self._read_records()
             yield
         finally:
             self.lock.release()
@@ -311,7 +321,7 @@ class StudyRunner:
             "weights": fingerprint(from_pretrained(folder)) if results and run.student is None else None,
             "options": run.options,
             "arguments": {k: value for k, value in arguments.items() if k not in _PLACES and value is not None},
-            "curve": _curve(results),
+            "curve": _curve(results or _logged(folder)),
             "metrics": {name: results[name] for name in _FIGURES if name in results},
             "seconds": round(seconds, 1),
             "finished": datetime.now().isoformat(timespec="seconds"),
@@ -331,6 +341,16 @@ def _environment(slot: int, jobs: int, gpus: int) -> dict[str, str]:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
         environment["CUDA_VISIBLE_DEVICES"] = visible[slot % gpus]
     return environment
+
+
+def _logged(folder: Path) -> dict[str, Any]:
+    """History and losses of a run that has no results, up to its last checkpoint."""
+    checkpoint = newest_whole(folder)
+    if checkpoint is None:
+        return {}
+    log = json.loads((checkpoint / TRAINER_STATE_NAME).read_text())["log_history"]
+    history = [entry for entry in log if "eval_top1" in entry]
+    return {"history": history, "losses": [loss_row(entry) for entry in log if "images_per_second" in entry]}
 
 
 def _curve(results: dict[str, Any]) -> list[dict[str, float]]:

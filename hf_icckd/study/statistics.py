@@ -157,11 +157,12 @@ def arm(frame: pd.DataFrame, teacher: str, student: str, column: str) -> pd.Seri
 # ---- means
 
 
-def mean_interval(values: Any) -> tuple[float, float]:
-    """95 % interval of the mean by Student's t.
+def mean_interval(values: Any, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Interval of the mean by Student's t.
 
     Args:
         values: (n,) independent values.
+        confidence: Probability with which it holds the mean.
 
     Returns:
         Lower and upper end; NaN with fewer than two values, or where all are the same and so say nothing of a spread.
@@ -169,7 +170,7 @@ def mean_interval(values: Any) -> tuple[float, float]:
     values = np.asarray(values, dtype=float)
     if not _spread(values):
         return math.nan, math.nan
-    interval = stats.ttest_1samp(values, 0).confidence_interval(CONFIDENCE)
+    interval = stats.ttest_1samp(values, 0).confidence_interval(confidence)
     return float(interval.low), float(interval.high)
 
 
@@ -205,15 +206,16 @@ def _spread(values: np.ndarray) -> bool:
 # ---- differences
 
 
-def difference(treated: pd.Series, control: pd.Series) -> dict[str, float]:
+def difference(treated: pd.Series, control: pd.Series, comparisons: int = 1) -> dict[str, float]:
     """Paired difference over the seeds that both have.
 
     Args:
         treated: Values by seed.
         control: Values by seed.
+        comparisons: How many this is one of; intervals of that many hold together with 95 % (Bonferroni).
 
     Returns:
-        n, mean, sd of the differences, low and high of the 95 % interval, p of the two-sided paired t-test; NaN where
+        n, mean, sd of the differences, low and high of the interval, p of the two-sided paired t-test; NaN where
         there is no saying, as with fewer than two seeds.
     """
     both = pd.concat({"treated": treated, "control": control}, axis=1, join="inner").dropna()
@@ -221,7 +223,7 @@ def difference(treated: pd.Series, control: pd.Series) -> dict[str, float]:
     found = {"n": len(delta), "mean": delta.mean()} | dict.fromkeys(("sd", "low", "high", "p"), math.nan)
     if _spread(delta.to_numpy()):
         test = stats.ttest_rel(both.treated, both.control)
-        interval = test.confidence_interval(CONFIDENCE)
+        interval = test.confidence_interval(1 - (1 - CONFIDENCE) / comparisons)
         found |= {"sd": delta.std(), "low": interval.low, "high": interval.high, "p": test.pvalue}
     return {name: float(value) for name, value in found.items()} | {"n": len(delta)}
 
@@ -231,6 +233,7 @@ def differences(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
 
     The primary comparison stands by itself. All others of the same student and pair are one family and corrected
     by Holm's method; those that are not measured yet count as p = 1, so that a study that goes on changes no rule.
+    Their verdicts are those of intervals that hold together, wider than the 95 % intervals of each.
 
     Args:
         plan: The study.
@@ -250,20 +253,29 @@ def differences(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
             for teacher in _first(plan.teachers, comparison.teacher):
                 if teacher == comparison.control:
                     continue
-                found = difference(arm(of_pair, teacher, student, column), control)
+                treated = arm(of_pair, teacher, student, column)
+                primary = teacher == comparison.teacher and student == comparison.student
+                others = len(plan.teachers) - 1 - (student == comparison.student)
+                found = difference(treated, control)
+                judged = found if primary else difference(treated, control, others)
                 sides = [_diverged(frame, pair, side, student) for side in (teacher, comparison.control)]
                 rows.append(
                     {"pair": pair, "teacher": teacher, "student": student}
-                    | {"primary": teacher == comparison.teacher and student == comparison.student}
+                    | {"primary": primary}
                     | found
                     | {"holm": math.nan, "diverged": len(set.union(*sides))}
                     | {"seeds_needed": seeds_needed(found["sd"], comparison.smallest_effect)}
-                    | {"verdict": verdict(found, comparison)}
+                    | {"verdict": verdict(judged, comparison)}
                 )
     table = pd.DataFrame(rows, columns=_DIFFERENCE)
     for _, family in table[~table.primary.astype(bool)].groupby(["pair", "student"]):
         corrected = multipletests(family.p.fillna(1.0), method="holm")[1]
         table.loc[family.index, "holm"] = np.where(family.p.isna(), math.nan, corrected)
+    # Holm's method finds more than intervals that hold together can show.
+    only_holm = (table.holm < 1 - CONFIDENCE) & ~table.verdict.str.match("better|worse")
+    better = (table["mean"] > 0) == METRICS[comparison.metric].higher_is_better
+    side = pd.Series(np.where(better, "better", "worse"), table.index)
+    table.loc[only_holm, "verdict"] = side[only_holm] + " after Holm's correction; by how much is not decided"
     only_uncorrected = (table.p < 1 - CONFIDENCE) & (table.holm >= 1 - CONFIDENCE)
     table.loc[only_uncorrected, "verdict"] = "not decided: the interval leaves 0 out, but not after Holm's correction"
     return table

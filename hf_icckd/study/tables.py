@@ -10,7 +10,17 @@ import pandas as pd
 
 from hf_icckd.study.plan import Plan, Sweep
 from hf_icckd.study.run import ALONE
-from hf_icckd.study.statistics import INFORMATION, METRICS, TEACHER, gains, rank_correlation, summary, sweep_runs
+from hf_icckd.study.statistics import (
+    INFORMATION,
+    METRICS,
+    TEACHER,
+    arm,
+    difference,
+    gains,
+    rank_correlation,
+    summary,
+    sweep_runs,
+)
 from hf_icckd.study.sweep_plots import value_label
 
 _TEACHER_FIGURES = (
@@ -160,6 +170,22 @@ def teachers_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
         cells = [spread(found[column], key, decimals, with_n=False) for column, _, decimals in columns]
         rows.append([label(plan, teacher), f"{runs['n']:.0f}{diverged}", *cells])
     return table(["teacher", "n", *(title for _, title, _ in columns)], rows)
+
+
+def teacher_differences_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
+    """Paired differences of each teacher to the control, with 95 % intervals that are not corrected."""
+    of_pair = frame[frame.pair == pair]
+    columns = [each for each in _TEACHER_FIGURES if of_pair[each[0]].notna().any() and each[0] != "seconds"]
+    rows = []
+    for teacher in (name for name in plan.teachers if name != plan.comparison.control):
+        cells = []
+        for column, _, decimals in columns:
+            control = arm(of_pair, plan.comparison.control, TEACHER, column)
+            found = difference(arm(of_pair, teacher, TEACHER, column), control)
+            ends = "" if math.isnan(found["low"]) else f" ({interval(found['low'], found['high'], decimals)})"
+            cells.append(f"{signed(found['mean'], decimals)}{ends}")
+        rows.append([label(plan, teacher), *cells])
+    return table(["teacher", *(title for _, title, _ in columns)], rows)
 
 
 def sweep_table(plan: Plan, frame: pd.DataFrame, pair: str, sweep: Sweep) -> str:
