@@ -39,11 +39,24 @@ def how_computed(args: DistillationTrainingArguments) -> str:
     text = f"{args.precision}, {layout}, on {args.world_size} x {device_name(args)}"
     if args.device.type == "cpu":
         text += f", {torch.get_num_threads()} thread(s)"
-        known = getattr(torch.cpu, "get_capabilities", dict)()
-        has_bf16 = known.get("avx512_bf16") or known.get("amx_bf16")
+        slow, fast = _bf16_on_cpu()
     else:
-        has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return text + ("; --bf16 true is usually faster here" if has_bf16 and args.precision == "float32" else "")
+        slow, fast = False, torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    if fast and args.precision == "float32":
+        text += "; --bf16 true is usually faster here"
+    elif slow and args.precision == "bf16":
+        text += "; this CPU emulates bf16 at a fraction of the speed of float32: leave --bf16 out"
+    return text
+
+
+def _bf16_on_cpu() -> tuple[bool, bool]:
+    """Whether bf16 is slower than float32 by far, and whether it is faster; no to both if unknown.
+
+    oneDNN computes it with AVX-512 even where there are no instructions for it; torch does without oneDNN below that.
+    """
+    known = getattr(torch.cpu, "get_capabilities", dict)()
+    slow = known.get("avx512_f") is False and not known.get("avx_ne_convert")
+    return slow, bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
 def environment(args: DistillationTrainingArguments) -> dict[str, Any]:

@@ -16,8 +16,9 @@ import yaml
 
 from hf_icckd import evaluate, from_pretrained, student, teacher
 from hf_icckd.cli import DIVERGED, UserError, parse_arguments
+from hf_icckd.environment import how_computed
 from hf_icckd.hub import fingerprint
-from hf_icckd.training_args import RECIPES
+from hf_icckd.training_args import RECIPES, TeacherTrainingArguments
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["--max_train_samples", "160", "--max_eval_samples", "80", "--max_steps", "3", "--disable_tqdm", "true",
@@ -65,6 +66,24 @@ def test_a_run_says_how_it_computes(tmp_path, caplog):
         teacher.main([*QUICK, "--output_dir", f"{tmp_path}/{name}", *words])
         assert re.search(expected, caplog.text)
         assert name == "float32" or "--bf16 true is usually faster" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("known", "precision", "hint"),
+    [
+        ({"avx512_f": True, "avx512_bf16": True}, "float32", "--bf16 true is usually faster here"),
+        ({"avx512_f": True, "avx512_bf16": True}, "bf16", None),
+        ({"avx512_f": True, "avx512_bf16": False}, "bf16", None),
+        ({"avx512_f": False, "avx512_bf16": False}, "bf16", "emulates bf16"),
+        ({"avx512_f": False, "avx512_bf16": False}, "float32", None),
+        ({"bf16": True}, "bf16", None),
+    ],
+)
+def test_a_run_says_what_would_be_faster(known, precision, hint, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    args = TeacherTrainingArguments(tmp_path, use_cpu=True, bf16=precision == "bf16")
+    text = how_computed(args)
+    assert hint in text if hint else text.endswith("thread(s)")
 
 
 def test_a_finished_run_says_so(runs, capsys):
