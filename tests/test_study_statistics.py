@@ -256,6 +256,19 @@ def test_no_correlation_from_too_little(x, y):
     assert math.isnan(statistics.rank_correlation(x, y)["rho"])
 
 
+def test_partial_rank_correlation_is_that_of_the_textbook():
+    x, y, given = [1, 2, 3, 4, 5, 6], [10, 30, 20, 60, 40, 50], [2, 1, 4, 3, 6, 5]
+    xy, xz, yz = (statistics.rank_correlation(*pair)["rho"] for pair in ((x, y), (x, given), (y, given)))
+    expected = (xy - xz * yz) / math.sqrt((1 - xz**2) * (1 - yz**2))
+    assert statistics.partial_rank_correlation(x, y, given) == pytest.approx(expected)
+    assert statistics.partial_rank_correlation([*x, math.nan], [*y, 1], [*given, 1]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("given", [[1, 2, 3, 4, 5], [3, 3, 3, 3, 3]])
+def test_nothing_is_left_where_the_third_figure_says_all_or_nothing(given):
+    assert math.isnan(statistics.partial_rank_correlation([1, 2, 3, 4, 5], [2, 1, 3, 5, 4], given))
+
+
 def test_gains_are_against_the_same_seed(plan, records):
     points = statistics.gains(statistics.all_runs(plan, statistics.figures(records)), "ce", "test.top1")
     assert (points[points.teacher == "ce"].gain == 0).all()

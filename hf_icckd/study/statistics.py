@@ -388,3 +388,28 @@ def rank_correlation(x: Any, y: Any) -> dict[str, float]:
         interval = result.confidence_interval(CONFIDENCE)
         found |= {"rho": float(result.statistic), "low": float(interval.low), "high": float(interval.high)}
     return found
+
+
+def partial_rank_correlation(x: Any, y: Any, given: Any) -> float:
+    """Spearman's partial correlation: what is left of that of x and y among points that are alike in a third figure.
+
+    Args:
+        x: (n,) values; points with a NaN are left out.
+        y: (n,) values.
+        given: (n,) values of the third.
+
+    Returns:
+        Pearson's correlation of what a line through the ranks of `given` leaves of the ranks of the others; NaN with
+        fewer than five points, or where one figure is constant or given by the third.
+    """
+    points = pd.DataFrame({"x": np.asarray(x, float), "y": np.asarray(y, float), "given": np.asarray(given, float)})
+    ranks = points.dropna().rank()
+    if len(ranks) < 5 or not (ranks.nunique() > 1).all():
+        return math.nan
+    left = []
+    for each in (ranks.x, ranks.y):
+        line = stats.linregress(ranks.given, each)
+        left.append(each - line.intercept - line.slope * ranks.given)
+    if any(np.allclose(each, 0) for each in left):
+        return math.nan
+    return float(stats.pearsonr(*left).statistic)

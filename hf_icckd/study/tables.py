@@ -17,6 +17,7 @@ from hf_icckd.study.statistics import (
     arm,
     difference,
     gains,
+    partial_rank_correlation,
     rank_correlation,
     summary,
     sweep_runs,
@@ -205,7 +206,10 @@ def sweep_table(plan: Plan, frame: pd.DataFrame, pair: str, sweep: Sweep) -> str
 
 
 def correlations_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
-    """Spearman's correlation of a student's figure, and of its gain over the control, with its teacher's."""
+    """Spearman's correlation of a student's figure, and of its gain over the control, with its teacher's.
+
+    Information falls where accuracy rises, so each figure of a teacher has its partial correlation beside it too.
+    """
     metric = plan.comparison.metric
     points = gains(frame, plan.comparison.control, f"test.{metric}")
     points = points[points.pair == pair]
@@ -214,10 +218,13 @@ def correlations_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
         of_student = points[points.student == student]
         for name in ("top1", *INFORMATION):
             cells = []
+            of_teacher, accuracy = of_student[f"teacher.test.{name}"], of_student["teacher.test.top1"]
             for column in ("value", "gain"):
-                found = rank_correlation(of_student[f"teacher.test.{name}"], of_student[column])
+                found = rank_correlation(of_teacher, of_student[column])
                 ends = f" ({found['low']:.2f} to {found['high']:.2f})" if not math.isnan(found["rho"]) else ""
-                cells += [f"{number(found['rho'], 2)}{ends}", str(found["n"])]
+                partial = partial_rank_correlation(of_teacher, of_student[column], accuracy)
+                cells += [f"{number(found['rho'], 2)}{ends}", number(partial, 2), str(found["n"])]
             rows.append([label(plan, student), METRICS[name].title, *cells])
     title = METRICS[metric].title
-    return table(["student", "teacher's", f"with the student's {title}", "n", "with its gain", "n"], rows, left=2)
+    columns = [f"with the student's {title}", "partial", "n", "with its gain", "partial", "n"]
+    return table(["student", "teacher's", *columns], rows, left=2)
