@@ -287,7 +287,7 @@ class StudyRunner:
         self.show(f"{name}: {message}")
 
     def _keep(self, record: dict[str, Any]) -> None:
-        """Add a record, unless it is of a teacher whose folder was gone; that must have become what it was."""
+        """Add a record; of a teacher whose folder was gone only if it became another and no recorded run had it."""
         name, before = record["run"], self.records.by_name.get(record["run"])
         try:
             self._check_kin(record)
@@ -297,10 +297,13 @@ class StudyRunner:
         if before is None:
             self.records.add(record)
         elif before.get("weights", record["weights"]) != record["weights"]:
-            self._fail(
-                name, "trained again, its weights are not those that its recorded students had; remove their lines"
-            )
-            return
+            needed = [Run.of(other).needed_run for other in self.records.by_name.values()]
+            if any(run is not None and run.name == name for run in needed):
+                self._fail(
+                    name, "trained again, its weights are not those that its recorded students had; remove their lines"
+                )
+                return
+            self.records.add(record)  # the last line of a run counts
         if record["status"] == "finished":
             again = "" if before is None else " again"
             self.show(f"{name}: {record['metrics']['test']['top1']:.2f} % top-1 in {record['seconds']:.0f} s{again}")
