@@ -1,6 +1,6 @@
-"""Draw what two teachers of the synthetic study made of one class.
+"""Draw what two teachers of a study of the synthetic images made of one class.
 
-python docs/views.py results/study-synthetic docs/views.png
+python docs/views.py results/2026-11-27-confirmation docs/views.png
 
 The classes of that set have two features ("views") each, and who drew an image knows which of them dominates. The
 picture shows the test images of one class as two teachers of one seed see them, trained with cross-entropy alone and
@@ -26,7 +26,7 @@ COLOURS = ("#0072b2", "#d55e00")  # legible on light and dark, and for the colou
 CLASS, TEMPERATURE = 0, 4.0
 
 
-def main(study: str, picture: str, pair: str = "resnet8-resnet8", seed: int = 0) -> None:
+def main(study: str, picture: str, pair: str = "resnet8-resnet8", seed: int = 20) -> None:
     """Load the two teachers and draw."""
     data = load_image_data("synthetic")
     pipeline = ImagePipeline(data)
