@@ -76,8 +76,8 @@ def signed(value: float, decimals: int) -> str:
 
 
 def interval(low: float, high: float, decimals: int) -> str:
-    """An interval of a difference, or a dash where there is none."""
-    return _ABSENT if math.isnan(low) else f"{low:+z.{decimals}f} to {high:+z.{decimals}f}"
+    """An interval of a difference, or a dash where there is none; -0.00 is an end below 0."""
+    return _ABSENT if math.isnan(low) else f"{low:+.{decimals}f} to {high:+.{decimals}f}"
 
 
 def probability(p: float) -> str:
