@@ -16,6 +16,7 @@ from hf_icckd.study.plan import Comparison, Sweep
 from hf_icckd.study.protocol import command_of, gate_pairs
 from hf_icckd.study.report import write_report
 from hf_icckd.study.sweep_plots import _value_axis
+from hf_icckd.study.tables import interval
 from tests.made_up_study import diverge, make_plan, make_records
 
 COMMAND = "python recipes/study.py study.yaml"
@@ -270,6 +271,11 @@ def test_nothing_has_been_run_yet(tmp_path, plan):
 def test_planned_runs_are_counted_before_trials_end(tmp_path, plan, records):
     _, text = report(tmp_path, plan, {})
     assert f"0 of {len(records)} runs have ended" in text
+
+
+def test_ends_of_an_interval_keep_their_sign():
+    assert interval(-0.0004, 0.0084, 3) == "-0.000 to +0.008"
+    assert interval(math.nan, math.nan, 3) == "–"
 
 
 def test_one_seed_shows_figures_and_no_interval(tmp_path, plan, records):
