@@ -201,8 +201,7 @@ class Plan:
 
     def _resolved(self, options: dict[str, Any]) -> dict[str, Any]:
         """Options of a teacher as its recipe sees them, defaults too."""
-        defaults = {name: each.default for name, each in _OPTIONS["teacher"].items()}
-        return defaults | self.options | self.teacher_options | options
+        return with_defaults("teacher", self.options | self.teacher_options | options)
 
     def teacher_variants(self) -> dict[str, dict[str, Any]]:
         """Options of all teachers by name, those of the sweeps too."""
@@ -303,6 +302,11 @@ class Plan:
                     for teacher in self.sweep_teachers(sweep).values():
                         add_teacher(pair, teacher, seed, sweep.students)
         return list(found.values())
+
+
+def with_defaults(recipe: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Options as a recipe sees them: those that nobody gave are its defaults."""
+    return {name: each.default for name, each in _OPTIONS[recipe].items()} | options
 
 
 def _check_folder_names(names: Iterable[str]) -> None:

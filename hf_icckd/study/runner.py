@@ -32,7 +32,7 @@ from hf_icckd.checkpointing import newest_whole
 from hf_icckd.cli import DIVERGED
 from hf_icckd.hub import ARGS_FILE, METRICS_FILE, fingerprint, from_pretrained
 from hf_icckd.launcher import cores
-from hf_icckd.study.plan import Plan
+from hf_icckd.study.plan import Plan, with_defaults
 from hf_icckd.study.records import RECORDS_FILE, Records
 from hf_icckd.study.run import TARGETS, Run
 
@@ -105,8 +105,10 @@ class StudyRunner:
     def _check_options(self, run: Run) -> None:
         """Raise ValueError if a record is of other options than the plan's."""
         before, now = self.records.by_name[run.name]["options"], json.loads(json.dumps(run.options))
-        if before != now:
-            names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        # An option that is named with its default is none: a sweep added later names those of its base.
+        before, now = (with_defaults(run.recipe, options) for options in (before, now))
+        names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        if names:
             differing = "; ".join(f"{name} {before.get(name)!r} -> {now.get(name)!r}" for name in names)
             raise ValueError(
                 f"{self.records.path} has a record of {run.name} with other options ({differing}); choose another "
