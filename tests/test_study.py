@@ -64,9 +64,11 @@ told = json.loads(behaviour.read_text()) if behaviour.is_file() else {{}}
 said = next((what for part, what in told.items() if part in str(folder)), None)
 with open(str(behaviour) + ".log", "a") as log:
     log.write(f"{{{{sys.argv[2]}}}} {{{{options['output_dir']}}}} {{{{options.get('ce_weight')}}}}\\n")
-if said == "wait":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+if said in ("wait", "wait-0"):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143 if said == "wait" else 0))
     time.sleep(60)
+if said == "quit":
+    sys.exit(0)
 if said == {DIVERGED}:
     print("error: loss/ce is nan since step 2", file=sys.stderr)
 if said:
@@ -292,10 +294,21 @@ def test_failures_are_told_apart(study, fake, tmp_path):
     assert StudyRunner(plan, folder).run()
 
 
-def test_a_stopped_study_goes_on(study, fake, tmp_path):
+def test_a_run_that_ends_without_results_has_failed(study, fake, tmp_path):
+    """Whatever it says itself; others are done all the same."""
+    plan, folder = load_plan(study), tmp_path / "out"
+    fake(**{"ce/seed-1/kd": "quit"})
+    runner = StudyRunner(plan, folder)
+    with pytest.raises(ValueError, match="small/ce/seed-1/kd: ended with 0; last line: it said nothing"):
+        runner.run()
+    assert [run.name for run in runner.pending()] == ["small/ce/seed-1/kd"]
+
+
+@pytest.mark.parametrize("end", ["wait", "wait-0"])
+def test_a_stopped_study_goes_on(study, fake, tmp_path, end):
     plan, folder = load_plan(study), tmp_path / "out"
     first = StudyRunner(plan, folder).pending()[0].name
-    fake(**{first.removeprefix("small/"): "wait"})
+    fake(**{first.removeprefix("small/"): end})
     assert not StudyRunner(plan, folder).run(seconds=0.5)
     assert first not in Records(folder / "records.jsonl").by_name
     (log,) = (folder / "logs").rglob("*.log")
@@ -378,9 +391,7 @@ def test_records_of_another_plan_are_refused(study, fake, tmp_path):
     plan, folder = load_plan(study), tmp_path / "out"
     StudyRunner(plan, folder).run()
     plan.teachers["ce"]["learning_rate"] = 0.1
-    with pytest.raises(
-        ValueError, match=r"small/ce/seed-100/teacher with other options \(learning_rate .* -> 0.1\)"
-    ):
+    with pytest.raises(ValueError, match=r"small/ce/seed-100/teacher with other options \(learning_rate .* -> 0.1\)"):
         StudyRunner(plan, folder)
 
 

@@ -270,9 +270,11 @@ class StudyRunner:
         with job.log.open("a") as file:
             file.write(f"\n== {seconds:.1f} s ==\n")
         seconds += sum(map(float, earlier[1::2]))  # of the sittings before
-        if code in _STOPPED and self._stopping:
+        # A process may be ended with 0 from without, as happened with CUDA's multi-process service: results count.
+        finished = code == 0 and (self.run_folder(run) / METRICS_FILE).is_file()
+        if self._stopping and not finished and code in (0, *_STOPPED):
             return
-        if code == 0:
+        if finished:
             self._keep(self._record(run, "finished", seconds))
             return
         lines = said.strip().splitlines()
