@@ -304,6 +304,19 @@ def test_diverged_runs_are_counted_and_quoted(tmp_path, plan, records):
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_runs_of_different_machines_are_said_to_be(tmp_path, plan, records):
+    def text(devices):
+        for record, device in zip(records.values(), devices, strict=True):
+            record["metrics"]["environment"] = {"device": device, "torch": "2.14.1"}
+        return report(tmp_path, plan, records)[1]
+
+    records = {name: record | {"metrics": dict(record["metrics"])} for name, record in records.items()}
+    assert "mean seconds mix them" not in text(["CPU"] * len(records))
+    mixed = text(["GPU", *["CPU"] * (len(records) - 1)])
+    assert "mean seconds mix them" in mixed and re.search(r"\| GPU \|.*\| 1 \|", mixed)
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_records_of_other_plans_are_left_out_and_counted(tmp_path, records):
     plan = small_plan(seeds=[0, 1, 2])
     page, text = report(tmp_path, plan, records)

@@ -271,7 +271,13 @@ def environment_table(records: dict[str, dict]) -> str:
             key = tuple(escape(environment.get(name, "")) for name in names)
             counts[key] = counts.get(key, 0) + 1
     rows = [[*key, str(count)] for key, count in counts.items()]
-    return table([*names, "runs"], rows, left=len(names)) if rows else ""
+    if not rows:
+        return ""
+    mixed = (
+        "\n\nRuns were done on different machines or with different versions: mean seconds mix them, and runs "
+        "that are paired by seed may be of two of them."
+    )
+    return table([*names, "runs"], rows, left=len(names)) + (mixed if len(rows) > 1 else "")
 
 
 def command_of(record: dict) -> str:
