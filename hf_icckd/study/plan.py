@@ -201,7 +201,7 @@ class Plan:
 
     def _resolved(self, options: dict[str, Any]) -> dict[str, Any]:
         """Options of a teacher as its recipe sees them, defaults too."""
-        return with_defaults("teacher", self.options | self.teacher_options | options)
+        return defaults("teacher") | self.options | self.teacher_options | options
 
     def teacher_variants(self) -> dict[str, dict[str, Any]]:
         """Options of all teachers by name, those of the sweeps too."""
@@ -209,6 +209,7 @@ class Plan:
             name: self.teachers[sweep.base] | {sweep.option: value}
             for sweep in self.sweeps.values()
             for value, name in self.sweep_teachers(sweep).items()
+            if name not in self.teachers  # whose options a sweep must not touch
         }
         return self.teachers | swept
 
@@ -304,9 +305,9 @@ class Plan:
         return list(found.values())
 
 
-def with_defaults(recipe: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Options as a recipe sees them: those that nobody gave are its defaults."""
-    return {name: each.default for name, each in _OPTIONS[recipe].items()} | options
+def defaults(recipe: str) -> dict[str, Any]:
+    """What the options of a recipe are where nobody gives them."""
+    return {name: each.default for name, each in _OPTIONS[recipe].items()}
 
 
 def _check_folder_names(names: Iterable[str]) -> None:

@@ -1,15 +1,33 @@
-"""The file of a study's records, which outlives runs and machines."""
+"""What is kept of each run of a study, and the file of it, which outlives runs and machines."""
 
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
+from transformers.trainer import TRAINER_STATE_NAME
+
+from hf_icckd.card_callback import loss_row
+from hf_icckd.checkpointing import newest_whole
 from hf_icckd.files import sync
+from hf_icckd.hub import ARGS_FILE, METRICS_FILE, fingerprint, from_pretrained
 from hf_icckd.run_folder import write_text
+from hf_icckd.study.run import Run
 
 RECORDS_FILE = "records.jsonl"
+
+# Options that say where something is on this machine; fingerprints say what it is.
+_PLACES = {
+    *("dataset", "label_column", "output_dir", "logging_dir", "run_name"),
+    *("start_from", "teacher", "teacher_targets_dir"),
+}
+_CURVE = ("epoch", "eval_top1", "eval_nll", "eval_ece", "eval_agreement")
+_FIGURES = (
+    *("test", "teacher_test", "validation", "train", "fine_probe", "cost", "training", "notes", "environment"),
+)
 
 
 class Records:
@@ -49,3 +67,56 @@ class Records:
         with self.path.open("a") as file:
             file.write(json.dumps(record) + "\n")
         sync(self.path)
+
+
+def make_record(run: Run, folder: Path, status: str, seconds: float, message: str | None = None) -> dict[str, Any]:
+    """The record of a run that ended.
+
+    Args:
+        run: The run.
+        folder: Its folder.
+        status: `finished`, or `diverged`.
+        seconds: What it took in all sittings.
+        message: What it said, of one that diverged.
+    """
+    results = json.loads((folder / METRICS_FILE).read_text()) if status == "finished" else {}
+    results.get("environment", {}).pop("command", None)  # full of places; the options say it
+    arguments = yaml.safe_load((folder / ARGS_FILE).read_text()) if (folder / ARGS_FILE).is_file() else {}
+    return {
+        "run": run.name,
+        **{name: getattr(run, name) for name in ("pair", "teacher", "student", "seed", "trial")},
+        "status": status,
+        "message": message,
+        "weights": fingerprint(from_pretrained(folder)) if results and run.student is None else None,
+        "options": run.options,
+        "arguments": {k: value for k, value in arguments.items() if k not in _PLACES and value is not None},
+        "curve": _curve(results or _logged(folder)),
+        "metrics": {name: results[name] for name in _FIGURES if name in results},
+        "seconds": round(seconds, 1),
+        "finished": datetime.now().isoformat(timespec="seconds"),
+    }
+
+
+def _logged(folder: Path) -> dict[str, Any]:
+    """History and losses of a run that has no results, up to its last checkpoint."""
+    checkpoint = newest_whole(folder)
+    if checkpoint is None:
+        return {}
+    log = json.loads((checkpoint / TRAINER_STATE_NAME).read_text())["log_history"]
+    history = [entry for entry in log if "eval_top1" in entry]
+    return {"history": history, "losses": [loss_row(entry) for entry in log if "images_per_second" in entry]}
+
+
+def _curve(results: dict[str, Any]) -> list[dict[str, float]]:
+    """One point for each evaluation, with the training losses last logged before it, in six digits."""
+    points, losses = [], results.get("losses", [])
+    for entry in results.get("history", []):
+        before = [row for row in losses if row["step"] <= entry["step"]]
+        point = {
+            name if name in ("loss", "epoch", "gated_fraction") else f"loss/{name}": value
+            for name, value in (before[-1] if before else {}).items()
+            if name != "step"
+        }
+        point |= {name: value for name, value in entry.items() if name in _CURVE}
+        points.append({name: float(f"{value:.6g}") for name, value in point.items()})
+    return points

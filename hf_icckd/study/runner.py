@@ -18,38 +18,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from filelock import FileLock, Timeout
-from transformers.trainer import TRAINER_STATE_NAME
 
-from hf_icckd.card_callback import loss_row
-from hf_icckd.checkpointing import newest_whole
 from hf_icckd.cli import DIVERGED
-from hf_icckd.hub import ARGS_FILE, METRICS_FILE, fingerprint, from_pretrained
+from hf_icckd.hub import METRICS_FILE
 from hf_icckd.launcher import cores
-from hf_icckd.study.plan import Plan, with_defaults
-from hf_icckd.study.records import RECORDS_FILE, Records
+from hf_icckd.study.plan import Plan, defaults
+from hf_icckd.study.records import RECORDS_FILE, Records, make_record
 from hf_icckd.study.run import TARGETS, Run
 
 logger = logging.getLogger(__name__)
 
-# Options that say where something is on this machine; fingerprints say what it is.
-_PLACES = {
-    *("dataset", "label_column", "output_dir", "logging_dir", "run_name"),
-    *("start_from", "teacher", "teacher_targets_dir"),
-}
-_CURVE = ("epoch", "eval_top1", "eval_nll", "eval_ece", "eval_agreement")
-_FIGURES = (
-    *("test", "teacher_test", "validation", "train", "fine_probe", "cost", "training", "notes", "environment"),
-)
 _POLL_SECONDS = 0.2
 _SITTING = re.compile(r"^== (\d+\.\d) s ==$", re.MULTILINE)  # written to the log behind each
-_STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
+# 0, without results, was seen on a GPU that processes shared.
+_STOPPED = (0, 130, 143, -signal.SIGINT, -signal.SIGTERM)
 
 
 @dataclasses.dataclass
@@ -104,12 +91,13 @@ class StudyRunner:
 
     def _check_options(self, run: Run) -> None:
         """Raise ValueError if a record is of other options than the plan's."""
-        before, now = self.records.by_name[run.name]["options"], json.loads(json.dumps(run.options))
-        # An option that is named with its default is none: a sweep added later names those of its base.
-        before, now = (with_defaults(run.recipe, options) for options in (before, now))
-        names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        record = self.records.by_name[run.name]
+        asked, now = record["options"], json.loads(json.dumps(run.options))
+        # Named or left at its default makes no difference: what an option was then, and would be now, does.
+        was, would_be = (defaults(run.recipe) | options for options in (record["arguments"] | asked, now))
+        names = sorted(name for name in asked.keys() | now.keys() if was.get(name) != would_be.get(name))
         if names:
-            differing = "; ".join(f"{name} {before.get(name)!r} -> {now.get(name)!r}" for name in names)
+            differing = "; ".join(f"{name} {was.get(name)!r} -> {would_be.get(name)!r}" for name in names)
             raise ValueError(
                 f"{self.records.path} has a record of {run.name} with other options ({differing}); choose another "
                 "--output_dir, or remove that line and the run's folder, of a teacher those of all its students too"
@@ -270,12 +258,10 @@ class StudyRunner:
         with job.log.open("a") as file:
             file.write(f"\n== {seconds:.1f} s ==\n")
         seconds += sum(map(float, earlier[1::2]))  # of the sittings before
-        # A process may be ended with 0 from without, as happened with CUDA's multi-process service: results count.
-        finished = code == 0 and (self.run_folder(run) / METRICS_FILE).is_file()
-        if self._stopping and not finished and code in (0, *_STOPPED):
-            return
-        if finished:
+        if code == 0 and (self.run_folder(run) / METRICS_FILE).is_file():
             self._keep(self._record(run, "finished", seconds))
+            return
+        if self._stopping and code in _STOPPED:
             return
         lines = said.strip().splitlines()
         message = lines[-1] if lines else "it said nothing"
@@ -316,23 +302,7 @@ class StudyRunner:
         self._drop_targets(Run.of(record))
 
     def _record(self, run: Run, status: str, seconds: float, message: str | None = None) -> dict[str, Any]:
-        folder = self.run_folder(run)
-        results = json.loads((folder / METRICS_FILE).read_text()) if status == "finished" else {}
-        results.get("environment", {}).pop("command", None)  # full of places; the options say it
-        arguments = yaml.safe_load((folder / ARGS_FILE).read_text()) if (folder / ARGS_FILE).is_file() else {}
-        return {
-            "run": run.name,
-            **{name: getattr(run, name) for name in ("pair", "teacher", "student", "seed", "trial")},
-            "status": status,
-            "message": message,
-            "weights": fingerprint(from_pretrained(folder)) if results and run.student is None else None,
-            "options": run.options,
-            "arguments": {k: value for k, value in arguments.items() if k not in _PLACES and value is not None},
-            "curve": _curve(results or _logged(folder)),
-            "metrics": {name: results[name] for name in _FIGURES if name in results},
-            "seconds": round(seconds, 1),
-            "finished": datetime.now().isoformat(timespec="seconds"),
-        }
+        return make_record(run, self.run_folder(run), status, seconds, message)
 
     def _drop_targets(self, run: Run) -> None:
         """Remove a teacher's recorded outputs once all its students are there: they take the most space."""
@@ -348,31 +318,6 @@ def _environment(slot: int, jobs: int, gpus: int) -> dict[str, str]:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
         environment["CUDA_VISIBLE_DEVICES"] = visible[slot % gpus]
     return environment
-
-
-def _logged(folder: Path) -> dict[str, Any]:
-    """History and losses of a run that has no results, up to its last checkpoint."""
-    checkpoint = newest_whole(folder)
-    if checkpoint is None:
-        return {}
-    log = json.loads((checkpoint / TRAINER_STATE_NAME).read_text())["log_history"]
-    history = [entry for entry in log if "eval_top1" in entry]
-    return {"history": history, "losses": [loss_row(entry) for entry in log if "images_per_second" in entry]}
-
-
-def _curve(results: dict[str, Any]) -> list[dict[str, float]]:
-    """One point for each evaluation, with the training losses last logged before it, in six digits."""
-    points, losses = [], results.get("losses", [])
-    for entry in results.get("history", []):
-        before = [row for row in losses if row["step"] <= entry["step"]]
-        point = {
-            name if name in ("loss", "epoch", "gated_fraction") else f"loss/{name}": value
-            for name, value in (before[-1] if before else {}).items()
-            if name != "step"
-        }
-        point |= {name: value for name, value in entry.items() if name in _CURVE}
-        points.append({name: float(f"{value:.6g}") for name, value in point.items()})
-    return points
 
 
 def _terminate(jobs: list[_Job]) -> None:
