@@ -49,6 +49,18 @@ def test_figures_of_nothing_have_all_columns():
     assert statistics.summary(frame, "test.top1").empty and statistics.curves({}).empty
 
 
+def test_seconds_are_compared_within_one_machine_and_sitting(records):
+    def changed(record, first_step, **environment):
+        metrics = record["metrics"] | {"training": {"first_step_of_last_session": first_step}}
+        return record | {"metrics": metrics | {"environment": metrics["environment"] | environment}}
+
+    *usual, interrupted, elsewhere, updated = list(records.values())[:6]
+    changes = changed(interrupted, 8), changed(elsewhere, 0, device="GPU"), changed(updated, 0, torch="2.15.0")
+    frame = statistics.figures({record["run"]: record for record in (*usual, *changes)})
+    assert frame.comparable_seconds.dropna().tolist() == [record["seconds"] for record in usual]
+    assert frame.seconds.notna().all()
+
+
 def test_trials_and_sweeps_stay_out_of_the_main_figures(plan, records):
     frame = statistics.figures(records)
     main = statistics.main_runs(plan, frame)

@@ -83,8 +83,8 @@ def agreement(plan: Plan, frame: pd.DataFrame) -> Figure | None:
 
 @styled
 def cost(plan: Plan, frame: pd.DataFrame) -> Figure | None:
-    """Wall time of each teacher over that of the control with the same seed."""
-    seconds = _by_teacher(plan, frame, TEACHER, "seconds")
+    """Wall time of each teacher over that of the control with the same seed, where the two can be compared."""
+    seconds = _by_teacher(plan, frame, TEACHER, "comparable_seconds")
     ratios = {name: (values / seconds[plan.comparison.control]).dropna() for name, values in seconds.items()}
     return _rows(plan, {"": ratios}, "wall time over the control's", 2)
 

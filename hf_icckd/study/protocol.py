@@ -263,19 +263,19 @@ def diverged_table(records: dict[str, dict]) -> str:
 
 def environment_table(records: dict[str, dict]) -> str:
     """What the runs were trained with, and how many of them; empty if nothing is recorded."""
-    names = ("device", "processes", "threads", "hf_icckd", "torch", "timm", "transformers", "python")
+    names = ("device", "processor", "processes", "threads", "hf_icckd", "torch", "timm", "transformers", "python")
     counts: dict[tuple[str, ...], int] = {}
     for record in records.values():
         environment = (record.get("metrics") or {}).get("environment")
         if environment:
-            key = tuple(escape(environment.get(name, "")) for name in names)
+            key = tuple(escape(environment.get(name) or "") for name in names)
             counts[key] = counts.get(key, 0) + 1
     rows = [[*key, str(count)] for key, count in counts.items()]
     if not rows:
         return ""
     mixed = (
-        "\n\nRuns were done on different machines or with different versions: mean seconds mix them, and runs "
-        "that are paired by seed may be of two of them."
+        "\n\nRuns were done on different machines or with different versions; runs that are paired by seed may be of "
+        "two of them."
     )
     return table([*names, "runs"], rows, left=len(names)) + (mixed if len(rows) > 1 else "")
 

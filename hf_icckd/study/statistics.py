@@ -7,6 +7,7 @@ what was measured, diverged runs are counted beside it, and with fewer than two 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from hf_icckd.losses.weighted import suggest
+from hf_icckd.run_records import machine_of
 from hf_icckd.study.plan import Comparison, Plan, Sweep
 from hf_icckd.study.run import ALONE
 
@@ -95,22 +97,34 @@ def figures(records: dict[str, dict]) -> pd.DataFrame:
         records: Record of each run, by its name.
 
     Returns:
-        Columns run, pair, teacher, student (empty for teachers), seed, trial, status, message, seconds, and a column
-        `<split>.<metric>` for every figure.
+        Columns run, pair, teacher, student (empty for teachers), seed, trial, status, message, seconds,
+        comparable_seconds, and a column `<split>.<metric>` for every figure. Comparable are the seconds of runs that
+        ended in one sitting on the machine, with the torch, of most of them.
     """
-    rows = []
-    for record in records.values():
+    rows, machines = [], {name: _machine(record) for name, record in records.items()}
+    usual = Counter(machine for machine in machines.values() if machine).most_common(1)
+    for name, record in records.items():
         metrics = record.get("metrics") or {}
         values = {
             f"{split}.{name}": value
             for split in ("test", "validation", "train", "fine_probe")
             for name, value in (metrics.get(split) or {}).items()
         }
-        rows.append({key: record.get(key) for key in _KEYS} | {"student": record.get("student") or TEACHER} | values)
+        row = {key: record.get(key) for key in _KEYS} | {"student": record.get("student") or TEACHER} | values
+        in_one_sitting = (metrics.get("training") or {}).get("first_step_of_last_session") == 0
+        if in_one_sitting and usual and machines[name] == usual[0][0]:
+            row["comparable_seconds"] = record.get("seconds")
+        rows.append(row)
     frame = pd.DataFrame(rows)
-    frame = frame.reindex(columns=list(dict.fromkeys([*_KEYS, *_KNOWN, *frame.columns])))
+    frame = frame.reindex(columns=list(dict.fromkeys([*_KEYS, "comparable_seconds", *_KNOWN, *frame.columns])))
     numbers = ["seed", "trial", "seconds", *(name for name in frame.columns if name not in _KEYS)]
     return frame.astype(dict.fromkeys(numbers, float))
+
+
+def _machine(record: dict[str, Any]) -> tuple | None:
+    """What times depend on; None if it is not recorded."""
+    environment = (record.get("metrics") or {}).get("environment")
+    return tuple(machine_of(environment).values()) if environment else None
 
 
 def curves(records: dict[str, dict]) -> pd.DataFrame:

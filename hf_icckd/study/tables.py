@@ -35,7 +35,7 @@ _TEACHER_FIGURES = (
     ("test.mean_entropy", "mean entropy", 3),
     ("fine_probe.embeddings", "fine class from embeddings (%)", 2),
     ("fine_probe.soft_labels", "from soft labels (%)", 2),
-    ("seconds", "seconds", 0),
+    ("comparable_seconds", "seconds", 0),
 )
 _ABSENT = "–"
 
@@ -168,7 +168,10 @@ def teachers_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
         runs = found["test.top1"]
         runs = runs.loc[key] if key in runs.index else {"n": 0, "diverged": 0}
         diverged = f", {runs['diverged']:.0f} diverged" if runs["diverged"] else ""
-        cells = [spread(found[column], key, decimals, with_n=False) for column, _, decimals in columns]
+        cells = []
+        for column, _, decimals in columns:
+            fewer = runs["n"] > 0 and 0 < found[column].loc[key].n < runs["n"]
+            cells.append(spread(found[column], key, decimals, with_n=fewer))
         rows.append([label(plan, teacher), f"{runs['n']:.0f}{diverged}", *cells])
     return table(["teacher", "n", *(title for _, title, _ in columns)], rows)
 
@@ -176,7 +179,7 @@ def teachers_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
 def teacher_differences_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
     """Paired differences of each teacher to the control, with 95 % intervals that are not corrected."""
     of_pair = frame[frame.pair == pair]
-    columns = [each for each in _TEACHER_FIGURES if of_pair[each[0]].notna().any() and each[0] != "seconds"]
+    columns = [each for each in _TEACHER_FIGURES if of_pair[each[0]].notna().any() and each[0] != "comparable_seconds"]
     rows = []
     for teacher in (name for name in plan.teachers if name != plan.comparison.control):
         cells = []
