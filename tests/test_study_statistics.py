@@ -1,4 +1,4 @@
-"""hf_icckd/study/statistics.py against figures computed by hand and, with incomplete records, against honesty."""
+"""hf_icckd/study/frames.py and statistics.py against figures by hand and, with incomplete records, against honesty."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hf_icckd.study import statistics
+from hf_icckd.study import frames, statistics
+from hf_icckd.study.frames import TEACHER
 from hf_icckd.study.plan import Comparison
 from hf_icckd.study.run import ALONE
-from hf_icckd.study.statistics import TEACHER
 from tests.made_up_study import diverge, make_plan, make_records
 
 
@@ -33,7 +33,7 @@ def series(*values: float) -> pd.Series:
 
 
 def test_figures_are_those_of_the_records(records):
-    frame = statistics.figures(records).set_index("run")
+    frame = frames.figures(records).set_index("run")
     assert len(frame) == len(records)
     for name, record in records.items():
         row = frame.loc[name]
@@ -44,38 +44,40 @@ def test_figures_are_those_of_the_records(records):
 
 
 def test_figures_of_nothing_have_all_columns():
-    frame = statistics.figures({})
+    frame = frames.figures({})
     assert frame.empty and {"pair", "seconds", "test.top1", "train.nc1", "fine_probe.chance"} <= set(frame.columns)
-    assert statistics.summary(frame, "test.top1").empty and statistics.curves({}).empty
+    assert statistics.summary(frame, "test.top1").empty and frames.curves({}).empty
 
 
 def test_seconds_are_compared_within_one_machine_and_sitting(records):
     def changed(record, first_step, **environment):
-        metrics = record["metrics"] | {"training": {"first_step_of_last_session": first_step}}
+        training = record["metrics"]["training"] | {"first_step_of_last_session": first_step}
+        metrics = record["metrics"] | {"training": training}
         return record | {"metrics": metrics | {"environment": metrics["environment"] | environment}}
 
     *usual, interrupted, elsewhere, updated = list(records.values())[:6]
     changes = changed(interrupted, 8), changed(elsewhere, 0, device="GPU"), changed(updated, 0, torch="2.15.0")
-    frame = statistics.figures({record["run"]: record for record in (*usual, *changes)})
-    assert frame.comparable_seconds.dropna().tolist() == [record["seconds"] for record in usual]
+    frame = frames.figures({record["run"]: record for record in (*usual, *changes)})
+    seconds = [record["metrics"]["training"]["seconds_of_last_session"] for record in usual]
+    assert frame.training_seconds.dropna().tolist() == seconds
     assert frame.seconds.notna().all()
 
 
 def test_trials_and_sweeps_stay_out_of_the_main_figures(plan, records):
-    frame = statistics.figures(records)
-    main = statistics.main_runs(plan, frame)
+    frame = frames.figures(records)
+    main = frames.main_runs(plan, frame)
     assert set(main.teacher) == {*plan.teachers, ALONE} and set(main.seed) == set(plan.seeds)
     assert main.trial.isna().all()
     assert len(main) == 5 * (5 * 3 + 1)  # seeds x (teachers with two students, and one without a teacher)
-    swept = statistics.sweep_runs(plan, plan.sweeps["weight"], frame)
+    swept = frames.sweep_runs(plan, plan.sweeps["weight"], frame)
     assert set(swept.seed) == {0, 1} and set(swept.student) == {TEACHER, "kd"}
     assert len(swept) == 2 * 5 * 2
-    every = statistics.all_runs(plan, frame)
+    every = frames.all_runs(plan, frame)
     assert every.run.is_unique and set(main.run) | set(swept.run) <= set(every.run)
 
 
 def test_curves_have_a_row_for_each_evaluation(records):
-    points = statistics.curves(records)
+    points = frames.curves(records)
     assert len(points) == sum(len(record["curve"]) for record in records.values())
     assert {"run", "epoch", "loss", "eval_top1"} <= set(points.columns)
 
@@ -96,8 +98,8 @@ def test_no_interval_without_a_spread(values):
 
 def test_summary_counts_what_diverged(plan, records):
     name = "small/intra/seed-3/kd"
-    frame = statistics.figures(records | {name: diverge(records[name])})
-    found = statistics.summary(statistics.main_runs(plan, frame), "test.top1").loc[("small", "intra", "kd")]
+    frame = frames.figures(records | {name: diverge(records[name])})
+    found = statistics.summary(frames.main_runs(plan, frame), "test.top1").loc[("small", "intra", "kd")]
     kept = [records[f"small/intra/seed-{seed}/kd"]["metrics"]["test"]["top1"] for seed in (0, 1, 2, 4)]
     assert (found.n, found.diverged) == (4, 1)
     assert (found["mean"], found.sd) == pytest.approx((np.mean(kept), np.std(kept, ddof=1)))
@@ -131,7 +133,7 @@ def test_equal_differences_have_no_interval():
 
 
 def test_the_primary_comparison_stands_first_and_alone(plan, records):
-    found = statistics.differences(plan, statistics.main_runs(plan, statistics.figures(records)))
+    found = statistics.differences(plan, frames.main_runs(plan, frames.figures(records)))
     assert list(found.primary) == [True, *[False] * 7]  # four teachers but the control, two students
     first = found.iloc[0]
     assert (first.teacher, first.student) == ("intra", "kd")
@@ -139,7 +141,7 @@ def test_the_primary_comparison_stands_first_and_alone(plan, records):
 
 
 def test_holm_by_hand(plan, records):
-    found = statistics.differences(plan, statistics.main_runs(plan, statistics.figures(records)))
+    found = statistics.differences(plan, frames.main_runs(plan, frames.figures(records)))
     for student, size in (("kd", 3), ("rkd", 4)):
         family = found[(found.student == student) & ~found.primary].sort_values("p")
         assert len(family) == size
@@ -158,7 +160,7 @@ def test_what_correction_takes_away_is_not_decided(plan, records):
             record = changed[f"small/{teacher}/seed-{seed}/kd"]
             metrics = record["metrics"] | {"test": record["metrics"]["test"] | {"top1": student_top1}}
             changed[record["run"]] = record | {"metrics": metrics}
-    found = statistics.differences(plan, statistics.main_runs(plan, statistics.figures(changed)))
+    found = statistics.differences(plan, frames.main_runs(plan, frames.figures(changed)))
     row = found[(found.student == "kd") & (found.teacher == "smooth")].iloc[0]
     assert row.p < 0.05 < row.holm and row.low > 0
     assert row.verdict == "not decided: the interval leaves 0 out, but not after Holm's correction"
@@ -166,7 +168,7 @@ def test_what_correction_takes_away_is_not_decided(plan, records):
 
 def test_holm_counts_comparisons_that_are_not_measured_yet(plan, records):
     some = {name: record for name, record in records.items() if record["teacher"] in ("ce", "intra", "smooth")}
-    found = statistics.differences(plan, statistics.main_runs(plan, statistics.figures(some)))
+    found = statistics.differences(plan, frames.main_runs(plan, frames.figures(some)))
     row = found[(found.student == "kd") & (found.teacher == "smooth")].iloc[0]
     assert row.holm == pytest.approx(min(1.0, 3 * row.p))
     absent = found[(found.student == "kd") & (found.teacher == "early")].iloc[0]
@@ -177,16 +179,16 @@ def test_pairs_are_families_of_their_own(records):
     nets = {"teacher": "cifar_resnet20", "student": "cifar_resnet8"}
     plan = make_plan(pairs={"small": nets, "again": nets})
     both = make_records(plan)
-    found = statistics.differences(plan, statistics.main_runs(plan, statistics.figures(both)))
-    alone = statistics.differences(make_plan(), statistics.main_runs(make_plan(), statistics.figures(records)))
+    found = statistics.differences(plan, frames.main_runs(plan, frames.figures(both)))
+    alone = statistics.differences(make_plan(), frames.main_runs(make_plan(), frames.figures(records)))
     assert list(found[found.pair == "small"].holm.dropna()) == pytest.approx(list(alone.holm.dropna()))
 
 
 def test_a_diverged_teacher_is_counted_in_its_comparisons(plan, records):
     name = "small/intra/seed-3/teacher"
     some = {key: record for key, record in records.items() if not key.startswith("small/intra/seed-3/")}
-    frame = statistics.figures(some | {name: diverge(records[name])})
-    first = statistics.differences(plan, statistics.main_runs(plan, frame)).iloc[0]
+    frame = frames.figures(some | {name: diverge(records[name])})
+    first = statistics.differences(plan, frames.main_runs(plan, frame)).iloc[0]
     assert (first.n, first.diverged) == (4, 1)
 
 
@@ -228,7 +230,7 @@ def test_a_verdict_without_interval_says_why():
 
 def test_an_unknown_metric_is_named():
     with pytest.raises(ValueError, match=r"comparison\.metric is 'top_1'.*top1"):
-        statistics.check_metric("top_1")
+        frames.check_metric("top_1")
 
 
 # ---- power and correlation
@@ -282,7 +284,7 @@ def test_nothing_is_left_where_the_third_figure_says_all_or_nothing(given):
 
 
 def test_gains_are_against_the_same_seed(plan, records):
-    points = statistics.gains(statistics.all_runs(plan, statistics.figures(records)), "ce", "test.top1")
+    points = statistics.gains(frames.all_runs(plan, frames.figures(records)), "ce", "test.top1")
     assert (points[points.teacher == "ce"].gain == 0).all()
     row = points[(points.teacher == "smooth") & (points.student == "kd") & (points.seed == 2)].iloc[0]
     top1 = {name: records[f"small/{name}/seed-2/kd"]["metrics"]["test"]["top1"] for name in ("ce", "smooth")}
@@ -293,6 +295,6 @@ def test_gains_are_against_the_same_seed(plan, records):
 
 def test_gain_is_unknown_without_the_control(plan, records):
     some = {name: record for name, record in records.items() if name != "small/ce/seed-2/kd"}
-    points = statistics.gains(statistics.main_runs(plan, statistics.figures(some)), "ce", "test.top1")
+    points = statistics.gains(frames.main_runs(plan, frames.figures(some)), "ce", "test.top1")
     assert points[(points.seed == 2) & (points.student == "kd")].gain.isna().all()
     assert points[(points.seed == 1) & (points.student == "kd")].gain.notna().all()

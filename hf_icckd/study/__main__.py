@@ -108,8 +108,8 @@ def _command(args: StudyArguments) -> str:
 def _report_writer(metric: str) -> Callable[..., Path]:
     """What writes the report; asked for before the first run, so that nothing is missing after the last."""
     try:
+        from hf_icckd.study.frames import check_metric
         from hf_icckd.study.report import write_report
-        from hf_icckd.study.statistics import check_metric
     except ImportError as error:
         raise ValueError(
             f"a study's report needs {error.name}, which is not installed; pip install 'hf-icckd[study]'"

@@ -51,8 +51,8 @@ _TEXTS = {
     ),
     "cost": (
         "What teachers cost",
-        "Wall time of a teacher over that of the control with the same seed, both in one sitting on the machine of "
-        "most runs; the same compute stands near 1.",
+        "Wall time of a teacher's training over that of the control with the same seed, both in one sitting on the "
+        "machine of most runs; the same compute stands near 1.",
     ),
 }
 

@@ -16,9 +16,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hf_icckd.study.frames import METRICS, TEACHER, arm
 from hf_icckd.study.plan import Plan
 from hf_icckd.study.run import ALONE
-from hf_icckd.study.statistics import METRICS, TEACHER, arm, gains, mean_interval, rank_correlation
+from hf_icckd.study.statistics import gains, mean_interval, rank_correlation
 
 INK, GREY = "#222222", "#6b6b6b"
 BLUE, ORANGE, GREEN, PURPLE, SKY, OCHRE = "#0072b2", "#d55e00", "#009e73", "#b0578d", "#56b4e9", "#b08a00"
@@ -83,8 +84,8 @@ def agreement(plan: Plan, frame: pd.DataFrame) -> Figure | None:
 
 @styled
 def cost(plan: Plan, frame: pd.DataFrame) -> Figure | None:
-    """Wall time of each teacher over that of the control with the same seed, where the two can be compared."""
-    seconds = _by_teacher(plan, frame, TEACHER, "comparable_seconds")
+    """Wall time of training of each teacher over that of the control with the same seed."""
+    seconds = _by_teacher(plan, frame, TEACHER, "training_seconds")
     ratios = {name: (values / seconds[plan.comparison.control]).dropna() for name, values in seconds.items()}
     return _rows(plan, {"": ratios}, "wall time over the control's", 2)
 

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import shlex
+from collections import Counter
 from typing import Any
 
 import pandas as pd
 
-from hf_icckd.data_args import TrainingDataArguments
-from hf_icckd.study.plan import Plan
+from hf_icckd.study.frames import TEACHER, main_runs
+from hf_icckd.study.plan import Plan, defaults
 from hf_icckd.study.run import ALONE, Run
-from hf_icckd.study.statistics import TEACHER, main_runs
 from hf_icckd.study.tables import code, escape, label, number, table
-from hf_icckd.training_args import StudentTrainingArguments, TeacherTrainingArguments
 
 TERMINAL_TOP1 = 99.0  # percent on the training split from which on one speaks of the terminal phase
 MIN_SEEDS = 5
-_DEFAULTS = {
-    each.name: each.default
-    for kind in (StudentTrainingArguments, TeacherTrainingArguments, TrainingDataArguments)
-    for each in dataclasses.fields(kind)
-}
+_DEFAULTS = defaults("student") | defaults("teacher")
 # Options that say what the intra-class term is; where it has no weight they change nothing.
 _TERM = ("intra_class_", "cache_size_per_class", "in_batch_negatives")
 
@@ -264,12 +258,8 @@ def diverged_table(records: dict[str, dict]) -> str:
 def environment_table(records: dict[str, dict]) -> str:
     """What the runs were trained with, and how many of them; empty if nothing is recorded."""
     names = ("device", "processor", "processes", "threads", "hf_icckd", "torch", "timm", "transformers", "python")
-    counts: dict[tuple[str, ...], int] = {}
-    for record in records.values():
-        environment = (record.get("metrics") or {}).get("environment")
-        if environment:
-            key = tuple(escape(environment.get(name) or "") for name in names)
-            counts[key] = counts.get(key, 0) + 1
+    environments = [(record.get("metrics") or {}).get("environment") for record in records.values()]
+    counts = Counter(tuple(escape(each.get(name) or "") for name in names) for each in environments if each)
     rows = [[*key, str(count)] for key, count in counts.items()]
     if not rows:
         return ""

@@ -15,9 +15,10 @@ from markdown_it import MarkdownIt
 
 from hf_icckd.files import replace_file
 from hf_icckd.study import pictures, protocol, tables
+from hf_icckd.study.frames import METRICS, all_runs, check_metric, curves, figures, main_runs
 from hf_icckd.study.pictures import Picture
 from hf_icckd.study.plan import Plan, Sweep
-from hf_icckd.study.statistics import METRICS, all_runs, check_metric, curves, differences, figures, main_runs
+from hf_icckd.study.statistics import differences
 from hf_icckd.study.sweep_plots import value_label
 
 

@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from hf_icckd.study.frames import TEACHER, arm, sweep_runs
 from hf_icckd.study.plan import Plan, Sweep
 from hf_icckd.study.plots import BLUE, GREEN, ORANGE, PURPLE, end_labels, styled
-from hf_icckd.study.statistics import TEACHER, arm, mean_interval, sweep_runs
+from hf_icckd.study.statistics import mean_interval
 
 # Title of a panel, with what theory or paper say of it, to the lines in it.
 _GEOMETRY = {

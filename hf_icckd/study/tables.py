@@ -8,20 +8,10 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from hf_icckd.study.frames import INFORMATION, METRICS, TEACHER, arm, sweep_runs
 from hf_icckd.study.plan import Plan, Sweep
 from hf_icckd.study.run import ALONE
-from hf_icckd.study.statistics import (
-    INFORMATION,
-    METRICS,
-    TEACHER,
-    arm,
-    difference,
-    gains,
-    partial_rank_correlation,
-    rank_correlation,
-    summary,
-    sweep_runs,
-)
+from hf_icckd.study.statistics import difference, gains, partial_rank_correlation, rank_correlation, summary
 from hf_icckd.study.sweep_plots import value_label
 
 _TEACHER_FIGURES = (
@@ -35,7 +25,7 @@ _TEACHER_FIGURES = (
     ("test.mean_entropy", "mean entropy", 3),
     ("fine_probe.embeddings", "fine class from embeddings (%)", 2),
     ("fine_probe.soft_labels", "from soft labels (%)", 2),
-    ("comparable_seconds", "seconds", 0),
+    ("training_seconds", "seconds", 0),
 )
 _ABSENT = "–"
 
@@ -179,7 +169,7 @@ def teachers_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
 def teacher_differences_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
     """Paired differences of each teacher to the control, with 95 % intervals that are not corrected."""
     of_pair = frame[frame.pair == pair]
-    columns = [each for each in _TEACHER_FIGURES if of_pair[each[0]].notna().any() and each[0] != "comparable_seconds"]
+    columns = [each for each in _TEACHER_FIGURES if of_pair[each[0]].notna().any() and each[0] != "training_seconds"]
     rows = []
     for teacher in (name for name in plan.teachers if name != plan.comparison.control):
         cells = []
