@@ -161,20 +161,27 @@ def load_image_data(
         )
     if validation_fraction:
         splits["train"], splits["validation"] = _cut("validation", splits["train"], validation_fraction)
-    limits = {"train": max_train_samples, "validation": max_eval_samples, "test": max_eval_samples}
     for name, split in splits.items():
-        if limits[name] is not None and limits[name] < len(split):
-            splits[name] = split.select(balanced_subset(labels_of(split), limits[name]))
+        limit = max_train_samples if name == "train" else max_eval_samples
+        if limit is not None and limit < len(split):
+            splits[name] = split.select(balanced_subset(labels_of(split), limit))
     if label_groups:
         splits, label_names = group_classes(splits, label_names, label_groups)
         check_classes(label_names)
+    notes += _unmatched_classes(splits, label_names, whole=max_eval_samples is None)
+    return ImageData(dataset, label_names, **splits, mirrored=dataset != "digits", notes=notes, **origin)
+
+
+def _unmatched_classes(splits: dict[str, Dataset], label_names: list[str], whole: bool) -> list[str]:
+    """Notes on classes that one of training and test split lacks; a test split that is not whole may lack some."""
+    notes = []
     trained, tested = (set(labels_of(splits[name])) for name in ("train", "test"))
     if tested - trained:
         notes.append(f"{len(tested - trained)} classes of the test split have no training image.")
     untested = [name for label, name in enumerate(label_names) if label not in tested]
-    if untested and max_eval_samples is None:
+    if untested and whole:
         notes.append(f"Classes without a test image: {', '.join(untested[:5])}{', ...' if len(untested) > 5 else ''}.")
-    return ImageData(dataset, label_names, **splits, mirrored=dataset != "digits", notes=notes, **origin)
+    return notes
 
 
 def _check_shares(
