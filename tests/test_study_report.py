@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from hf_icckd.study import plots
+from hf_icckd.study.frames import all_runs, figures
 from hf_icckd.study.plan import Comparison, Sweep
 from hf_icckd.study.protocol import command_of, gate_pairs
 from hf_icckd.study.report import write_report
-from hf_icckd.study.sweep_plots import _value_axis
+from hf_icckd.study.sweep_plots import _value_axis, ablation
 from hf_icckd.study.tables import interval
 from tests.made_up_study import diverge, make_plan, make_records
 
@@ -209,6 +210,9 @@ def test_a_study_without_controls_says_so(tmp_path):
     assert marks["at least 5 seeds, paired"] == "not in this study"
     assert "## Ablations\n\nNot in this study." in text
     assert "Not in this study: Geometry and soft labels; Training with and without the gate." in text
+    assert "Not measured yet: Students by teacher; Finer classes" in text  # no teacher has been asked yet
+    _, text = report(tmp_path, plan, make_records(plan))
+    assert "Not in this study: Finer classes that teachers were never told; Geometry" in text
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -352,6 +356,17 @@ def test_teachers_that_differ_in_the_gate_alone():
     assert gate_pairs(make_plan()) == [("intra", "intra,intra_class_gate=False")]
     teachers = {"ce": {"intra_class_weight": 0}, "intra": {}, "other": {"intra_class_gate": False, "learning_rate": 1}}
     assert gate_pairs(make_plan(teachers=teachers, sweeps={})) == []
+
+
+@pytest.mark.parametrize("seeds, intervals", [([0, 1], 0), ([0, 1, 2], 5)])
+def test_intervals_of_a_sweep_need_three_seeds(seeds, intervals):
+    sweep = Sweep("intra", "intra_class_weight", [0, 0.01, 0.05, 0.5, 1.0], seeds, ["kd"])
+    plan = make_plan(sweeps={"weight": sweep})
+    frame = all_runs(plan, figures(make_records(plan)))
+    for axis in ablation(plan, frame, sweep).axes:
+        drawn = [line for line in axis.get_lines() if len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1]
+        assert len([line for line in drawn if line.get_linestyle() != "None"]) == intervals
+        assert len([line for line in axis.get_lines() if line.get_linestyle() == "None"]) == 5  # points of each value
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hf_icckd.study import plots, sweep_plots
+from hf_icckd.study.frames import TEACHER
 from hf_icckd.study.plan import Plan
 from hf_icckd.study.protocol import gate_pairs
 from hf_icckd.study.tables import escape
@@ -95,9 +96,11 @@ def pictures(plan: Plan, rows: pd.DataFrame, main: pd.DataFrame, points: pd.Data
 def _of_pair(plan: Plan, pair: str, rows: pd.DataFrame, main: pd.DataFrame, points: pd.DataFrame) -> list[Picture]:
     metric = plan.comparison.metric
     points = points[points.run.isin(rows.run)]
+    # Any teacher has been asked for what it knows of finer classes, if there are any.
+    asked = ((main.student == TEACHER) & (main.status == "finished")).any()
     found = [
         _picture(plan, pair, "students", plots.students(plan, main, metric)),
-        _picture(plan, pair, "fine-probe", plots.fine_probe(plan, main)),
+        _picture(plan, pair, "fine-probe", plots.fine_probe(plan, main), absent=NOT_HERE if asked else NOT_YET),
         _picture(plan, pair, "gain", plots.gain(plan, rows, metric)),
         _picture(plan, pair, "accuracies", plots.accuracies(plan, rows)),
     ]

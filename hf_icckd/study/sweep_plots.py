@@ -32,7 +32,7 @@ _GEOMETRY = {
 
 @styled
 def ablation(plan: Plan, frame: pd.DataFrame, sweep: Sweep) -> Figure | None:
-    """Top-1 of students and teachers over the values of an option: a point per seed, mean and 95 % interval.
+    """Top-1 of students and teachers over an option: a point per seed, the mean, an interval from three seeds on.
 
     Args:
         plan: The study.
@@ -95,7 +95,8 @@ def _panels(
 def _line(axis: Axes, measured: list[tuple[float, pd.Series]], color: str, marker: str, connected: bool) -> None:
     for place, values in measured:
         axis.plot([place] * len(values), values, ls="none", marker=marker, ms=4.5, alpha=0.7, mec="none", color=color)
-        axis.plot([place] * 2, mean_interval(values), color=color, lw=1.2, alpha=0.7)
+        if len(values) > 2:  # that of two is 13 times as long as their distance, and hides them
+            axis.plot([place] * 2, mean_interval(values), color=color, lw=1.2, alpha=0.7)
     places, means = [place for place, _ in measured], [values.mean() for _, values in measured]
     axis.plot(places, means, color=color, marker="_", ms=10, mew=2, lw=1.3, ls="-" if connected else "none")
 
