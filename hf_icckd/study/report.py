@@ -170,10 +170,9 @@ def _sweep(plan: Plan, rows: pd.DataFrame, records: dict[str, dict], pair: str, 
     base = tables.label(plan, sweep.base)
     return {
         "picture": pictures.ablation(plan, rows, name, pair),
-        "text": f"{base} with other values of `{sweep.option}`, seeds {seeds}; no tests are made here, and what "
-        f"{len(sweep.seeds)} seed(s) show of a top-1 may be chance. Students take the options that were "
-        f"chosen for {base}, but those of a teacher in the tables above keep their own."
-        + _mixed(plan, records, pair, sweep),
+        "text": f"{base} with other values of `{sweep.option}`, seeds {seeds}; no tests are made here, so differences "
+        f"may be chance. Students take the options that were chosen for {base}, but those of a teacher in the tables "
+        "above keep their own." + _mixed(plan, records, pair, sweep),
         "table": tables.sweep_table(plan, rows, pair, sweep),
     }
 
