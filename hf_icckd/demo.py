@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 import yaml
 from datasets import Dataset
 
@@ -23,6 +22,7 @@ from hf_icckd.data.sampling import balanced_subset
 from hf_icckd.data_args import DataArguments
 from hf_icckd.demo_page import Net, build_page, import_gradio, launch
 from hf_icckd.hub import ARGS_FILE, from_pretrained
+from hf_icckd.launcher import best_device
 from hf_icckd.runs import load_data, readable_errors, show
 from hf_icckd.student_trainer import check_same_classes
 
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("teacher", nargs="?", default="runs/teacher", help=f"{known}; default: %(default)s.")
     parser.add_argument("student", nargs="?", default="runs/student", help=f"{known}; default: %(default)s.")
     set_up_logging()
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    device = best_device()
     if device.type == "cpu":
         keep_freed_memory()
     with readable_errors(), tempfile.TemporaryDirectory() as folder:

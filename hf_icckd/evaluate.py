@@ -6,14 +6,13 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from hf_icckd.allocator import keep_freed_memory
 from hf_icckd.cli import parse_arguments, set_up_logging
 from hf_icckd.data import ImagePipeline
 from hf_icckd.data_args import DataArguments
 from hf_icckd.evaluation import cost_metrics, predict_split, split_metrics
 from hf_icckd.hub import from_pretrained
+from hf_icckd.launcher import best_device
 from hf_icckd.runs import load_data, readable_errors, show, summary_table
 from hf_icckd.student_trainer import check_same_classes
 
@@ -36,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     """Measure a classifier as the command line says; nothing is trained."""
     data_args, args = parse_arguments([DataArguments, EvaluationArguments], __doc__, argv)
     set_up_logging()
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    device = best_device()
     if device.type == "cpu":
         keep_freed_memory()
     with readable_errors():

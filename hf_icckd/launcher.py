@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import torch
+
 NO_DEEPSPEED = (
     "the class cache and exact resume are not made for it; use recipes/accelerate/ddp.yaml, for "
     "large teachers fsdp2.yaml"
@@ -47,6 +49,12 @@ def check_launcher() -> None:
 def accelerate_uses(what: str) -> bool:
     """Whether `accelerate launch` was told to use a backend, such as FSDP."""
     return os.environ.get(f"ACCELERATE_USE_{what}", "false").lower() in ("true", "1")
+
+
+def best_device() -> torch.device:
+    """The accelerator of this machine; the CPU if it has none, or MPS, which has no float64 to sum figures in."""
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return torch.device("cpu") if device is None or device.type == "mps" else device
 
 
 def cores() -> int:

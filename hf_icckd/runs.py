@@ -26,7 +26,7 @@ from hf_icckd.modeling import ImageClassifier, create_classifier, go_on_from
 from hf_icckd.probes import fine_class_probe
 from hf_icckd.progress import format_table
 from hf_icckd.run_folder import RunFolder, write_text
-from hf_icckd.run_records import read_control
+from hf_icckd.run_records import read_control, read_options
 from hf_icckd.stopping import StopOnSignal
 from hf_icckd.trainer_base import DistillationTrainer
 from hf_icckd.training_args import DistillationTrainingArguments, StudentModelArguments, TeacherModelArguments
@@ -48,7 +48,12 @@ def readable_errors() -> Iterator[None]:
         logger.debug("the error in full", exc_info=True)
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(DIVERGED) from error
+    except ImportError as error:  # an optimiser or a logger that is not installed
+        logger.debug("the error in full", exc_info=True)
+        raise UserError(error) from error
     except RuntimeError as error:
+        if "to be installed" in str(error):  # transformers' loggers say it so
+            raise UserError(error) from error
         if not distributed.is_lost_connection(error):
             raise
         logger.debug("the error in full", exc_info=True)
@@ -278,12 +283,25 @@ def _last_training_log(trainer: DistillationTrainer) -> dict[str, float]:
     return logs[-1] if logs else {}
 
 
-def show_finished(folder: RunFolder) -> None:
-    """Print the figures of a finished run."""
+def show_finished(folder: RunFolder, args: DistillationTrainingArguments) -> None:
+    """Print the figures of a finished run, and push it if its arguments say so.
+
+    Raises:
+        ValueError: If they ask for another licence or control than its card was made with.
+    """
+    recorded = read_options(folder.path)
+    for name, hint in (
+        ("license", f"make the card anew with python -m hf_icckd.model_card {folder.path} --license {args.license}"),
+        ("control", "a control is measured when a run ends; leave it out"),
+    ):
+        asked, before = getattr(args, name), recorded.get(name)
+        if asked not in (None, before):
+            raise ValueError(f"{name} is {asked!r} but {str(folder.path)!r} was finished with {before!r}; {hint}")
     if distributed.rank() == 0:
         folder.clear_checkpoints()  # if the run was killed in between
         results = json.loads((folder.path / METRICS_FILE).read_text())
         show(summary_table(results, f"{folder.path} is finished"))
+    publish(folder, args)
 
 
 def summary_table(results: dict[str, Any], title: str, split: str = "test") -> str:

@@ -12,7 +12,7 @@ from hf_icckd.hub import fingerprint, from_pretrained
 from hf_icckd.losses import OBJECTIVES, parse_objectives
 from hf_icckd.modeling import check_architecture
 from hf_icckd.run_folder import RunFolder
-from hf_icckd.runs import build_classifier, load_pipeline, publish, readable_errors, show_finished, train_and_report
+from hf_icckd.runs import build_classifier, load_pipeline, readable_errors, show_finished, train_and_report
 from hf_icckd.student_trainer import StudentTrainer, check_same_classes
 from hf_icckd.teacher_targets import TeacherTargets
 from hf_icckd.training_args import RECIPES, StudentModelArguments
@@ -41,8 +41,7 @@ def main(argv: list[str] | None = None) -> None:
             recorded_targets=args.teacher_targets != "live",  # in half precision, so the run is another
         )
         if folder.finished:
-            show_finished(folder)
-            publish(folder, args)
+            show_finished(folder, args)
             return
         default = get_pretrained_cfg(model_args.model)
         # From scratch the student takes the pixels its teacher takes.

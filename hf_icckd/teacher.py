@@ -8,7 +8,7 @@ from hf_icckd.cli import parse_arguments, set_up_logging
 from hf_icckd.hub import fingerprint, from_pretrained
 from hf_icckd.modeling import ImageClassifier, check_architecture
 from hf_icckd.run_folder import RunFolder
-from hf_icckd.runs import build_classifier, load_pipeline, publish, readable_errors, show_finished, train_and_report
+from hf_icckd.runs import build_classifier, load_pipeline, readable_errors, show_finished, train_and_report
 from hf_icckd.teacher_trainer import TeacherTrainer
 from hf_icckd.training_args import RECIPES, TeacherModelArguments
 
@@ -25,8 +25,7 @@ def main(argv: list[str] | None = None) -> None:
         identity = {} if start is None else {"start_fingerprint": fingerprint(start)}
         folder = RunFolder("teacher", args, data_args, model_args, **identity)
         if folder.finished:
-            show_finished(folder)
-            publish(folder, args)
+            show_finished(folder, args)
             return
         for architecture in filter(None, (model_args.model, args.student_branches)):
             check_architecture(architecture)

@@ -63,6 +63,8 @@ class DistillationTrainer(PublishingTrainer):
         super().__init__(
             model=model, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, callbacks=callbacks
         )
+        if args.optim != "sgd":
+            self.get_optimizer_cls_and_kwargs(args)  # for its errors, before the run's folder is taken
         if args.sharded:
             self._prepare_sharding()
         self.classifier = classifier

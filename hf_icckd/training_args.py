@@ -14,10 +14,13 @@ from transformers.trainer_utils import HubStrategy
 
 from hf_icckd.allocator import keep_freed_memory
 from hf_icckd.data_args import TrainingDataArguments
-from hf_icckd.launcher import NO_DEEPSPEED, accelerate_uses, check_launcher, cores
+from hf_icckd.launcher import NO_DEEPSPEED, accelerate_uses, best_device, check_launcher, cores
 from hf_icckd.options import changed_options, check_range
 from hf_icckd.run_records import check_licence
 
+_NO_RECOMPUTING = (
+    "BatchNorm would see every batch twice; lower per_device_train_batch_size and raise gradient_accumulation_steps"
+)
 # Trainer options that would break a promise of this package, with the reason the user is told.
 _REFUSED = {
     "load_best_model_at_end": "the last epoch is what is kept and reported; the best one on test data flatters",
@@ -27,6 +30,8 @@ _REFUSED = {
     "gradient_accumulation_steps yourself",
     "deepspeed": NO_DEEPSPEED,
     "fsdp": "how to shard is said in accelerate's configuration; use recipes/accelerate/fsdp2.yaml",
+    "gradient_checkpointing": _NO_RECOMPUTING,
+    "activation_checkpointing": _NO_RECOMPUTING,  # its name in newer versions of transformers
     "use_liger_kernel": "it is for language models",
     "neftune_noise_alpha": "it is for language models",
     "label_smoothing_factor": "use --label_smoothing, which knows about views",
@@ -186,7 +191,7 @@ class DistillationTrainingArguments(TrainingArguments):
         self.changed = changed_options(self)  # before anything is filled in
         check_licence(self.license)
         # Without this a CPU run under a launcher would not find its process group.
-        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        self.use_cpu = self.use_cpu or best_device().type == "cpu"
         self._refuse()
         check_range(self, "momentum", 0, 1, exclude_high=True)
         check_range(self, "label_smoothing", 0, 1, exclude_high=True)
@@ -243,8 +248,8 @@ class DistillationTrainingArguments(TrainingArguments):
 
     def _refuse(self) -> None:
         for name, reason in _REFUSED.items():
-            if getattr(self, name):
-                raise ValueError(f"{name} is {getattr(self, name)!r}, expected it unset: {reason}")
+            if value := getattr(self, name, None):  # a version of transformers may lack some
+                raise ValueError(f"{name} is {value!r}, expected it unset: {reason}")
         if str(self.save_strategy) == "best":
             raise ValueError(
                 "save_strategy is 'best', expected no, steps or epoch: the last epoch is what is kept and reported"

@@ -142,6 +142,8 @@ def test_data(tmp_path, name):
         (["--resume", "maybe"], "resume.*invalid choice: 'maybe'"),
         (["--save_total_limit", "0"], "save_total_limit is 0, expected a number at least 1"),
         (["--fsdp", "full_shard"], "fsdp is 'full_shard', expected it unset: .*; use recipes/acc"),
+        (["--gradient_checkpointing", "true"], "checkpointing is True, expected it unset: BatchNorm would see"),
+        (["--optim", "lomo"], "lomo"),
         (["--resume_from_checkpoint", "x"], "resume_from_checkpoint is 'x', expected it unset: --resume auto"),
     ],
 )  # fmt: skip
@@ -149,6 +151,15 @@ def test_options(tmp_path, words, message):
     with pytest.raises(UserError, match=message) as caught:
         teacher.main([*QUICK, *SMALL_DIGITS, *words, "--output_dir", f"{tmp_path}/run"])
     one_line(caught)
+
+
+def test_what_is_not_installed_leaves_the_folder_free(tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.integrations.integration_utils.is_wandb_available", lambda: False)
+    for words in (["--optim", "lomo"], ["--report_to", "wandb"]):
+        with pytest.raises(UserError, match="install") as caught:
+            teacher.main([*QUICK, *SMALL_DIGITS, *words, "--output_dir", f"{tmp_path}/run"])
+        one_line(caught)
+        assert not list(tmp_path.glob("run/*"))
 
 
 @pytest.fixture(scope="module")

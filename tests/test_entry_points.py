@@ -90,6 +90,9 @@ def test_a_finished_run_says_so(runs, capsys):
     before = {path: path.stat().st_mtime_ns for path in (runs / "teacher").rglob("*")}
     teacher.main([*QUICK, "--output_dir", f"{runs}/teacher", "--logging_steps", "7"])
     assert "teacher is finished" in capsys.readouterr().out
+    for name, hint in (("license", "model_card .*--license mit"), ("control", "leave it out")):
+        with pytest.raises(UserError, match=f"{name} is 'mit' but .* was finished with None; .*{hint}"):
+            teacher.main([*QUICK, "--output_dir", f"{runs}/teacher", f"--{name}", "mit"])
     assert before == {path: path.stat().st_mtime_ns for path in (runs / "teacher").rglob("*")}
 
 

@@ -139,6 +139,7 @@ def test_weighted_sum_names_and_weighs_terms():
     terms = objectives(batch)
     torch.testing.assert_close(terms["kd"], KD(2.0)(batch)["kd"])
     assert set(terms) == set(objectives.term_weights)
+    assert parse_objectives(["kd:weight=1e-3"], OBJECTIVES).term_weights == {"kd": 0.001}
 
 
 def test_every_objective_has_weights_for_its_terms_and_a_citation():
@@ -154,6 +155,8 @@ def test_every_objective_has_weights_for_its_terms_and_a_citation():
         (["kd:temprature=3"], r"cannot read 'temprature=3'.*weight, temperature.*did you mean 'temperature'"),
         (["kd:temperature"], "cannot read 'temperature'"),
         (["kd:temperature=warm"], "temperature is 'warm'.*expected a number"),
+        (["kd:temperature=[4]"], r"temperature is '\[4\]'.*expected a number"),
+        (["kd:temperature=["], r"temperature is '\['.*expected a number"),
         (["kd:temperature=0"], "KD temperature is 0, expected a number above 0"),
         (["rkd:temperature=4"], "cannot read 'temperature=4'.*arguments: weight"),
         (["kd", "kd"], "two objectives have a term called 'kd'"),

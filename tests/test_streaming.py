@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image, NamedSplit, SplitDict, SplitInfo, Value, load_dataset
@@ -152,12 +154,40 @@ def test_limits_take_the_first_images(folder):
     data = load_image_data(str(folder), streaming=True, max_train_samples=20, max_eval_samples=7)
     pipeline = ImagePipeline(data)
     assert (len(data.train), len(data.test)) == (20, 7)
-    assert len(joined(epoch_of(pipeline), "sample_ids").unique()) == 20
+    first = set(joined(epoch_of(pipeline, training=False, seed=None), "sample_ids").tolist())
+    orders = [joined(epoch_of(pipeline, epoch), "sample_ids").tolist() for epoch in range(3)]
+    assert len(first) == 20 and all(set(order) == first for order in orders)
+    assert orders[0] != orders[1]
     assert data.fingerprint() != load_image_data(str(folder), streaming=True).fingerprint()
     from hf_icckd import create_classifier
 
     model = create_classifier("cifar_resnet8", data.label_names, image_size=12)
     assert predict_split(model, pipeline.dataset("test"), batch_size=4).logits.shape == (7, 3)
+
+
+@pytest.mark.parametrize("make", [pa.ipc.new_stream, pa.ipc.new_file])
+def test_rows_of_arrow_files_are_counted(tmp_path, make):
+    write(tmp_path, 30, files=1)
+    rows = pq.read_table(tmp_path / "train-0.parquet")
+    for name in ("train", "test"):
+        with make(str(tmp_path / f"{name}.arrow"), rows.schema) as file:
+            file.write_table(rows, max_chunksize=7)
+    (tmp_path / "train-0.parquet").unlink()
+    data = load_image_data(str(tmp_path), streaming=True)
+    assert (len(data.train), len(data.test)) == (30, 30)
+    assert len(joined(epoch_of(ImagePipeline(data)), "sample_ids").unique()) == 30
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_splits_of_a_stream_must_agree_about_the_classes(tmp_path, text):
+    write(tmp_path, 9, files=1)
+    write(tmp_path, 9, "test", files=1, label=Value("int64") if text else ClassLabel(names=["b", "a", "c"]))
+    if text:
+        rows = pq.read_table(tmp_path / "test-0.parquet").replace_schema_metadata(None)
+        rows = rows.set_column(1, "kind", rows["kind"].cast("string"))
+        pq.write_table(rows, tmp_path / "test-0.parquet")
+    with pytest.raises(ValueError, match="column 'kind' different classes; expected the same names and order"):
+        load_image_data(str(tmp_path), streaming=True)
 
 
 def test_what_a_stream_can_not_do_is_said(folder, tmp_path):

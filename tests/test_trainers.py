@@ -23,6 +23,7 @@ from hf_icckd import (
 from hf_icckd.checkpointing import checkpoints
 from hf_icckd.data.augment import crop_and_flip
 from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
+from hf_icckd.launcher import best_device
 from hf_icckd.term_averages import TermAverages
 
 
@@ -408,6 +409,13 @@ def test_precision_is_said_in_the_recipe(tmp_path, monkeypatch):
     assert teacher_args(tmp_path, bf16=True).precision == "bf16"
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     assert teacher_args(tmp_path, bf16=True).precision == "bf16"
+
+
+@pytest.mark.parametrize(("accelerator", "chosen"), [(None, "cpu"), ("mps", "cpu"), ("cuda", "cuda")])
+def test_the_best_device_can_sum_in_float64(monkeypatch, accelerator, chosen):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: accelerator is not None)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device(accelerator))
+    assert best_device() == torch.device(chosen)
 
 
 def test_gpus_without_a_launcher_are_refused(tmp_path, monkeypatch):

@@ -83,11 +83,10 @@ def index_labels(splits: dict[str, Dataset], column: str) -> tuple[dict[str, Dat
                 "integers; choose another with --label_column"
             )
     names = [getattr(feature, "names", None) for feature in features.values()]
-    if any(other != names[0] for other in names):
-        raise ValueError(f"the splits give column {column!r} different classes; expected the same names and order")
+    check_same_names(names, column)
     if names[0] is not None:
         return splits, names[0]
-    values = {value for split in splits.values() for value in split.unique("label") if _is_label(value)}
+    values = {value for split in splits.values() for value in split.unique("label") if is_label(value)}
     if len({isinstance(value, str) for value in values}) > 1:
         raise ValueError(f"column {column!r} holds text in one split and numbers in another; expected the same in all")
     index = {value: position for position, value in enumerate(sorted(values))}
@@ -100,7 +99,14 @@ def index_labels(splits: dict[str, Dataset], column: str) -> tuple[dict[str, Dat
     return splits, names
 
 
-def _is_label(value: Any) -> bool:
+def check_same_names(names: list[list[str] | None], column: str) -> None:
+    """Raise ValueError unless all splits name the same classes in the same order, or none does."""
+    if any(other != names[0] for other in names):
+        raise ValueError(f"the splits give column {column!r} different classes; expected the same names and order")
+
+
+def is_label(value: Any) -> bool:
+    """Whether a value says a class: it is not missing, and not one of those that stand for a hidden label."""
     return value is not None and (isinstance(value, str) or value >= 0)
 
 

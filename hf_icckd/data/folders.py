@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import (
     ClassLabel,
@@ -94,12 +95,23 @@ def _load_tables(path: Path, tables: list[Path], streaming: bool) -> dict[str, D
         split: load_dataset(kind, data_files=names, split="train", streaming=streaming)
         for split, names in files.items()
     }
-    if streaming and kind == "parquet":
+    if streaming:
         # What the files say of themselves may be of the data set they were taken from: their rows are counted.
         for split, rows in loaded.items():
-            count = sum(pq.read_metadata(file).num_rows for name in files[split] for file in glob.glob(name))
+            count = sum(_count_rows(file, kind) for name in files[split] for file in glob.glob(name))
             rows.info.splits = SplitDict({"train": SplitInfo("train", num_examples=count)})
     return loaded
+
+
+def _count_rows(file: str, kind: str) -> int:
+    if kind == "parquet":
+        return pq.read_metadata(file).num_rows
+    with pa.memory_map(file) as source:  # no image is read
+        try:
+            return sum(batch.num_rows for batch in pa.ipc.open_stream(source))
+        except pa.ArrowInvalid:  # arrow has two formats, which `datasets` tells apart likewise
+            reader = pa.ipc.open_file(source)
+            return sum(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
 
 
 def _load_class_folders(path: Path, images: list[Path]) -> dict[str, Dataset]:

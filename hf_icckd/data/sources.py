@@ -20,7 +20,16 @@ from datasets import (
 )
 
 from hf_icckd.data.classes import FINE_LABEL, group_classes, select_classes
-from hf_icckd.data.columns import check_classes, check_labels, find_columns, index_labels, labels_of, two_columns
+from hf_icckd.data.columns import (
+    check_classes,
+    check_labels,
+    check_same_names,
+    find_columns,
+    index_labels,
+    is_label,
+    labels_of,
+    two_columns,
+)
 from hf_icckd.data.fingerprint import split_fingerprint
 from hf_icckd.data.folders import TEST_SPLITS, TRAIN_SPLITS, load_folder, reason
 from hf_icckd.data.sampling import balanced_subset, stratified_split
@@ -234,6 +243,7 @@ def _streamed(
             f"dataset {dataset!r} has no test split with labels, which a stream needs; leave streaming out"
         )
     rows["test"] = loaded[test]
+    check_same_names([getattr(split.features[label_column], "names", None) for split in rows.values()], label_column)
     splits = {}
     for name, limit in (("train", max_train_samples), ("test", max_eval_samples)):
         info = (rows[name].info.splits or {}).get(str(rows[name].split))
@@ -243,6 +253,8 @@ def _streamed(
             option = "--max_train_samples" if name == "train" else "--max_eval_samples"
             raise ValueError(f"dataset {dataset!r} does not tell how many images its {name} split has; give {option}")
         columns = rows[name].select_columns([image_column, label_column])
+        if limit is not None and (known is None or limit < known):
+            columns = columns.take(limit)  # before any shuffling: every epoch has the same images
         # A stream, unlike a data set, does not take a name for a column that has it.
         names_of = {image_column: "image", label_column: "label"}
         columns = columns.rename_columns({old: new for old, new in names_of.items() if old != new})
@@ -265,7 +277,7 @@ def _revision(rows: Dataset) -> str | None:
 
 def _has_labels(rows: IterableDataset, label_column: str) -> bool:
     first = next(iter(rows.select_columns([label_column])), None) if label_column in rows.features else None
-    return first is not None and first[label_column] is not None and first[label_column] >= 0
+    return first is not None and is_label(first[label_column])
 
 
 def _load(dataset: str, config_name: str | None, streaming: bool = False) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import inspect
 
-import yaml
 from torch import Tensor, nn
 
 from hf_icckd.losses.base import DistillationObjective
@@ -82,12 +81,21 @@ def _parse_objective(
                 f"cannot read {pair!r} in objective {spec!r}, expected {name}:argument=value with one of the "
                 f"arguments: {', '.join(allowed)}{suggest(key, allowed)}"
             )
-        value = yaml.safe_load(text)
-        if isinstance(value, str) or value is None:
-            raise ValueError(f"{key} is {text!r} in objective {spec!r}, expected a number or true/false")
-        arguments[key] = value
+        try:
+            arguments[key] = _parse_value(text)
+        except ValueError:
+            raise ValueError(f"{key} is {text!r} in objective {spec!r}, expected a number or true/false") from None
     weight = float(arguments.pop("weight", 1.0))
     return registry[name](**arguments), weight
+
+
+def _parse_value(text: str) -> int | float | bool:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
 
 
 def suggest(word: str, known) -> str:
