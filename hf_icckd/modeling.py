@@ -209,7 +209,10 @@ def create_classifier(
 
 
 def go_on_from(
-    classifier: ImageClassifier, label_names: tuple[str, ...] | list[str], image_size: int | None = None
+    classifier: ImageClassifier,
+    label_names: tuple[str, ...] | list[str],
+    image_size: int | None = None,
+    crop_pct: float | None = None,
 ) -> ImageClassifier:
     """A trained classifier made ready to be trained further, perhaps for other classes.
 
@@ -218,9 +221,10 @@ def go_on_from(
         label_names: Name of each class. If they are those it has, in the same order, its classification layer stays;
             else it gets a new one.
         image_size: Height and width of the input; None for those it has.
+        crop_pct: Share of the short side that evaluation keeps; None for what it has.
 
     Returns:
-        The classifier, with the same preprocessing.
+        The classifier, otherwise with the same preprocessing.
 
     Raises:
         ValueError: If the net takes images of one size alone, and that is another.
@@ -233,7 +237,12 @@ def go_on_from(
         )
     if tuple(label_names) != spec.label_names:
         net.reset_classifier(len(label_names))
-    spec = replace(spec, label_names=tuple(label_names), image_size=image_size or spec.image_size)
+    spec = replace(
+        spec,
+        label_names=tuple(label_names),
+        image_size=image_size or spec.image_size,
+        crop_pct=crop_pct or spec.crop_pct,
+    )
     return ImageClassifier(net, spec)
 
 

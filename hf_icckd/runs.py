@@ -114,7 +114,8 @@ def build_classifier(
     if start is not None:
         if start.spec.label_names != tuple(pipeline.data.label_names):
             logger.info("what it goes on from has other classes than the data: it gets a new classification layer")
-        return go_on_from(start, pipeline.data.label_names, data_args.image_size)
+        # Small images are taken whole, whatever the net was evaluated with before.
+        return go_on_from(start, pipeline.data.label_names, data_args.image_size, pipeline.crop_pct)
     mean, std = (None, None) if model_args.pretrained else normalisation
     return create_classifier(
         model_args.model,

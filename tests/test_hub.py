@@ -106,6 +106,25 @@ def test_going_on_with_images_of_another_size():
         go_on_from(make("test_vit", 64), NAMES, image_size=32)
 
 
+@pytest.mark.parametrize("names", [NAMES, ("a", "b")])
+def test_going_on_from_a_folder_that_timm_wrote(tmp_path, names):
+    """timm's own has the number of classes among the arguments of the net."""
+    net = timm.create_model("test_resnet", num_classes=3)
+    cfg = {"num_classes": 3, "label_names": list(NAMES)}
+    timm.models.save_for_hf(
+        net, tmp_path / "timm", model_config=cfg, model_args={"num_classes": 3}, safe_serialization=True
+    )
+    start = from_pretrained(tmp_path / "timm")
+    model = go_on_from(start, names, crop_pct=1.0).eval()
+    assert model.spec.crop_pct == 1.0 and start.spec.crop_pct < 1
+    save_pretrained(tmp_path / "ours", model)
+    x = torch.rand(1, 3, 160, 160)
+    expected = model.net(x)
+    assert torch.equal(from_pretrained(tmp_path / "ours").net(x), expected)
+    assert torch.equal(timm.create_model(f"local-dir:{tmp_path / 'ours'}", pretrained=True).eval()(x), expected)
+    assert torch.equal(AutoModelForImageClassification.from_pretrained(tmp_path / "ours").eval()(x).logits, expected)
+
+
 def test_what_must_not_leave_this_machine_stops_a_push(tmp_path):
     save_pretrained(tmp_path, make("cifar_resnet8", 16))
     (tmp_path / "README.md").write_text("mine")

@@ -23,6 +23,7 @@ from hf_icckd.cli import DIVERGED
 from hf_icckd.study import Records, StudyRunner, load_plan
 from hf_icckd.study import runner as runner_module
 from hf_icckd.study.__main__ import main as study_main
+from hf_icckd.study.protocol import chosen_table, protocol_table
 
 STUDY = {
     "title": "a small one",
@@ -198,9 +199,37 @@ def test_the_best_trial_on_the_validation_split_is_chosen(study):
     assert plan.chosen("small", "intra,intra_class_weight=0.1", "tuned", records) == {"ce_weight": 2}
 
 
+def test_a_tuning_seed_at_which_the_teacher_diverged_says_nothing(study):
+    plan = load_plan(study)
+    plan.tuning_seeds.append(101)
+    names = [f"small/ce/seed-{seed}/tuned-trial-{n}" for seed in plan.tuning_seeds for n in range(2)]
+    diverged = {name: {"status": "diverged"} for name in names}
+    assert plan.chosen("small", "ce", "tuned", diverged) == {"ce_weight": 1}
+    assert "`ce_weight 1` (not chosen: all trials diverged" in chosen_table(plan, diverged)
+    some = diverged | dict(zip(names, (record(50.0), record(60.0)), strict=False))
+    assert plan.chosen("small", "ce", "tuned", some) == {"ce_weight": 2}
+    assert "not chosen" not in chosen_table(plan, some)
+
+
+def test_epochs_are_those_of_the_runs(study):
+    assert "teachers 2; students 1; without a teacher 30" in protocol_table(load_plan(study), {})
+
+
+def test_names_may_be_numbers(tmp_path):
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY | {"pairs": {8: STUDY["pairs"]["small"]}}))
+    assert load_plan(tmp_path / "study.yaml").runs({})[0].pair == "8"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"seeds": [[0]]}, r"seeds holds \[0\], expected whole numbers"),
+        (
+            {"students": {"kd": {}, "tuned": {"trials": ["kd"]}}},
+            r"students\.tuned\.trials holds 'kd', expected `option",
+        ),
+        ({"students": {"kd": {}, "tuned": {"trials": [None]}}}, r"students\.tuned\.trials holds None"),
+        ({"sweeps": {"a": STUDY["sweeps"]["weight"] | {"values": [[0.5]]}}}, r"sweeps\.a\.values holds \[0\.5\]"),
         ({"seeds": []}, "needs seeds, pairs, teachers and students"),
         ({"seed": [0]}, "unknown key 'seed'.*did you mean 'seeds'"),
         ({"tuning_seeds": [1]}, "seed 1 is both for tuning and for the study"),

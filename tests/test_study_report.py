@@ -342,9 +342,13 @@ def test_records_with_the_least_in_them(tmp_path, plan, records):
     assert "nan" not in text.lower() and page.row("top-1 (%), test", "intra-class")[1].endswith("(5)")
 
 
-def test_an_unknown_metric_is_refused(tmp_path):
-    plan = make_plan(comparison=Comparison("intra", "ce", "kd", metric="acc"))
-    with pytest.raises(ValueError, match=r"comparison\.metric is 'acc'"):
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [("acc", r"comparison\.metric is 'acc'"), ("ece", "no smallest_effect, .* difference in ece")],
+)
+def test_a_comparison_that_says_nothing_is_refused(tmp_path, metric, message):
+    plan = make_plan(comparison=Comparison("intra", "ce", "kd", metric=metric))
+    with pytest.raises(ValueError, match=message):
         write_report(plan, {}, tmp_path, COMMAND)
     assert not list(tmp_path.iterdir())
 

@@ -152,18 +152,43 @@ def test_holm_by_hand(plan, records):
         assert list(family.holm) == pytest.approx(expected)
 
 
+def with_differences(records, differences: dict[str, list[float]]) -> dict[str, dict]:
+    """The records of the control and of some teachers, whose students by KD differ by so much."""
+    changed = {name: record for name, record in records.items() if record["teacher"] in ("ce", *differences)}
+    for teacher, shifts in {"ce": [0.0] * 5, **differences}.items():
+        for seed, shift in enumerate(shifts):
+            record = changed[f"small/{teacher}/seed-{seed}/kd"]
+            metrics = record["metrics"] | {"test": record["metrics"]["test"] | {"top1": 60.0 + shift}}
+            changed[record["run"]] = record | {"metrics": metrics}
+    return changed
+
+
+def row_of(plan, records, teacher: str) -> pd.Series:
+    found = statistics.differences(plan, frames.main_runs(plan, frames.figures(records)))
+    return found[(found.student == "kd") & (found.teacher == teacher)].iloc[0]
+
+
 def test_what_correction_takes_away_is_not_decided(plan, records):
     """Differences of 0.4 ± 0.3 at five seeds: p = 0.04, which three comparisons turn into 0.12."""
-    changed = {name: record for name, record in records.items() if record["teacher"] in ("ce", "smooth")}
-    for seed, shift in enumerate((0.0, 0.2, 0.4, 0.6, 0.8)):
-        for teacher, student_top1 in (("ce", 60.0), ("smooth", 60.0 + shift)):
-            record = changed[f"small/{teacher}/seed-{seed}/kd"]
-            metrics = record["metrics"] | {"test": record["metrics"]["test"] | {"top1": student_top1}}
-            changed[record["run"]] = record | {"metrics": metrics}
-    found = statistics.differences(plan, frames.main_runs(plan, frames.figures(changed)))
-    row = found[(found.student == "kd") & (found.teacher == "smooth")].iloc[0]
+    row = row_of(plan, with_differences(records, {"smooth": [0.0, 0.2, 0.4, 0.6, 0.8]}), "smooth")
     assert row.p < 0.05 < row.holm and row.low > 0
     assert row.verdict == "not decided: the interval leaves 0 out, but not after Holm's correction"
+
+
+def test_what_correction_leaves_is_said(plan, records):
+    """Differences of 0.1 ± 0.07: p = 0.03; intervals of three comparisons that hold together are within 0.5."""
+    small = [0.01, 0.055, 0.1, 0.145, 0.19]
+    row = row_of(plan, with_differences(records, {"smooth": small}), "smooth")
+    assert row.p < 0.05 < row.holm
+    assert row.verdict.startswith("no better and no worse than the control (equivalent")
+    others = [name for name in plan.teachers if name not in ("ce", "smooth", plan.comparison.teacher)]
+    clear = {name: [5.0, 5.1, 5.2, 5.3, 5.4] for name in others}
+    row = row_of(plan, with_differences(records, {"smooth": small, **clear}), "smooth")
+    assert row.holm == pytest.approx(row.p) and row.p < 0.05
+    assert row.verdict == (
+        f"better after Holm's correction, but by less than {plan.comparison.smallest_effect:.2f} points (equivalent "
+        "within the smallest effect)"
+    )
 
 
 def test_holm_counts_comparisons_that_are_not_measured_yet(plan, records):
@@ -265,6 +290,12 @@ def test_rank_correlation_by_hand():
     assert [found["low"], found["high"]] == pytest.approx(ends, abs=1e-5)
 
 
+@pytest.mark.parametrize("y", [[1, 2, 3, 4], [9, 7, 5, 3]])
+def test_the_same_order_of_a_few_points_is_no_certainty(y):
+    found = statistics.rank_correlation([1, 2, 3, 4], y)
+    assert abs(found["rho"]) == pytest.approx(1) and math.isnan(found["low"]) and math.isnan(found["high"])
+
+
 @pytest.mark.parametrize(("x", "y"), [([1, 2, 3], [1, 2, 3]), ([1, 1, 1, 1], [1, 2, 3, 4]), ([], [])])
 def test_no_correlation_from_too_little(x, y):
     assert math.isnan(statistics.rank_correlation(x, y)["rho"])
@@ -291,6 +322,16 @@ def test_gains_are_against_the_same_seed(plan, records):
     assert row.gain == pytest.approx(top1["smooth"] - top1["ce"])
     of_teacher = records["small/smooth/seed-2/teacher"]["metrics"]["test"]
     assert row["teacher.test.soft_label_information_t4"] == of_teacher["soft_label_information_t4"]
+
+
+def test_less_is_a_gain_where_less_is_better(plan, records):
+    name = "small/smooth/seed-2/kd"
+    metrics = records[name]["metrics"]
+    less = metrics["test"] | {"nll": records["small/ce/seed-2/kd"]["metrics"]["test"]["nll"] - 0.25}
+    changed = records | {name: records[name] | {"metrics": metrics | {"test": less}}}
+    points = statistics.gains(frames.all_runs(plan, frames.figures(changed)), "ce", "test.nll")
+    row = points[(points.teacher == "smooth") & (points.student == "kd") & (points.seed == 2)].iloc[0]
+    assert row.gain == pytest.approx(0.25)
 
 
 def test_gain_is_unknown_without_the_control(plan, records):

@@ -167,7 +167,8 @@ def _load_folder(folder: Path, name: str) -> ImageClassifier:
             image_size=cfg["input_size"][-1],
             crop_pct=cfg.get("crop_pct", 1.0),
             interpolation=cfg.get("interpolation", "bilinear"),
-            model_args=raw.get("model_args") or {},
+            # timm writes the number of classes there too, which is that of the spec.
+            model_args={key: value for key, value in (raw.get("model_args") or {}).items() if key != "num_classes"},
         )
     except (KeyError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
         text = " ".join(str(error).split())

@@ -16,6 +16,7 @@ from hf_icckd.cli import parse_arguments, set_up_logging
 from hf_icckd.run_folder import write_text
 from hf_icckd.runs import readable_errors, show
 from hf_icckd.study import Plan, StudyRunner, load_plan
+from hf_icckd.study.plan import Comparison
 
 PLAN_FILE = "study.yaml"
 STOPPED = 143  # exit code, as that of a run that was stopped and can go on
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     set_up_logging()
     with readable_errors():
         plan = load_plan(args.study)
-        write_report = _report_writer(plan.comparison.metric)
+        write_report = _report_writer(plan.comparison)
         if args.max_steps is not None:
             plan.options["max_steps"] = args.max_steps
         folder = Path(args.output_dir)
@@ -105,16 +106,16 @@ def _command(args: StudyArguments) -> str:
     return shlex.join(words)
 
 
-def _report_writer(metric: str) -> Callable[..., Path]:
+def _report_writer(comparison: Comparison) -> Callable[..., Path]:
     """What writes the report; asked for before the first run, so that nothing is missing after the last."""
     try:
-        from hf_icckd.study.frames import check_metric
+        from hf_icckd.study.frames import check_comparison
         from hf_icckd.study.report import write_report
     except ImportError as error:
         raise ValueError(
             f"a study's report needs {error.name}, which is not installed; pip install 'hf-icckd[study]'"
         ) from error
-    check_metric(metric)
+    check_comparison(comparison)
     return write_report
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from hf_icckd.losses.weighted import suggest
 from hf_icckd.run_records import machine_of
-from hf_icckd.study.plan import Plan, Sweep
+from hf_icckd.study.plan import Comparison, Plan, Sweep
 from hf_icckd.study.run import ALONE
 
 TEACHER = ""  # stands in the column `student` for the run of a teacher itself
@@ -73,6 +73,16 @@ def check_metric(name: str) -> Metric:
             f"comparison.metric is {name!r}{suggest(name, METRICS)}; expected one of: {', '.join(METRICS)}"
         )
     return METRICS[name]
+
+
+def check_comparison(comparison: Comparison) -> None:
+    """Raise ValueError if a comparison is by a figure that nobody knows, or does not say which effect matters."""
+    check_metric(comparison.metric)
+    if comparison.smallest_effect is None:
+        raise ValueError(
+            f"the comparison has no smallest_effect, expected the difference in {comparison.metric} that would "
+            "matter; only that in top1 has a default"
+        )
 
 
 def figures(records: dict[str, dict]) -> pd.DataFrame:

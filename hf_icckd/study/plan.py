@@ -66,14 +66,19 @@ class Comparison:
         control: Name of the teacher it is compared with.
         student: Name of the student whose figure counts.
         metric: The figure, on the test split.
-        smallest_effect: Difference below which nobody should care, in the figure's units.
+        smallest_effect: Difference below which nobody should care, in the figure's units; 0.5 points of top-1 if left
+            out.
     """
 
     teacher: str
     control: str
     student: str
     metric: str = "top1"
-    smallest_effect: float = 0.5
+    smallest_effect: float | None = None
+
+    def __post_init__(self):
+        if self.smallest_effect is None and self.metric == "top1":
+            self.smallest_effect = 0.5
 
 
 @dataclass
@@ -113,6 +118,7 @@ class Plan:
     labels: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
+        self._check_kinds()
         self._check_names()
         self._check_options()
         for name, seeds in (("seeds", self.seeds), ("tuning_seeds", self.tuning_seeds)):
@@ -135,6 +141,24 @@ class Plan:
             raise ValueError(
                 f"students have different numbers of trials ({lengths}), expected the same budget for all"
             )
+
+    def _check_kinds(self) -> None:
+        swept = [(f"sweeps.{name}.seeds", sweep.seeds) for name, sweep in self.sweeps.items()]
+        for where, seeds in [("seeds", self.seeds), ("tuning_seeds", self.tuning_seeds), *swept]:
+            for seed in seeds:
+                if type(seed) is not int:
+                    raise ValueError(f"{where} holds {seed!r}, expected whole numbers")
+        for name, student in self.students.items():
+            for trial in student.trials:
+                if not isinstance(trial, dict):
+                    raise ValueError(f"students.{name}.trials holds {trial!r}, expected `option: value` lines")
+        for name, sweep in self.sweeps.items():
+            for value in sweep.values:
+                if isinstance(value, (list, dict)):
+                    raise ValueError(
+                        f"sweeps.{name}.values holds {value!r}, expected single values; such teachers can be named "
+                        "under teachers"
+                    )
 
     def _check_names(self) -> None:
         if not self.seeds or not self.pairs or not self.teachers or not self.students:
@@ -166,7 +190,7 @@ class Plan:
                 )
         if self.comparison.teacher == self.comparison.control:
             raise ValueError(f"the comparison is of {self.comparison.control!r} with itself; expected two teachers")
-        if not self.comparison.smallest_effect > 0:
+        if self.comparison.smallest_effect is not None and not self.comparison.smallest_effect > 0:
             raise ValueError(
                 f"smallest_effect is {self.comparison.smallest_effect}, expected a number above 0: a difference that "
                 "would matter"
@@ -241,7 +265,8 @@ class Plan:
     def chosen(self, pair: str, teacher: str, student: str, records: dict[str, dict]) -> dict[str, Any] | None:
         """Options of the best trial by mean top-1 on the validation split; None while trials are missing.
 
-        A teacher that is in a sweep only takes those of the sweep's base.
+        A trial that diverged is not chosen; a seed at which all did, as where the teacher did, says nothing. If there
+        is no other the first trial is taken. A teacher that is in a sweep only takes those of the sweep's base.
 
         Args:
             pair: Name of the pair.
@@ -253,13 +278,26 @@ class Plan:
             return {}
         if teacher not in self.teachers:
             teacher = next(s.base for s in self.sweeps.values() if teacher in self.sweep_teachers(s).values())
-        means = []
-        for runs in self.trials(pair, teacher, student):
-            if any(run.name not in records for run in runs):
-                return None
-            figures = [records[run.name].get("metrics", {}).get("validation", {}).get("top1") for run in runs]
-            means.append(-1.0 if None in figures else sum(figures) / len(figures))  # one that diverged is not chosen
-        return self.students[student].trials[means.index(max(means))]
+        figures = self.trial_figures(pair, teacher, student, records)
+        if figures is None:
+            return None
+        told = [seed for seed in zip(*figures, strict=True) if any(figure is not None for figure in seed)]
+        means = [-1.0 if None in trial else sum(trial) / len(trial) for trial in zip(*told, strict=True)]
+        return self.students[student].trials[means.index(max(means)) if told else 0]
+
+    def trial_figures(
+        self, pair: str, teacher: str, student: str, records: dict[str, dict]
+    ) -> list[list[float | None]] | None:
+        """Top-1 on the validation split of each trial at each tuning seed, None where it diverged.
+
+        Arguments as of `chosen`; None while trials are missing.
+        """
+        trials = self.trials(pair, teacher, student)
+        if any(run.name not in records for runs in trials for run in runs):
+            return None
+        return [
+            [records[run.name].get("metrics", {}).get("validation", {}).get("top1") for run in runs] for runs in trials
+        ]
 
     def runs(self, records: dict[str, dict]) -> list[Run]:
         """All runs in the order in which they should be done, each after its teacher.

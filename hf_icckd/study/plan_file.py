@@ -33,6 +33,8 @@ def load_plan(path: str | Path) -> Plan:
         raw[key] = {name: _build(kind, value, f"{key}.{name}") for name, value in named.items()}
     for key in ("teachers", "alone"):
         raw[key] = {name: _named(value, f"{key}.{name}") for name, value in _named(raw.get(key), key).items()}
+    for key in ("pairs", "labels"):
+        raw[key] = _named(raw.get(key), key)
     raw["comparison"] = _build(Comparison, raw.get("comparison"), "comparison")
     return _build(Plan, raw, "the study")
 

@@ -246,7 +246,8 @@ def correlation_text(found: dict[str, float]) -> str:
     """What `rank_correlation` returns, with its interval."""
     if math.isnan(found["rho"]):
         return f"no correlation from {found['n']} points"
-    return f"Spearman {found['rho']:.2f} ({found['low']:.2f} to {found['high']:.2f}), n = {found['n']}"
+    ends = "" if math.isnan(found["low"]) else f" ({found['low']:.2f} to {found['high']:.2f})"
+    return f"Spearman {found['rho']:.2f}{ends}, n = {found['n']}"
 
 
 # ---- training curves

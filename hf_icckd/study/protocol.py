@@ -64,7 +64,7 @@ def _epochs(plan: Plan) -> str:
     groups = {
         "teachers": {name: teacher_options(plan, name) for name in plan.teachers},
         "students": {name: shared | student.options for name, student in plan.students.items()},
-        "without a teacher": {name: shared | options for name, options in plan.alone.items()},
+        "without a teacher": {name: plan.options | options for name, options in plan.alone.items()},
     }
     texts = []
     for group, variants in groups.items():
@@ -110,12 +110,19 @@ def chosen_table(plan: Plan, records: dict[str, dict]) -> str:
         for teacher in plan.teachers:
             cells = []
             for student in tuned:
-                chosen = plan.chosen(pair, teacher, student, records)
-                runs = [run for trial in plan.trials(pair, teacher, student) for run in trial]
-                done = sum(run.name in records for run in runs)
-                cells.append(f"{done} of {len(runs)} trial runs done" if chosen is None else options_text(chosen))
+                cells.append(_choice(plan, pair, teacher, student, records))
             rows.append([escape(pair), label(plan, teacher), *cells])
     return table(["pair", "teacher", *(label(plan, name) for name in tuned)], rows, left=2 + len(tuned))
+
+
+def _choice(plan: Plan, pair: str, teacher: str, student: str, records: dict[str, dict]) -> str:
+    figures = plan.trial_figures(pair, teacher, student, records)
+    if figures is None:
+        runs = [run for trial in plan.trials(pair, teacher, student) for run in trial]
+        return f"{sum(run.name in records for run in runs)} of {len(runs)} trial runs done"
+    chosen = options_text(plan.chosen(pair, teacher, student, records))
+    none = all(figure is None for trial in figures for figure in trial)
+    return f"{chosen} (not chosen: all trials diverged, so the first is taken)" if none else chosen
 
 
 def options_text(options: dict[str, Any]) -> str:

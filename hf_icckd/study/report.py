@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 
 from hf_icckd.files import replace_file
 from hf_icckd.study import pictures, protocol, tables
-from hf_icckd.study.frames import METRICS, all_runs, check_metric, curves, figures, main_runs
+from hf_icckd.study.frames import METRICS, all_runs, check_comparison, curves, figures, main_runs
 from hf_icckd.study.pictures import Picture
 from hf_icckd.study.plan import Plan, Sweep
 from hf_icckd.study.statistics import differences
@@ -35,9 +35,9 @@ def write_report(plan: Plan, records: dict[str, dict], folder: str | Path, comma
         Path of report.html.
 
     Raises:
-        ValueError: If the plan compares by a figure that nobody knows.
+        ValueError: If the plan compares by a figure that nobody knows, or names no smallest effect for it.
     """
-    check_metric(plan.comparison.metric)
+    check_comparison(plan.comparison)
     folder = Path(folder)
     context = _context(plan, records, command)
     drawn = [*context["pictures"], *(sweep["picture"] for sweep in context["sweeps"])]

@@ -147,8 +147,15 @@ def differences(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
     only_holm = (table.holm < 1 - CONFIDENCE) & ~table.verdict.str.match("better|worse")
     better = (table["mean"] > 0) == METRICS[comparison.metric].higher_is_better
     side = pd.Series(np.where(better, "better", "worse"), table.index)
-    table.loc[only_holm, "verdict"] = side[only_holm] + " after Holm's correction; by how much is not decided"
-    only_uncorrected = (table.p < 1 - CONFIDENCE) & (table.holm >= 1 - CONFIDENCE)
+    equivalent = table.verdict.str.contains("equivalent")  # which those intervals do show
+    size = np.where(
+        equivalent,
+        f", but by less than {_amount(comparison.smallest_effect, comparison.metric)} (equivalent "
+        "within the smallest effect)",
+        "; by how much is not decided",
+    )
+    table.loc[only_holm, "verdict"] = (side + " after Holm's correction" + size)[only_holm]
+    only_uncorrected = (table.p < 1 - CONFIDENCE) & (table.holm >= 1 - CONFIDENCE) & ~equivalent
     table.loc[only_uncorrected, "verdict"] = "not decided: the interval leaves 0 out, but not after Holm's correction"
     return table
 
@@ -196,7 +203,7 @@ def verdict(found: dict[str, float], comparison: Comparison) -> str:
         low, high = -high, -low
 
     def amount(value: float) -> str:
-        return f"{value:.{metric.decimals}f} {metric.unit}".rstrip()
+        return _amount(value, comparison.metric)
 
     if low > 0 or high < 0:
         word, least, most = ("better", low, high) if low > 0 else ("worse", -high, -low)
@@ -213,6 +220,10 @@ def verdict(found: dict[str, float], comparison: Comparison) -> str:
     return f"not decided: the interval holds both a gain and a loss of {amount(smallest)}"
 
 
+def _amount(value: float, metric: str) -> str:
+    return f"{value:.{METRICS[metric].decimals}f} {METRICS[metric].unit}".rstrip()
+
+
 # ---- information
 
 
@@ -225,8 +236,8 @@ def gains(frame: pd.DataFrame, control: str, column: str) -> pd.DataFrame:
         column: The student's figure, such as `test.top1`.
 
     Returns:
-        pair, teacher, student, seed, value (the student's figure), gain (over the control's student; NaN where that is
-        missing) and all of its teacher's figures as `teacher.<column>`.
+        pair, teacher, student, seed, value (the student's figure), gain (how much better than the control's student;
+        NaN where that is missing) and all of its teacher's figures as `teacher.<column>`.
     """
     keys = ["pair", "teacher", "student", "seed"]
     students = frame[(frame.student != TEACHER) & (frame.teacher != ALONE)][[*keys, column]].dropna()
@@ -238,7 +249,9 @@ def gains(frame: pd.DataFrame, control: str, column: str) -> pd.DataFrame:
     merged = students.merge(base, how="left", on=["pair", "student", "seed"]).merge(
         teachers, how="left", on=["pair", "teacher", "seed"]
     )
-    return merged.assign(gain=merged.value - merged.control)
+    metric = METRICS.get(column.partition(".")[2])
+    sign = -1 if metric is not None and not metric.higher_is_better else 1
+    return merged.assign(gain=sign * (merged.value - merged.control))
 
 
 def rank_correlation(x: Any, y: Any) -> dict[str, float]:
@@ -251,14 +264,17 @@ def rank_correlation(x: Any, y: Any) -> dict[str, float]:
         y: (n,) values.
 
     Returns:
-        n, rho, low, high; NaN with fewer than four points or where one side is constant.
+        n, rho, low, high; NaN with fewer than four points or where one side is constant. The same order on both
+        sides, or the opposite one, has no interval: Fisher's would be of no width, however few the points are.
     """
     points = pd.DataFrame({"x": np.asarray(x, float), "y": np.asarray(y, float)}).dropna()
     found = {"n": len(points), "rho": math.nan, "low": math.nan, "high": math.nan}
     if len(points) >= 4 and (points.nunique() > 1).all():
         result = stats.pearsonr(stats.rankdata(points.x), stats.rankdata(points.y))
-        interval = result.confidence_interval(CONFIDENCE)
-        found |= {"rho": float(result.statistic), "low": float(interval.low), "high": float(interval.high)}
+        found["rho"] = float(result.statistic)
+        if abs(found["rho"]) < 1 - 1e-9:
+            interval = result.confidence_interval(CONFIDENCE)
+            found |= {"low": float(interval.low), "high": float(interval.high)}
     return found
 
 

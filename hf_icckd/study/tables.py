@@ -214,7 +214,7 @@ def correlations_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
             of_teacher, accuracy = of_student[f"teacher.test.{name}"], of_student["teacher.test.top1"]
             for column in ("value", "gain"):
                 found = rank_correlation(of_teacher, of_student[column])
-                ends = f" ({found['low']:.2f} to {found['high']:.2f})" if not math.isnan(found["rho"]) else ""
+                ends = f" ({found['low']:.2f} to {found['high']:.2f})" if not math.isnan(found["low"]) else ""
                 partial = partial_rank_correlation(of_teacher, of_student[column], accuracy)
                 cells += [f"{number(found['rho'], 2)}{ends}", number(partial, 2), str(found["n"])]
             rows.append([label(plan, student), METRICS[name].title, *cells])
