@@ -206,6 +206,9 @@ def test_a_tuning_seed_at_which_the_teacher_diverged_says_nothing(study):
     diverged = {name: {"status": "diverged"} for name in names}
     assert plan.chosen("small", "ce", "tuned", diverged) == {"ce_weight": 1}
     assert "`ce_weight 1` (not chosen: all trials diverged" in chosen_table(plan, diverged)
+    some = diverged | {names[0]: record(50.0), names[3]: record(60.0)}  # each trial diverged at one seed
+    assert plan.chosen("small", "ce", "tuned", some) == {"ce_weight": 1}
+    assert "not chosen" in chosen_table(plan, some)
     some = diverged | dict(zip(names, (record(50.0), record(60.0)), strict=False))
     assert plan.chosen("small", "ce", "tuned", some) == {"ce_weight": 2}
     assert "not chosen" not in chosen_table(plan, some)

@@ -265,8 +265,8 @@ class Plan:
     def chosen(self, pair: str, teacher: str, student: str, records: dict[str, dict]) -> dict[str, Any] | None:
         """Options of the best trial by mean top-1 on the validation split; None while trials are missing.
 
-        A trial that diverged is not chosen; a seed at which all did, as where the teacher did, says nothing. If there
-        is no other the first trial is taken. A teacher that is in a sweep only takes those of the sweep's base.
+        The first trial's where none could be chosen (`best_trial`). A teacher that is in a sweep only takes those of
+        the sweep's base.
 
         Args:
             pair: Name of the pair.
@@ -281,9 +281,7 @@ class Plan:
         figures = self.trial_figures(pair, teacher, student, records)
         if figures is None:
             return None
-        told = [seed for seed in zip(*figures, strict=True) if any(figure is not None for figure in seed)]
-        means = [-1.0 if None in trial else sum(trial) / len(trial) for trial in zip(*told, strict=True)]
-        return self.students[student].trials[means.index(max(means)) if told else 0]
+        return self.students[student].trials[best_trial(figures) or 0]
 
     def trial_figures(
         self, pair: str, teacher: str, student: str, records: dict[str, dict]
@@ -341,6 +339,22 @@ class Plan:
                     for teacher in self.sweep_teachers(sweep).values():
                         add_teacher(pair, teacher, seed, sweep.students)
         return list(found.values())
+
+
+def best_trial(figures: list[list[float | None]]) -> int | None:
+    """Number of the trial with the best mean.
+
+    A trial that diverged at a seed is not chosen; a seed at which all did, as where their teacher did, says nothing.
+
+    Args:
+        figures: What `Plan.trial_figures` returns.
+
+    Returns:
+        Its number, or None where no trial is left.
+    """
+    told = [seed for seed in zip(*figures, strict=True) if any(figure is not None for figure in seed)]
+    means = {number: sum(trial) for number, trial in enumerate(zip(*told, strict=True)) if None not in trial}
+    return max(means, key=means.get, default=None)
 
 
 def defaults(recipe: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from hf_icckd.study.frames import TEACHER, main_runs
-from hf_icckd.study.plan import Plan, defaults
+from hf_icckd.study.plan import Plan, best_trial, defaults
 from hf_icckd.study.run import ALONE, Run
 from hf_icckd.study.tables import code, escape, label, number, table
 
@@ -121,8 +121,7 @@ def _choice(plan: Plan, pair: str, teacher: str, student: str, records: dict[str
         runs = [run for trial in plan.trials(pair, teacher, student) for run in trial]
         return f"{sum(run.name in records for run in runs)} of {len(runs)} trial runs done"
     chosen = options_text(plan.chosen(pair, teacher, student, records))
-    none = all(figure is None for trial in figures for figure in trial)
-    return f"{chosen} (not chosen: all trials diverged, so the first is taken)" if none else chosen
+    return f"{chosen} (not chosen: all trials diverged)" if best_trial(figures) is None else chosen
 
 
 def options_text(options: dict[str, Any]) -> str:
