@@ -226,10 +226,10 @@ def test_names_may_be_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seeds": [[0]]}, r"seeds holds \[0\], expected whole numbers"),
+        ({"seeds": [[0]]}, r"the study\.seeds holds \[0\], expected int"),
         (
             {"students": {"kd": {}, "tuned": {"trials": ["kd"]}}},
-            r"students\.tuned\.trials holds 'kd', expected `option",
+            r"students\.tuned\.trials holds 'kd', expected dict",
         ),
         ({"students": {"kd": {}, "tuned": {"trials": [None]}}}, r"students\.tuned\.trials holds None"),
         ({"sweeps": {"a": STUDY["sweeps"]["weight"] | {"values": [[0.5]]}}}, r"sweeps\.a\.values holds \[0\.5\]"),

@@ -107,7 +107,7 @@ def check_same_names(names: list[list[str] | None], column: str) -> None:
 
 def is_label(value: Any) -> bool:
     """Whether a value says a class: it is not missing, and not one of those that stand for a hidden label."""
-    return value is not None and (isinstance(value, str) or value >= 0)
+    return value is not None and not (isinstance(value, int) and value < 0)
 
 
 def labels_of(split: Dataset, column: str = "label") -> np.ndarray:

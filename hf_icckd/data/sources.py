@@ -335,10 +335,9 @@ def _find_train(dataset: str, splits: dict[str, Dataset]) -> Dataset:
 def _find_test(splits: dict[str, Dataset], image_column: str, label_column: str) -> str | None:
     """Name of the first test split with labels: those of competitions are missing, empty or -1."""
     for name in TEST_SPLITS:
-        if name in splits and {image_column, label_column} <= set(splits[name].column_names):
-            labels = splits[name].unique(label_column)
-            if not all(label is None or (isinstance(label, int) and label < 0) for label in labels):
-                return name
+        has_columns = name in splits and {image_column, label_column} <= set(splits[name].column_names)
+        if has_columns and any(is_label(label) for label in splits[name].unique(label_column)):
+            return name
     return None
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
 from hf_icckd.files import read_yaml
 from hf_icckd.losses.weighted import suggest
 from hf_icckd.study.plan import Comparison, Plan, Student, Sweep
+
+_KINDS = {"dict", "list", "str", "int", "float", "bool", "None"}  # what YAML gives; others were built before
 
 
 def load_plan(path: str | Path) -> Plan:
@@ -60,9 +63,13 @@ def _build(kind: type, values: Any, where: str):
             raise ValueError(f"{where} has no {key!r}; expected {', '.join(required)}")
     values = {key: value for key, value in values.items() if value is not None}
     for key, value in values.items():
-        expected = {"dict": dict, "list": list, "str": str, "float": (int, float)}.get(_head(fields[key].type), object)
-        if not isinstance(value, expected) or isinstance(value, bool):
-            raise ValueError(f"{where}.{key} is {value!r}, expected {fields[key].type}")
+        expected = fields[key].type
+        if not _fits(value, expected):
+            raise ValueError(f"{where}.{key} is {value!r}, expected {expected}")
+        items = re.fullmatch(r"list\[(.+)\]", expected)
+        for item in value if items else ():
+            if not _fits(item, items[1]):
+                raise ValueError(f"{where}.{key} holds {item!r}, expected {items[1]}")
     return kind(**values)
 
 
@@ -75,5 +82,8 @@ def _named(values: Any, where: str) -> dict[str, Any]:
     return {str(name): value for name, value in values.items()}
 
 
-def _head(annotation: str) -> str:
-    return annotation.partition("[")[0].partition(" ")[0]
+def _fits(value: Any, annotation: str) -> bool:
+    """Whether a value of YAML is of one of the kinds of an annotation; true and false are no numbers."""
+    kinds = set(re.sub(r"\[.*\]", "", annotation).split(" | "))
+    name = type(value).__name__
+    return name in kinds or (name == "int" and "float" in kinds) or not kinds <= _KINDS

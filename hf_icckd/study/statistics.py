@@ -249,8 +249,7 @@ def gains(frame: pd.DataFrame, control: str, column: str) -> pd.DataFrame:
     merged = students.merge(base, how="left", on=["pair", "student", "seed"]).merge(
         teachers, how="left", on=["pair", "teacher", "seed"]
     )
-    metric = METRICS.get(column.partition(".")[2])
-    sign = -1 if metric is not None and not metric.higher_is_better else 1
+    sign = 1 if METRICS[column.partition(".")[2]].higher_is_better else -1
     return merged.assign(gain=sign * (merged.value - merged.control))
 
 
