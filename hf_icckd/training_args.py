@@ -120,7 +120,7 @@ class DistillationTrainingArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "Epochs that the learning-rate schedule is made for, if more than num_train_epochs: an "
-            "early-stopped teacher (a control: it is known to teach well)."
+            "early-stopped teacher (a control: some report that it teaches better)."
         },
     )
     num_train_epochs: float = field(default=30.0, metadata={"help": "Passes over the training split."})
@@ -130,7 +130,7 @@ class DistillationTrainingArguments(TrainingArguments):
         default=0.0, metadata={"help": "Largest gradient norm; 0: neither clipped nor computed."}
     )
     label_smoothing: float = field(
-        default=0.0, metadata={"help": "Label smoothing of the cross-entropy (a control: it hurts distillation)."}
+        default=0.0, metadata={"help": "Label smoothing of the cross-entropy (a control: many report that it hurts distillation)."}
     )
     channels_last: bool = field(
         default=True, metadata={"help": "Memory layout of convolutions; faster nearly always. Not of sharded ones."}
