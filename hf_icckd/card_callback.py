@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from hf_icckd import metrics
 from hf_icckd.data import ImagePipeline
 from hf_icckd.data.sampling import BatchKey
 from hf_icckd.evaluation import SplitOutputs, cost_metrics
+from hf_icckd.files import user_path
 from hf_icckd.model_card import CURVES, EMBEDDING_MAP, RELIABILITY, SOFT_LABELS
 from hf_icckd.modeling import ClassifierSpec, ImageClassifier
 from hf_icckd.run_folder import RunFolder
@@ -142,7 +142,7 @@ class CardCallback(TrainerCallback):
                 "base_models": [each for each in (teacher_id, start_id) if each is not None],
             },
             "data": {
-                "name": data.hub_id or Path(data.name).expanduser().resolve().name,
+                "name": data.hub_id or user_path(data.name).resolve().name,
                 "hub_id": data.hub_id,
                 "revision": data.revision,
                 "streamed": data.streamed,
@@ -228,7 +228,7 @@ def hub_id(name: str) -> str | None:
     Args:
         name: A folder, a Hub id or a timm name, as for `hf_icckd.from_pretrained`.
     """
-    if Path(name).expanduser().is_dir():
+    if user_path(name).is_dir():
         options = read_options(name)
         pushed = str(options.get("hub_model_id") or "") if options.get("push_to_hub") else ""
         return pushed if "/" in pushed else None  # without a namespace it is not known whose

@@ -21,6 +21,7 @@ from hf_icckd.data.images import read_image
 from hf_icckd.data.sampling import balanced_subset
 from hf_icckd.data_args import DataArguments
 from hf_icckd.demo_page import Net, build_page, import_gradio, launch
+from hf_icckd.files import user_path
 from hf_icckd.hub import ARGS_FILE, from_pretrained
 from hf_icckd.launcher import best_device
 from hf_icckd.runs import load_data, readable_errors, show
@@ -93,6 +94,8 @@ def main(argv: list[str] | None = None) -> None:
         data, note = find_data(data_args, nets[0])
         examples, label_names = [], shared_names(nets[0].model, nets[1].model)
         if data is not None:
+            # The teacher may have come without names, and been compared with neither.
+            check_same_classes(nets[1].model.spec.label_names, tuple(data.label_names), "student")
             rows, note = rows_for_means(data, args.max_images)
             means = [class_means(net.model, rows, labels_of(rows), f"class means of the {net.role}") for net in nets]
             nets = [net._replace(means=mean) for net, mean in zip(nets, means, strict=True)]
@@ -112,7 +115,7 @@ def find_data(args: DemoDataArguments, teacher: Net) -> tuple[ImageData | None, 
         ValueError: If the one that was asked for can't be loaded or has other classes.
     """
     try:
-        data = load_data(args if args.dataset is not None else _recorded(args, Path(teacher.origin).expanduser()))
+        data = load_data(args if args.dataset is not None else _recorded(args, user_path(teacher.origin)))
         check_same_classes(teacher.model.spec.label_names, tuple(data.label_names))
     except ValueError as error:
         if args.dataset is not None:

@@ -38,7 +38,9 @@ def main(argv: list[str] | None = None) -> None:
     device = best_device()
     if device.type == "cpu":
         keep_freed_memory()
-    with readable_errors():
+    with readable_errors("file with --output_file"):
+        if args.output_file is not None and not Path(args.output_file).absolute().parent.is_dir():
+            raise ValueError(f"output_file is {args.output_file!r}, whose folder does not exist; make it first")
         model = from_pretrained(args.model).to(device)
         data = load_data(data_args)
         if args.split not in data.splits():

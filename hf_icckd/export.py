@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tolerance", type=float, default=1e-4, help="Largest difference of a logit.")
     args = parser.parse_args(argv)
     set_up_logging()
-    with readable_errors():
+    with readable_errors("file with --output"):
         folder = Path(args.folder)
         if args.output is None and not folder.is_dir():
             raise ValueError(f"{args.folder!r} is no folder here; say with --output where the ONNX file is to go")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,15 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-3 as the number that everybody means by it; YAML 1.1, and so PyYAML, takes it for text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 def replace_file(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -50,12 +60,13 @@ def replace_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict
     replace_file(path, write)
 
 
-def read_yaml(path: str | Path, what: str) -> Any:
+def read_yaml(path: str | Path, what: str, as_text: bool = False) -> Any:
     """What a YAML file holds.
 
     Args:
         path: The file.
         what: What it is called in errors.
+        as_text: Whether all values are what is written there: `no`, `1e3` and `007` may be names.
 
     Raises:
         ValueError: If there is no such file or it is no YAML; the message is one line.
@@ -64,9 +75,14 @@ def read_yaml(path: str | Path, what: str) -> Any:
     if not path.is_file():
         raise ValueError(f"{what} {str(path)!r} does not exist; check the path")
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader if as_text else _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{what} {str(path)!r} is no valid YAML: {' '.join(str(error).split())}") from error
+
+
+def user_path(path: str | Path) -> Path:
+    """A path with `~` replaced by the home folder; one of a user that is not there stays what it is."""
+    return Path(os.path.expanduser(path))
 
 
 def sync(path: Path) -> None:

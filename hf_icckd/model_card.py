@@ -242,7 +242,7 @@ def citations(method: dict[str, Any], *before: dict[str, Any]) -> list[str]:
 
 def plain(text: object) -> str:
     """Text in which nothing is markdown: names of classes and data sets are whatever people call them."""
-    return re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", " ".join(str(text).split()))
+    return re.sub(r"([\\`*_{}\[\]<>#|$~&])", r"\\\1", " ".join(str(text).split()))
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
-from timm.models import get_pretrained_cfg, is_model
+from timm.models import get_deprecated_models, get_pretrained_cfg, is_model
 from torch import Tensor, nn
 
 import hf_icckd.models  # noqa: F401  registers the cifar_* architectures
@@ -247,8 +247,12 @@ def go_on_from(
 
 
 def check_architecture(architecture: str) -> None:
-    """Raise ValueError with a suggestion if timm has no such architecture, or none with such a tag."""
+    """Raise ValueError with a suggestion if timm has no such architecture (any more), or none with such a tag."""
     base, _, tag = architecture.partition(".")
+    old = get_deprecated_models()
+    if base in old:
+        hint = f"its name is {old[base]!r} now" if old[base] else "it has no successor; choose another"
+        raise ValueError(f"timm no longer has a model {base!r}: {hint}")
     if is_model(base) and tag and architecture not in timm.list_models(f"{base}.*", pretrained=True):
         known = [name.partition(".")[2] for name in timm.list_models(f"{base}.*", pretrained=True)]
         raise ValueError(f"unknown weights {tag!r} of {base!r}, expected one of: {', '.join(known)}")

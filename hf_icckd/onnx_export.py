@@ -69,6 +69,8 @@ def export_onnx(
         raise ValueError(f"{', '.join(missing)} not installed, which ONNX needs; pip install 'hf-icckd[onnx]'")
     if num_images < 1:
         raise ValueError(f"num_images is {num_images}, expected at least 1: the file is compared with torch")
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance is {tolerance}, expected a number from 0 on, such as 1e-4")
     classifier = model if isinstance(model, ImageClassifier) else from_pretrained(model)
     size = sum(tensor.numel() * tensor.element_size() for tensor in classifier.state_dict().values())
     if size > _MAX_BYTES:

@@ -84,8 +84,8 @@ def fine_class_probe(
 ) -> dict[str, float]:
     """How much of the class within its group can be read off embeddings and soft labels.
 
-    Soft labels are probed as log-probabilities: another temperature changes them by a factor and a constant only, so
-    the figure does not depend on it.
+    Soft labels are probed as log-probabilities at temperature 1. Another temperature changes them by a factor, which
+    standardising undoes, and by an offset of each image, which moves the figure by some tenths of a point.
 
     Args:
         logits: (N, C) and (M, C), for the images the probes are fitted on and those they are scored on.

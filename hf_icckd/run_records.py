@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from hf_icckd.files import user_path
 from hf_icckd.hub import ARGS_FILE, METRICS_FILE
 
 # What says how a run was trained, for people; see `how_trained` in model_card.py.
@@ -36,7 +37,7 @@ def read_records(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     records = []
     for name, parse in ((ARGS_FILE, yaml.safe_load), (METRICS_FILE, json.loads)):
-        path = Path(folder).expanduser() / name
+        path = user_path(folder) / name
         if not path.is_file():
             raise ValueError(f"{str(folder)!r} is no finished run: it has no {name}; give the folder of one that is")
         try:
@@ -52,7 +53,7 @@ def read_records(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def read_options(folder: str | Path) -> dict[str, Any]:
     """What all_args.yaml of a folder holds; nothing if the folder has none, as that of a model made elsewhere."""
     try:
-        options = yaml.safe_load((Path(folder).expanduser() / ARGS_FILE).read_text(encoding="utf-8"))
+        options = yaml.safe_load((user_path(folder) / ARGS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return options if isinstance(options, dict) else {}
@@ -92,7 +93,7 @@ def read_control(folder: str, recipe: str, data_fingerprint: str, test_images: i
         )
     teacher = results.get("teacher")
     return {
-        "name": Path(folder).expanduser().resolve().name,
+        "name": user_path(folder).resolve().name,
         "method": method_of(arguments),
         "machine": machine_of(results["environment"]),
         **({"teacher": {name: teacher[name] for name in ("architecture", "method", "cost")}} if teacher else {}),

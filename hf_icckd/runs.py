@@ -37,8 +37,12 @@ _OUTPUTS_MAX_BYTES = 2 * 1024**3  # of the training split, whose outputs are hel
 
 
 @contextlib.contextmanager
-def readable_errors() -> Iterator[None]:
-    """End the program with one line for what a user can mend; `--log_level debug` shows where it arose."""
+def readable_errors(place: str = "folder with --output_dir") -> Iterator[None]:
+    """End the program with one line for what a user can mend; `--log_level debug` shows where it arose.
+
+    Args:
+        place: What to choose another of where something can't be written.
+    """
     try:
         yield
     except ValueError as error:
@@ -66,7 +70,7 @@ def readable_errors() -> Iterator[None]:
         raise SystemExit(130) from None
     except OSError as error:  # a full disk, a folder that can't be written
         logger.debug("the error in full", exc_info=True)
-        raise UserError(f"{error}; mend that, or choose another folder with --output_dir") from error
+        raise UserError(f"{error}; mend that, or choose another {place}") from error
 
 
 def load_pipeline(
@@ -275,6 +279,8 @@ def _probes(data: ImageData, outputs: dict[str, SplitOutputs]) -> dict[str, Any]
     )
     # Images of classes that have no training image are left out; a note of the data set says that there are some.
     known = torch.isin(pair[1].labels, pair[0].labels)
+    if not known.any():
+        return {}
     (logits, embeddings, groups) = ((first, second[known]) for first, second in zip(*pair, strict=True))
     return {"fine_probe": fine_class_probe(logits, embeddings, groups, (fine[0], fine[1][known]))}
 

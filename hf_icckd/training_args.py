@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import TrainingArguments
@@ -130,7 +130,8 @@ class DistillationTrainingArguments(TrainingArguments):
         default=0.0, metadata={"help": "Largest gradient norm; 0: neither clipped nor computed."}
     )
     label_smoothing: float = field(
-        default=0.0, metadata={"help": "Label smoothing of the cross-entropy (a control: many report that it hurts distillation)."}
+        default=0.0,
+        metadata={"help": "Label smoothing of the cross-entropy (a control: many report that it hurts distillation)."},
     )
     channels_last: bool = field(
         default=True, metadata={"help": "Memory layout of convolutions; faster nearly always. Not of sharded ones."}
@@ -392,3 +393,12 @@ RECIPES = {
     "teacher": [TrainingDataArguments, TeacherModelArguments, TeacherTrainingArguments],
     "student": [TrainingDataArguments, StudentModelArguments, StudentTrainingArguments],
 }
+
+
+def defaults(recipe: str) -> dict[str, Any]:
+    """What the options of a recipe are where nobody gives them."""
+    return {
+        each.name: each.default if each.default_factory is MISSING else each.default_factory()
+        for group in RECIPES[recipe]
+        for each in fields(group)
+    }

@@ -84,6 +84,10 @@ DATA = {
         lambda f: [image_folder(f / "d"), *(p.rename(p.with_suffix(".mp4")) for p in f.rglob("*.png"))][0],
         "holds 0 images and no folder per class",
     ),
+    "a folder whose name is not UTF-8": (
+        lambda f: os.rename(os.fsencode(image_folder(f / "d") / "b"), os.fsencode(f / "d") + b"/caf\xe9") or f / "d",
+        r"image 'caf\\udce9/\d.png' .* has a name that is not UTF-8; rename it",
+    ),
     "one class": (lambda f: shutil.rmtree(image_folder(f / "d") / "b") or f / "d", "the one class 'a', expected"),
     "labels out of range": (lambda f: _out_of_range(f / "d"), "row 12 of the train split has no valid label"),
     "negative labels": (lambda f: table(f / "d", [*BOTH, -1], Value("int64")), "row 12 of .* has no valid label"),

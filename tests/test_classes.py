@@ -6,9 +6,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
-from hf_icckd import load_image_data
+from hf_icckd import load_image_data, runs
 from hf_icckd.data.classes import read_groups
+from hf_icckd.evaluation import SplitOutputs
 from hf_icckd.teacher import main as teacher_main
 
 GROUPS = {"round": ["0", "6", "8", "9"], "straight": ["1", "4", "7"], "open": ["2", "3", "5"]}
@@ -69,12 +71,26 @@ def test_files_of_groups(tmp_path):
     path = tmp_path / "groups.yaml"
     path.write_text("small: [0, 1]\nlarge: [8, 9]\n")
     assert read_groups(path) == {"small": ["0", "1"], "large": ["8", "9"]}
+    path.write_text("no: [1e3, 007]\nyes: [~, 0x1f]\n")  # names, whatever YAML would take them for
+    assert read_groups(path) == {"no": ["1e3", "007"], "yes": ["~", "0x1f"]}
     for text, message in (("- a", "holds no"), ("a: b", "holds no"), ("{", "no valid YAML")):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
             read_groups(path)
     with pytest.raises(ValueError, match="does not exist"):
         read_groups(tmp_path / "none.yaml")
+
+
+def test_without_a_known_class_to_score_there_is_no_probe():
+    """Few enough training and test images may be of different classes: no reason to lose the figures of a run."""
+    data = load_image_data("synthetic", max_train_samples=2, max_eval_samples=3)
+    train, test = (
+        SplitOutputs(torch.randn(len(labels), 10), torch.randn(len(labels), 4), torch.tensor(labels))
+        for labels in ([1, 9], [2, 2, 9])
+    )
+    assert runs._probes(data, {"train": train, "test": test})["fine_probe"]["chance"] in (0, 100)
+    test.labels[-1] = 2
+    assert runs._probes(data, {"train": train, "test": test}) == {}
 
 
 def test_a_run_on_groups_reports_the_probe(tmp_path, capsys):

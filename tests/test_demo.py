@@ -193,6 +193,7 @@ def test_why_there_is_no_data_set_is_said(folders, tmp_path, record, reason):
             "teacher has 10 classes, the student 3; take two that were trained on the",
         ),
         (["{runs}/teacher", "{runs}/teacher", "--dataset", "synthetic"], "teacher and data set name 10 classes diff"),
+        (["{runs}/unnamed", "{runs}/teacher", "--dataset", "synthetic"], "student and data set name 10 classes diff"),
         (["{runs}/teacher", "{runs}/teacher", "--dataset", "/no/such"], "dataset folder '/no/such' does not exist"),
         (["--port", "0"], "port is 0, expected 1 to 65535"),
         (["--max_images", "0"], "max_images is 0, expected at least 1"),
@@ -202,6 +203,8 @@ def test_why_there_is_no_data_set_is_said(folders, tmp_path, record, reason):
 )
 def test_wrong_command_lines_end_in_one_line(folders, tmp_path, monkeypatch, words, message):
     save_pretrained(folders / "fewer", make(8))
+    unnamed = [f"LABEL_{index}" for index in range(10)]  # what a timm model comes with
+    save_pretrained(folders / "unnamed", create_classifier("cifar_resnet8", unnamed, image_size=8))
     monkeypatch.setattr(demo, "import_gradio", lambda: None)
     with pytest.raises(UserError, match=f"^error: .*({message})"):
         demo.main([word.format(runs=folders) for word in words])

@@ -232,6 +232,14 @@ def test_evaluate_measures_what_training_measured(runs, tmp_path):
         assert ours[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
 
 
+def test_evaluate_looks_first_where_it_is_to_write(runs, tmp_path, capsys):
+    with pytest.raises(UserError, match=r"output_file is '.*/nowhere/x\.json', whose folder does not exist; make it"):
+        evaluate.main(["--model", f"{runs}/student", "--output_file", f"{tmp_path}/nowhere/x.json"])
+    assert not capsys.readouterr().out
+    with pytest.raises(UserError, match=r"Is a directory.*choose another file with --output_file"):
+        evaluate.main(["--model", f"{runs}/student", "--max_eval_samples", "20", "--output_file", str(tmp_path)])
+
+
 def test_evaluate_has_no_option_without_effect(runs):
     with pytest.raises(UserError, match="unknown option --augmentation"):
         evaluate.main(["--model", f"{runs}/student", "--augmentation", "none"])

@@ -222,11 +222,27 @@ def test_unfinished_folder_is_explained(tmp_path):
     [
         ("resnt18", "unknown model 'resnt18'.*did you mean .*resnet18"),
         ("levit_128s", "levit_128s"),
+        ("tv_resnet34", "no longer has a model 'tv_resnet34': its name is 'resnet34.tv_in1k' now"),
+        ("swin_base_patch4_window7_224_in22k", "its name is 'swin_base_patch4_window7_224.ms_in22k' now"),
+        ("resnet18.foo", "unknown weights 'foo' of 'resnet18', expected one of: .*a1_in1k"),
     ],
 )
 def test_what_cannot_be_built_is_explained(architecture, message):
     with pytest.raises(ValueError, match=message):
         create_classifier(architecture, NAMES, image_size=32)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tv_resnet34", "its name is 'resnet34.tv_in1k' now"),
+        ("resnet18.foo", "unknown weights 'foo' of 'resnet18'"),
+        ("~nobody-of-this-name/x", "is no folder here, no timm architecture and no Hub id"),
+    ],
+)
+def test_a_name_that_is_none_is_explained(name, message):
+    with pytest.raises(ValueError, match=message):
+        from_pretrained(name)
 
 
 def test_class_names_must_fit(tmp_path):

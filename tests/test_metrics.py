@@ -373,6 +373,17 @@ def test_zero_embeddings_give_numbers():
     assert all(map(math.isfinite, metrics.representation_metrics(logits, nothing, labels, 7).values()))
 
 
+def test_logits_that_tie_have_no_matched_temperature():
+    _, embeddings, labels = make_data()
+    logits = torch.ones(len(labels), 7)
+    found = metrics.representation_metrics(logits, embeddings, labels, 7)
+    assert not found.keys() & {"soft_label_information_matched", "matched_temperature"}
+    assert found["soft_label_information"] == pytest.approx(0, abs=1e-12) and all(map(math.isfinite, found.values()))
+    logits[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="logits"):
+        metrics.representation_metrics(logits, embeddings, labels, 7)
+
+
 def test_one_sample_per_class():
     logits, embeddings = torch.randn(6, 6), torch.randn(6, 3)
     found = metrics.representation_metrics(logits, embeddings, torch.arange(6), 6)

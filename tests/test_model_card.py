@@ -337,9 +337,9 @@ def test_a_teacher_without_a_record(runs):
 
 def test_names_are_not_markdown(runs):
     arguments, results = read_records(runs / "student")
-    results["model"]["class_names"] = ["a|b", "<img src=x>", "*", "[x](y)", "{{ 7 * 7 }}", "`", "$$"]
+    results["model"]["class_names"] = ["a|b", "<img src=x>", "*", "[x](y)", "{{ 7 * 7 }}", "`", "$$", "&lt;b&gt;"]
     text = render(CardData(arguments, results))
-    assert r"Classes: a\|b, \<img src=x\>, \*, \[x\](y), \{\{ 7 \* 7 \}\}, \`, \$\$" in text
+    assert r"Classes: a\|b, \<img src=x\>, \*, \[x\](y), \{\{ 7 \* 7 \}\}, \`, \$\$, \&lt;b\&gt;" in text
     assert plain("one\n\ntwo") == "one two"
 
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageClassification
 
 import hf_icckd.models  # noqa: F401  (registers the networks)
+from hf_icckd import create_classifier
+from hf_icckd.evaluation import cost_metrics
 
 NARROW, WIDE, WRN_2 = (16, 16, 32, 64), (32, 64, 128, 256), (16, 32, 64, 128)
 
@@ -270,3 +272,13 @@ def test_loads_in_timm_and_transformers(name: str, tmp_path) -> None:
     assert in_transformers.config.num_labels == 12
     retargeted = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=5, in_chans=1).eval()
     assert retargeted(x[:, :1]).shape == (2, 5)
+
+
+def test_attention_counts_as_matrix_products():
+    """Twice the multiply-adds of patches, blocks and head, by hand; on a CPU attention is one fused call."""
+    model = create_classifier("test_vit", ["a", "b"], image_size=160)
+    net, tokens = model.net, 101
+    width, blocks = net.embed_dim, len(net.blocks)
+    block = tokens * (3 + 1 + 2 * 3) * width**2 + 2 * tokens**2 * width
+    patches = (tokens - 1) * 3 * 16**2 * width
+    assert cost_metrics(model, repeats=4)["flops"] == 2 * (patches + blocks * block + 2 * width)

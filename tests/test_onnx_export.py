@@ -122,6 +122,7 @@ def test_the_command_notes_the_figures_in_records_and_card(tmp_path, capsys):
         (["nowhere"], "'nowhere' is no folder here; say with --output"),
         (["nowhere/at/all", "--output", "x.onnx"], "model 'nowhere/at/all' is no folder here"),
         (["{run}", "--num_images", "0"], "num_images is 0, expected at least 1"),
+        (["{run}", "--tolerance", "nan"], "tolerance is nan, expected a number from 0 on"),
         (["{run}", "--output"], "argument --output: expected one argument"),
         (["{run}"], "metrics.json is damaged.*the ONNX file is written, but"),
     ],

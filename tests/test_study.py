@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -254,6 +255,11 @@ def test_names_may_be_numbers(tmp_path):
         ({"students": {"kd": {}, "tuned-trial-0": {}}}, "a student is called 'tuned-trial-0'"),
         ({"options": {"dataset": "digits"}}, "trials but there is no validation split"),
         ({"teachers": {"ce": {"intra_class_wieght": 0}, "intra": {}}}, "did you mean 'intra_class_weight'.*no option"),
+        ({"options": STUDY["options"] | {"seed": 7}}, "options has 'seed', which the study itself sets; leave it out"),
+        ({"teacher_options": {"output_dir": "x"}}, "teacher_options has 'output_dir', which the study itself sets"),
+        ({"student_options": {"teacher": "x"}}, "student_options has 'teacher', which the study itself sets"),
+        ({"sweeps": {"a": STUDY["sweeps"]["weight"] | {"option": "seed", "values": [1]}}}, "'seed', which the study"),
+        ({"options": STUDY["options"] | {"num_train_epochs": "9"}}, "num_train_epochs '9', which is text, expected"),
         ({"student_options": {"max_train_samples": 9}}, "'max_train_samples', which must be the same for all"),
         ({"tuning_seeds": [0]}, "seed 0 is both"),
         ({"teachers": STUDY["teachers"] | {"x": {"start_from": "{teacher c}"}}}, "'x' goes on from 'c'.*mean 'ce'"),
@@ -270,6 +276,16 @@ def test_a_wrong_plan_is_explained(study, change, message):
     study.write_text(yaml.safe_dump(STUDY | change))
     with pytest.raises(ValueError, match=message):
         load_plan(study)
+
+
+def test_numbers_may_be_written_with_an_exponent(study):
+    """PyYAML by itself takes 1e-3 for text."""
+    sweep = STUDY["sweeps"]["weight"] | {"values": "VALUES"}
+    text = yaml.safe_dump(STUDY | {"sweeps": {"weight": sweep}}).replace("VALUES", "[1e-3, 5E-1, 2e+0]")
+    study.write_text(text.replace("validation_fraction: 0.2", "validation_fraction: 2e-1"))
+    plan = load_plan(study)
+    assert plan.sweeps["weight"].values == [0.001, 0.5, 2.0] and plan.options["validation_fraction"] == 0.2
+    assert plan.sweep_teachers(plan.sweeps["weight"])[0.5] == "intra"
 
 
 def test_a_study_file_that_is_none(tmp_path):
@@ -334,6 +350,22 @@ def test_a_run_that_ends_without_results_has_failed(study, fake, tmp_path):
     with pytest.raises(ValueError, match="small/ce/seed-1/kd: ended with 0; last line: it said nothing"):
         runner.run()
     assert [run.name for run in runner.pending()] == ["small/ce/seed-1/kd"]
+
+
+@pytest.mark.parametrize("under_nohup", [False, True])
+def test_a_closed_terminal_stops_the_runs_too(study, fake, tmp_path, monkeypatch, under_nohup):
+    plan, folder = load_plan(study), tmp_path / "out"
+    first = StudyRunner(plan, folder).pending()[0].name
+    fake(**{first.removeprefix("small/"): "wait"})
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if under_nohup else signal.SIG_DFL)
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGHUP)).start()
+    try:
+        started = time.monotonic()
+        assert not StudyRunner(plan, folder).run(seconds=2)
+        assert (time.monotonic() - started > 2) == under_nohup
+        assert signal.getsignal(signal.SIGHUP) == (signal.SIG_IGN if under_nohup else signal.SIG_DFL)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("end", ["wait", "wait-0"])
@@ -433,6 +465,8 @@ def test_an_option_named_with_its_default_is_none(study, fake, tmp_path):
     """What it was in the recorded run counts, also where the default has become another since."""
     plan, folder = load_plan(study), tmp_path / "out"
     StudyRunner(plan, folder).run()
+    assert plan.students["kd"].options.pop("objectives") == ["kd"]
+    assert not StudyRunner(plan, folder).pending()
     plan.teachers["ce"]["intra_class_gate"] = True
     assert not StudyRunner(plan, folder).pending()
     plan.teachers["ce"]["intra_class_gate"] = False

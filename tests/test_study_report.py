@@ -249,13 +249,19 @@ def test_every_row_has_its_command(whole, plan, records):
 @pytest.mark.usefixtures("undrawn")
 def test_several_pairs_have_pictures_of_their_own(tmp_path):
     nets = {"teacher": "cifar_resnet20", "student": "cifar_resnet8"}
-    plan = small_plan(pairs={"small": nets, "a|b, large": nets})
+    pairs = ["small", "a|b, large", "a b, large", "größe", "__x__ &amp;"]  # the second and third with one plain name
+    plan = small_plan(pairs=dict.fromkeys(pairs, nets))
     page, text = report(tmp_path, plan, make_records(plan))
-    names = {file.name for file in (tmp_path / "plots").iterdir()}
-    assert {"students-small.png", "students-a-b-large.png"} <= names
-    assert "nothing is corrected for there being 2 of them" in text
+    names = [file.name for file in (tmp_path / "plots").iterdir()]
+    assert "students-small.png" in names and all(name.isascii() for name in names)
+    assert len([name for name in names if name.startswith("students-a-b-large-")]) == 2
+    assert len(names) % len(pairs) == 0
+    pictures = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(pictures) == len(names) and not any("\\" in attrs["alt"] for attrs in pictures)
+    assert any("__x__ &amp;" in attrs["alt"] for attrs in pictures)
+    assert "nothing is corrected for there being 5 of them" in text
     chosen = next(rows for rows in page.tables if rows[0][:2] == ["pair", "teacher"])
-    assert [row[0] for row in chosen[1:]] == ["small"] * 2 + ["a|b, large"] * 2
+    assert [row[0] for row in chosen[1:]] == [pair for pair in pairs for _ in range(2)]
 
 
 # ---- what isn't there

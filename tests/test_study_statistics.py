@@ -279,6 +279,23 @@ def test_seeds_needed_at_the_ends():
     assert statistics.seeds_needed(0.001, 0.5) == 2
     assert math.isnan(statistics.seeds_needed(math.nan, 0.5)) and math.isnan(statistics.seeds_needed(0.0, 0.5))
     assert math.isnan(statistics.seeds_needed(0.3, 0.0))
+    assert statistics.seeds_needed(100, 0.5) == 313_957  # (1.96 + 0.84)^2 / d^2, and two
+
+
+@pytest.mark.parametrize(("effect", "n"), [(7, 3), (9.5, 3), (11.7, 2), (12, 2), (16, 2), (25, 2), (50, 2)])
+def test_seeds_needed_for_large_effects(effect, n):
+    """By integrating over the spread that is found: the distribution functions of t have gaps there."""
+    from scipy import integrate, stats
+
+    def power(n: int) -> float:
+        def found(spread: float) -> float:
+            limit = stats.t.isf(0.025, n - 1) * spread / math.sqrt(n - 1)
+            return stats.chi.pdf(spread, n - 1) * stats.norm.sf(limit - effect * math.sqrt(n))
+
+        return integrate.quad(found, 0, 10, points=[0.1, 1, 3])[0]
+
+    assert statistics.seeds_needed(0.5, 0.5 * effect) == n
+    assert power(n) >= 0.8 and (n == 2 or power(n - 1) < 0.8)
 
 
 def test_rank_correlation_by_hand():

@@ -100,10 +100,10 @@ def read_groups(path: str | Path) -> dict[str, list[str]]:
     Raises:
         ValueError: If there is no such file or it holds something else.
     """
-    groups = read_yaml(path, "label_groups file")
+    groups = read_yaml(path, "label_groups file", as_text=True)
     if not isinstance(groups, dict) or not all(isinstance(members, list) for members in groups.values()):
         raise ValueError(f"label_groups file {str(path)!r} holds no `group: [class, class]` lines")
-    return {str(group): [str(member) for member in members] for group, members in groups.items()}
+    return groups
 
 
 def _relabel(split: Dataset, labels: np.ndarray, names: list[str]) -> Dataset:

@@ -120,6 +120,14 @@ def _load_class_folders(path: Path, images: list[Path]) -> dict[str, Dataset]:
     Not left to the image folder builder of `datasets`: it takes a class called "train" and a file called "test_1.png"
     for splits, and a stray image for a class of its own.
     """
+    for file in images:
+        try:
+            str(file).encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"image {str(file)!r} of dataset folder {str(path)!r} has a name that is not UTF-8; rename it or its "
+                "folder"
+            ) from None
     # A folder called train that holds images is a class (of vehicles); a split holds folders of images.
     has_splits = any(file.parts[0].lower() in TRAIN_SPLITS and len(file.parts) > 2 for file in images)
     folders: dict[str, dict[Path, Path]] = {}

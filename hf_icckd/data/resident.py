@@ -56,7 +56,7 @@ def load_split(split: Dataset, size: int, name: str, interpolation: str = "bilin
                     kept = torch.from_numpy(np.load(file, mmap_mode="c")).permute(0, 3, 1, 2)
                     logger.info("pixels of the %s split from %s", name, file)
                     return kept
-                except ValueError as error:
+                except (ValueError, EOFError) as error:
                     logger.warning("%s is damaged (%s); the images are read again", file, error)
             pixels = read_split(split, size, name, interpolation)
             replace_file(file, lambda path: _write_array(path, pixels))

@@ -49,7 +49,7 @@ class KeyedBatchSampler(Sampler):
         epoch: Set it before iterating (`set_epoch`).
 
     Raises:
-        ValueError: If a batch would be empty, or there are fewer training images than processes.
+        ValueError: If a batch would be empty, or there are fewer training images than processes, or only one.
     """
 
     def __init__(self, num_samples: int, batch_size: int, seed: int | None = None):
@@ -62,8 +62,8 @@ class KeyedBatchSampler(Sampler):
         self.num_used = num_samples - (remainder if seed is not None and remainder < max(2, self.world) else 0)
         if seed is not None and self.num_used == 0:
             raise ValueError(
-                f"{num_samples} training images for {self.world} processes, expected at least one for each; use more "
-                "images or fewer processes"
+                f"{num_samples} training images for {self.world} processes, expected one for each and two at least "
+                "(BatchNorm needs them); use more images or fewer processes"
             )
 
     def set_epoch(self, epoch: int) -> None:

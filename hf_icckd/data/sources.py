@@ -35,6 +35,7 @@ from hf_icckd.data.folders import TEST_SPLITS, TRAIN_SPLITS, load_folder, reason
 from hf_icckd.data.sampling import balanced_subset, stratified_split
 from hf_icckd.data.streaming import StreamedSplit
 from hf_icckd.data.synthetic import make_multi_view_images
+from hf_icckd.files import user_path
 
 BUILT_IN = ("digits", "synthetic")
 _FINGERPRINT_ROWS = 256
@@ -265,7 +266,7 @@ def _streamed(
 
 def _hub_id(dataset: str) -> str | None:
     """The name, if it is one on the Hub; for a data set that could be loaded."""
-    return None if dataset in BUILT_IN or Path(dataset).expanduser().is_dir() else dataset
+    return None if dataset in BUILT_IN or user_path(dataset).is_dir() else dataset
 
 
 def _revision(rows: Dataset) -> str | None:
@@ -281,7 +282,7 @@ def _has_labels(rows: IterableDataset, label_column: str) -> bool:
 
 
 def _load(dataset: str, config_name: str | None, streaming: bool = False) -> dict[str, Any]:
-    path = Path(dataset).expanduser()
+    path = user_path(dataset)
     if config_name is not None and (dataset in BUILT_IN or path.is_dir()):
         raise ValueError(f"configuration {config_name!r} of {dataset!r}: only Hub data sets have them; leave it out")
     if streaming and dataset in BUILT_IN:

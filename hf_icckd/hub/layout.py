@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from timm.models import is_model
 from torch import Tensor
 
-from hf_icckd.files import replace_file, replace_tensors
-from hf_icckd.modeling import ClassifierSpec, ImageClassifier, create_classifier
+from hf_icckd.files import replace_file, replace_tensors, user_path
+from hf_icckd.modeling import ClassifierSpec, ImageClassifier, check_architecture, create_classifier
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 ARGS_FILE, METRICS_FILE = "all_args.yaml", "metrics.json"
@@ -72,7 +72,7 @@ def from_pretrained(name_or_path: str | Path) -> ImageClassifier:
         ValueError: If it is none of these, or config or safetensors weights are missing or don't fit together.
     """
     name = str(name_or_path)
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if not folder.is_dir():
         if "/" not in name and is_model(name.partition(".")[0]):
             return _pretrained_timm(name)
@@ -180,6 +180,7 @@ def _load_folder(folder: Path, name: str) -> ImageClassifier:
 
 
 def _pretrained_timm(name: str) -> ImageClassifier:
+    check_architecture(name)
     cfg = timm.get_pretrained_cfg(name)
     if not (cfg.has_weights if hasattr(cfg, "has_weights") else cfg.url or cfg.hf_hub_id):
         raise ValueError(

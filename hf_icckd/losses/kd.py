@@ -6,6 +6,7 @@ Reference:
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -65,7 +66,7 @@ class KD(DistillationObjective):
 
     def __init__(self, temperature: float = 4.0):
         super().__init__()
-        if not temperature > 0:
+        if not 0 < temperature < math.inf:
             raise ValueError(f"KD temperature is {temperature}, expected a number above 0, for example 4")
         self.temperature = temperature
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 
 from torch import Tensor, nn
 
@@ -22,7 +23,8 @@ class WeightedObjectives(nn.Module):
         teacher_outputs: What any of them reads of the teacher.
 
     Raises:
-        ValueError: If there is no objective, or two objectives share the name of a term.
+        ValueError: If there is no objective, two objectives share the name of a term, or a weight is below 0 or not
+            finite.
     """
 
     def __init__(self, objectives: list[tuple[DistillationObjective, float]]):
@@ -35,6 +37,10 @@ class WeightedObjectives(nn.Module):
         )
         self.term_weights: dict[str, float] = {}
         for objective, weight in objectives:
+            if not 0 <= weight < math.inf:
+                raise ValueError(
+                    f"weight is {weight} of {type(objective).__name__}, expected a number from 0 on; 1 is usual"
+                )
             for term, term_weight in objective.term_weights.items():
                 if term in self.term_weights:
                     raise ValueError(f"two objectives have a term called {term!r}; name each objective once")
@@ -72,7 +78,10 @@ def _parse_objective(
         )
     # A class without a constructor of its own takes no arguments, whatever nn.Module's signature says.
     own_init = registry[name].__init__ is not nn.Module.__init__
-    allowed = ["weight", *(inspect.signature(registry[name]).parameters if own_init else ())]
+    defaults = {"weight": 1.0}
+    if own_init:
+        defaults |= {key: each.default for key, each in inspect.signature(registry[name]).parameters.items()}
+    allowed = list(defaults)
     arguments = {}
     for pair in filter(None, tail.split(",")):
         key, equals, text = pair.partition("=")
@@ -83,6 +92,8 @@ def _parse_objective(
             )
         try:
             arguments[key] = _parse_value(text)
+            if isinstance(arguments[key], bool) != isinstance(defaults[key], bool):
+                raise ValueError
         except ValueError:
             raise ValueError(f"{key} is {text!r} in objective {spec!r}, expected a number or true/false") from None
     weight = float(arguments.pop("weight", 1.0))

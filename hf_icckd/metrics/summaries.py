@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_icckd.metrics.checks import checked_logits, widened
+from hf_icckd.metrics.checks import checked_logits, require_finite, widened
 from hf_icckd.metrics.classification import agreement, kl_divergence
 from hf_icckd.metrics.geometry import (
     distance_ratio,
@@ -93,21 +93,31 @@ def representation_metrics(logits: Tensor, embeddings: Tensor, labels: Tensor, n
     Returns:
         `intra_class_distance`, `inter_class_distance`, `distance_ratio`, `nc1`, `effective_rank`; in nats
         `soft_label_information` (T = 1), `soft_label_information_t4` (T = 4), `soft_label_information_matched` (at
-        `matched_temperature`, where the mean entropy is half of log C), `mean_entropy`, `non_target_entropy` (T = 1).
+        `matched_temperature`, where the mean entropy is half of log C; both are left out where no temperature gives
+        it, as of a net that says the same of all classes), `mean_entropy`, `non_target_entropy` (T = 1).
 
     Raises:
-        ValueError: on input that any of these refuses: see `inter_class_distance` and `temperature_for_entropy`.
+        ValueError: on input that any of these refuses: see `inter_class_distance`.
     """
     geometry = (intra_class_distance, inter_class_distance, distance_ratio, nc1, effective_rank)
-    matched_temperature = temperature_for_entropy(logits, 0.5 * math.log(logits.shape[1]))
-    return {metric.__name__: metric(embeddings, labels, num_classes).item() for metric in geometry} | {
+    return {
+        **{metric.__name__: metric(embeddings, labels, num_classes).item() for metric in geometry},
         "soft_label_information": soft_label_information(logits, labels).item(),
         "soft_label_information_t4": soft_label_information(logits, labels, temperature=4.0).item(),
-        "soft_label_information_matched": soft_label_information(logits, labels, matched_temperature).item(),
-        "matched_temperature": matched_temperature,
+        **_matched_information(logits, labels),
         "mean_entropy": mean_entropy(logits).item(),
         "non_target_entropy": non_target_entropy(logits, labels).item(),
     }
+
+
+def _matched_information(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    require_finite(logits, "logits")
+    try:
+        temperature = temperature_for_entropy(logits, 0.5 * math.log(logits.shape[1]))
+    except ValueError:  # of finite logits: they tie, and no temperature parts them
+        return {}
+    information = soft_label_information(logits, labels, temperature).item()
+    return {"soft_label_information_matched": information, "matched_temperature": temperature}
 
 
 def agreement_metrics(student_logits: Tensor, teacher_logits: Tensor) -> dict[str, float]:

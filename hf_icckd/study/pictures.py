@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -156,4 +157,7 @@ def _png(figure: Figure | None) -> bytes | None:
 
 
 def _file(plan: Plan, pair: str, kind: str) -> str:
-    return re.sub(r"[^\w.=-]+", "-", f"{kind}-{pair}" if len(plan.pairs) > 1 else kind) + ".png"
+    """A name that any file system and address takes; what had to be changed for it is told apart by a hash."""
+    name = f"{kind}-{pair}" if len(plan.pairs) > 1 else kind
+    plain = re.sub(r"[^\w.=-]+", "-", name, flags=re.ASCII)
+    return plain + ("" if plain == name else f"-{hashlib.sha256(name.encode()).hexdigest()[:6]}") + ".png"

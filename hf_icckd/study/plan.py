@@ -14,13 +14,10 @@ from typing import Any
 from hf_icckd.data_args import DataArguments
 from hf_icckd.losses.weighted import suggest
 from hf_icckd.study.run import ALONE, TARGETS, Run, started_from
-from hf_icckd.training_args import RECIPES
+from hf_icckd.training_args import defaults
 
-_OPTIONS = {
-    recipe: {each.name: each for group in groups for each in dataclasses.fields(group)}
-    for recipe, groups in RECIPES.items()
-}
 _DATA_OPTIONS = {each.name for each in dataclasses.fields(DataArguments)}
+_OF_THE_STUDY = {"seed", "output_dir", "teacher", "teacher_targets_dir", "num_threads", "disable_tqdm"}
 
 
 @dataclass
@@ -186,10 +183,18 @@ class Plan:
             students += [(name, options) for options in (student.options, *student.trials)]
         for recipe, groups in (("teacher", teachers), ("student", students)):
             for where, options in [("options", self.options), *groups]:
+                known = defaults(recipe)
                 for name in options:
-                    if name not in _OPTIONS[recipe]:
-                        close = suggest(name, _OPTIONS[recipe])
+                    if name not in known:
+                        close = suggest(name, known)
                         raise ValueError(f"{where} has {name!r}{close}, which is no option of the {recipe} recipe")
+                    if name in _OF_THE_STUDY:
+                        raise ValueError(f"{where} has {name!r}, which the study itself sets; leave it out")
+                    if isinstance(options[name], str) and isinstance(known[name], (bool, int, float)):
+                        raise ValueError(
+                            f"{where} has {name} {options[name]!r}, which is text, expected a value such as "
+                            f"{known[name]}, without quotes"
+                        )
                     if name in _DATA_OPTIONS and where != "options":
                         raise ValueError(f"{where} has {name!r}, which must be the same for all; put it into options")
 
@@ -336,11 +341,6 @@ def best_trial(figures: list[list[float | None]]) -> int | None:
     told = [seed for seed in zip(*figures, strict=True) if any(figure is not None for figure in seed)]
     means = {number: sum(trial) for number, trial in enumerate(zip(*told, strict=True)) if None not in trial}
     return max(means, key=means.get, default=None)
-
-
-def defaults(recipe: str) -> dict[str, Any]:
-    """What the options of a recipe are where nobody gives them."""
-    return {name: each.default for name, each in _OPTIONS[recipe].items()}
 
 
 def _check_folder_names(names: Iterable[str]) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from hf_icckd.study.frames import TEACHER, main_runs
-from hf_icckd.study.plan import Plan, best_trial, defaults
+from hf_icckd.study.plan import Plan, best_trial
 from hf_icckd.study.run import ALONE, Run
 from hf_icckd.study.tables import code, escape, label, number, table
+from hf_icckd.training_args import defaults
 
 TERMINAL_TOP1 = 99.0  # percent on the training split from which on one speaks of the terminal phase
 MIN_SEEDS = 5

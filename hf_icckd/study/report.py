@@ -216,7 +216,8 @@ def _html(text: str, data: dict[str, bytes]) -> str:
 
 def _image(renderer, tokens, index, options, env) -> str:
     token = tokens[index]
-    text, data = html.escape(token.content), env["pictures"].get(token.attrs["src"])
+    text = html.escape(renderer.renderInlineAsText(token.children, options, env))
+    data = env["pictures"].get(token.attrs["src"])
     if data is None:
         return text
     return (

@@ -27,9 +27,10 @@ from filelock import FileLock, Timeout
 from hf_icckd.cli import DIVERGED
 from hf_icckd.hub import METRICS_FILE
 from hf_icckd.launcher import cores
-from hf_icckd.study.plan import Plan, defaults
+from hf_icckd.study.plan import Plan
 from hf_icckd.study.records import RECORDS_FILE, Records, make_record
 from hf_icckd.study.run import TARGETS, Run
+from hf_icckd.training_args import defaults
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,10 @@ class StudyRunner:
             ValueError: If another process works in the folder, or runs failed; what else could be done is done.
         """
         with self.owned():
-            handlers = {each: signal.signal(each, self._ask_to_stop) for each in (signal.SIGINT, signal.SIGTERM)}
+            asking = [signal.SIGINT, signal.SIGTERM]
+            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # under nohup a closed terminal is to be survived
+                asking.append(signal.SIGHUP)
+            handlers = {each: signal.signal(each, self._ask_to_stop) for each in asking}
             try:
                 self._loop(None if seconds is None else time.monotonic() + seconds)
             finally:

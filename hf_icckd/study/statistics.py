@@ -6,6 +6,7 @@ what was measured, diverged runs are counted beside it, and with fewer than two 
 
 from __future__ import annotations
 
+import bisect
 import math
 from typing import Any
 
@@ -13,7 +14,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
 
 from hf_icckd.study.frames import METRICS, TEACHER, arm
 from hf_icckd.study.plan import Comparison, Plan
@@ -177,11 +177,16 @@ def seeds_needed(sd: float, smallest_effect: float, power: float = 0.8) -> float
     """
     if not (sd > 0 and smallest_effect > 0):
         return math.nan
-    effect, test = smallest_effect / sd, TTestPower()
-    for few in range(2, 20):  # where the solver does not always converge
-        if test.power(effect, few, 1 - CONFIDENCE) >= power:
-            return few
-    return math.ceil(test.solve_power(effect, alpha=1 - CONFIDENCE, power=power) - 1e-6)
+
+    def found(n: int) -> float:
+        # t squared is F, whose non-central distribution scipy has for effects at which that of t is NaN.
+        critical = stats.f.isf(1 - CONFIDENCE, 1, n - 1)
+        return stats.ncf.sf(critical, 1, n - 1, n * (smallest_effect / sd) ** 2)
+
+    high = 2
+    while found(high) < power:
+        high *= 2
+    return 2 + bisect.bisect_left(range(2, high), power, key=found)
 
 
 def verdict(found: dict[str, float], comparison: Comparison) -> str:

@@ -46,8 +46,8 @@ def table(header: list[str], rows: Iterable[list[str]], left: int = 1) -> str:
 
 
 def escape(text: object) -> str:
-    """Text with Markdown's signs taken for what they are, on one line."""
-    return re.sub(r"([\\|*`<>\[\]~])", r"\\\1", " ".join(str(text).split()))
+    """Text with Markdown's signs taken for what they are, on one line; an underscore within a word is none."""
+    return re.sub(r"([\\|*`<>\[\]~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", " ".join(str(text).split()))
 
 
 def code(text: object) -> str:
