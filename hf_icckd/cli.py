@@ -1,18 +1,23 @@
-"""Command lines: an optional YAML file first, then `--option value` pairs that override it."""
+"""Command lines: an optional YAML file first, then `--option value` pairs that override it; errors in one line."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
 
+from hf_icckd import distributed
 from hf_icckd.files import read_yaml
 from hf_icckd.losses.weighted import suggest
+
+logger = logging.getLogger(__name__)
 
 DIVERGED = 3  # exit code of a run whose loss or weights are no longer finite
 
@@ -22,6 +27,40 @@ class UserError(SystemExit):
 
     def __init__(self, message: object):
         super().__init__(f"error: {message}")
+
+
+@contextlib.contextmanager
+def readable_errors(place: str = "folder with --output_dir") -> Iterator[None]:
+    """End the program with one line for what a user can mend; `--log_level debug` shows where it arose.
+
+    Args:
+        place: What to choose another of where something can't be written.
+    """
+    try:
+        yield
+    except (ValueError, ImportError) as error:  # ImportError: an optimiser or a logger that is not installed
+        logger.debug("the error in full", exc_info=True)
+        raise UserError(error) from error
+    except FloatingPointError as error:
+        logger.debug("the error in full", exc_info=True)
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(DIVERGED) from error
+    except RuntimeError as error:
+        if "to be installed" in str(error):  # transformers' loggers say it so
+            raise UserError(error) from error
+        if not distributed.is_lost_connection(error):
+            raise
+        logger.debug("the error in full", exc_info=True)
+        raise UserError(
+            f"another process is gone ({' '.join(str(error).split())[:200]}); see what it wrote last; the same "
+            "command goes on from the last checkpoint"
+        ) from error
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; the same command goes on, from the last checkpoint if there is one\n")
+        raise SystemExit(130) from None
+    except OSError as error:  # a full disk, a folder that can't be written
+        logger.debug("the error in full", exc_info=True)
+        raise UserError(f"{error}; mend that, or choose another {place}") from error
 
 
 class ArgumentParser(HfArgumentParser):

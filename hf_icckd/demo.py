@@ -13,7 +13,7 @@ import yaml
 from datasets import Dataset
 
 from hf_icckd.allocator import keep_freed_memory
-from hf_icckd.cli import ArgumentParser, set_up_logging
+from hf_icckd.cli import ArgumentParser, readable_errors, set_up_logging
 from hf_icckd.comparison import class_means, shared_names
 from hf_icckd.data import ImageData
 from hf_icckd.data.columns import labels_of
@@ -24,7 +24,7 @@ from hf_icckd.demo_page import Net, build_page, import_gradio, launch
 from hf_icckd.files import user_path
 from hf_icckd.hub import ARGS_FILE, from_pretrained
 from hf_icckd.launcher import best_device
-from hf_icckd.runs import load_data, readable_errors, show
+from hf_icckd.runs import load_data, show
 from hf_icckd.student_trainer import check_same_classes
 
 _MAX_PER_CLASS = 200  # images that a class mean is taken over

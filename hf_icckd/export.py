@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from hf_icckd.cli import ArgumentParser, set_up_logging
+from hf_icckd.cli import ArgumentParser, readable_errors, set_up_logging
 from hf_icckd.environment import processor_name
 from hf_icckd.hub import METRICS_FILE
 from hf_icckd.model_card import write_card
@@ -15,7 +15,7 @@ from hf_icckd.onnx_export import OnnxExport, export_onnx
 from hf_icckd.progress import format_table
 from hf_icckd.run_folder import write_text
 from hf_icckd.run_records import read_records
-from hf_icckd.runs import readable_errors, show
+from hf_icckd.runs import show
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,7 +12,6 @@ from transformers import set_seed
 
 from hf_icckd import distributed
 from hf_icckd.card_callback import CardCallback
-from hf_icckd.cli import DIVERGED, UserError
 from hf_icckd.data import ImageData, ImagePipeline, load_image_data
 from hf_icckd.data.classes import read_groups
 from hf_icckd.data_args import DataArguments, TrainingDataArguments
@@ -34,43 +31,6 @@ from hf_icckd.training_args import DistillationTrainingArguments, StudentModelAr
 logger = logging.getLogger(__name__)
 
 _OUTPUTS_MAX_BYTES = 2 * 1024**3  # of the training split, whose outputs are held for its figures
-
-
-@contextlib.contextmanager
-def readable_errors(place: str = "folder with --output_dir") -> Iterator[None]:
-    """End the program with one line for what a user can mend; `--log_level debug` shows where it arose.
-
-    Args:
-        place: What to choose another of where something can't be written.
-    """
-    try:
-        yield
-    except ValueError as error:
-        logger.debug("the error in full", exc_info=True)
-        raise UserError(error) from error
-    except FloatingPointError as error:
-        logger.debug("the error in full", exc_info=True)
-        sys.stderr.write(f"error: {error}\n")
-        raise SystemExit(DIVERGED) from error
-    except ImportError as error:  # an optimiser or a logger that is not installed
-        logger.debug("the error in full", exc_info=True)
-        raise UserError(error) from error
-    except RuntimeError as error:
-        if "to be installed" in str(error):  # transformers' loggers say it so
-            raise UserError(error) from error
-        if not distributed.is_lost_connection(error):
-            raise
-        logger.debug("the error in full", exc_info=True)
-        raise UserError(
-            f"another process is gone ({' '.join(str(error).split())[:200]}); see what it wrote last; the same "
-            "command goes on from the last checkpoint"
-        ) from error
-    except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted; the same command goes on, from the last checkpoint if there is one\n")
-        raise SystemExit(130) from None
-    except OSError as error:  # a full disk, a folder that can't be written
-        logger.debug("the error in full", exc_info=True)
-        raise UserError(f"{error}; mend that, or choose another {place}") from error
 
 
 def load_pipeline(

@@ -7,12 +7,12 @@ from pathlib import Path
 from timm.models import get_pretrained_cfg
 
 from hf_icckd import distributed
-from hf_icckd.cli import parse_arguments, set_up_logging
+from hf_icckd.cli import parse_arguments, readable_errors, set_up_logging
 from hf_icckd.hub import fingerprint, from_pretrained
 from hf_icckd.losses import OBJECTIVES, parse_objectives
 from hf_icckd.modeling import check_architecture
 from hf_icckd.run_folder import RunFolder
-from hf_icckd.runs import build_classifier, load_pipeline, readable_errors, show_finished, train_and_report
+from hf_icckd.runs import build_classifier, load_pipeline, show_finished, train_and_report
 from hf_icckd.student_trainer import StudentTrainer, check_same_classes
 from hf_icckd.teacher_targets import TeacherTargets
 from hf_icckd.training_args import RECIPES, StudentModelArguments

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from timm.models import get_pretrained_cfg
 
-from hf_icckd.cli import parse_arguments, set_up_logging
+from hf_icckd.cli import parse_arguments, readable_errors, set_up_logging
 from hf_icckd.hub import fingerprint, from_pretrained
 from hf_icckd.modeling import ImageClassifier, check_architecture
 from hf_icckd.run_folder import RunFolder
-from hf_icckd.runs import build_classifier, load_pipeline, readable_errors, show_finished, train_and_report
+from hf_icckd.runs import build_classifier, load_pipeline, show_finished, train_and_report
 from hf_icckd.teacher_trainer import TeacherTrainer
 from hf_icckd.training_args import RECIPES, TeacherModelArguments
 

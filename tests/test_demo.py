@@ -204,7 +204,7 @@ def test_why_there_is_no_data_set_is_said(folders, tmp_path, record, reason):
 def test_wrong_command_lines_end_in_one_line(folders, tmp_path, monkeypatch, words, message):
     save_pretrained(folders / "fewer", make(8))
     unnamed = [f"LABEL_{index}" for index in range(10)]  # what a timm model comes with
-    save_pretrained(folders / "unnamed", create_classifier("cifar_resnet8", unnamed, image_size=8))
+    save_pretrained(folders / "unnamed", make(8, unnamed))
     monkeypatch.setattr(demo, "import_gradio", lambda: None)
     with pytest.raises(UserError, match=f"^error: .*({message})"):
         demo.main([word.format(runs=folders) for word in words])

@@ -353,19 +353,30 @@ def test_a_run_that_ends_without_results_has_failed(study, fake, tmp_path):
 
 
 @pytest.mark.parametrize("under_nohup", [False, True])
-def test_a_closed_terminal_stops_the_runs_too(study, fake, tmp_path, monkeypatch, under_nohup):
+def test_a_closed_terminal_stops_the_runs_too(study, fake, tmp_path, under_nohup):
     plan, folder = load_plan(study), tmp_path / "out"
     first = StudyRunner(plan, folder).pending()[0].name
     fake(**{first.removeprefix("small/"): "wait"})
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if under_nohup else signal.SIG_DFL)
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGHUP)).start()
+    usual = signal.SIG_IGN if under_nohup else signal.SIG_DFL
+    before, seen = signal.signal(signal.SIGHUP, usual), []
+
+    def close_terminal():
+        while not list(folder.rglob("*.log")):  # the first run has begun
+            time.sleep(0.01)
+        seen.append(signal.getsignal(signal.SIGHUP))
+        os.kill(os.getpid(), signal.SIGHUP)
+        if under_nohup:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    closing = threading.Thread(target=close_terminal)
+    closing.start()
     try:
-        started = time.monotonic()
-        assert not StudyRunner(plan, folder).run(seconds=2)
-        assert (time.monotonic() - started > 2) == under_nohup
-        assert signal.getsignal(signal.SIGHUP) == (signal.SIG_IGN if under_nohup else signal.SIG_DFL)
+        assert not StudyRunner(plan, folder).run()
+        closing.join()
+        assert (seen == [signal.SIG_IGN]) == under_nohup and signal.getsignal(signal.SIGHUP) == usual
     finally:
         signal.signal(signal.SIGHUP, before)
+    assert first not in Records(folder / "records.jsonl").by_name
 
 
 @pytest.mark.parametrize("end", ["wait", "wait-0"])

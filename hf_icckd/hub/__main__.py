@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from hf_icckd.cli import ArgumentParser, set_up_logging
+from hf_icckd.cli import ArgumentParser, readable_errors, set_up_logging
 from hf_icckd.hub import ARGS_FILE, push_to_hub
-from hf_icckd.runs import readable_errors, show
+from hf_icckd.runs import show
 
 
 def main(argv: list[str] | None = None) -> None:

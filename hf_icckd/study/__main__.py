@@ -12,9 +12,9 @@ from pathlib import Path
 import yaml
 from tqdm.auto import tqdm
 
-from hf_icckd.cli import parse_arguments, set_up_logging
+from hf_icckd.cli import parse_arguments, readable_errors, set_up_logging
 from hf_icckd.run_folder import write_text
-from hf_icckd.runs import readable_errors, show
+from hf_icckd.runs import show
 from hf_icckd.study import Plan, StudyRunner, load_plan
 from hf_icckd.study.plan import Comparison
 

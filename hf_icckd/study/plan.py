@@ -182,15 +182,15 @@ class Plan:
         for name, student in self.students.items():
             students += [(name, options) for options in (student.options, *student.trials)]
         for recipe, groups in (("teacher", teachers), ("student", students)):
+            known = defaults(recipe)
             for where, options in [("options", self.options), *groups]:
-                known = defaults(recipe)
                 for name in options:
                     if name not in known:
                         close = suggest(name, known)
                         raise ValueError(f"{where} has {name!r}{close}, which is no option of the {recipe} recipe")
                     if name in _OF_THE_STUDY:
                         raise ValueError(f"{where} has {name!r}, which the study itself sets; leave it out")
-                    if isinstance(options[name], str) and isinstance(known[name], (bool, int, float)):
+                    if isinstance(options[name], str) and isinstance(known[name], (int, float)):  # or bool
                         raise ValueError(
                             f"{where} has {name} {options[name]!r}, which is text, expected a value such as "
                             f"{known[name]}, without quotes"
