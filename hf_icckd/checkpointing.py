@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -27,7 +28,9 @@ class DamagedCheckpointError(ValueError):
 
 def checkpoints(output_dir: str | Path) -> list[Path]:
     """Checkpoint folders of a run, oldest first, damaged ones among them."""
-    found = [path for path in Path(output_dir).glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+    # Not checkpoint-best-10 and the like: a copy that somebody made is nobody's to remove.
+    paths = Path(output_dir).glob("checkpoint-*")
+    found = [path for path in paths if re.fullmatch("checkpoint-[0-9]+", path.name)]
     return sorted(found, key=_step)
 
 

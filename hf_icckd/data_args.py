@@ -106,7 +106,8 @@ class TrainingDataArguments(DataArguments):
         check_range(self, "crop_padding", 0, math.inf)
         check_range(self, "color_jitter", 0, 1)
         check_range(self, "random_erasing", 0, 1)
-        more = [name for name in ("color_jitter", "trivial_augment", "random_erasing") if getattr(self, name)]
+        asked_for = ("crop_padding", "horizontal_flip", "color_jitter", "trivial_augment", "random_erasing")
+        more = [name for name in asked_for if getattr(self, name)]
         if self.augmentation == "none" and more:
             raise ValueError(
                 f"augmentation is 'none' but {more[0]} is {getattr(self, more[0])}: nothing would be augmented; leave "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import tempfile
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from hf_icckd.demo_page import Net, build_page, import_gradio, launch
 from hf_icckd.files import user_path
 from hf_icckd.hub import ARGS_FILE, from_pretrained
 from hf_icckd.launcher import best_device
+from hf_icckd.options import check_range
 from hf_icckd.runs import load_data, show
 from hf_icckd.student_trainer import check_same_classes
 
@@ -61,10 +63,8 @@ class DemoArguments:
     )
 
     def __post_init__(self):
-        for name, low, high in (("port", 1, 65535), ("max_images", 1, None)):
-            value = getattr(self, name)
-            if value < low or (high is not None and value > high):
-                raise ValueError(f"{name} is {value}, expected {f'{low} to {high}' if high else f'at least {low}'}")
+        check_range(self, "port", 1, 65535)
+        check_range(self, "max_images", 1, math.inf)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -126,6 +126,8 @@ def find_data(args: DemoDataArguments, teacher: Net) -> tuple[ImageData | None, 
 
 def _recorded(args: DemoDataArguments, folder: Path) -> DemoDataArguments:
     """Data options of a run; those that the user gave take the place of its own."""
+    if not folder.is_dir():
+        raise ValueError(f"the teacher is no folder here, whose {ARGS_FILE} would name its data set")
     if not (folder / ARGS_FILE).is_file():
         raise ValueError(f"the teacher comes without {ARGS_FILE}, which would name its data set")
     try:

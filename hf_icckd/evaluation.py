@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -179,11 +179,20 @@ def latency_ms(model: ImageClassifier, images: Tensor, repeats: int = 20) -> flo
     Returns:
         The median.
     """
-    times = []
-    for _ in range(repeats // 4 + repeats):
-        start = time.perf_counter()
+
+    def whole_pass() -> None:
         model(images)
         if images.device.type != "cpu":
             torch.accelerator.synchronize(images.device)
+
+    return median_ms(whole_pass, repeats)
+
+
+def median_ms(run: Callable[[], object], repeats: int = 20) -> float:
+    """Median time of a call in milliseconds, over `repeats` calls after a quarter as many that are not timed."""
+    times = []
+    for _ in range(repeats // 4 + repeats):
+        start = time.perf_counter()
+        run()
         times.append(time.perf_counter() - start)
     return 1000 * sorted(times[repeats // 4 :])[repeats // 2]

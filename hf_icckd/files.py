@@ -16,9 +16,17 @@ from torch import Tensor
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads 1e-3 as the number that everybody means by it; YAML 1.1, and so PyYAML, takes it for text."""
+    """As YAML 1.2 has it, and everybody means it: 1e-3 is a number, and no, yes, on and off are words."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own is one)
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
@@ -71,7 +79,7 @@ def read_yaml(path: str | Path, what: str, as_text: bool = False) -> Any:
     Raises:
         ValueError: If there is no such file or it is no YAML; the message is one line.
     """
-    path = Path(path)
+    path = user_path(path)
     if not path.is_file():
         raise ValueError(f"{what} {str(path)!r} does not exist; check the path")
     try:

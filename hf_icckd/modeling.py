@@ -54,7 +54,8 @@ class ImageClassifier(nn.Module):
         spec: What it is; `len(spec.label_names)` must be its number of classes.
 
     Raises:
-        ValueError: If the net has another number of classes, or no single layer behind a pooled feature vector.
+        ValueError: If the net has another number of classes, or no single layer behind a pooled feature vector, or
+            mean or std are no triple.
     """
 
     scale: Tensor
@@ -67,9 +68,14 @@ class ImageClassifier(nn.Module):
                 f"{spec.architecture} has {net.num_classes} classes but there are {len(spec.label_names)} class "
                 "names; create it with the number of classes of the data set"
             )
+        if not len(spec.mean) == len(spec.std) == 3 or min(spec.std) <= 0:
+            raise ValueError(
+                f"mean is {spec.mean} and std {spec.std}, expected three numbers each, those of std above 0; mend "
+                "them in the configuration"
+            )
         self.net, self.spec = net, spec
         self.embedding_dim = _check_head(net, spec)
-        # Not persistent: they are part of spec.json, and the exported weights are those of the timm net alone.
+        # Not persistent: they are part of config.json, and the exported weights are those of the timm net alone.
         mean, std = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
         self.register_buffer("scale", (1 / (255 * std)).float(), persistent=False)
         self.register_buffer("shift", (-mean / std).float(), persistent=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hf_icckd import __version__
+from hf_icckd.evaluation import median_ms
 from hf_icckd.files import replace_file
 from hf_icckd.hub import from_pretrained
 from hf_icckd.modeling import ImageClassifier
@@ -146,7 +146,9 @@ def _check(classifier: ImageClassifier, file: Path, path: Path, num_images: int,
             f"least {_MIN_AGREEMENT:.1%} expected; {path} is not written. If large logits are rounded differently, "
             "a larger tolerance lets that pass"
         )
-    return OnnxExport(path, difference, agreement, _latency_ms(session, size))
+    image = torch.zeros(1, 3, size, size, dtype=torch.uint8).numpy()
+    latency = median_ms(lambda: session.run(["logits"], {"images": image}))
+    return OnnxExport(path, difference, agreement, latency)
 
 
 def _session(file: Path) -> InferenceSession:
@@ -164,14 +166,3 @@ def _random_images(rows: int, size: int, generator: torch.Generator) -> Tensor:
     smooth = F.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=False)
     noise, share = (torch.rand(rows, 3, side, side, generator=generator) for side in (size, 1))
     return torch.lerp(smooth, noise, share).mul(256).byte()
-
-
-def _latency_ms(session: InferenceSession, size: int, repeats: int = 20) -> float:
-    """Median time of one image, after five runs that are not timed."""
-    image = torch.zeros(1, 3, size, size, dtype=torch.uint8).numpy()
-    times = []
-    for _ in range(repeats + 5):
-        start = time.perf_counter()
-        session.run(["logits"], {"images": image})
-        times.append(time.perf_counter() - start)
-    return 1000 * sorted(times[5:])[repeats // 2]

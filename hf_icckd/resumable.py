@@ -18,12 +18,12 @@ from transformers import Trainer
 
 from hf_icckd import checkpointing, distributed
 from hf_icckd.data.sampling import batch_sampler, make_loader
-from hf_icckd.hub import contiguous_state
+from hf_icckd.hub import WEIGHTS_FILE, contiguous_state
 from hf_icckd.rhythm import Rhythm
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS_FILE, OPTIMIZER_FILE, SCHEDULE_FILE = "model.safetensors", "optimizer.pt", "scheduler.pt"
+OPTIMIZER_FILE, SCHEDULE_FILE = "optimizer.pt", "scheduler.pt"
 
 
 class ResumableTrainer(Trainer):

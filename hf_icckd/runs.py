@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -70,17 +71,17 @@ def build_classifier(
     data_args: TrainingDataArguments,
     pipeline: ImagePipeline,
     seed: int,
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]],
+    normalisation: Callable[[], tuple[tuple[float, ...], tuple[float, ...]]],
     start: ImageClassifier | None = None,
 ) -> ImageClassifier:
-    """The net that is trained: from scratch for the pixels and `normalisation` given, or trained for its own."""
+    """The net that is trained: from scratch, normalised as `normalisation()` says, or trained, as it was."""
     set_seed(seed)
     if start is not None:
         if start.spec.label_names != tuple(pipeline.data.label_names):
             logger.info("what it goes on from has other classes than the data: it gets a new classification layer")
         # Small images are taken whole, whatever the net was evaluated with before.
         return go_on_from(start, pipeline.data.label_names, data_args.image_size, pipeline.crop_pct)
-    mean, std = (None, None) if model_args.pretrained else normalisation
+    mean, std = (None, None) if model_args.pretrained else normalisation()
     return create_classifier(
         model_args.model,
         pipeline.data.label_names,

@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
         for architecture in filter(None, (model_args.model, args.student_branches)):
             check_architecture(architecture)
         pipeline = load_pipeline(data_args, args, *_wanted_pixels(start, model_args))
-        model = build_classifier(model_args, data_args, pipeline, args.seed, pipeline.channel_statistics(), start)
+        model = build_classifier(model_args, data_args, pipeline, args.seed, pipeline.channel_statistics, start)
         trainer = TeacherTrainer(
             model,
             args,

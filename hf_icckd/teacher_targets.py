@@ -26,7 +26,7 @@ from hf_icckd import distributed
 from hf_icckd.data import ImagePipeline
 from hf_icckd.data.fingerprint import split_fingerprint
 from hf_icckd.data.sampling import BatchKey
-from hf_icckd.files import replace_file, replace_tensors
+from hf_icckd.files import replace_file, replace_tensors, user_path
 from hf_icckd.hub import fingerprint
 from hf_icckd.modeling import ImageClassifier
 from hf_icckd.outputs import ClassifierOutput
@@ -80,7 +80,7 @@ class TeacherTargets:
                 f"an objective compares {' and '.join(too_large)}, which are too large to record for every image and "
                 "epoch; take --teacher_targets live, which runs the teacher in every step"
             )
-        self.folder, self.precision = Path(folder), precision
+        self.folder, self.precision = user_path(folder), precision
         self.num_rows = len(pipeline.data.train)
         dims = {"logits": len(teacher.spec.label_names), "embeddings": teacher.embedding_dim}
         wanted = {name: dims[name] for name in _RECORDABLE if name in {"logits", *outputs}}
@@ -118,9 +118,12 @@ class TeacherTargets:
                     f"there are no teacher targets in {str(self.folder)!r}; check --teacher_targets_dir, or take "
                     "--teacher_targets auto, which records them"
                 )
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / _LOCK_FILE):
-                self._claim(file, own)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with FileLock(self.folder / _LOCK_FILE):
+                    self._claim(file, own)
+            except OSError as error:
+                raise self._cant_write(error) from error
         try:
             found = json.loads(file.read_text())
             written_as, _ = int(found["format"]), int(found["block_rows"])

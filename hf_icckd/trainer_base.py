@@ -17,7 +17,7 @@ from transformers.trainer_callback import PrinterCallback, TrainerCallback
 
 from hf_icckd import distributed
 from hf_icckd.checkpointing import part_of
-from hf_icckd.evaluation import SplitOutputs, measure_split, predict_split, split_metrics
+from hf_icckd.evaluation import SplitOutputs, measure_split, predict_split
 from hf_icckd.hub import save_pretrained
 from hf_icckd.modeling import ImageClassifier
 from hf_icckd.progress import ProgressLine
@@ -104,7 +104,16 @@ class DistillationTrainer(PublishingTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None) -> Tensor:
         """Weighted sum of the named terms of a batch; they are logged under `loss/`."""
-        terms, extra = self.compute_terms(model, inputs)
+        try:
+            terms, extra = self.compute_terms(model, inputs)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(
+                f"a step has {len(inputs['labels'])} image for this process, and BatchNorm needs two behind a map of "
+                "one pixel; take another --per_device_train_batch_size or --max_train_samples, whose last batch is "
+                "larger"
+            ) from error
         loss = sum(self.term_weights[name] * term for name, term in terms.items())
         # Not 1 where a short last batch does not split evenly over processes or micro-batches.
         share = distributed.local_share(len(inputs["labels"]), inputs["global_rows"]) * inputs.get("weight", 1)
@@ -214,7 +223,6 @@ class DistillationTrainer(PublishingTrainer):
         eval_dataset: Dataset | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
-        representation: bool = False,
     ) -> dict[str, float]:
         """Measure the classifier.
 
@@ -222,7 +230,6 @@ class DistillationTrainer(PublishingTrainer):
             eval_dataset: Data set; None for the one given at construction.
             ignore_keys: Not used.
             metric_key_prefix: Prefix of the names.
-            representation: Whether to add geometry and soft-label figures, which take longer.
 
         Returns:
             Figures of `hf_icckd.metrics` with the prefix.
@@ -233,11 +240,8 @@ class DistillationTrainer(PublishingTrainer):
         start = time.perf_counter()
         description = None if self.args.disable_tqdm else "evaluating"
         teacher = self.evaluation_teacher(dataset)
-        if representation:
-            figures = split_metrics(self.predict_split(dataset, description), teacher)
-        else:
-            logits = None if teacher is None else teacher.logits
-            figures = measure_split(self.classifier, dataset, logits, **self._evaluation_options(description))
+        logits = None if teacher is None else teacher.logits
+        figures = measure_split(self.classifier, dataset, logits, **self._evaluation_options(description))
         figures = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         self._clock += time.perf_counter() - start  # images per second are those of training
         self.log(figures)

@@ -143,6 +143,13 @@ def test_data(tmp_path, name):
         (["--learning_rate", "fast"], "invalid float value: 'fast'"),
         (["--intra_class_margin", "2"], "intra_class_margin is 2.0, expected a number at least -1 and at most 1"),
         (["--num_views", "1"], "num_views is 1 but intra_class_weight is 0.05"),
+        (["--augmentation", "none", "--horizontal_flip", "true"], "'none' but horizontal_flip is True: nothing"),
+        (["--augmentation", "none", "--crop_padding", "4"], "'none' but crop_padding is 4: nothing would be"),
+        (
+            ["--model", "resnet18", "--per_device_train_batch_size", "1", "--num_views", "1", "--intra_class_weight",
+             "0"],
+            "a step has 1 image for this process, and BatchNorm needs two .*; take another --per_device_train_batch",
+        ),
         (["--resume", "maybe"], "resume.*invalid choice: 'maybe'"),
         (["--save_total_limit", "0"], "save_total_limit is 0, expected a number at least 1"),
         (["--fsdp", "full_shard"], "fsdp is 'full_shard', expected it unset: .*; use recipes/acc"),

@@ -73,7 +73,8 @@ def test_files_of_groups(tmp_path):
     assert read_groups(path) == {"small": ["0", "1"], "large": ["8", "9"]}
     path.write_text("no: [1e3, 007]\nyes: [~, 0x1f]\n")  # names, whatever YAML would take them for
     assert read_groups(path) == {"no": ["1e3", "007"], "yes": ["~", "0x1f"]}
-    for text, message in (("- a", "holds no"), ("a: b", "holds no"), ("{", "no valid YAML")):
+    wrong = ("- a", "a: b", "a: [[b, c]]", "a: [{b: c}]")
+    for text, message in (*((text, "holds no `group:") for text in wrong), ("{", "no valid YAML")):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
             read_groups(path)

@@ -9,6 +9,7 @@ import datasets
 import numpy as np
 import PIL.Image
 import pytest
+import timm
 import torch
 from datasets import ClassLabel, Dataset, Features, Image
 
@@ -106,6 +107,22 @@ def test_pixels_are_kept_for_the_next_start(tmp_path, monkeypatch, caplog):
     assert "not kept for the next start" in caplog.text
 
 
+def test_a_full_disk_does_not_have_the_images_read_twice(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    monkeypatch.setattr(resident, "_CACHED_IMAGES", 2)
+    read, rows = resident.read_image, []
+    monkeypatch.setattr(resident, "read_image", lambda *of: rows.append(of[1]) or read(*of))
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(resident, "replace_file", full)
+    with caplog.at_level("INFO", "hf_icckd"):
+        pixels = resident.load_split(split_of([encoded(noise(8, 8, row)) for row in range(3)]), 8, "train")
+    assert (len(pixels), rows) == (3, [0, 1, 2])
+    assert "not kept for the next start: [Errno 28] No space left" in caplog.text
+
+
 # One image
 
 
@@ -140,6 +157,13 @@ def test_deep_grey_images_keep_their_contrast(brightest, kind):
     assert (pixels.min(), pixels.max()) == (0, 255)
     assert np.abs(pixels[..., 0] - ramp * 255 / brightest).max() <= 1
     assert (pixels[..., :1] == pixels).all()
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_a_pixel_that_is_not_finite_makes_an_image_unreadable(value):
+    image = PIL.Image.fromarray(np.array([[value, 1], [0.5, 2]], dtype=np.float32))
+    with pytest.raises(UnreadableImageError, match=r"train split: row 0 .*holds values that are not finite"):
+        read_image(split_of([encoded(image, "TIFF")]), 0)
 
 
 def test_exif_orientation_is_applied():
@@ -196,6 +220,15 @@ def test_the_central_square(width, height):
     picture = PIL.Image.new("RGB", (48, 16))
     picture.paste((255, 255, 255), (16, 0, 32, 16))
     assert (np.asarray(resize_and_crop(picture, 16, 1.0)) == 255).all()
+
+
+@pytest.mark.parametrize("shape", [(500, 375), (375, 500), (251, 333), (40, 30)])
+@pytest.mark.parametrize(("size", "crop_pct"), [(224, 0.875), (224, 0.9), (224, 0.95), (33, 0.96), (224, 1.0)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_evaluation_cuts_to_the_pixel_as_timm_does(shape, size, crop_pct, interpolation):
+    image = noise(*shape)
+    theirs = timm.data.create_transform(size, crop_pct=crop_pct, interpolation=interpolation, normalize=False)
+    assert np.array_equal(resize_and_crop(image, size, crop_pct, interpolation), theirs(image).permute(1, 2, 0))
 
 
 # Where pixels live, and how large they are

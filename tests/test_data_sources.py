@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import datasets
@@ -155,6 +156,18 @@ def test_splits_are_told_by_names_of_files_and_folders(tmp_path, folder):
     assert (len(data.train), len(data.test), data.notes) == (12, 3, [])
 
 
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("digits train", "digits test"), ("train1", "test1"), ("train(1)", "test(1)"), ("trainset", "testset_2")],
+)
+def test_words_in_file_names_stand_beside_anything_but_letters(tmp_path, train, test):
+    table(tmp_path, train, image=IMAGES, label=EVEN)
+    table(tmp_path, test, image=IMAGES[:3], label=[0, 1, 1])
+    table(tmp_path, "contest", image=IMAGES[:1], label=[0])  # which is no test
+    data = load_image_data(str(tmp_path))
+    assert (len(data.train), len(data.test), data.notes) == (13, 3, [])
+
+
 def test_a_folder_of_two_kinds_of_tables_is_refused(tmp_path):
     table(tmp_path, image=IMAGES, label=EVEN)
     (tmp_path / "other.arrow").write_bytes(b"")
@@ -190,7 +203,7 @@ def test_image_folder_without_splits_is_cut_the_same_way_every_time(tmp_path):
     data = load_image_data(str(tmp_path))
     assert data.label_names == ["cat", "dog", "lone"]
     assert (counts(data), counts(data, "test")) == ([4, 4, 1], [1, 1, 0])
-    assert "2 images (20% of every class" in data.notes[0]
+    assert "2 images (18.18%, about the same share of every class" in data.notes[0]
     assert red(load_image_data(str(tmp_path)), "test") == red(data, "test")
     assert not set(red(data, "test")) & set(red(data, "train"))
 
@@ -200,6 +213,33 @@ def test_words_for_splits_may_be_classes_or_parts_of_file_names(tmp_path):
     data = load_image_data(str(tmp_path))
     assert data.label_names == ["plane", "train"]
     assert len(data.train) + len(data.test) == 12
+
+
+def test_what_lies_beside_the_splits_is_named(tmp_path, caplog):
+    files(tmp_path, *class_files("train/cat", "train/dog", "test/cat", "test/dog", "holdout/cat", "old/dog"))
+    data = load_image_data(str(tmp_path))
+    assert (len(data.train), len(data.test)) == (10, 10)
+    assert "images in holdout, old stay out, as splits are called train, training, test" in caplog.text
+
+
+def test_splits_without_one_to_train_on_are_no_classes(tmp_path):
+    files(tmp_path, *class_files("val/cat", "val/dog", "Test/cat", "Test/dog"))
+    with pytest.raises(ValueError, match="holds the splits Test, val, expected one called train"):
+        load_image_data(str(tmp_path))
+
+
+def test_a_class_folder_that_can_not_be_read_is_an_error(tmp_path, monkeypatch):
+    files(tmp_path, *class_files("cat", "dog", "lost+found"))
+    scan = os.scandir
+
+    def refuse(path):
+        if Path(path).name in ("dog", "lost+found"):  # the latter is the file system's, and not looked at
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ValueError, match=r"folder '.*dog' can't be read: Permission denied; mend its permissions"):
+        load_image_data(str(tmp_path))
 
 
 def test_nested_class_folders(tmp_path):

@@ -184,6 +184,11 @@ def test_why_there_is_no_data_set_is_said(folders, tmp_path, record, reason):
     assert data is None and reason in note and "--dataset" in note
 
 
+def test_the_data_of_a_teacher_that_is_no_folder_are_not_looked_for(folders):
+    data, note = demo.find_data(parse(), net(folders, "teacher")._replace(origin="me/teacher"))
+    assert data is None and "the teacher is no folder here" in note and "--dataset" in note
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -195,8 +200,8 @@ def test_why_there_is_no_data_set_is_said(folders, tmp_path, record, reason):
         (["{runs}/teacher", "{runs}/teacher", "--dataset", "synthetic"], "teacher and data set name 10 classes diff"),
         (["{runs}/unnamed", "{runs}/teacher", "--dataset", "synthetic"], "student and data set name 10 classes diff"),
         (["{runs}/teacher", "{runs}/teacher", "--dataset", "/no/such"], "dataset folder '/no/such' does not exist"),
-        (["--port", "0"], "port is 0, expected 1 to 65535"),
-        (["--max_images", "0"], "max_images is 0, expected at least 1"),
+        (["--port", "0"], "port is 0, expected a number at least 1 and at most 65535"),
+        (["--max_images", "0"], "max_images is 0, expected a number at least 1"),
         (["--image_size", "8"], "unknown option --image_size"),
         (["a", "b", "c"], "unknown option c; --help lists all"),
     ],

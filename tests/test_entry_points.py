@@ -16,6 +16,7 @@ import yaml
 
 from hf_icckd import evaluate, from_pretrained, student, teacher
 from hf_icckd.cli import DIVERGED, UserError, parse_arguments
+from hf_icckd.data import ImagePipeline
 from hf_icckd.environment import how_computed
 from hf_icckd.hub import fingerprint
 from hf_icckd.training_args import RECIPES, TeacherTrainingArguments
@@ -147,7 +148,8 @@ def test_a_teacher_goes_on_from_a_trained_classifier(runs, tmp_path, capsys):
     assert "is finished" in capsys.readouterr().out
 
 
-def test_for_other_classes_it_gets_a_new_layer(runs, tmp_path, caplog):
+def test_for_other_classes_it_gets_a_new_layer(runs, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(ImagePipeline, "channel_statistics", None)  # the net has its own: none are read off images
     words = [*GO_ON, "--classes", "3", "8", "--max_train_samples", "40", "--max_eval_samples", "20"]
     teacher.main([*words, "--start_from", f"{runs}/teacher", "--output_dir", f"{tmp_path}/other"])
     after, before = from_pretrained(tmp_path / "other"), from_pretrained(runs / "teacher")
@@ -397,6 +399,16 @@ def test_command_line_overrides_the_config(tmp_path):
     types = RECIPES["teacher"]
     _, _, args = parse_arguments(types, "", [str(tmp_path / "config.yaml"), "--learning_rate", "0.4"])
     assert (args.learning_rate, args.lr_milestones, args.seed) == (0.4, [0.5, 0.75], 0)
+
+
+def test_words_of_a_config_are_words(tmp_path):
+    text = (
+        "eval_strategy: no\nsave_strategy: no\nclasses: [no, yes, on, off, trueish]\nbf16: true\nsync_batchnorm: no\n"
+    )
+    (tmp_path / "config.yaml").write_text(text)
+    data_args, _, args = parse_arguments(RECIPES["teacher"], "", [str(tmp_path / "config.yaml")])
+    assert (args.eval_strategy, args.save_strategy, args.bf16, args.sync_batchnorm) == ("no", "no", True, False)
+    assert data_args.classes == ["no", "yes", "on", "off", "trueish"]
 
 
 def test_divergence_has_an_exit_code_of_its_own(tmp_path, capsys):

@@ -218,6 +218,36 @@ def test_unfinished_folder_is_explained(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pretrained_cfg": []}, "can't be loaded: "),
+        ({"pretrained_cfg": "x"}, "can't be loaded: "),
+        ({"model_args": [1]}, "can't be loaded: "),
+        ({"input_size": []}, "can't be loaded: "),
+        ({"mean": [0.5]}, r"mean is \(0.5,\) and std .*expected three numbers each"),
+        ({"std": [0, 0, 0]}, r"std \(0, 0, 0\), expected three numbers each, those of std above 0"),
+    ],
+)
+def test_a_damaged_config_is_one_clear_error(tmp_path, change, message):
+    save_pretrained(tmp_path, make("cifar_resnet8", 16))
+    config = json.loads((tmp_path / "config.json").read_text())
+    known = config if change.keys() & config.keys() else config["pretrained_cfg"]
+    known.update(change)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message):
+        from_pretrained(tmp_path)
+
+
+def test_a_config_without_crop_is_evaluated_whole(tmp_path):
+    save_pretrained(tmp_path, make("cifar_resnet8", 16))
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["pretrained_cfg"] |= {"crop_pct": None, "interpolation": None}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    spec = from_pretrained(tmp_path).spec
+    assert (spec.crop_pct, spec.interpolation) == (1.0, "bilinear")
+
+
+@pytest.mark.parametrize(
     ("architecture", "message"),
     [
         ("resnt18", "unknown model 'resnt18'.*did you mean .*resnet18"),

@@ -342,6 +342,15 @@ def test_checkpoints_ahead_of_the_run_neither_count_nor_go(pipeline, tiny_classi
     assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-3", "checkpoint-4", "checkpoint-11"]
 
 
+def test_copies_of_checkpoints_are_not_ours(pipeline, tiny_classifier, tmp_path):
+    copies = ["checkpoint-best-4", "checkpoint-keep", "checkpoint-²", "checkpoint-4.old"]
+    for name in copies:
+        (tmp_path / name).mkdir()
+    train_teacher(pipeline, tiny_classifier(), tmp_path, **OPTIONS | {"max_steps": 4, "save_total_limit": 1})
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-4"]
+    assert all((tmp_path / name).is_dir() for name in copies)
+
+
 def test_the_newest_whole_checkpoint_by_the_trainer_itself(pipeline, tiny_classifier, tmp_path):
     with pytest.raises(ValueError, match="there is no whole checkpoint in"):
         train_teacher(pipeline, tiny_classifier(), tmp_path, resume=True, **OPTIONS)

@@ -219,7 +219,8 @@ def test_streams_that_are_not_what_they_say(folder):
     wrong = streaming.StreamedSplit(data.train.rows, 45, 2, "train")
     with pytest.raises(ValueError, match="train split: an image has the label 2, expected 0 to 1"):
         list(streaming.StreamBatchSampler(wrong, 8))
-    rows = data.train.rows.map(lambda row: row | {"image": {"bytes": b"x", "path": None}})
-    dataset = streaming.StreamedImages(streaming.StreamedSplit(rows, 45, 3, "train"), 12, 1.0)
-    with pytest.raises(ValueError, match=r"^train split: an image of the stream cannot be read as an image"):
-        list(make_loader(dataset, batch_sampler(dataset, 8), 0))
+    for image in ({"bytes": b"x", "path": None}, None):
+        rows = data.train.rows.map(lambda row, image=image: row | {"image": image})
+        dataset = streaming.StreamedImages(streaming.StreamedSplit(rows, 45, 3, "train"), 12, 1.0)
+        with pytest.raises(ValueError, match=r"^train split: an image of the stream cannot be read as an image"):
+            list(make_loader(dataset, batch_sampler(dataset, 8), 0))

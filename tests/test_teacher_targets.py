@@ -326,6 +326,17 @@ def test_a_damaged_block_is_found_before_its_epoch_begins(digits, tiny_classifie
     assert "\n" not in str(caught.value)
 
 
+def test_a_place_for_targets(pipeline, tiny_classifier, tmp_path, monkeypatch):
+    guide = tiny_classifier(seed=1).eval().to(pipeline.device)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"can't be written to .*file.*another folder with --teacher_targets_dir"):
+        TeacherTargets(tmp_path / "file", guide, pipeline)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    TeacherTargets("~/targets", guide, pipeline)
+    assert (tmp_path / "targets" / "targets.json").is_file() and not (tmp_path / "~").exists()
+
+
 def test_a_disk_that_fills_up_while_recording(pipeline, tiny_classifier, tmp_path, monkeypatch):
     guide = tiny_classifier(seed=1).eval().to(pipeline.device)
     targets = TeacherTargets(tmp_path / "t", guide, pipeline)

@@ -154,12 +154,7 @@ def resized_crop_boxes(
         Szegedy et al.: Going Deeper with Convolutions. arXiv 1409.4842, section 6.
     """
     numbers = uniform(augmentation.seed, epoch, sample_ids, view, STREAM_CROP)
-    sizes = sizes.double()
-    area = sizes.prod(dim=1) * (augmentation.min_crop_scale + (1 - augmentation.min_crop_scale) * numbers[:, 0])
-    ratio = torch.exp((2 * numbers[:, 1] - 1) * torch.log(torch.tensor(4 / 3, dtype=torch.float64)))
-    box = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], dim=1).round().clamp(min=1)
-    box = torch.minimum(box, sizes)
-    start = ((sizes - box + 1) * numbers[:, 2:]).floor()
+    start, box = _boxes(numbers, sizes.double(), augmentation.min_crop_scale, 1, 4 / 3)
     return [tuple(row) for row in torch.cat([start, start + box], dim=1).long().tolist()]
 
 
@@ -184,14 +179,18 @@ def erasing_boxes(numbers: Tensor, word: Tensor, share: float, height: int, widt
     Reference:
         Zhong et al.: Random Erasing Data Augmentation. AAAI 2020.
     """
-    area = height * width * (0.02 + (0.33 - 0.02) * numbers[:, 0])
-    ratio = torch.exp((2 * numbers[:, 1] - 1) * torch.log(torch.tensor(3.3, dtype=torch.float64)))
-    sizes = torch.tensor([width, height], dtype=torch.float64)
-    box = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], dim=1).round().clamp(min=1)
-    box = torch.minimum(box, sizes)
-    start = ((sizes - box + 1) * numbers[:, 2:]).floor()
+    start, box = _boxes(numbers, torch.tensor([[width, height]], dtype=torch.float64), 0.02, 0.33, 3.3)
     box = torch.where((word < share * 2**32)[:, None], box, 0)
     return torch.cat([start, start + box], dim=1).long()
+
+
+def _boxes(numbers: Tensor, sizes: Tensor, least: float, most: float, ratio: float) -> tuple[Tensor, Tensor]:
+    """Corner and size, (B, 2) each, of random boxes of `least` to `most` of the area, with sides up to 1 : `ratio`."""
+    area = sizes.prod(dim=1) * (least + (most - least) * numbers[:, 0])
+    drawn = torch.exp((2 * numbers[:, 1] - 1) * torch.log(torch.tensor(ratio, dtype=torch.float64)))
+    box = torch.stack([(area * drawn).sqrt(), (area / drawn).sqrt()], dim=1).round().clamp(min=1)
+    box = torch.minimum(box, sizes)
+    return ((sizes - box + 1) * numbers[:, 2:]).floor(), box
 
 
 # TrivialAugment (Wide): what the strength, 0 to 1, means to each operation; all but the last five have a random sign.

@@ -101,7 +101,9 @@ def read_groups(path: str | Path) -> dict[str, list[str]]:
         ValueError: If there is no such file or it holds something else.
     """
     groups = read_yaml(path, "label_groups file", as_text=True)
-    if not isinstance(groups, dict) or not all(isinstance(members, list) for members in groups.values()):
+    if not isinstance(groups, dict) or not all(
+        isinstance(members, list) and all(isinstance(member, str) for member in members) for members in groups.values()
+    ):
         raise ValueError(f"label_groups file {str(path)!r} holds no `group: [class, class]` lines")
     return groups
 

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 TRAIN_SPLITS = ("train", "training")
 TEST_SPLITS = ("test", "testing", "eval", "validation", "valid", "val", "dev")
 _SPLIT_WORDS = (*TRAIN_SPLITS, *TEST_SPLITS)
+_WORD_BREAK = re.compile(r"[\W\d_]+|set(?![^\W\d_])")  # train2, "my test", testset
 _TABLE_SUFFIXES = (".parquet", ".arrow")
 _METADATA_FILES = ("metadata.csv", "metadata.jsonl")
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
@@ -72,9 +73,13 @@ def load_folder(path: Path, streaming: bool = False) -> dict[str, Dataset]:
 
 def _list_files(path: Path) -> list[Path]:
     """All files below a folder, relative to it, sorted, without what operating systems and editors hide there."""
+
+    def refuse(error: OSError) -> None:  # or its class would be missing without a word
+        raise ValueError(f"folder {error.filename!r} can't be read: {error.strerror}; mend its permissions or move it")
+
     found = []
-    for folder, subfolders, files in os.walk(path, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith((".", "__MACOSX"))]
+    for folder, subfolders, files in os.walk(path, onerror=refuse, followlinks=True):
+        subfolders[:] = [name for name in subfolders if not name.startswith((".", "__MACOSX", "lost+found"))]
         found += [Path(folder, file).relative_to(path) for file in files if not file.startswith(".")]
     return sorted(found)
 
@@ -86,7 +91,8 @@ def _load_tables(path: Path, tables: list[Path], streaming: bool) -> dict[str, D
     for file in tables:
         if file.suffix != suffix:
             raise ValueError(f"it mixes {tables[0]} and {file}, expected files of one kind; move the others away")
-        words = re.split(r"[-_.]", file.stem.lower()) + [part.lower() for part in reversed(file.parent.parts)]
+        names = (file.stem, *reversed(file.parent.parts))
+        words = [word for name in names for word in _WORD_BREAK.split(name.lower())]
         split = next((word for word in words if word in _SPLIT_WORDS), "train")
         files.setdefault(split, []).append(glob.escape(str((path / file).absolute())))
     # One by one: a test split without labels has other columns than the rest.
@@ -130,11 +136,22 @@ def _load_class_folders(path: Path, images: list[Path]) -> dict[str, Dataset]:
             ) from None
     # A folder called train that holds images is a class (of vehicles); a split holds folders of images.
     has_splits = any(file.parts[0].lower() in TRAIN_SPLITS and len(file.parts) > 2 for file in images)
+    tops = {file.parts[0] for file in images}
+    only_tests = tops and all(top.lower() in TEST_SPLITS for top in tops)
+    if only_tests and all(len(file.parts) > 2 for file in images):
+        raise ValueError(
+            f"dataset folder {str(path)!r} holds the splits {', '.join(sorted(tops))}, expected one called train"
+        )
     folders: dict[str, dict[Path, Path]] = {}
     for file in images:
         split = file.parts[0].lower() if has_splits else "train"
         if split in _SPLIT_WORDS:
             folders.setdefault(split, {})[file] = file.parent.relative_to(file.parts[0] if has_splits else "")
+    left_out = sorted(top for top in tops if has_splits and top.lower() not in _SPLIT_WORDS)
+    if left_out:
+        logger.warning(
+            "%s: images in %s stay out, as splits are called %s", path, ", ".join(left_out), ", ".join(_SPLIT_WORDS)
+        )
     # Test images that all lie side by side have no labels.
     folders = {split: of for split, of in folders.items() if split == "train" or set(of.values()) != {Path()}}
     classes = {folder for of in folders.values() for folder in of.values()}

@@ -75,6 +75,8 @@ def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
         # Pillow would clip at 255. How many bits mean white is not recorded, and guessing would make neighbours differ
         # by a power of two: every image's brightest pixel becomes white.
         pixels = np.asarray(image, dtype=np.float64)
+        if not np.isfinite(pixels).all():
+            raise ValueError("it holds values that are not finite")
         white = pixels.max() if pixels.max() > 0 else 1
         image = PIL.Image.fromarray((pixels * (255 / white)).round().clip(0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -96,13 +98,12 @@ def resampling(interpolation: str) -> PIL.Image.Resampling:
 def resize_and_crop(
     image: PIL.Image.Image, size: int, crop_pct: float, interpolation: str = "bilinear"
 ) -> PIL.Image.Image:
-    """Scale the short side to `size / crop_pct` and cut the central square of `size` pixels."""
+    """Scale the short side to `size / crop_pct` and cut the central square of `size` pixels, rounded as timm does."""
     if image.size == (size, size) and crop_pct == 1:
         return image
-    short = max(size, round(size / crop_pct))
-    scale = short / min(image.size)
-    width, height = (max(short, round(side * scale)) for side in image.size)
-    left, top = (width - size) // 2, (height - size) // 2
+    short = max(size, int(size / crop_pct))
+    width, height = (int(short * side / min(image.size)) for side in image.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
     image = image.resize((width, height), resampling(interpolation))
     return image.crop((left, top, left + size, top + size))
 

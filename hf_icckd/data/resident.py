@@ -25,7 +25,7 @@ from hf_icckd.files import replace_file
 logger = logging.getLogger(__name__)
 
 _CACHED_IMAGES = 10_000  # fewer are read again within a second or two
-_READER = 1  # to be raised with every change of what reading an image gives
+_READER = 2  # to be raised with every change of what reading an image gives
 
 
 def load_split(split: Dataset, size: int, name: str, interpolation: str = "bilinear") -> Tensor:
@@ -48,6 +48,7 @@ def load_split(split: Dataset, size: int, name: str, interpolation: str = "bilin
     parts = (split_fingerprint(split, read_all=True), size, interpolation, PIL.__version__, _READER)
     key = hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
     file = Path(datasets.config.HF_DATASETS_CACHE) / "hf_icckd" / f"{key}.npy"
+    pixels = None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(file.with_suffix(".lock")):
@@ -60,10 +61,9 @@ def load_split(split: Dataset, size: int, name: str, interpolation: str = "bilin
                     logger.warning("%s is damaged (%s); the images are read again", file, error)
             pixels = read_split(split, size, name, interpolation)
             replace_file(file, lambda path: _write_array(path, pixels))
-            return pixels
     except OSError as error:
         logger.info("the pixels of the %s split are not kept for the next start: %s", name, error)
-        return read_split(split, size, name, interpolation)
+    return read_split(split, size, name, interpolation) if pixels is None else pixels
 
 
 def _write_array(path: Path, pixels: Tensor) -> None:

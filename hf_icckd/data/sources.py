@@ -164,10 +164,12 @@ def load_image_data(
         for name, split in splits.items():
             check_labels(split, name, label_names)
     if test is None:
+        total = len(splits["train"])
         splits["train"], splits["test"] = _cut("test", splits["train"], test_fraction)
+        share = len(splits["test"]) / total  # of small classes at least one image
         notes.append(
-            f"The data set has no test split with labels: {len(splits['test']):,} images ({test_fraction:.0%} of "
-            "every class, always the same ones) were cut off the training images."
+            f"The data set has no test split with labels: {len(splits['test']):,} images ({share:.2%}, about the same "
+            "share of every class, always the same ones) were cut off the training images."
         )
     if validation_fraction:
         splits["train"], splits["validation"] = _cut("validation", splits["train"], validation_fraction)

@@ -118,6 +118,7 @@ class StreamedImages(DecodedImages):
         return images, torch.tensor([row["label"] for row in key.rows], dtype=torch.int64)
 
 
-def _sample_id(image: dict[str, Any]) -> int:
-    content = image["bytes"] if image["bytes"] is not None else image["path"].encode()
+def _sample_id(image: dict[str, Any] | None) -> int:
+    image = image or {}  # a worker will say which image is missing
+    content = image["bytes"] if image.get("bytes") is not None else (image.get("path") or "").encode()
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little") >> 2

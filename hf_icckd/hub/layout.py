@@ -165,12 +165,14 @@ def _load_folder(folder: Path, name: str) -> ImageClassifier:
             mean=tuple(cfg["mean"]),
             std=tuple(cfg["std"]),
             image_size=cfg["input_size"][-1],
-            crop_pct=cfg.get("crop_pct", 1.0),
-            interpolation=cfg.get("interpolation", "bilinear"),
+            crop_pct=cfg.get("crop_pct") or 1.0,
+            interpolation=cfg.get("interpolation") or "bilinear",
             # timm writes the number of classes there too, which is that of the spec.
             model_args={key: value for key, value in (raw.get("model_args") or {}).items() if key != "num_classes"},
         )
-    except (KeyError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
+    except (
+        AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, SafetensorError,
+    ) as error:  # fmt: skip
         text = " ".join(str(error).split())
         raise ValueError(
             f"model {name!r} can't be loaded: {type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}; "
