@@ -49,8 +49,9 @@ def main(argv: list[str] | None = None) -> None:
         pipeline = load_pipeline(data_args, args, size, teacher.spec.crop_pct, teacher.spec.interpolation, size)
         check_same_classes(teacher.spec.label_names, tuple(pipeline.data.label_names))
         # From scratch the student normalises as its teacher does, too.
-        normalisation = lambda: (teacher.spec.mean, teacher.spec.std)  # noqa: E731
-        student = build_classifier(model_args, data_args, pipeline, args.seed, normalisation)
+        student = build_classifier(
+            model_args, data_args, pipeline, args.seed, lambda: (teacher.spec.mean, teacher.spec.std)
+        )
         targets = None
         # Processes open the folder together; those of other options would wait for each other.
         distributed.check_equal({name: getattr(args, name) for name in ("teacher_targets", "teacher_targets_dir")})

@@ -111,8 +111,7 @@ class DistillationTrainer(PublishingTrainer):
                 raise
             raise ValueError(
                 f"a step has {len(inputs['labels'])} image for this process, and BatchNorm needs two behind a map of "
-                "one pixel; take another --per_device_train_batch_size or --max_train_samples, whose last batch is "
-                "larger"
+                "one pixel; take a --per_device_train_batch_size or --max_train_samples with a larger last batch"
             ) from error
         loss = sum(self.term_weights[name] * term for name, term in terms.items())
         # Not 1 where a short last batch does not split evenly over processes or micro-batches.

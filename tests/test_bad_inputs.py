@@ -148,7 +148,7 @@ def test_data(tmp_path, name):
         (
             ["--model", "resnet18", "--per_device_train_batch_size", "1", "--num_views", "1", "--intra_class_weight",
              "0"],
-            "a step has 1 image for this process, and BatchNorm needs two .*; take another --per_device_train_batch",
+            "a step has 1 image for this process, and BatchNorm needs two .*; take a --per_device_train_batch_size",
         ),
         (["--resume", "maybe"], "resume.*invalid choice: 'maybe'"),
         (["--save_total_limit", "0"], "save_total_limit is 0, expected a number at least 1"),

@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 from datasets import (
-    ClassLabel,
     Dataset,
-    Features,
     Image,
     IterableDataset,
     load_dataset,
@@ -34,7 +31,7 @@ from hf_icckd.data.fingerprint import split_fingerprint
 from hf_icckd.data.folders import TEST_SPLITS, TRAIN_SPLITS, load_folder, reason
 from hf_icckd.data.sampling import balanced_subset, stratified_split
 from hf_icckd.data.streaming import StreamedSplit
-from hf_icckd.data.synthetic import make_multi_view_images
+from hf_icckd.data.synthetic import multi_view_splits
 from hf_icckd.files import user_path
 
 BUILT_IN = ("digits", "synthetic")
@@ -292,7 +289,7 @@ def _load(dataset: str, config_name: str | None, streaming: bool = False) -> dic
     if dataset == "digits":
         return load_folder(Path(__file__).with_name("digits"))
     if dataset == "synthetic":
-        return _synthetic()
+        return multi_view_splits()
     if dataset and path.is_dir():
         return load_folder(path, streaming)
     if path.is_file():
@@ -306,26 +303,6 @@ def _load(dataset: str, config_name: str | None, streaming: bool = False) -> dic
             f"dataset {dataset!r} is none of {', '.join(BUILT_IN)}, no folder here, and could not be loaded from the "
             f"Hub: {reason(error)}; check the name, its configurations and the connection"
         ) from error
-
-
-def _synthetic() -> dict[str, Dataset]:
-    splits = {}
-    for name, per_class in (("train", 200), ("test", 50)):
-        images, labels, views, _ = make_multi_view_images(num_images_per_class=per_class, split=name)
-        pixels = images.permute(0, 2, 3, 1).numpy()
-        names = [f"class {i}" for i in range(10)]
-        # The feature that dominates an image is its fine label: known to whoever drew it, not to the classifier.
-        fine_names = [f"{class_name}, view {view}" for class_name in names for view in range(2)]
-        features = Features(
-            {"image": Image(), "label": ClassLabel(names=names), FINE_LABEL: ClassLabel(names=fine_names)}
-        )
-        columns = {
-            "image": [PIL.Image.fromarray(image) for image in pixels],
-            "label": labels.tolist(),
-            FINE_LABEL: (2 * labels + views).tolist(),
-        }
-        splits[name] = Dataset.from_dict(columns, features=features)
-    return splits
 
 
 def _find_train(dataset: str, splits: dict[str, Dataset]) -> Dataset:

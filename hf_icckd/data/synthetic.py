@@ -12,8 +12,12 @@ Reference:
 from typing import Literal, NamedTuple
 
 import numpy as np
+import PIL.Image
 import torch
+from datasets import ClassLabel, Dataset, Features, Image
 from torch import Tensor
+
+from hf_icckd.data.classes import FINE_LABEL
 
 GRID = 4  # an image is GRID x GRID patches, and a feature GRID x GRID cells
 PATCHES_PER_VIEW = 2
@@ -165,6 +169,27 @@ def make_multi_view_images(
 
     images = _render(features, patch_feature, patch_strength, noise_std, rng)
     return MultiViewImages(*map(torch.from_numpy, (images, labels, views, is_multi_view)))
+
+
+def multi_view_splits() -> dict[str, Dataset]:
+    """What `--dataset synthetic` is: training and test split with the dominant view as fine label."""
+    splits = {}
+    for name, per_class in (("train", 200), ("test", 50)):
+        images, labels, views, _ = make_multi_view_images(num_images_per_class=per_class, split=name)
+        pixels = images.permute(0, 2, 3, 1).numpy()
+        names = [f"class {i}" for i in range(10)]
+        # The feature that dominates an image is its fine label: known to whoever drew it, not to the classifier.
+        fine_names = [f"{class_name}, view {view}" for class_name in names for view in range(2)]
+        features = Features(
+            {"image": Image(), "label": ClassLabel(names=names), FINE_LABEL: ClassLabel(names=fine_names)}
+        )
+        columns = {
+            "image": [PIL.Image.fromarray(image) for image in pixels],
+            "label": labels.tolist(),
+            FINE_LABEL: (2 * labels + views).tolist(),
+        }
+        splits[name] = Dataset.from_dict(columns, features=features)
+    return splits
 
 
 def _render(
