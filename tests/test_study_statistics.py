@@ -214,7 +214,19 @@ def test_a_diverged_teacher_is_counted_in_its_comparisons(plan, records):
     some = {key: record for key, record in records.items() if not key.startswith("small/intra/seed-3/")}
     frame = frames.figures(some | {name: diverge(records[name])})
     first = statistics.differences(plan, frames.main_runs(plan, frame)).iloc[0]
-    assert (first.n, first.diverged) == (4, 1)
+    assert (first.n, first.diverged) == (4, 1) and "planned seeds" not in first.verdict  # it has ended
+
+
+def test_nothing_is_decided_before_all_planned_seeds_have_ended(plan, records):
+    clear = {name: [5.0, 5.1, 5.2, 5.3, 5.4] for name in plan.teachers if name != "ce"}
+    whole = with_differences(records, clear)
+    found = [row_of(plan, whole, name) for name in clear]
+    assert all(row.verdict.startswith("better by at least") for row in found)
+    for absent in ("small/ce/seed-4/kd", "small/ce/seed-4/"):
+        some = {name: record for name, record in whole.items() if not name.startswith(absent)}
+        for row in (row_of(plan, some, name) for name in clear):
+            assert row.n == 4 and row.low > 0
+            assert row.verdict == "not decided: not all planned seeds have both runs yet"
 
 
 # ---- words
