@@ -140,7 +140,12 @@ def differences(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
                     | {"seeds_needed": seeds_needed(found["sd"], comparison.smallest_effect)}
                     | {"verdict": verdict(judged, comparison)}
                 )
-    table = pd.DataFrame(rows, columns=_DIFFERENCE)
+    return _corrected(pd.DataFrame(rows, columns=_DIFFERENCE), plan)
+
+
+def _corrected(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    """The table of `differences` with Holm's p, and with verdicts that agree with it and with what has ended."""
+    comparison = plan.comparison
     for _, family in table[~table.primary.astype(bool)].groupby(["pair", "student"]):
         corrected = multipletests(family.p.fillna(1.0), method="holm")[1]
         table.loc[family.index, "holm"] = np.where(family.p.isna(), math.nan, corrected)
