@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from benchmarks.report import format_ratios, machine
 from benchmarks.rounds import order
 from hf_icckd import ClassEmbeddingCache, IntraClassContrastiveLoss, create_classifier
-from hf_icckd.allocator import keep_freed_memory
+from hf_icckd.utils.machine import keep_freed_memory
 
 ROWS_PER_CLASS = 32
 

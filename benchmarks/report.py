@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.rounds import summary
-from hf_icckd.launcher import cores
+from hf_icckd.utils.machine import cores
 
 _LIMIT = 1.02  # ours over the bare loop; above it the bare loop is not the limit it should be
 

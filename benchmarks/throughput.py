@@ -44,7 +44,7 @@ sys.path.insert(0, str(ROOT))  # run as a program, a file has only its own folde
 from benchmarks.arms.common import Spec, device, load_pipeline  # noqa: E402
 from benchmarks.report import chart, how, machine, table  # noqa: E402
 from benchmarks.rounds import Arm, compare, run_rounds  # noqa: E402
-from hf_icckd.launcher import cores  # noqa: E402
+from hf_icckd.utils.machine import cores  # noqa: E402
 
 MODULES = {
     "ours": "ours",

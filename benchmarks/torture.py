@@ -62,7 +62,11 @@ def options(arguments: argparse.Namespace, output_dir: Path, teacher: str) -> li
 
 def arm(point: str, hits: int) -> None:
     """Have this process killed when it comes to a named point for the n-th time."""
-    from hf_icckd import checkpointing, files, resumable, runs, trainer_base
+    from hf_icckd import session as runs
+    from hf_icckd.runs import checkpoints as checkpointing
+    from hf_icckd.training import resumable
+    from hf_icckd.training import trainer as trainer_base
+    from hf_icckd.utils import atomic_files as files
 
     left = [hits]
 
@@ -111,7 +115,9 @@ def arm(point: str, hits: int) -> None:
 
 def train(recipe: str, words: list[str], point: str = "", hits: int = 1) -> None:
     """Run a recipe in this process; with a point, until it comes there."""
-    from hf_icckd import checkpointing, runs, student, teacher
+    from hf_icckd import session as runs
+    from hf_icckd import student, teacher
+    from hf_icckd.runs import checkpoints as checkpointing
 
     if point:
         arm(point, hits)

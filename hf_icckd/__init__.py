@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
-
 import hf_icckd.models  # noqa: F401  registers the cifar_* architectures in timm
-from hf_icckd.class_cache import ClassEmbeddingCache
+from hf_icckd._version import __version__
 from hf_icckd.data import ImageData, ImagePipeline, load_image_data
-from hf_icckd.evaluation import predict_split, split_metrics
-from hf_icckd.hub import from_pretrained, push_to_hub, save_pretrained
+from hf_icckd.evaluation.split import predict_split, split_metrics
+from hf_icckd.hub.push import push_to_hub
 from hf_icckd.losses import (
     KD,
     OBJECTIVES,
@@ -20,13 +18,15 @@ from hf_icckd.losses import (
     knowledge_distillation_loss,
     margin_gate,
 )
-from hf_icckd.modeling import ClassifierSpec, ImageClassifier, create_classifier
-from hf_icckd.onnx_export import export_onnx
-from hf_icckd.outputs import ClassifierOutput, DistillationBatch
-from hf_icckd.student_trainer import StudentTrainer
-from hf_icckd.teacher_targets import TeacherTargets
-from hf_icckd.teacher_trainer import TeacherTrainer
-from hf_icckd.training_args import StudentTrainingArguments, TeacherTrainingArguments
+from hf_icckd.losses.class_cache import ClassEmbeddingCache
+from hf_icckd.losses.objective import DistillationBatch
+from hf_icckd.models.classifier import ClassifierOutput, ClassifierSpec, ImageClassifier, create_classifier
+from hf_icckd.models.onnx import export_onnx
+from hf_icckd.models.pretrained import from_pretrained, save_pretrained
+from hf_icckd.options.training import StudentTrainingArguments, TeacherTrainingArguments
+from hf_icckd.training.student_trainer import StudentTrainer
+from hf_icckd.training.teacher_targets import TeacherTargets
+from hf_icckd.training.teacher_trainer import TeacherTrainer
 
 __all__ = [
     "KD",
@@ -47,6 +47,7 @@ __all__ = [
     "TeacherTrainer",
     "TeacherTrainingArguments",
     "WeightedObjectives",
+    "__version__",
     "create_classifier",
     "export_onnx",
     "from_pretrained",

@@ -6,15 +6,17 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hf_icckd.allocator import keep_freed_memory
-from hf_icckd.cli import parse_arguments, readable_errors, set_up_logging
 from hf_icckd.data import ImagePipeline
-from hf_icckd.data_args import DataArguments
-from hf_icckd.evaluation import cost_metrics, predict_split, split_metrics
-from hf_icckd.hub import from_pretrained
-from hf_icckd.launcher import best_device
-from hf_icckd.runs import load_data, show, summary_table
-from hf_icckd.student_trainer import check_same_classes
+from hf_icckd.data.from_options import load_data
+from hf_icckd.evaluation.cost import cost_metrics
+from hf_icckd.evaluation.split import predict_split, split_metrics
+from hf_icckd.models.classifier import check_same_classes
+from hf_icckd.models.pretrained import from_pretrained
+from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
+from hf_icckd.options.data import DataArguments
+from hf_icckd.runs.summary import summary_table
+from hf_icckd.utils.machine import best_device, keep_freed_memory
+from hf_icckd.utils.text import show
 
 
 @dataclass

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import torch
 
-from hf_icckd.cli import ArgumentParser, readable_errors, set_up_logging
-from hf_icckd.environment import processor_name
-from hf_icckd.hub import METRICS_FILE
-from hf_icckd.model_card import write_card
-from hf_icckd.onnx_export import OnnxExport, export_onnx
-from hf_icckd.progress import format_table
-from hf_icckd.run_folder import write_text
-from hf_icckd.run_records import read_records
-from hf_icckd.runs import show
+from hf_icckd.cards.card import write_card
+from hf_icckd.models.onnx import OnnxExport, export_onnx
+from hf_icckd.options.command_line import ArgumentParser, readable_errors, set_up_logging
+from hf_icckd.runs.layout import METRICS_FILE
+from hf_icckd.runs.records import read_records
+from hf_icckd.utils.atomic_files import write_text
+from hf_icckd.utils.machine import processor_name
+from hf_icckd.utils.text import format_table, show
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from timm.models import get_pretrained_cfg
 
-from hf_icckd.cli import parse_arguments, readable_errors, set_up_logging
-from hf_icckd.hub import fingerprint, from_pretrained
-from hf_icckd.modeling import ImageClassifier, check_architecture
-from hf_icckd.run_folder import RunFolder
-from hf_icckd.runs import build_classifier, load_pipeline, show_finished, train_and_report
-from hf_icckd.teacher_trainer import TeacherTrainer
-from hf_icckd.training_args import RECIPES, TeacherModelArguments
+from hf_icckd.data.from_options import load_pipeline
+from hf_icckd.models.classifier import ImageClassifier, check_architecture
+from hf_icckd.models.pretrained import fingerprint, from_pretrained
+from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
+from hf_icckd.options.recipes import RECIPES, TeacherModelArguments
+from hf_icckd.runs.folder import RunFolder
+from hf_icckd.session import build_classifier, show_finished, train_and_report
+from hf_icckd.training.teacher_trainer import TeacherTrainer
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -15,7 +15,7 @@ import huggingface_hub.utils._http as http
 
 import hf_icckd.hub.__main__ as hub
 from hf_icckd import student, teacher
-from hf_icckd.cli import UserError
+from hf_icckd.options.command_line import UserError
 
 
 def script(folder: str) -> None:

@@ -19,7 +19,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as PILImage
 
 from hf_icckd import ClassEmbeddingCache, evaluate, student, teacher
-from hf_icckd.cli import UserError
+from hf_icckd.options.command_line import UserError
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["--model", "cifar_resnet8", "--max_steps", "2", "--disable_tqdm", "true", "--num_threads", "1",

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from hf_icckd import load_image_data, runs
-from hf_icckd.data.classes import read_groups
-from hf_icckd.evaluation import SplitOutputs
+from hf_icckd import load_image_data
+from hf_icckd import session as runs
+from hf_icckd.data.sources.classes import read_groups
+from hf_icckd.evaluation.split import SplitOutputs
 from hf_icckd.teacher import main as teacher_main
 
 GROUPS = {"round": ["0", "6", "8", "9"], "straight": ["1", "4", "7"], "open": ["2", "3", "5"]}

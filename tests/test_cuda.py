@@ -7,9 +7,10 @@ import copy
 import pytest
 import torch
 
-from hf_icckd import ImagePipeline, keyed_random
-from hf_icckd.checkpointing import checkpoints
+from hf_icckd import ImagePipeline
 from hf_icckd.data.augment import Augmentation, augment
+from hf_icckd.runs.checkpoints import checkpoints
+from hf_icckd.utils import keyed_random
 from tests.test_teacher_targets import train_student
 from tests.test_trainers import train_teacher
 

@@ -14,12 +14,14 @@ import torch
 import torch.nn.functional as F
 import yaml
 
-from hf_icckd import create_classifier, demo, demo_page, from_pretrained, predict_split, save_pretrained
-from hf_icckd.cli import UserError
-from hf_icckd.comparison import ask, class_means, compare, prepare
+from hf_icckd import create_classifier, from_pretrained, predict_split, save_pretrained
 from hf_icckd.data import ImagePipeline, load_image_data
-from hf_icckd.data.columns import labels_of
 from hf_icckd.data.images import read_image
+from hf_icckd.data.sources.columns import labels_of
+from hf_icckd.demo import __main__ as demo
+from hf_icckd.demo import page as demo_page
+from hf_icckd.demo.comparison import ask, class_means, compare, prepare
+from hf_icckd.options.command_line import UserError
 
 NAMES = ("cat", "dog", "<b>fish</b>")
 
@@ -157,7 +159,7 @@ def test_the_data_set_is_the_teachers_own_unless_another_is_named(folders, tmp_p
 
 
 def test_a_streamed_data_set_will_do(folders, tmp_path):
-    folder = Path(demo.__file__).parent / "data" / "digits"
+    folder = Path(demo.__file__).parents[1] / "data" / "sources" / "digits"
     words = ["--dataset", str(folder), "--streaming", "true", "--max_train_samples", "80", "--max_eval_samples", "40"]
     data, _ = demo.find_data(parse(*words), net(folders, "teacher"))
     rows, note = demo.rows_for_means(data, max_images=50)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from hf_icckd import save_pretrained
-from hf_icckd.cli import parse_arguments
-from hf_icckd.data_args import DataArguments
 from hf_icckd.evaluate import EvaluationArguments
+from hf_icckd.options.command_line import parse_arguments
+from hf_icckd.options.data import DataArguments
+from hf_icckd.options.recipes import RECIPES
 from hf_icckd.study import load_plan
 from hf_icckd.study.__main__ import read_arguments
-from hf_icckd.training_args import RECIPES
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -15,11 +15,12 @@ import torch
 import yaml
 
 from hf_icckd import evaluate, from_pretrained, student, teacher
-from hf_icckd.cli import DIVERGED, UserError, parse_arguments
 from hf_icckd.data import ImagePipeline
-from hf_icckd.environment import how_computed
-from hf_icckd.hub import fingerprint
-from hf_icckd.training_args import RECIPES, TeacherTrainingArguments
+from hf_icckd.models.pretrained import fingerprint
+from hf_icckd.options.command_line import DIVERGED, UserError, parse_arguments
+from hf_icckd.options.recipes import RECIPES
+from hf_icckd.options.training import TeacherTrainingArguments
+from hf_icckd.runs.provenance import how_computed
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["--max_train_samples", "160", "--max_eval_samples", "80", "--max_steps", "3", "--disable_tqdm", "true",
@@ -196,7 +197,7 @@ def test_unwritable_output_folder_ends_in_one_line(tmp_path):
 
 
 def test_secrets_stay_out_of_records(monkeypatch):
-    from hf_icckd.environment import command_line
+    from hf_icckd.runs.provenance import command_line
 
     secrets = ["--hub_token", "hf_abc", "--hub_token=hf_def", "--seed", "1", "--hub_token", "hf_ghi"]
     monkeypatch.setattr(sys, "argv", ["/home/me/recipes/teacher.py", *secrets])
@@ -204,7 +205,7 @@ def test_secrets_stay_out_of_records(monkeypatch):
 
 
 def test_an_interrupted_run_goes_on(deterministic, tmp_path, monkeypatch, capsys):
-    from hf_icckd import resumable
+    from hf_icckd.training import resumable
 
     options = [*QUICK, "--save_strategy", "steps", "--save_steps", "2"]
     teacher.main([*options, "--output_dir", f"{tmp_path}/whole"])

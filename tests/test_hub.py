@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from hf_icckd import create_classifier, from_pretrained, push_to_hub, save_pretrained
-from hf_icckd.hub import layout, published_files
-from hf_icckd.modeling import go_on_from
+from hf_icckd.hub.published import published_files
+from hf_icckd.models import pretrained as layout
+from hf_icckd.models.classifier import go_on_from
 
 NAMES = ("cat", "dog", "fish")
 STATISTICS = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}

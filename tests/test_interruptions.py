@@ -21,11 +21,16 @@ import yaml
 from filelock import FileLock
 from transformers import TrainerCallback
 
-from hf_icckd import TeacherTrainer, checkpointing, from_pretrained, resumable, run_folder, runs, teacher, trainer_base
-from hf_icckd.checkpointing import checkpoints, newest_whole, staging_folder
-from hf_icckd.cli import UserError
-from hf_icckd.files import replace_file
-from hf_icckd.stopping import StopOnSignal
+from hf_icckd import TeacherTrainer, from_pretrained, teacher
+from hf_icckd import session as runs
+from hf_icckd.options.command_line import UserError
+from hf_icckd.runs import checkpoints as checkpointing
+from hf_icckd.runs import folder as run_folder
+from hf_icckd.runs.checkpoints import checkpoints, newest_whole, staging_folder
+from hf_icckd.training import resumable
+from hf_icckd.training import trainer as trainer_base
+from hf_icckd.training.signals import StopOnSignal
+from hf_icckd.utils.atomic_files import replace_file
 from tests.test_trainers import assert_same_state, teacher_args, train_teacher
 
 ROOT = Path(__file__).parents[1]

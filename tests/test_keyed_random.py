@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hf_icckd.keyed_random import STREAM_CROP, STREAM_FLIP, permutation, philox4x32, random_words, uniform
+from hf_icckd.utils.keyed_random import STREAM_CROP, STREAM_FLIP, permutation, philox4x32, random_words, uniform
 
 IDS = torch.arange(20_000)
 

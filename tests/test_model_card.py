@@ -17,17 +17,18 @@ from datasets import Dataset
 from huggingface_hub import ModelCard, ModelCardData
 
 from hf_icckd import load_image_data, model_card, student, teacher
-from hf_icckd.card_callback import CardCallback, hub_id, soft_label_series
-from hf_icckd.card_regions import is_sealed, region, regions_of, seal
-from hf_icckd.cli import UserError, parse_arguments
-from hf_icckd.evaluation import SplitOutputs
-from hf_icckd.model_card import CardData, citations, how_trained, plain, render, write_card
-from hf_icckd.options import changed_options
-from hf_icckd.run_records import check_licence, read_control, read_records
-from hf_icckd.training_args import RECIPES, TeacherTrainingArguments
+from hf_icckd.cards.card import CardData, citations, how_trained, plain, render, write_card
+from hf_icckd.cards.content import CardCallback, hub_id, soft_label_series
+from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
+from hf_icckd.evaluation.split import SplitOutputs
+from hf_icckd.options.checks import changed_options, check_licence
+from hf_icckd.options.command_line import UserError, parse_arguments
+from hf_icckd.options.recipes import RECIPES
+from hf_icckd.options.training import TeacherTrainingArguments
+from hf_icckd.runs.records import read_control, read_records
 
 ROOT = Path(__file__).parents[1]
-TEMPLATE = ROOT / "hf_icckd" / "templates" / "model_card.md"
+TEMPLATE = ROOT / "hf_icckd" / "cards" / "templates" / "model_card.md"
 REAL_RUNS = sorted(path.parent for path in (ROOT / "model_cards").glob("*/metrics.json"))
 QUICK = ["--max_train_samples", "160", "--max_eval_samples", "80", "--max_steps", "3", "--disable_tqdm", "true",
          "--model", "cifar_resnet8", "--num_threads", "1", "--use_cpu", "true", "--save_strategy", "no",
@@ -244,7 +245,7 @@ def test_which_base_model(runs, tmp_path):
 
 
 def test_data_of_the_hub_have_a_revision(tmp_path, monkeypatch):
-    from hf_icckd.data import sources
+    from hf_icckd.data.sources import load as sources
 
     digits = load_image_data("digits", max_train_samples=20, max_eval_samples=20)
     splits = {}

@@ -13,7 +13,7 @@ from transformers import AutoModelForImageClassification
 
 import hf_icckd.models  # noqa: F401  (registers the networks)
 from hf_icckd import create_classifier
-from hf_icckd.evaluation import cost_metrics
+from hf_icckd.evaluation.cost import cost_metrics
 
 NARROW, WIDE, WRN_2 = (16, 16, 32, 64), (32, 64, 128, 256), (16, 32, 64, 128)
 

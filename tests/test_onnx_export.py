@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from hf_icckd import create_classifier, export, export_onnx, onnx_export, save_pretrained
-from hf_icckd.cli import UserError
+from hf_icckd import create_classifier, export, export_onnx, save_pretrained
+from hf_icckd.models import onnx as onnx_export
+from hf_icckd.options.command_line import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("cat", "dog", "fish")

@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 import torch
 
-from hf_icckd import pictures
+from hf_icckd.cards import pictures
 
 MAX_BYTES = 200_000
 NAMES = [

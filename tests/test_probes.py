@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hf_icckd.probes import fine_class_probe, linear_probe, probe_within_groups
+from hf_icckd.metrics.linear_probe import fine_class_probe, linear_probe, probe_within_groups
 
 
 def clusters(count: int, spread: float, seed: int):

@@ -20,7 +20,7 @@ import yaml
 from PIL import Image
 
 from hf_icckd import create_classifier, from_pretrained, save_pretrained, teacher
-from hf_icckd.model_card import PICTURES
+from hf_icckd.cards.card import PICTURES
 from tests.hub_server import CUT, GARBLED, LOST, READER, WRITER, HubServer, serve
 
 ROOT = Path(__file__).parents[1]

@@ -9,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_icckd import distributed
 from hf_icckd.data.resident import ResidentImages
 from hf_icckd.data.sampling import (
     BatchKey,
@@ -19,6 +18,7 @@ from hf_icckd.data.sampling import (
     rank_within_class,
     stratified_split,
 )
+from hf_icckd.utils import distributed
 
 QUICK = settings(max_examples=60, deadline=None)
 LABELS = st.lists(st.integers(0, 6), min_size=1, max_size=60).map(np.array)

@@ -10,10 +10,12 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image, NamedSplit, SplitDict, SplitInfo, Value, load_dataset
 
-from hf_icckd import ImagePipeline, distributed, load_image_data, predict_split, resumable, teacher
-from hf_icckd.cli import UserError
-from hf_icckd.data import streaming
+from hf_icckd import ImagePipeline, load_image_data, predict_split, teacher
+from hf_icckd.data import streamed as streaming
 from hf_icckd.data.sampling import batch_sampler, make_loader
+from hf_icckd.options.command_line import UserError
+from hf_icckd.training import resumable
+from hf_icckd.utils import distributed
 from tests.test_data_pipeline import encoded, noise
 
 
@@ -141,7 +143,7 @@ def test_a_stream_from_the_hub(folder, monkeypatch):
         asked.append((*names, streaming))
         return splits
 
-    monkeypatch.setattr("hf_icckd.data.sources.load_dataset", load)
+    monkeypatch.setattr("hf_icckd.data.sources.load.load_dataset", load)
     with pytest.raises(ValueError, match="does not tell how many images its test split has; give --max_eval_samples"):
         load_image_data("me/x", streaming=True)
     data = load_image_data("me/x", streaming=True, max_eval_samples=6)

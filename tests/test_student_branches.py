@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hf_icckd import TeacherTrainer, create_classifier, from_pretrained, teacher
-from hf_icckd.checkpointing import checkpoints
-from hf_icckd.cli import UserError
-from hf_icckd.student_branches import TeacherWithBranches, student_branch_terms, with_student_branches
-from hf_icckd.training_args import TeacherTrainingArguments
+from hf_icckd.losses.sftn import student_branch_terms
+from hf_icckd.models.student_branches import TeacherWithBranches, with_student_branches
+from hf_icckd.options.command_line import UserError
+from hf_icckd.options.training import TeacherTrainingArguments
+from hf_icckd.runs.checkpoints import checkpoints
 from tests.test_trainers import assert_same_state, teacher_args, train_teacher
 
 NAMES = tuple("abcde")

@@ -19,12 +19,12 @@ import torch
 import yaml
 
 from hf_icckd import save_pretrained
-from hf_icckd.checkpointing import publish, staging_folder
-from hf_icckd.cli import DIVERGED
+from hf_icckd.options.command_line import DIVERGED
+from hf_icckd.runs.checkpoints import publish, staging_folder
 from hf_icckd.study import Records, StudyRunner, load_plan
 from hf_icckd.study import runner as runner_module
 from hf_icckd.study.__main__ import main as study_main
-from hf_icckd.study.protocol import chosen_table, protocol_table
+from hf_icckd.study.report.protocol import chosen_table, protocol_table
 
 STUDY = {
     "title": "a small one",

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf_icckd.study import plots
-from hf_icckd.study.frames import all_runs, figures
 from hf_icckd.study.plan import Comparison, Sweep
-from hf_icckd.study.protocol import command_of, gate_pairs
-from hf_icckd.study.report import write_report
-from hf_icckd.study.sweep_plots import _value_axis, ablation
-from hf_icckd.study.tables import interval
+from hf_icckd.study.report import plots
+from hf_icckd.study.report.cells import interval
+from hf_icckd.study.report.controls import gate_pairs
+from hf_icckd.study.report.frames import all_runs, figures
+from hf_icckd.study.report.protocol import command_of
+from hf_icckd.study.report.sweep_plots import _value_axis, ablation
+from hf_icckd.study.report.write import write_report
 from tests.made_up_study import diverge, make_plan, make_records
 
 COMMAND = "python recipes/study.py study.yaml"

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hf_icckd.study import frames, statistics
-from hf_icckd.study.frames import TEACHER
 from hf_icckd.study.plan import Comparison
+from hf_icckd.study.report import frames, statistics
+from hf_icckd.study.report.frames import TEACHER
 from hf_icckd.study.run import ALONE
 from tests.made_up_study import diverge, make_plan, make_records
 

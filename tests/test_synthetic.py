@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hf_icckd.data.synthetic import make_multi_view_features, make_multi_view_images
+from hf_icckd.data.sources.synthetic import make_multi_view_features, make_multi_view_images
 
 
 def shown_features(split_images, features):

@@ -13,22 +13,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from hf_icckd import (
-    ImagePipeline,
-    StudentTrainer,
-    TeacherTargets,
-    files,
-    load_image_data,
-    student,
-    teacher,
-    teacher_targets,
-)
-from hf_icckd.checkpointing import checkpoints
-from hf_icckd.cli import UserError
+from hf_icckd import ImagePipeline, StudentTrainer, TeacherTargets, load_image_data, student, teacher
 from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
-from hf_icckd.evaluation import run_split
+from hf_icckd.evaluation.split import run_split
 from hf_icckd.losses import KD, OBJECTIVES, WeightedObjectives, parse_objectives
-from hf_icckd.teacher_targets import WithTargets
+from hf_icckd.options.command_line import UserError
+from hf_icckd.runs.checkpoints import checkpoints
+from hf_icckd.training import teacher_targets
+from hf_icckd.training.teacher_targets import WithTargets
+from hf_icckd.utils import atomic_files as files
 from tests.test_trainers import assert_same_state, student_args
 
 BOTH = ("logits", "embeddings")

@@ -20,11 +20,11 @@ from hf_icckd import (
     TeacherTrainingArguments,
     load_image_data,
 )
-from hf_icckd.checkpointing import checkpoints
 from hf_icckd.data.augment import crop_and_flip
 from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
-from hf_icckd.launcher import best_device
-from hf_icckd.term_averages import TermAverages
+from hf_icckd.runs.checkpoints import checkpoints
+from hf_icckd.training.loss_averages import TermAverages
+from hf_icckd.utils.machine import best_device
 
 
 def teacher_args(folder, **options):

@@ -27,8 +27,8 @@ from benchmarks.arms.common import (
 )
 from benchmarks.arms.meter import Meter
 from hf_icckd import ClassEmbeddingCache, ImageClassifier, IntraClassContrastiveLoss, knowledge_distillation_loss
-from hf_icckd.allocator import keep_freed_memory
 from hf_icckd.data.sampling import batch_sampler, make_loader
+from hf_icckd.utils.machine import keep_freed_memory
 
 
 def train(spec: Spec, meter: Meter) -> None:

@@ -28,8 +28,8 @@ from hf_icckd import (
     TeacherTrainer,
     TeacherTrainingArguments,
 )
-from hf_icckd.allocator import keep_freed_memory
 from hf_icckd.data.sampling import batch_sampler, make_loader
+from hf_icckd.utils.machine import keep_freed_memory
 
 
 def train(spec: Spec, meter: Meter) -> None:

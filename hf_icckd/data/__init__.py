@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from hf_icckd.data.pipeline import ImagePipeline
-from hf_icckd.data.sources import ImageData, load_image_data
+from hf_icckd.data.sources.load import ImageData, load_image_data
 
 __all__ = ["ImageData", "ImagePipeline", "load_image_data"]

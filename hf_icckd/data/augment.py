@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_icckd.data import operations
-from hf_icckd.keyed_random import (
+from hf_icckd.utils.keyed_random import (
     STREAM_COLOR,
     STREAM_CROP,
     STREAM_ERASE,

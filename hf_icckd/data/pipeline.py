@@ -13,8 +13,9 @@ from hf_icckd.data.decoded import DecodedImages
 from hf_icckd.data.images import image_size
 from hf_icckd.data.resident import ResidentImages, load_split
 from hf_icckd.data.sampling import BatchKey
-from hf_icckd.data.sources import ImageData
-from hf_icckd.data.streaming import StreamedImages, StreamedSplit
+from hf_icckd.data.sources.load import ImageData
+from hf_icckd.data.sources.stream import StreamedSplit
+from hf_icckd.data.streamed import StreamedImages
 
 logger = logging.getLogger(__name__)
 

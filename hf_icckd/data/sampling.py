@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from hf_icckd import distributed
-from hf_icckd.keyed_random import permutation
+from hf_icckd.utils import distributed
+from hf_icckd.utils.keyed_random import permutation
 
 
 class BatchKey(NamedTuple):

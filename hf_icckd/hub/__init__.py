@@ -1,34 +1,6 @@
-"""Model folders: their layout, which is that of timm and of transformers at once, and the way to the Hub and back."""
+"""Pushing a model folder to the Hub: what may go there, and one commit that brings it there."""
 
-from hf_icckd.hub.layout import (
-    ARGS_FILE,
-    CARD_FILE,
-    CONFIG_FILE,
-    METRICS_FILE,
-    WEIGHTS_FILE,
-    contiguous_state,
-    fingerprint,
-    from_pretrained,
-    is_unnamed,
-    published_files,
-    save_pretrained,
-)
-from hf_icckd.hub.publishing import BackgroundPush, HubError, prepare_repo, push_to_hub
+from hf_icckd.hub.published import published_files
+from hf_icckd.hub.push import BackgroundPush, HubError, prepare_repo, push_to_hub
 
-__all__ = [
-    "ARGS_FILE",
-    "CARD_FILE",
-    "CONFIG_FILE",
-    "METRICS_FILE",
-    "WEIGHTS_FILE",
-    "BackgroundPush",
-    "HubError",
-    "contiguous_state",
-    "fingerprint",
-    "from_pretrained",
-    "is_unnamed",
-    "prepare_repo",
-    "published_files",
-    "push_to_hub",
-    "save_pretrained",
-]
+__all__ = ["BackgroundPush", "HubError", "prepare_repo", "published_files", "push_to_hub"]

@@ -8,9 +8,10 @@ from typing import Any
 
 import yaml
 
-from hf_icckd.cli import ArgumentParser, readable_errors, set_up_logging
-from hf_icckd.hub import ARGS_FILE, push_to_hub
-from hf_icckd.runs import show
+from hf_icckd.hub.push import push_to_hub
+from hf_icckd.options.command_line import ArgumentParser, readable_errors, set_up_logging
+from hf_icckd.runs.layout import ARGS_FILE
+from hf_icckd.utils.text import show
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hf_icckd.losses.base import DistillationObjective
 from hf_icckd.losses.intra_class import (
     CachedNegatives,
     IntraClassContrastiveLoss,
@@ -10,6 +9,7 @@ from hf_icckd.losses.intra_class import (
     margin_gate,
 )
 from hf_icckd.losses.kd import KD, knowledge_distillation_loss
+from hf_icckd.losses.objective import DistillationObjective
 from hf_icckd.losses.rkd import RKD, rkd_angle_loss, rkd_distance_loss
 from hf_icckd.losses.weighted import WeightedObjectives, parse_objectives
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hf_icckd.losses.base import at_least_float32, no_autocast
+from hf_icckd.losses.objective import at_least_float32, no_autocast
 
 
 class CachedNegatives(NamedTuple):

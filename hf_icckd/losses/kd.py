@@ -12,8 +12,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_icckd.losses.base import DistillationObjective, at_least_float32, no_autocast
-from hf_icckd.outputs import DistillationBatch
+from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, at_least_float32, no_autocast
 
 
 def knowledge_distillation_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:

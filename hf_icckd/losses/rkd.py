@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_icckd.distributed import gather_rows, gather_rows_with_gradient
-from hf_icckd.losses.base import DistillationObjective, at_least_float32, no_autocast
-from hf_icckd.outputs import DistillationBatch
+from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, at_least_float32, no_autocast
+from hf_icckd.utils.distributed import gather_rows, gather_rows_with_gradient
 
 
 def _relative_distances(embeddings: Tensor) -> Tensor:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 
 from torch import Tensor, nn
 
-from hf_icckd.losses.base import DistillationObjective
-from hf_icckd.outputs import DistillationBatch
+from hf_icckd.losses.objective import DistillationBatch, DistillationObjective
+from hf_icckd.utils.text import suggest
 
 
 class WeightedObjectives(nn.Module):
@@ -107,9 +106,3 @@ def _parse_value(text: str) -> int | float | bool:
         return int(text)
     except ValueError:
         return float(text)
-
-
-def suggest(word: str, known) -> str:
-    """` (did you mean 'x'?)` if one of the known words is close, else nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

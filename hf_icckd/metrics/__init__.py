@@ -16,13 +16,7 @@ from hf_icckd.metrics.classification import (
     negative_log_likelihood,
     reliability_table,
 )
-from hf_icckd.metrics.geometry import (
-    distance_ratio,
-    effective_rank,
-    inter_class_distance,
-    intra_class_distance,
-    nc1,
-)
+from hf_icckd.metrics.geometry import distance_ratio, effective_rank, inter_class_distance, intra_class_distance, nc1
 from hf_icckd.metrics.soft_labels import (
     mean_entropy,
     non_target_entropy,

@@ -10,13 +10,7 @@ from torch import Tensor
 
 from hf_icckd.metrics.checks import checked_logits, require_finite, widened
 from hf_icckd.metrics.classification import agreement, kl_divergence
-from hf_icckd.metrics.geometry import (
-    distance_ratio,
-    effective_rank,
-    inter_class_distance,
-    intra_class_distance,
-    nc1,
-)
+from hf_icckd.metrics.geometry import distance_ratio, effective_rank, inter_class_distance, intra_class_distance, nc1
 from hf_icckd.metrics.kernels import agrees, by_confidence, calibration_error, confidences, is_correct, kl
 from hf_icckd.metrics.soft_labels import (
     mean_entropy,

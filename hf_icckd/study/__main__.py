@@ -12,11 +12,11 @@ from pathlib import Path
 import yaml
 from tqdm.auto import tqdm
 
-from hf_icckd.cli import parse_arguments, readable_errors, set_up_logging
-from hf_icckd.run_folder import write_text
-from hf_icckd.runs import show
+from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
 from hf_icckd.study import Plan, StudyRunner, load_plan
 from hf_icckd.study.plan import Comparison
+from hf_icckd.utils.atomic_files import write_text
+from hf_icckd.utils.text import show
 
 PLAN_FILE = "study.yaml"
 STOPPED = 143  # exit code, as that of a run that was stopped and can go on
@@ -109,8 +109,8 @@ def _command(args: StudyArguments) -> str:
 def _report_writer(comparison: Comparison) -> Callable[..., Path]:
     """What writes the report; asked for before the first run, so that nothing is missing after the last."""
     try:
-        from hf_icckd.study.frames import check_comparison
-        from hf_icckd.study.report import write_report
+        from hf_icckd.study.report.frames import check_comparison
+        from hf_icckd.study.report.write import write_report
     except ImportError as error:
         raise ValueError(
             f"a study's report needs {error.name}, which is not installed; pip install 'hf-icckd[study]'"

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hf_icckd.data_args import DataArguments
-from hf_icckd.losses.weighted import suggest
+from hf_icckd.options.data import DataArguments
+from hf_icckd.options.recipes import defaults
 from hf_icckd.study.run import ALONE, TARGETS, Run, started_from
-from hf_icckd.training_args import defaults
+from hf_icckd.utils.text import suggest
 
 _DATA_OPTIONS = {each.name for each in dataclasses.fields(DataArguments)}
 _OF_THE_STUDY = {"seed", "output_dir", "teacher", "teacher_targets_dir", "num_threads", "disable_tqdm"}

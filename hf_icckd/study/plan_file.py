@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from hf_icckd.files import read_yaml
-from hf_icckd.losses.weighted import suggest
 from hf_icckd.study.plan import Comparison, Plan, Student, Sweep
+from hf_icckd.utils.text import suggest
+from hf_icckd.utils.yaml_files import read_yaml
 
 _KINDS = {"dict", "list", "str", "int", "float", "bool", "None"}  # what YAML gives; others were built before
 

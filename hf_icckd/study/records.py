@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 from transformers.trainer import TRAINER_STATE_NAME
 
-from hf_icckd.card_callback import loss_row
-from hf_icckd.checkpointing import newest_whole
-from hf_icckd.files import sync
-from hf_icckd.hub import ARGS_FILE, METRICS_FILE, fingerprint, from_pretrained
-from hf_icckd.run_folder import write_text
+from hf_icckd.models.pretrained import fingerprint, from_pretrained
+from hf_icckd.runs.checkpoints import newest_whole
+from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
+from hf_icckd.runs.records import loss_row
 from hf_icckd.study.run import Run
+from hf_icckd.utils.atomic_files import sync, write_text
 
 RECORDS_FILE = "records.jsonl"
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hf_icckd.cli import option_words
 from hf_icckd.losses import OBJECTIVES, parse_objectives
+from hf_icckd.options.command_line import option_words
 
 TARGETS = "teacher-targets"  # how the folders with a teacher's recorded outputs begin
 ALONE = "alone"  # stands where a teacher's name would, for students without one

@@ -24,13 +24,13 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from hf_icckd.cli import DIVERGED
-from hf_icckd.hub import METRICS_FILE
-from hf_icckd.launcher import cores
+from hf_icckd.options.command_line import DIVERGED
+from hf_icckd.options.recipes import defaults
+from hf_icckd.runs.layout import METRICS_FILE
 from hf_icckd.study.plan import Plan
 from hf_icckd.study.records import RECORDS_FILE, Records, make_record
 from hf_icckd.study.run import TARGETS, Run
-from hf_icckd.training_args import defaults
+from hf_icckd.utils.machine import cores
 
 logger = logging.getLogger(__name__)
 

@@ -25,11 +25,11 @@ from hf_icckd import (
     TeacherTrainer,
     TeacherTrainingArguments,
     create_classifier,
-    distributed,
     load_image_data,
-    resumable,
     teacher,
 )
+from hf_icckd.training import resumable
+from hf_icckd.utils import distributed
 
 PROCESSES = int(os.environ.get("WORLD_SIZE", 1))
 INTRA_CLASS = {"intra_class_weight": 1.0, "intra_class_margin": 0.0, "cache_size_per_class": 8}

@@ -26,10 +26,10 @@ from hf_icckd import (
     TeacherTrainer,
     TeacherTrainingArguments,
     create_classifier,
-    distributed,
     load_image_data,
     metrics,
 )
+from hf_icckd.utils import distributed
 
 TERMS = ("loss/ce", "loss/intra_class", "gated_fraction", "loss/kd", "loss/rkd_distance", "loss/rkd_angle")
 

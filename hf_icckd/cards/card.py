@@ -1,0 +1,307 @@
+"""The model card of a run: what it says, and the README.md it is written to."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
+
+from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
+from hf_icckd.losses import OBJECTIVES, IntraClassContrastiveLoss
+from hf_icckd.models.student_branches import TeacherWithBranches
+from hf_icckd.runs.layout import CARD_FILE
+from hf_icckd.runs.records import machine_of
+from hf_icckd.utils.atomic_files import replace_file
+
+logger = logging.getLogger(__name__)
+CURVES, RELIABILITY = "training_curves.png", "reliability.png"
+EMBEDDING_MAP, SOFT_LABELS = "embedding_map.png", "soft_labels.png"
+PICTURES = (CURVES, RELIABILITY, EMBEDDING_MAP, SOFT_LABELS)
+_FIGURES = (
+    ("top1", "top-1", "{:.2f} %"),
+    ("top5", "top-5", "{:.2f} %"),
+    ("nll", "negative log-likelihood (nats)", "{:.4f}"),
+    ("ece", "expected calibration error, 15 bins", "{:.4f}"),
+    ("agreement", "top-1 agreement with the teacher", "{:.2f} %"),
+    ("kl_to_teacher", "KL divergence from the teacher (nats)", "{:.4f}"),
+    ("distance_ratio", "intra-class / inter-class distance", "{:.4f}"),
+    ("nc1", "neural collapse NC1", "{:.4f}"),
+    ("soft_label_information", "soft-label information at T = 1 (nats)", "{:.4f}"),
+    ("soft_label_information_t4", "soft-label information at T = 4 (nats)", "{:.4f}"),
+    ("soft_label_information_matched", "soft-label information at half of the largest entropy (nats)", "{:.4f}"),
+)
+_SPLITS = {
+    "test": "test split",
+    "teacher_test": "teacher, test split",
+    "validation": "validation split",
+    "train": "training split",
+}
+_INDEXED = (  # figure, metric id, name for people, decimals
+    ("top1", "accuracy", "top-1 accuracy (%)", 2),
+    ("top5", "top_5_accuracy", "top-5 accuracy (%)", 2),
+    ("ece", "expected_calibration_error", "expected calibration error, 15 bins", 4),
+)
+
+
+@dataclass(frozen=True)
+class CardData:
+    """All that a card says; its properties are what the template shows.
+
+    Attributes:
+        arguments: Options of the run: what all_args.yaml holds.
+        results: What metrics.json holds.
+        pictures: Names of the pictures beside the card.
+    """
+
+    arguments: dict[str, Any]
+    results: dict[str, Any]
+    pictures: tuple[str, ...] = ()
+
+    @property
+    def is_student(self) -> bool:
+        """Whether it was distilled from a teacher."""
+        return self.arguments["recipe"] == "student"
+
+    @property
+    def licence(self) -> str | None:
+        """Identifier of the licence, as the Hub spells it; None if its maker did not say."""
+        return self.arguments.get("license")
+
+    @property
+    def metadata(self) -> ModelCardData:
+        """What the Hub reads."""
+        data, model = self.results["data"], self.results["model"]
+        role = "student" if self.is_student else "teacher"
+        results = [
+            EvalResult(
+                task_type="image-classification",
+                task_name="Image classification",
+                dataset_type=data["hub_id"] or data["name"],
+                dataset_name=data["name"],
+                dataset_config=self.arguments["dataset_config_name"],
+                dataset_split="test",
+                dataset_revision=data["revision"],
+                metric_type=kind,
+                metric_name=name,
+                metric_value=round(self.results["test"][figure], decimals),
+            )
+            for figure, kind, name, decimals in _INDEXED
+        ]
+        return ModelCardData(
+            library_name="timm",
+            pipeline_tag="image-classification",
+            license=self.licence,
+            tags=["image-classification", "timm", "transformers", "knowledge-distillation", "hf_icckd", role],
+            datasets=[data["hub_id"]] if data["hub_id"] else None,
+            base_model=model["base_models"] or None,
+            metrics=["accuracy"],
+            model_name=(self.arguments.get("hub_model_id") or f"{model['architecture']}-{role}").rpartition("/")[2],
+            eval_results=results,
+        )
+
+    @property
+    def how_trained(self) -> str:
+        """How the model was trained, in a phrase."""
+        return how_trained(self.arguments)
+
+    @property
+    def start_trained(self) -> str:
+        """How the classifier was trained that it went on from."""
+        return how_trained(self.results["start"]["method"])
+
+    @property
+    def comparison(self) -> list[list[str]]:
+        """Rows of the model, its teacher and the control: name and training, seed, figures, costs."""
+        results, control = self.results, self.results.get("control")
+        own = "this student" if self.is_student else "this teacher"
+        rows = [
+            self._compared(own, results["model"]["architecture"], self.arguments, results["test"], results["cost"])
+        ]
+        if "teacher" in results:
+            its = results["teacher"]
+            rows.append(
+                self._compared("its teacher", its["architecture"], its["method"], results["teacher_test"], its["cost"])
+            )
+        if control:
+            near = control["machine"] == machine_of(results["environment"])
+            method = control["method"]
+            rows.append(self._compared("control", method["model"], method, control["test"], control["cost"], near))
+            if "teacher" in control:
+                its, figures = control["teacher"], control["teacher_test"]
+                rows.append(
+                    self._compared("control's teacher", its["architecture"], its["method"], figures, its["cost"], near)
+                )
+        return rows
+
+    def _compared(
+        self, role: str, architecture: str, method: dict | None, figures: dict, cost: dict, same_machine: bool = True
+    ) -> list[str]:
+        return [
+            f"{role}: {architecture}<br>{how_trained(method)}",
+            str((method or {}).get("seed", "not recorded")),
+            *(f"{figures[key]:.{decimals}f}" for key, _, _, decimals in _INDEXED),
+            f"{cost['parameters']:,}",
+            f"{cost['flops']:,}",
+            f"{cost['latency_ms']:.2f}" if same_machine else "another machine",
+        ]
+
+    @property
+    def splits(self) -> list[str]:
+        """Titles of the splits that were measured."""
+        return [title for key, title in _SPLITS.items() if key in self.results]
+
+    @property
+    def figures(self) -> list[list[str]]:
+        """Rows of all figures: title, then a cell for each split."""
+        splits = [self.results[key] for key in _SPLITS if key in self.results]
+        return [
+            [title, *(form.format(split[key]) if key in split else "" for split in splits)]
+            for key, title, form in _FIGURES
+            if key in self.results["test"]
+        ]
+
+    @property
+    def options(self) -> str:
+        """The options that differ from the defaults, as YAML."""
+        changed = self.results["options"]
+        return yaml.safe_dump(changed, sort_keys=True, allow_unicode=True).rstrip() if changed else ""
+
+    @property
+    def precision(self) -> str:
+        """What matrix products of the training were computed in."""
+        names = {"bf16": "bfloat16 (autocast)", "fp16": "float16 (autocast)"}
+        return next((title for name, title in names.items() if self.arguments[name]), "float32")
+
+    @property
+    def citations(self) -> list[str]:
+        """BibTeX of exactly the methods that made the model."""
+        before = [(self.results.get(name) or {}).get("method") for name in ("teacher", "start")]
+        return citations(self.arguments, *filter(None, before))
+
+    @property
+    def papers(self) -> list[str]:
+        """arXiv numbers of what is cited; the Hub makes tags of the links."""
+        return re.findall(r"arXiv:(\d{4}\.\d{5})", "\n".join(self.citations))
+
+
+def how_trained(method: dict[str, Any] | None) -> str:
+    """How a model was trained, in a phrase.
+
+    Args:
+        method: `hf_icckd.runs.records.method_of` its options, or all of them; None if they are not known.
+    """
+    if not method:
+        return "not recorded"
+    if method["recipe"] == "student":
+        parts = [f"{method['ce_weight']:g} x cross-entropy", *(f"`{spec}`" for spec in method["objectives"])]
+        text = " + ".join(parts)
+    else:
+        weight = method["intra_class_weight"]
+        text = "cross-entropy" + (f" + {weight:g} x intra-class term" if weight else "")
+        text += f" + branches of {branches} (SFTN)" if (branches := method.get("student_branches")) else ""
+        text += ", two views" if method["num_views"] == 2 else ", one view"
+    if method["label_smoothing"]:
+        text += f", label smoothing {method['label_smoothing']:g}"
+    if method.get("start_from"):
+        return f"{text}, from a trained classifier"
+    return text + (", from pretrained weights" if method["pretrained"] else "")
+
+
+def citations(method: dict[str, Any], *before: dict[str, Any]) -> list[str]:
+    """BibTeX of the methods that a run used, those behind its own that made what it was made from.
+
+    Args:
+        method: As in `how_trained`.
+        *before: The same of its teacher, or of the classifier that it went on from, where they are known.
+    """
+    if method["recipe"] == "student":
+        found = [OBJECTIVES[spec.partition(":")[0]].citation for spec in method["objectives"]]
+    else:
+        found = [IntraClassContrastiveLoss.citation] if method["intra_class_weight"] else []
+        found += [TeacherWithBranches.citation] if method.get("student_branches") else []
+    for earlier in before:
+        found += citations(earlier)
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def plain(text: object) -> str:
+    """Text in which nothing is markdown: names of classes and data sets are whatever people call them."""
+    return re.sub(r"([\\`*_{}\[\]<>#|$~&])", r"\\\1", " ".join(str(text).split()))
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["plain"] = plain
+    return environment.get_template("model_card.md")
+
+
+def render(card: CardData, regions: dict[str, str] | None = None) -> str:
+    """The card as markdown with a metadata header.
+
+    Args:
+        card: What it says.
+        regions: What a person wrote, by the name of the region; regions that the template lacks stand at the end.
+
+    Returns:
+        The text of README.md, sealed.
+    """
+    left = dict(regions or {})
+
+    def yours(name: str, hint: str) -> str:
+        return region(name, left.pop(name, f"\n<!-- {hint} -->\n"))
+
+    text = _template().render(
+        card=card, region=yours, a=card.arguments, r=card.results, pictures=card.pictures,
+        curves=CURVES, reliability=RELIABILITY, embedding_map=EMBEDDING_MAP, soft_labels=SOFT_LABELS,
+    )  # fmt: skip
+    return seal("\n\n".join([text.rstrip(), *(region(name, content) for name, content in left.items())]))
+
+
+def write_card(folder: str | Path, arguments: dict[str, Any], results: dict[str, Any]) -> None:
+    """Write README.md, with the pictures that are in the folder and what a person wrote into the card before.
+
+    A card that a person changed outside the regions, or whose marks are damaged, is kept beside the new one.
+
+    Args:
+        folder: Folder of the run.
+        arguments: What all_args.yaml holds.
+        results: What metrics.json holds.
+    """
+    path = Path(folder) / CARD_FILE
+    regions = _kept_regions(path) if path.exists() else {}
+    pictures = tuple(name for name in PICTURES if (Path(folder) / name).is_file())
+    text = render(CardData(arguments, results, pictures), regions)
+    # In bytes: no system should make other line ends of those that a person wrote.
+    replace_file(path, lambda unfinished: unfinished.write_bytes(text.encode()))
+
+
+def _kept_regions(path: Path) -> dict[str, str]:
+    content = path.read_bytes()
+    try:
+        text = content.decode()
+        regions = regions_of(text)
+        reason = None if is_sealed(text) else "it was changed outside its regions"
+    except ValueError as error:
+        regions, reason = {}, f"its regions can't be read: {error}"
+    if reason is not None:
+        aside = path.with_name(f"{path.name}.bak")
+        number = 1
+        while aside.exists() and aside.read_bytes() != content:
+            number += 1
+            aside = path.with_name(f"{path.name}.bak{number}")
+        replace_file(aside, lambda unfinished: unfinished.write_bytes(content))
+        logger.warning("%s is kept as %s: %s", path, aside.name, reason)
+    return regions

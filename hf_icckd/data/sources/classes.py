@@ -1,0 +1,114 @@
+"""Some of the classes, or groups of them in their place: label sets that a data set does not come with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from datasets import ClassLabel, Dataset
+
+from hf_icckd.data.sources.columns import labels_of
+from hf_icckd.utils.text import suggest
+from hf_icckd.utils.yaml_files import read_yaml
+
+FINE_LABEL = "fine_label"  # column of finer classes than those that are learned
+
+
+def select_classes(
+    splits: dict[str, Dataset], names: list[str], chosen: list[str]
+) -> tuple[dict[str, Dataset], list[str]]:
+    """Keep the images of some classes; they are numbered in the order given.
+
+    Args:
+        splits: Splits with a column `label` of class indices.
+        names: Name of each class.
+        chosen: Names of those to keep.
+
+    Returns:
+        The splits and the names.
+
+    Raises:
+        ValueError: If a name is unknown or given twice.
+    """
+    for name in chosen:
+        if name not in names:
+            raise ValueError(f"the data set has no class {name!r}{suggest(name, names)}; classes names some it has")
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"classes names {next(c for c in chosen if chosen.count(c) > 1)!r} twice; leave one out")
+    number = np.full(len(names), -1)
+    number[[names.index(name) for name in chosen]] = np.arange(len(chosen))
+    kept = {}
+    for split_name, split in splits.items():
+        labels = number[labels_of(split)]
+        rows = np.flatnonzero(labels >= 0)
+        if len(rows) == 0:
+            raise ValueError(
+                f"the {split_name} split has no image of {', '.join(chosen)}; classes names others it has"
+            )
+        kept[split_name] = _relabel(split.select(rows), labels[rows], chosen)
+    return kept, list(chosen)
+
+
+def group_classes(
+    splits: dict[str, Dataset], names: list[str], groups: dict[str, list[str]]
+) -> tuple[dict[str, Dataset], list[str]]:
+    """Label images with the group of their class, and keep the class as fine label.
+
+    Args:
+        splits: Splits with a column `label` of class indices.
+        names: Name of each class.
+        groups: Name of each group to the names of its classes, each class in one of them.
+
+    Returns:
+        The splits and the names of the groups.
+
+    Raises:
+        ValueError: If a class is in no group or in two.
+    """
+    group_of: dict[str, int] = {}
+    for number, (group, members) in enumerate(groups.items()):
+        for member in members:
+            if member in group_of:
+                raise ValueError(f"class {member!r} is in two groups, the second is {group!r}; leave it out of one")
+            group_of[member] = number
+    missing = [name for name in names if name not in group_of]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} classes are in no group, the first is {missing[0]!r}{suggest(missing[0], group_of)}; add "
+            "them, or leave them out with --classes"
+        )
+    used = sorted({group_of[name] for name in names})
+    number = np.array([used.index(group_of[name]) for name in names])
+    grouped = {}
+    for split_name, split in splits.items():
+        labels = labels_of(split)
+        split = split.remove_columns([name for name in split.column_names if name == FINE_LABEL])
+        split = split.rename_column("label", FINE_LABEL)
+        grouped[split_name] = _relabel(split, number[labels], [list(groups)[group] for group in used])
+    return grouped, [list(groups)[group] for group in used]
+
+
+def read_groups(path: str | Path) -> dict[str, list[str]]:
+    """Groups of classes from a YAML file of lines `group: [class, class]`.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Name of each group to the names of its classes.
+
+    Raises:
+        ValueError: If there is no such file or it holds something else.
+    """
+    groups = read_yaml(path, "label_groups file", as_text=True)
+    if not isinstance(groups, dict) or not all(
+        isinstance(members, list) and all(isinstance(member, str) for member in members) for members in groups.values()
+    ):
+        raise ValueError(f"label_groups file {str(path)!r} holds no `group: [class, class]` lines")
+    return groups
+
+
+def _relabel(split: Dataset, labels: np.ndarray, names: list[str]) -> Dataset:
+    if "label" in split.column_names:
+        split = split.remove_columns("label")
+    return split.add_column("label", labels.astype(np.int64)).cast_column("label", ClassLabel(names=names))

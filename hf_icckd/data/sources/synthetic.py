@@ -1,0 +1,239 @@
+"""A generated multi-view image set, with the truth about every image's view.
+
+Real classes can be told by several features (a car by its wheels or its windows), and most but not all images show all
+of them. A network may learn one feature per class and still fit the training set; a teacher's soft labels tell a
+student which features an image has. Here the features are drawn, so a probe can ask what a teacher kept of them.
+
+Reference:
+    Allen-Zhu & Li 2020, Towards Understanding Ensemble, Knowledge Distillation and Self-Distillation in Deep Learning,
+    arXiv 2012.09816 (the multi-view distribution of its section 2; images instead of abstract patch vectors are ours).
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import PIL.Image
+import torch
+from datasets import ClassLabel, Dataset, Features, Image
+from torch import Tensor
+
+from hf_icckd.data.sources.classes import FINE_LABEL
+
+GRID = 4  # an image is GRID x GRID patches, and a feature GRID x GRID cells
+PATCHES_PER_VIEW = 2
+PATCHES_OF_OTHERS = 4  # places taken by weak features of other classes
+MOST_EDGES = 10  # of the 24 borders between the cells of a feature: with more of them it looks like noise
+# Each against its complement: white and black, red and cyan, green and magenta, blue and yellow.
+COLOURS = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=np.float32)
+CONTRAST = 90  # grey levels between the background and a feature at strength 1
+STREAMS = {"features": 0, "train": 1, "test": 2}  # independent random streams of one seed
+
+
+class MultiViewImages(NamedTuple):
+    """A split of the set; row i of every field belongs to image i.
+
+    Attributes:
+        images: (N, 3, S, S) uint8.
+        labels: (N,) int64, cycling 0..C-1, so any C rows in a row hold each class once.
+        views: (N,) int64, which feature of its class dominates the image.
+        is_multi_view: (N,) bool, whether the image shows all features of its class, or the dominant one only.
+    """
+
+    images: Tensor
+    labels: Tensor
+    views: Tensor
+    is_multi_view: Tensor
+
+
+def make_multi_view_features(num_classes: int = 10, num_views: int = 2, patch_size: int = 8, seed: int = 0) -> Tensor:
+    """Draw the features of all classes: two-colour patterns, no two alike, not even mirrored.
+
+    Half of a pattern's 4 x 4 cells have a colour, the others its complement, so a feature leaves the mean colour of an
+    image as it is. The colours are few and shared by many classes, so colour alone doesn't tell the class.
+
+    Args:
+        num_classes: number C of classes.
+        num_views: features V per class.
+        patch_size: side P of a pattern in pixels, a multiple of 4.
+        seed: everything is drawn from it.
+
+    Returns:
+        (C, V, 3, P, P) float32 in -1..1.
+
+    Raises:
+        ValueError: on more features than there are distinct ones (2,004), or an argument below its minimum.
+    """
+    _require("num_classes", num_classes, 2)
+    _require("num_views", num_views, 1)
+    _require_multiple("patch_size", patch_size, GRID)
+    _require("seed", seed, 0)
+    patterns = _distinct_patterns()
+    num_features, most_features = num_classes * num_views, len(patterns) * len(COLOURS)
+    if num_features > most_features:
+        raise ValueError(
+            f"num_classes * num_views is {num_features}, expected at most {most_features} (as many distinct features "
+            "exist): ask for fewer classes or views"
+        )
+    rng = np.random.default_rng([seed, STREAMS["features"]])
+    chosen = patterns[rng.permutation(len(patterns))[:num_features]]
+    first_colour = rng.permutation(len(chosen))
+    # Once all patterns are taken, the next round takes them again in another colour.
+    turn, pattern = np.divmod(np.arange(num_features), len(chosen))
+    colours = COLOURS[(first_colour[pattern] + turn) % len(COLOURS)]
+    signs = np.where(chosen[pattern], np.float32(1), np.float32(-1))[:, None]
+    features = np.kron(colours[:, :, None, None] * signs, np.ones((patch_size // GRID,) * 2, dtype=np.float32))
+    return torch.from_numpy(features).unflatten(0, (num_classes, num_views))
+
+
+def make_multi_view_images(
+    num_classes: int = 10,
+    num_images_per_class: int = 200,
+    image_size: int = 32,
+    *,
+    num_views: int = 2,
+    multi_view_fraction: float = 0.8,
+    feature_noise: float = 0.4,
+    noise_std: float = 28.0,
+    seed: int = 0,
+    split: Literal["train", "test"] = "train",
+) -> MultiViewImages:
+    """Draw a label-balanced split of the multi-view image set.
+
+    An image is a 4 x 4 grid of patches on grey. A multi-view image shows every feature of its class in two patches, at
+    a strength in 0.5..1 that is drawn per feature; a single-view image shows only one feature. Four more patches show
+    features of other classes, weakly. Places are random, patches are mirrored at random (so a horizontal flip keeps
+    the class), the image is shifted by up to half a patch around its edges, and Gaussian noise lies over everything.
+
+    The features depend on `seed` (and on how many there are), the images on `seed` and `split`: two calls that differ
+    in `split` make a training set and its test set. With the defaults a linear probe on the pixels reaches some 60 %,
+    a small convolutional network passes 90 % in a few epochs, and the single-view images are the hard ones.
+
+    Args:
+        num_classes: number C of classes.
+        num_images_per_class: images per class in this split.
+        image_size: side S in pixels, a multiple of 16.
+        num_views: features per class, 1 to 6.
+        multi_view_fraction: share of multi-view images in every class, rounded to whole images.
+        feature_noise: largest strength of the features of other classes, in 0..1.
+        noise_std: standard deviation of the background noise in grey levels (0..255).
+        seed: everything is drawn from it and `split`.
+        split: which of the independent draws to return.
+
+    Returns:
+        Images, labels, views and the multi-view flag, C * num_images_per_class of each.
+
+    Raises:
+        ValueError: on an argument outside its range.
+
+    Example:
+        >>> train = make_multi_view_images(num_images_per_class=200, split="train")
+        >>> test = make_multi_view_images(num_images_per_class=50, split="test")
+    """
+    _require("num_images_per_class", num_images_per_class, 1)
+    _require_multiple("image_size", image_size, GRID * GRID)
+    _require("num_views", num_views, 1, (GRID * GRID - PATCHES_OF_OTHERS) // PATCHES_PER_VIEW)
+    _require("multi_view_fraction", multi_view_fraction, 0, 1)
+    _require("feature_noise", feature_noise, 0, 1)
+    _require("noise_std", noise_std, 0)
+    if split not in ("train", "test"):
+        raise ValueError(f"split is {split!r}, expected 'train' or 'test'")
+    patch_size = image_size // GRID
+    features = make_multi_view_features(num_classes, num_views, patch_size, seed).flatten(0, 1).numpy()
+    rng = np.random.default_rng([seed, STREAMS[split]])
+
+    num_images = num_classes * num_images_per_class
+    labels = np.arange(num_images) % num_classes
+    num_multi_view = round(multi_view_fraction * num_images_per_class)
+    # One column per class, each shuffled on its own: the share is exact in every class.
+    is_multi_view = np.tile(np.arange(num_images_per_class)[:, None] < num_multi_view, num_classes)
+    is_multi_view = rng.permuted(is_multi_view, axis=0).reshape(-1)
+    view_strength = rng.uniform(0.5, 1, size=(num_images, num_views))
+    views = view_strength.argmax(axis=1)
+    is_shown = is_multi_view[:, None] | (views[:, None] == np.arange(num_views))
+    view_strength *= is_shown
+
+    # Fill the patches in a fixed order (own features, those of others, blank), then shuffle the places.
+    num_own = num_views * PATCHES_PER_VIEW
+    patch_feature = np.zeros((num_images, GRID * GRID), dtype=np.int64)
+    patch_strength = np.zeros((num_images, GRID * GRID), dtype=np.float32)
+    patch_feature[:, :num_own] = labels[:, None] * num_views + np.arange(num_own) // PATCHES_PER_VIEW
+    patch_strength[:, :num_own] = view_strength.repeat(PATCHES_PER_VIEW, axis=1)
+    others = slice(num_own, num_own + PATCHES_OF_OTHERS)
+    shape = (num_images, PATCHES_OF_OTHERS)
+    other_labels = (labels[:, None] + rng.integers(1, num_classes, size=shape)) % num_classes
+    patch_feature[:, others] = other_labels * num_views + rng.integers(num_views, size=shape)
+    patch_strength[:, others] = rng.uniform(0, feature_noise, size=shape)
+    places = rng.permuted(np.tile(np.arange(GRID * GRID), (num_images, 1)), axis=1)
+    patch_feature = np.take_along_axis(patch_feature, places, axis=1)
+    patch_strength = np.take_along_axis(patch_strength, places, axis=1)
+
+    images = _render(features, patch_feature, patch_strength, noise_std, rng)
+    return MultiViewImages(*map(torch.from_numpy, (images, labels, views, is_multi_view)))
+
+
+def multi_view_splits() -> dict[str, Dataset]:
+    """What `--dataset synthetic` is: training and test split with the dominant view as fine label."""
+    splits = {}
+    for name, per_class in (("train", 200), ("test", 50)):
+        images, labels, views, _ = make_multi_view_images(num_images_per_class=per_class, split=name)
+        pixels = images.permute(0, 2, 3, 1).numpy()
+        names = [f"class {i}" for i in range(10)]
+        # The feature that dominates an image is its fine label: known to whoever drew it, not to the classifier.
+        fine_names = [f"{class_name}, view {view}" for class_name in names for view in range(2)]
+        features = Features(
+            {"image": Image(), "label": ClassLabel(names=names), FINE_LABEL: ClassLabel(names=fine_names)}
+        )
+        columns = {
+            "image": [PIL.Image.fromarray(image) for image in pixels],
+            "label": labels.tolist(),
+            FINE_LABEL: (2 * labels + views).tolist(),
+        }
+        splits[name] = Dataset.from_dict(columns, features=features)
+    return splits
+
+
+def _render(
+    features: np.ndarray,
+    patch_feature: np.ndarray,
+    patch_strength: np.ndarray,
+    noise_std: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Draw features (F, 3, P, P) into the places (N, GRID * GRID) of N images, mirrored, shifted, under noise."""
+    num_images, patch_size = len(patch_feature), features.shape[-1]
+    image_size = GRID * patch_size
+    features = np.stack([features, features[..., ::-1]])
+    is_mirrored = rng.integers(2, size=patch_feature.shape)
+    patches = features[is_mirrored, patch_feature] * (CONTRAST * patch_strength)[:, :, None, None, None]
+    patches = patches.reshape(num_images, GRID, GRID, 3, patch_size, patch_size)
+    images = patches.transpose(0, 1, 4, 2, 5, 3).reshape(num_images, image_size, image_size, 3)
+    # Without a shift a linear classifier needs no more than one template per place.
+    shift = rng.integers(patch_size // 2, size=(2, num_images, 1))
+    rows, columns = (shift + np.arange(image_size)) % image_size
+    images = images[np.arange(num_images)[:, None, None], rows[:, :, None], columns[:, None, :]].transpose(0, 3, 1, 2)
+    noise = rng.standard_normal(images.shape, dtype=np.float32) * np.float32(noise_std)
+    return np.clip(np.rint(images + noise + 128), 0, 255).astype(np.uint8, order="C")
+
+
+def _distinct_patterns() -> np.ndarray:
+    """All smooth half-filled patterns (K, GRID, GRID); no two are mirror images or negatives of each other."""
+    cells = np.arange(GRID * GRID)
+    patterns = (np.arange(1 << GRID * GRID)[:, None] >> cells & 1).astype(bool)
+    patterns = patterns[patterns.sum(axis=1) == GRID * GRID // 2].reshape(-1, GRID, GRID)
+    edges = (patterns[:, 1:] != patterns[:, :-1]).sum(axis=(1, 2))
+    edges += (patterns[:, :, 1:] != patterns[:, :, :-1]).sum(axis=(1, 2))
+    patterns = patterns[edges <= MOST_EDGES]
+    lookalikes = [patterns, ~patterns, patterns[:, :, ::-1], ~patterns[:, :, ::-1]]
+    codes = np.stack([variant.reshape(-1, GRID * GRID) @ (1 << cells) for variant in lookalikes])
+    return patterns[codes.argmax(axis=0) == 0]
+
+
+def _require(name: str, value: float, minimum: float, maximum: float = float("inf")) -> None:
+    if not minimum <= value <= maximum:
+        bounds = f"at least {minimum}" if maximum == float("inf") else f"in {minimum}..{maximum}"
+        raise ValueError(f"{name} is {value}, expected {bounds}: pass a value in that range")
+
+
+def _require_multiple(name: str, value: int, unit: int) -> None:
+    if value < unit or value % unit:
+        raise ValueError(f"{name} is {value}, expected a multiple of {unit}: cells are whole pixels")

@@ -1,0 +1,1 @@
+"""Local page that shows a teacher and its student a picture."""

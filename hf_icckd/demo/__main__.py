@@ -1,0 +1,170 @@
+"""Show what a teacher and its student say of a picture, on a local page: `python -m hf_icckd.demo TEACHER STUDENT`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import yaml
+from datasets import Dataset
+
+from hf_icckd.data import ImageData
+from hf_icckd.data.from_options import load_data
+from hf_icckd.data.images import read_image
+from hf_icckd.data.sampling import balanced_subset
+from hf_icckd.data.sources.columns import labels_of
+from hf_icckd.demo.comparison import class_means, shared_names
+from hf_icckd.demo.page import Net, build_page, import_gradio, launch
+from hf_icckd.models.classifier import check_same_classes
+from hf_icckd.models.pretrained import from_pretrained
+from hf_icckd.options.checks import check_range
+from hf_icckd.options.command_line import ArgumentParser, readable_errors, set_up_logging
+from hf_icckd.options.data import DataArguments
+from hf_icckd.runs.layout import ARGS_FILE
+from hf_icckd.utils.atomic_files import user_path
+from hf_icckd.utils.machine import best_device, keep_freed_memory
+from hf_icckd.utils.text import show
+
+_MAX_PER_CLASS = 200  # images that a class mean is taken over
+_EXAMPLES = 10
+
+
+@dataclass
+class DemoDataArguments(DataArguments):
+    """Which images class means and examples are taken from."""
+
+    dataset: str | None = field(
+        default=None,
+        metadata={
+            "help": "As for the recipes; default: the data set that the teacher's folder says it was trained on."
+        },
+    )
+    # Pictures go to each net in its own size.
+    image_size: int | None = field(default=None, init=False)
+    resident_max_bytes: int = field(default=0, init=False)
+
+
+@dataclass
+class DemoArguments:
+    """How the page is served."""
+
+    max_images: int = field(
+        default=5000,
+        metadata={"help": f"Class means are taken over this many training images, up to {_MAX_PER_CLASS} per class."},
+    )
+    host: str = field(default="127.0.0.1", metadata={"help": "Address to listen on; 0.0.0.0: all of this machine."})
+    port: int = field(default=7860, metadata={"help": "Port to listen on."})
+    share: bool = field(
+        default=False, metadata={"help": "Also give the page a public address, through a server of Gradio's makers."}
+    )
+
+    def __post_init__(self):
+        check_range(self, "port", 1, 65535)
+        check_range(self, "max_images", 1, math.inf)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serve the page until it is interrupted."""
+    parser = ArgumentParser(
+        [DemoDataArguments, DemoArguments], prog="python -m hf_icckd.demo", description=__doc__, allow_abbrev=False
+    )
+    known = "Folder of a run, Hub id or a pretrained timm model's name"
+    parser.add_argument("teacher", nargs="?", default="runs/teacher", help=f"{known}; default: %(default)s.")
+    parser.add_argument("student", nargs="?", default="runs/student", help=f"{known}; default: %(default)s.")
+    set_up_logging()
+    device = best_device()
+    if device.type == "cpu":
+        keep_freed_memory()
+    with readable_errors(), tempfile.TemporaryDirectory() as folder:
+        data_args, args, names, unknown = parser.parse_args_into_dataclasses(
+            argv, look_for_args_file=False, return_remaining_strings=True
+        )
+        if unknown:
+            raise ValueError(f"unknown option {unknown[0]}; --help lists all")
+        import_gradio()
+        nets = [
+            Net(role, origin, from_pretrained(origin).to(device))
+            for role, origin in (("teacher", names.teacher), ("student", names.student))
+        ]
+        check_same_classes(*(net.model.spec.label_names for net in nets), second="student")
+        data, note = find_data(data_args, nets[0])
+        examples, label_names = [], shared_names(nets[0].model, nets[1].model)
+        if data is not None:
+            # The teacher may have come without names, and been compared with neither.
+            check_same_classes(nets[1].model.spec.label_names, tuple(data.label_names), "student")
+            rows, note = rows_for_means(data, args.max_images)
+            means = [class_means(net.model, rows, labels_of(rows), f"class means of the {net.role}") for net in nets]
+            nets = [net._replace(means=mean) for net, mean in zip(nets, means, strict=True)]
+            examples, label_names = save_examples(data, Path(folder)), tuple(data.label_names)
+        # Interrupted, Gradio leaves what people dropped where it is; this folder goes with all that is in it.
+        os.environ.setdefault("GRADIO_TEMP_DIR", folder)
+        page = build_page(*nets, label_names, note, examples)
+        addresses = launch(page, args.host, args.port, args.share)
+        show(f"{' and '.join(addresses)} shows {names.teacher} and {names.student}; Ctrl-C ends it")
+        page.block_thread()
+
+
+def find_data(args: DemoDataArguments, teacher: Net) -> tuple[ImageData | None, str]:
+    """The data set that was asked for, else the one the teacher was trained on, else None and the reason.
+
+    Raises:
+        ValueError: If the one that was asked for can't be loaded or has other classes.
+    """
+    try:
+        data = load_data(args if args.dataset is not None else _recorded(args, user_path(teacher.origin)))
+        check_same_classes(teacher.model.spec.label_names, tuple(data.label_names))
+    except ValueError as error:
+        if args.dataset is not None:
+            raise
+        return None, f"No nearest classes and no examples: {error}. Name a data set with --dataset."
+    return data, ""
+
+
+def _recorded(args: DemoDataArguments, folder: Path) -> DemoDataArguments:
+    """Data options of a run; those that the user gave take the place of its own."""
+    if not folder.is_dir():
+        raise ValueError(f"the teacher is no folder here, whose {ARGS_FILE} would name its data set")
+    if not (folder / ARGS_FILE).is_file():
+        raise ValueError(f"the teacher comes without {ARGS_FILE}, which would name its data set")
+    try:
+        values = yaml.safe_load((folder / ARGS_FILE).read_text())
+    except yaml.YAMLError:
+        values = None
+    if not isinstance(values, dict) or "dataset" not in values:
+        raise ValueError(f"{folder / ARGS_FILE} is damaged")
+    options = {option.name: option.default for option in dataclasses.fields(args) if option.init}
+    recorded = {name: values[name] for name in options if name in values}
+    given = {name: getattr(args, name) for name, default in options.items() if getattr(args, name) != default}
+    return DemoDataArguments(**recorded | given)
+
+
+def rows_for_means(data: ImageData, max_images: int) -> tuple[Dataset, str]:
+    """Training images for class means, evenly over the classes, and a sentence about them."""
+    limit = min(max_images, _MAX_PER_CLASS * len(data.label_names))
+    rows = data.train.head(limit) if data.streamed else data.train
+    labels = labels_of(rows)
+    labelled = np.flatnonzero(labels >= 0)
+    rows = rows.select(labelled[balanced_subset(labels[labelled], limit)])
+    return rows, f"Class means are those of {len(rows):,} training images of {data.name}."
+
+
+def save_examples(data: ImageData, folder: Path) -> list[tuple[Path, str]]:
+    """The first test image of some classes as a file, and the name of its class."""
+    rows = data.test.head(256) if data.streamed else data.test
+    labels = labels_of(rows)
+    examples = []
+    for label, row in zip(*np.unique(labels, return_index=True), strict=True):
+        if label >= 0 and len(examples) < _EXAMPLES:
+            path = folder / f"{len(examples)}.png"
+            read_image(rows, int(row), "test").save(path)
+            examples.append((path, data.label_names[label]))
+    return examples
+
+
+if __name__ == "__main__":
+    main()

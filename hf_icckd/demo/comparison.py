@@ -1,0 +1,172 @@
+"""What two classifiers say of one picture: soft labels, agreement, latency and the classes that they see nearby."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import torch
+import torch.nn.functional as F
+from datasets import Dataset
+from torch import Tensor
+
+from hf_icckd import metrics
+from hf_icckd.data.decoded import DecodedImages
+from hf_icckd.data.images import resize_and_crop, to_rgb
+from hf_icckd.evaluation.cost import latency_ms
+from hf_icckd.evaluation.split import predict_split
+from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier, is_unnamed
+
+_TIMED_RUNS = 20
+_TIMED_SECONDS = 0.5
+
+
+class Answer(NamedTuple):
+    """What one classifier says of one picture.
+
+    Attributes:
+        logits: (C,) float32 on the CPU.
+        latency_ms: Median time of the net for the picture, which is on its device already.
+        neighbours: Class index and cosine distance (0 to 2), the nearest class first; None without class means.
+    """
+
+    logits: Tensor
+    latency_ms: float
+    neighbours: list[tuple[int, float]] | None
+
+
+def prepare(image: PIL.Image.Image, spec: ClassifierSpec) -> Tensor:
+    """A picture of any size and mode as evaluation shows it to a net.
+
+    Args:
+        image: The picture; turned as its EXIF data say.
+        spec: What the net expects.
+
+    Returns:
+        (1, 3, S, S) uint8.
+    """
+    image = to_rgb(PIL.ImageOps.exif_transpose(image))
+    image = resize_and_crop(image, spec.image_size, spec.crop_pct, spec.interpolation)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+
+
+def class_means(model: ImageClassifier, split: Dataset, labels: np.ndarray, description: str | None = None) -> Tensor:
+    """Mean of the unit-length embeddings of each class.
+
+    Args:
+        model: The classifier.
+        split: Data set with an undecoded `image` column.
+        labels: (N,) class indices of its rows.
+        description: Text in front of the progress bar; None for no bar.
+
+    Returns:
+        (C, D) float32 on the CPU; zeros for a class without a row.
+    """
+    spec, labels = model.spec, torch.from_numpy(labels)
+    images = DecodedImages(split, labels, spec.image_size, spec.crop_pct, interpolation=spec.interpolation)
+    embeddings = predict_split(model, images, batch_size=64, description=description).embeddings.cpu()
+    sums = torch.zeros(len(spec.label_names), embeddings.shape[1])
+    sums.index_add_(0, labels, F.normalize(embeddings, dim=1))
+    return sums / labels.bincount(minlength=len(sums)).clamp(min=1)[:, None]
+
+
+@torch.no_grad()
+def ask(
+    model: ImageClassifier, image: PIL.Image.Image, means: Tensor | None = None, num_neighbours: int = 3
+) -> Answer:
+    """Show a picture to a classifier, on the device it is on.
+
+    Args:
+        model: The classifier; its training mode is restored.
+        image: A picture of any size and mode.
+        means: (C, D) class means as `class_means` gives them.
+        num_neighbours: How many of the nearest classes to name.
+
+    Returns:
+        Its answer.
+    """
+    training = model.training
+    model.eval()
+    images = prepare(image, model.spec).to(next(model.parameters()).device)
+    output = model(images)
+    # A large net on a slow machine is run a few times only: somebody waits for the answer.
+    once = latency_ms(model, images, repeats=1)
+    repeats = int(np.clip(1000 * _TIMED_SECONDS / once, 1, _TIMED_RUNS))
+    latency = latency_ms(model, images, repeats) if repeats > 1 else once
+    model.train(training)
+    neighbours = None
+    if means is not None:
+        distances = 1 - F.normalize(means, dim=1) @ F.normalize(output.embeddings[0].float().cpu(), dim=0)
+        present = means.norm(dim=1) > 0
+        nearest = distances.masked_fill(~present, torch.inf).argsort(stable=True)[: min(num_neighbours, present.sum())]
+        neighbours = [(index, distances[index].item()) for index in nearest.tolist()]
+    return Answer(output.logits[0].float().cpu(), latency, neighbours)
+
+
+def relate(
+    teacher: Answer, student: Answer, label_names: tuple[str, ...], temperature: float = 1.0, top: int = 5
+) -> dict[str, Any]:
+    """Two answers to the same picture, side by side.
+
+    Args:
+        teacher: Answer of the one.
+        student: Answer of the other, which has the same classes.
+        label_names: Names of the classes.
+        temperature: Softmax temperature of both.
+        top: How many classes to name.
+
+    Returns:
+        `temperature`; `same_class`, whether both have the same class first; `kl`, KL(teacher || student) in nats at
+        that temperature, without the T^2 factor of the distillation loss; and for each of `teacher` and `student` a
+        dict of `soft_label` and `neighbours` (lists of name and probability or distance) and `latency_ms`.
+    """
+    pair = student.logits[None], teacher.logits[None]
+    found = {
+        "temperature": temperature,
+        "same_class": metrics.agreement(*pair).item() == 1,
+        "kl": max(0.0, metrics.kl_divergence(*pair, temperature).item()),  # rounding may make a tiny one negative
+    }
+    for role, answer in (("teacher", teacher), ("student", student)):
+        soft_label = (answer.logits / temperature).softmax(dim=0)
+        # By logits: at a small temperature, probabilities tie at 0.
+        order = answer.logits.argsort(descending=True, stable=True)[:top].tolist()
+        found[role] = {
+            "soft_label": [(label_names[index], soft_label[index].item()) for index in order],
+            "latency_ms": answer.latency_ms,
+            "neighbours": answer.neighbours and [(label_names[index], far) for index, far in answer.neighbours],
+        }
+    return found
+
+
+def compare(
+    teacher: ImageClassifier,
+    student: ImageClassifier,
+    image: PIL.Image.Image,
+    temperature: float = 1.0,
+    *,
+    teacher_means: Tensor | None = None,
+    student_means: Tensor | None = None,
+) -> dict[str, Any]:
+    """Show a picture to a teacher and its student.
+
+    Args:
+        teacher: The one.
+        student: The other, with the same classes.
+        image: A picture of any size and mode.
+        temperature: Softmax temperature of both.
+        teacher_means: (C, D) class means of the teacher, for neighbours.
+        student_means: (C, D') class means of the student.
+
+    Returns:
+        As `relate`.
+    """
+    answers = ask(teacher, image, teacher_means), ask(student, image, student_means)
+    return relate(*answers, shared_names(teacher, student), temperature)
+
+
+def shared_names(teacher: ImageClassifier, student: ImageClassifier) -> tuple[str, ...]:
+    """Names of the classes: the teacher's, or the student's if the teacher came without."""
+    names = teacher.spec.label_names
+    return student.spec.label_names if is_unnamed(names) else names

@@ -1,0 +1,1 @@
+"""A model over a split, and what it costs."""

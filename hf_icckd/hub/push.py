@@ -1,0 +1,235 @@
+"""The way of a model folder to the Hub: one commit of the files that belong there, and what to do if it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import shlex
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, get_token
+from huggingface_hub.errors import HTTPError
+
+from hf_icckd._version import __version__
+from hf_icckd.hub.published import published_files
+from hf_icckd.models.pretrained import WEIGHTS_FILE
+
+logger = logging.getLogger(__name__)
+
+# Answers after which the same request may succeed later.
+_PASSING = {408, 409, 412, 425, 429, 500, 502, 503, 504}
+
+
+class HubError(ValueError):
+    """Something could not be done on the Hub; the message says why and which command goes on.
+
+    Args:
+        what: What could not be done.
+        reason: Why.
+        go_on: What to do then.
+        passing: Whether the same may succeed later.
+
+    Attributes:
+        reason: Why.
+        passing: Whether the same may succeed later.
+    """
+
+    def __init__(self, what: str, reason: str, go_on: str, passing: bool):
+        super().__init__(f"{what}: {reason}. {go_on}")
+        self.reason, self.passing = reason, passing
+
+
+def push_to_hub(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    commit_message: str | None = None,
+    create_pr: bool = False,
+    token: str | None = None,
+) -> CommitInfo:
+    """Push a model folder to the Hub in one commit.
+
+    Weights, config, card, figures, options and pictures go there, and nothing else of the folder: see
+    `published_files`. What is on the Hub already is not sent again, so the same call goes on where one was cut off.
+
+    Args:
+        folder: A folder with config and weights, such as that of a finished run. It stays as it is.
+        repo_id: `namespace/name`, or a name in one's own namespace; made if it is not there.
+        private: Whether a new repository is private; None for what the namespace has as default.
+        revision: Branch to commit to, made if it is not there; None for `main`.
+        commit_message: First line of the commit; None for one that names the package.
+        create_pr: Whether to open a pull request instead.
+        token: Token with write access; None for HF_TOKEN or the one of `hf auth login`.
+
+    Returns:
+        The commit; if nothing had changed, the one that is there.
+
+    Raises:
+        ValueError: If the folder holds no model, or a file that must not leave this machine.
+        HubError: If the Hub can't be reached or refuses.
+    """
+    folder = Path(folder)
+    files = published_files(folder)
+    _check_secrets(files, token)
+    command = _push_command(folder, repo_id, private, revision, commit_message, create_pr)
+    go_on = f"Nothing here is lost; go on with `{command}`"
+    with _explained(f"{folder} could not be pushed to {repo_id}", repo_id, token, go_on):
+        api = _client(token)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if revision is not None and not create_pr and not revision.startswith("refs/"):
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        return api.create_commit(
+            repo_id,
+            [CommitOperationAdd(file.name, file) for file in files],
+            commit_message=commit_message or f"Model of hf_icckd {__version__}",
+            revision=revision,
+            create_pr=create_pr,
+        )
+
+
+def prepare_repo(repo_id: str, folder: str | Path, *, private: bool | None = None, token: str | None = None) -> None:
+    """Make sure that a model can be pushed later: the token is known, the repository there and open to it.
+
+    Args:
+        repo_id: As in `push_to_hub`.
+        folder: What is to be pushed when it is finished; for the error alone.
+        private: As in `push_to_hub`.
+        token: As in `push_to_hub`.
+
+    Raises:
+        HubError: As in `push_to_hub`.
+    """
+    command = _push_command(folder, repo_id, private)
+    go_on = f"Mend that, or train without --push_to_hub and push when the run is finished: `{command}`"
+    with _explained(f"nothing could be pushed to {repo_id}", repo_id, token, go_on):
+        api = _client(token)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        api.auth_check(repo_id, write=True)  # one that is there already may be open for reading only
+
+
+class BackgroundPush:
+    """A push beside what else the program does, one at a time. If it fails that is logged, and ends nothing."""
+
+    def __init__(self):
+        self._thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a push is under way."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, folder: Path, push: Callable[[], object], name: str) -> None:
+        """Begin a push.
+
+        Args:
+            folder: What is pushed; removed when that has ended.
+            push: Pushes it.
+            name: What it is called in the log.
+        """
+
+        def work() -> None:
+            try:
+                push()
+                logger.info("%s is pushed", name)
+            except (ValueError, OSError) as error:
+                logger.warning("%s is not pushed: %s; training goes on", name, getattr(error, "reason", error))
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+        # A daemon, so that a program that was asked to stop does not wait for it.
+        self._thread = threading.Thread(target=work, name="push to the Hub", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until no push is under way."""
+        if self.running:
+            logger.info("waiting for the push that is under way")
+            self._thread.join()
+
+
+def _client(token: str | None) -> HfApi:
+    return HfApi(token=token, library_name="hf_icckd", library_version=__version__)
+
+
+def _check_secrets(files: list[Path], token: str | None) -> None:
+    """Raise ValueError if a file holds the token that it would be pushed with."""
+    secret = (token or get_token() or "").encode()
+    for file in files:
+        if secret and file.name != WEIGHTS_FILE and secret in file.read_bytes():
+            raise ValueError(f"{file} holds your Hub token, so it is not pushed; take the token out of it")
+
+
+def _push_command(
+    folder: str | Path,
+    repo_id: str,
+    private: bool | None = None,
+    revision: str | None = None,
+    commit_message: str | None = None,
+    create_pr: bool = False,
+) -> str:
+    words = ["python", "-m", "hf_icckd.hub", "push", str(folder), "--repo_id", repo_id]
+    words += ["--private"] if private else []
+    words += ["--revision", revision] if revision else []
+    words += ["--commit_message", commit_message] if commit_message else []
+    words += ["--create_pr"] if create_pr else []
+    return shlex.join(words)
+
+
+@contextlib.contextmanager
+def _explained(what: str, repo_id: str, token: str | None, go_on: str) -> Iterator[None]:
+    """Say in one line why the Hub could not do something."""
+    try:
+        yield
+    except Exception as error:  # the Hub client raises many types, and hides some within others
+        status, said = _answer(error)
+        if status is not None:
+            reason, passing = _reason(status, said, repo_id, token), status in _PASSING
+        else:
+            cause = error.__cause__ if isinstance(error.__cause__, HTTPError) else error
+            reason, passing = f"{type(cause).__name__}: {_one_line(cause)}", isinstance(cause, HTTPError)
+            if passing:
+                reason = f"the connection to the Hub failed ({reason})"
+        if isinstance(error, RuntimeError) and error.__cause__ is not None:  # names the file that was being sent
+            reason = f"{_one_line(error)}: {reason}"
+        raise HubError(what, reason, go_on, passing) from error
+
+
+def _answer(error: BaseException | None) -> tuple[int | None, str]:
+    """Status and words of the Hub's answer that an error stands for; None without one."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if response is not None:
+            said = _one_line(getattr(error, "server_message", None) or response.reason_phrase)
+            seconds = response.headers.get("Retry-After")
+            return response.status_code, said + (f", asks to wait {seconds} s" if seconds else "")
+        error = error.__cause__
+    return None, ""
+
+
+def _reason(status: int, said: str, repo_id: str, token: str | None) -> str:
+    answer = f"the Hub answers {status} ({said})"
+    if status == 401:
+        what = "it does not know the token" if token or get_token() else "there is no token here"
+        return f"{answer}: {what}; log in with `hf auth login`, or set HF_TOKEN to a token with write access"
+    if status == 403:
+        return f"{answer}: the token may not write to {repo_id}; take one that may, or another repository"
+    if status == 404:
+        return f"{answer}: check the namespace and name of {repo_id}, the revision, and what the token may see"
+    if status in (409, 412):
+        return f"{answer}: {repo_id} was changed by someone else meanwhile"
+    if status == 429:
+        return f"{answer}: too many requests, and the client has given up; wait before you go on"
+    if status >= 500:
+        return f"{answer}: an error of its own, and the client has given up; wait before you go on"
+    return answer
+
+
+def _one_line(text: object) -> str:
+    line = " ".join(re.sub("<[^>]*>", " ", str(text)).split()).rstrip(".")  # storage answers in XML
+    return line if len(line) <= 300 else f"{line[:300]}..."

@@ -1,0 +1,67 @@
+"""The seam every distillation objective plugs into."""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hf_icckd.models.classifier import ClassifierOutput
+
+
+class DistillationObjective(nn.Module):
+    """A distillation term: `forward(batch)` returns named, unweighted scalars; the trainer weighs, sums and logs them.
+
+    To add one: write a file with a subclass and name it in `hf_icckd.losses.OBJECTIVES`. Its constructor arguments
+    become options of the command line (`--objectives "name:argument=value"`).
+
+    An objective that compares images with one another gathers them over processes
+    (`hf_icckd.utils.distributed.gather_rows_with_gradient`), so that its value does not depend on their number. An
+    objective that is a mean over images needs no gathering.
+
+    Attributes:
+        term_weights: The literature's weight of each term.
+        teacher_outputs: Which fields of the teacher's `ClassifierOutput` it reads; only these are sure to be there.
+            Feature maps are computed if an objective names them, and can't be recorded.
+        citation: BibTeX of the source.
+    """
+
+    term_weights: ClassVar[dict[str, float]] = {}
+    teacher_outputs: ClassVar[tuple[str, ...]] = ("logits", "embeddings")
+    citation: ClassVar[str] = ""
+
+    def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
+        """Return one scalar for each name in `term_weights`."""
+        raise TypeError(f"{type(self).__name__} must define forward(batch)")
+
+
+def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Half precision goes up to float32; float32 and float64 stay what they are."""
+    return tuple(tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors)
+
+
+def no_autocast(tensor: Tensor) -> torch.autocast:
+    """Context in which matrix products keep the precision of their operands, whatever surrounds the loss."""
+    return torch.autocast(device_type=tensor.device.type, enabled=False)
+
+
+class DistillationBatch(NamedTuple):
+    """Everything an objective may look at in one step.
+
+    Attributes:
+        student: Output of the student, with gradient.
+        teacher: Output of the frozen teacher for the same pixels; of a recorded one only what objectives say they
+            read.
+        labels: (B,) class indices.
+        sample_ids: (B,) index of each image in the training split.
+        progress: () fraction of the training that is done, 0 to 1, for scheduled objectives.
+        global_rows: Number of images in this step over all processes, for `hf_icckd.utils.distributed.gather_rows`.
+    """
+
+    student: ClassifierOutput
+    teacher: ClassifierOutput
+    labels: Tensor
+    sample_ids: Tensor
+    progress: Tensor
+    global_rows: int

@@ -1,0 +1,319 @@
+"""Classifiers as the trainers see them: a timm net that takes raw pixels and returns logits and embeddings."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.models import get_deprecated_models, get_pretrained_cfg, is_model
+from torch import Tensor, nn
+
+import hf_icckd.models  # noqa: F401  registers the cifar_* architectures
+
+
+@dataclass(frozen=True)
+class ClassifierSpec:
+    """Everything but the weights that a classifier consists of; it fills `config.json`.
+
+    Attributes:
+        architecture: Name in timm's registry.
+        label_names: Name of each class.
+        mean: Mean of each RGB channel on the scale 0 to 1.
+        std: Standard deviation of each RGB channel on that scale.
+        image_size: Height and width of the input in pixels.
+        crop_pct: Share of the short side that evaluation keeps.
+        interpolation: How images are scaled in evaluation.
+        model_args: Further arguments of `timm.create_model`.
+    """
+
+    architecture: str
+    label_names: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    image_size: int
+    crop_pct: float = 1.0
+    interpolation: str = "bilinear"
+    model_args: dict[str, Any] = field(default_factory=dict)
+
+
+class ImageClassifier(nn.Module):
+    """A timm net with its preprocessing: (B, 3, H, W) uint8 in, logits and embeddings out.
+
+    Normalisation and, where the pixels come in another size, resizing happen on the device, so that teacher and
+    student may want different ones of the same batch.
+
+    Args:
+        net: timm model with a pooled feature vector in front of one classification layer.
+        spec: What it is; `len(spec.label_names)` must be its number of classes.
+
+    Raises:
+        ValueError: If the net has another number of classes, or no single layer behind a pooled feature vector, or
+            mean or std are no triple.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, net: nn.Module, spec: ClassifierSpec):
+        super().__init__()
+        if net.num_classes != len(spec.label_names):
+            raise ValueError(
+                f"{spec.architecture} has {net.num_classes} classes but there are {len(spec.label_names)} class "
+                "names; create it with the number of classes of the data set"
+            )
+        if not len(spec.mean) == len(spec.std) == 3 or min(spec.std) <= 0:
+            raise ValueError(
+                f"mean is {spec.mean} and std {spec.std}, expected three numbers each, those of std above 0; mend "
+                "them in the configuration"
+            )
+        self.net, self.spec = net, spec
+        self.embedding_dim = _check_head(net, spec)
+        # Not persistent: they are part of config.json, and the exported weights are those of the timm net alone.
+        mean, std = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
+        self.register_buffer("scale", (1 / (255 * std)).float(), persistent=False)
+        self.register_buffer("shift", (-mean / std).float(), persistent=False)
+
+    @property
+    def _no_split_modules(self) -> list[str]:
+        """Classes of the blocks that the net repeats; accelerate asks by this name what FSDP gathers at a time."""
+        blocks = set()
+        for stage in self.net.modules():
+            kinds = Counter(type(block) for block in stage.children() if next(block.children(), None) is not None)
+            if isinstance(stage, (nn.Sequential, nn.ModuleList)) or len({*map(type, stage.children())}) == 1:
+                blocks |= {kind for kind, count in kinds.items() if count > 1}
+        return sorted(kind.__name__ for kind in blocks - {nn.Sequential, nn.ModuleList})
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 to normalised floating point in the size and memory layout of the net."""
+        images = torch.addcmul(self.shift, images, self.scale)  # (images / 255 - mean) / std, in one pass
+        if images.shape[-2:] != (self.spec.image_size, self.spec.image_size):
+            size = (self.spec.image_size, self.spec.image_size)
+            images = F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
+        # The layout of the first convolution's weights decides, or a net would work in that of whatever data came in.
+        weight = next((weight for weight in self.net.parameters() if weight.ndim == 4), images)
+        return images.contiguous(
+            memory_format=torch.contiguous_format if weight.is_contiguous() else torch.channels_last
+        )
+
+    def forward(self, images: Tensor, feature_maps: bool = False) -> ClassifierOutput:
+        """Classify images.
+
+        Args:
+            images: (B, 3, H, W) uint8. Pixels of another size than `spec.image_size` are scaled to it as they are; for
+                pictures of any shape cut the centre first (`hf_icckd.data.images.resize_and_crop`), as evaluation
+                does.
+            feature_maps: Whether to return the maps of all stages too.
+
+        Returns:
+            logits (B, C), embeddings (B, D) and, if asked for, the tuple of feature maps.
+        """
+        images = self.preprocess(images)
+        maps = None
+        if feature_maps:
+            features, maps = self.net.forward_intermediates(images)
+        else:
+            features = self.net.forward_features(images)
+        embeddings = self.net.forward_head(features, pre_logits=True)
+        return ClassifierOutput(
+            self.net.get_classifier()(embeddings), embeddings, tuple(maps) if maps is not None else None
+        )
+
+
+def create_classifier(
+    architecture: str,
+    label_names: tuple[str, ...] | list[str],
+    *,
+    image_size: int | None = None,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+    crop_pct: float | None = None,
+    interpolation: str | None = None,
+    pretrained: bool = False,
+    model_args: dict[str, Any] | None = None,
+) -> ImageClassifier:
+    """Build a classifier of any timm architecture, `cifar_*` among them.
+
+    Args:
+        architecture: Name in timm's registry.
+        label_names: Name of each class.
+        image_size: Height and width of the input; None for the architecture's own.
+        mean: Channel means, 0 to 1; None for the architecture's own.
+        std: Channel standard deviations, likewise.
+        crop_pct: Share of the short side that evaluation keeps, likewise.
+        interpolation: How images are scaled in evaluation, likewise.
+        pretrained: Whether to fetch weights.
+        model_args: Further arguments of `timm.create_model`.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        ValueError: If timm does not know the architecture or can't build it.
+    """
+    check_architecture(architecture)
+    default = get_pretrained_cfg(architecture)
+    model_args = dict(model_args or {})
+    if image_size is None:
+        image_size = default.input_size[-1]
+    elif default.fixed_input_size:
+        model_args.setdefault("img_size", image_size)
+    try:
+        net = timm.create_model(architecture, pretrained=pretrained, num_classes=len(label_names), **model_args)
+    except (RuntimeError, ValueError, TypeError, AssertionError, OSError) as error:
+        raise ValueError(f"timm can't build {architecture!r} with {model_args or 'its defaults'}: {error}") from error
+    return ImageClassifier(
+        net,
+        ClassifierSpec(
+            architecture=architecture,
+            label_names=tuple(label_names),
+            mean=tuple(default.mean if mean is None else mean),
+            std=tuple(default.std if std is None else std),
+            image_size=image_size,
+            crop_pct=default.crop_pct if crop_pct is None else crop_pct,
+            interpolation=default.interpolation if interpolation is None else interpolation,
+            model_args=model_args,
+        ),
+    )
+
+
+def go_on_from(
+    classifier: ImageClassifier,
+    label_names: tuple[str, ...] | list[str],
+    image_size: int | None = None,
+    crop_pct: float | None = None,
+) -> ImageClassifier:
+    """A trained classifier made ready to be trained further, perhaps for other classes.
+
+    Args:
+        classifier: What to go on from; its net is used, not copied.
+        label_names: Name of each class. If they are those it has, in the same order, its classification layer stays;
+            else it gets a new one.
+        image_size: Height and width of the input; None for those it has.
+        crop_pct: Share of the short side that evaluation keeps; None for what it has.
+
+    Returns:
+        The classifier, otherwise with the same preprocessing.
+
+    Raises:
+        ValueError: If the net takes images of one size alone, and that is another.
+    """
+    net, spec = classifier.net, classifier.spec
+    if image_size not in (None, spec.image_size) and net.pretrained_cfg.get("fixed_input_size"):
+        raise ValueError(
+            f"image_size is {image_size} but this {spec.architecture} takes images of {spec.image_size} pixels alone; "
+            "leave out --image_size"
+        )
+    if tuple(label_names) != spec.label_names:
+        net.reset_classifier(len(label_names))
+    spec = replace(
+        spec,
+        label_names=tuple(label_names),
+        image_size=image_size or spec.image_size,
+        crop_pct=crop_pct or spec.crop_pct,
+    )
+    return ImageClassifier(net, spec)
+
+
+def check_architecture(architecture: str) -> None:
+    """Raise ValueError with a suggestion if timm has no such architecture (any more), or none with such a tag."""
+    base, _, tag = architecture.partition(".")
+    old = get_deprecated_models()
+    if base in old:
+        hint = f"its name is {old[base]!r} now" if old[base] else "it has no successor; choose another"
+        raise ValueError(f"timm no longer has a model {base!r}: {hint}")
+    if is_model(base) and tag and architecture not in timm.list_models(f"{base}.*", pretrained=True):
+        known = [name.partition(".")[2] for name in timm.list_models(f"{base}.*", pretrained=True)]
+        raise ValueError(f"unknown weights {tag!r} of {base!r}, expected one of: {', '.join(known)}")
+    if not is_model(base):
+        close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+        hint = f"; did you mean {' or '.join(close)}?" if close else "; `timm.list_models()` lists them"
+        raise ValueError(f"unknown model {architecture!r}, expected an architecture of timm's registry{hint}")
+
+
+def _check_head(net: nn.Module, spec: ClassifierSpec) -> int:
+    """Length of the embeddings, after a trial with one image that logits are one layer of them."""
+    training = net.training
+    net.eval()
+    try:
+        with torch.no_grad():
+            parameter = next(net.parameters())
+            # Not zeros, which a fresh net would map to zeros all the way; no random numbers, which others draw.
+            size = (1, 3, spec.image_size, spec.image_size)
+            images = torch.linspace(-1, 1, 3 * spec.image_size**2).view(size).to(parameter)
+            features = net.forward_features(images)
+            embeddings = net.forward_head(features, pre_logits=True)
+            logits = net.get_classifier()(embeddings)
+            fits = embeddings.ndim == 2 and torch.allclose(logits, net.forward_head(features), atol=1e-4, rtol=1e-3)
+    except (RuntimeError, TypeError, AttributeError, AssertionError, ValueError) as error:
+        raise ValueError(
+            f"{spec.architecture} can't classify an image of {spec.image_size} x {spec.image_size} pixels through "
+            f"forward_features, forward_head(pre_logits=True) and get_classifier: {error}"
+        ) from error
+    finally:
+        net.train(training)
+    if not fits:
+        raise ValueError(
+            f"{spec.architecture} has no single layer behind a pooled (B, D) feature vector "
+            f"(pre-logits {tuple(embeddings.shape)}); choose an architecture with one, for example a ResNet"
+        )
+    return embeddings.shape[1]
+
+
+def check_same_classes(
+    teacher: tuple[str, ...], student: tuple[str, ...], first: str = "teacher", second: str = "data set"
+) -> None:
+    """Raise ValueError unless both have the same classes in the same order.
+
+    Args:
+        teacher: Class names of the one; those a model came without are not compared.
+        student: Class names of the other.
+        first: What the one is called in the message.
+        second: What the other is called.
+    """
+    if len(teacher) != len(student):
+        remedy = f"take a {first} trained on this {second}, or the {second} it was trained on"
+        if second != "data set":
+            remedy = "take two that were trained on the same classes"
+        raise ValueError(f"the {first} has {len(teacher)} classes, the {second} {len(student)}; {remedy}")
+    if is_unnamed(teacher) or is_unnamed(student):
+        return
+    differing = [index for index, pair in enumerate(zip(teacher, student, strict=True)) if pair[0] != pair[1]]
+    if differing:
+        index = differing[0]
+        raise ValueError(
+            f"{first} and {second} name {len(differing)} classes differently, first class {index}: {teacher[index]!r} "
+            f"and {student[index]!r}; both must have the same names in the same order"
+        )
+
+
+def unnamed(num_classes: int) -> tuple[str, ...]:
+    return tuple(f"LABEL_{index}" for index in range(num_classes))  # what transformers calls them
+
+
+def is_unnamed(label_names: tuple[str, ...]) -> bool:
+    """Whether a loaded model came without names for its classes."""
+    return label_names == unnamed(len(label_names))
+
+
+class ClassifierOutput(NamedTuple):
+    """Output of a classifier for a batch of B images.
+
+    Attributes:
+        logits: (B, C) pre-softmax scores.
+        embeddings: (B, D) pooled features in front of the classification layer, not normalised.
+        feature_maps: Tuple of (B, C_l, H_l, W_l), as timm's `forward_intermediates`; None unless asked for.
+    """
+
+    logits: Tensor
+    embeddings: Tensor
+    feature_maps: tuple[Tensor, ...] | None = None
+
+    def clone(self) -> ClassifierOutput:
+        """The same values in memory of their own."""
+        maps = None if self.feature_maps is None else tuple(each.clone() for each in self.feature_maps)
+        return ClassifierOutput(self.logits.clone(), self.embeddings.clone(), maps)

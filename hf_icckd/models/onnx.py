@@ -1,0 +1,168 @@
+"""A classifier as an ONNX file: raw pixels in, logits out, compared with torch before the file appears."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hf_icckd._version import __version__
+from hf_icckd.models.classifier import ImageClassifier
+from hf_icckd.models.pretrained import from_pretrained
+from hf_icckd.utils.atomic_files import replace_file
+from hf_icckd.utils.machine import median_ms
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+_MAX_BYTES = 3 * 2**29  # a protobuf message holds 2 GiB; this leaves room for the graph
+_MIN_AGREEMENT = 0.999
+
+
+class OnnxExport(NamedTuple):
+    """What was written and how it compares with torch.
+
+    Attributes:
+        path: The file.
+        max_difference: Largest difference of a logit.
+        agreement: Share of the images, 0 to 1, with the same class first.
+        latency_ms: Median of ONNX Runtime's time for one image on the CPU, with as many threads as torch has.
+    """
+
+    path: Path
+    max_difference: float
+    agreement: float
+    latency_ms: float
+
+
+def export_onnx(
+    model: ImageClassifier | str | Path, path: str | Path, *, num_images: int = 1000, tolerance: float = 1e-4
+) -> OnnxExport:
+    """Write a classifier as one ONNX file, with its preprocessing in it.
+
+    Input `images`: (batch, 3, H, W) uint8, RGB, H and W those of the model. Output `logits`: (batch, classes) float32.
+    Any batch size will do. The file's metadata name the classes (`label_names`, JSON) and say how evaluation cuts
+    pictures to the model's size (`image_size`, `crop_pct`, `interpolation`).
+
+    Args:
+        model: A classifier, or anything that `from_pretrained` loads.
+        path: The file; what was there stays unless the new one is as good as torch.
+        num_images: Random images, from plain colours to noise, to compare on.
+        tolerance: Largest difference of a logit that is accepted.
+
+    Returns:
+        The comparison and the latency.
+
+    Raises:
+        ValueError: If packages are missing, the net can't be exported, is too large for one file, or computes
+            something else there than in torch.
+    """
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} not installed, which ONNX needs; pip install 'hf-icckd[onnx]'")
+    if num_images < 1:
+        raise ValueError(f"num_images is {num_images}, expected at least 1: the file is compared with torch")
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance is {tolerance}, expected a number from 0 on, such as 1e-4")
+    classifier = model if isinstance(model, ImageClassifier) else from_pretrained(model)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in classifier.state_dict().values())
+    if size > _MAX_BYTES:
+        raise ValueError(f"the weights take {size / 2**30:.1f} GiB, expected at most 1.5: an ONNX file holds no more")
+    # A copy in the plain layout and full precision; the caller's model stays as it is.
+    classifier = copy.deepcopy(classifier).float().cpu().eval().to(memory_format=torch.contiguous_format)
+    result = None
+
+    def write(unfinished: Path) -> None:
+        nonlocal result
+        _write(classifier, unfinished)
+        result = _check(classifier, unfinished, Path(path), num_images, tolerance)
+
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, write)
+    return result
+
+
+class _Logits(nn.Module):
+    def __init__(self, classifier: ImageClassifier):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(images).logits
+
+
+def _write(classifier: ImageClassifier, path: Path) -> None:
+    spec = classifier.spec
+    example = torch.zeros(2, 3, spec.image_size, spec.image_size, dtype=torch.uint8)  # of 1 it would make a constant
+    try:
+        program = torch.onnx.export(
+            _Logits(classifier).eval(),
+            (example,),
+            input_names=["images"],
+            output_names=["logits"],
+            dynamo=True,
+            dynamic_shapes={"images": {0: "batch"}},
+            verbose=False,
+        )
+    except torch.onnx.errors.OnnxExporterError as error:
+        text = " ".join(str(error.__cause__ or error).split())
+        raise ValueError(f"{spec.architecture} can't be exported to ONNX: {text[:300]}") from error
+    program.model.metadata_props.update(
+        {
+            "architecture": spec.architecture,
+            "label_names": json.dumps(spec.label_names),
+            "image_size": str(spec.image_size),
+            "crop_pct": str(spec.crop_pct),
+            "interpolation": spec.interpolation,
+            "hf_icckd": __version__,
+        }
+    )
+    program.save(path, external_data=False)
+
+
+def _check(classifier: ImageClassifier, file: Path, path: Path, num_images: int, tolerance: float) -> OnnxExport:
+    session = _session(file)
+    generator = torch.Generator().manual_seed(0)
+    difference, same, size = 0.0, 0, classifier.spec.image_size
+    for first in range(0, num_images, 50):
+        images = _random_images(min(50, num_images - first), size, generator)
+        with torch.no_grad():
+            expected = classifier(images).logits
+        found = torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+        difference = max(difference, (found - expected).abs().max().nan_to_num(torch.inf).item())
+        same += (found.argmax(dim=1) == expected.argmax(dim=1)).sum().item()
+    agreement = same / num_images
+    if difference > tolerance or agreement < _MIN_AGREEMENT:
+        raise ValueError(
+            f"the ONNX file of {classifier.spec.architecture} differs from torch on {num_images} images: logits by up "
+            f"to {difference:.2g}, expected at most {tolerance:.2g}; the same class first in {agreement:.2%}, at "
+            f"least {_MIN_AGREEMENT:.1%} expected; {path} is not written. If large logits are rounded differently, "
+            "a larger tolerance lets that pass"
+        )
+    image = torch.zeros(1, 3, size, size, dtype=torch.uint8).numpy()
+    latency = median_ms(lambda: session.run(["logits"], {"images": image}))
+    return OnnxExport(path, difference, agreement, latency)
+
+
+def _session(file: Path) -> InferenceSession:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+
+def _random_images(rows: int, size: int, generator: torch.Generator) -> Tensor:
+    """(rows, 3, size, size) uint8, from smooth colours to pure noise: on noise alone nets tend to see one class."""
+    coarse = torch.rand(rows, 3, 4, 4, generator=generator)
+    smooth = F.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=False)
+    noise, share = (torch.rand(rows, 3, side, side, generator=generator) for side in (size, 1))
+    return torch.lerp(smooth, noise, share).mul(256).byte()

@@ -1,0 +1,1 @@
+"""Options: dataclasses, their checks, the command line and the launcher."""

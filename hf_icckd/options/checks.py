@@ -1,0 +1,48 @@
+"""What all dataclasses of options share."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from typing import Any
+
+
+def changed_options(arguments: Any) -> dict[str, Any]:
+    """Of a dataclass of options, as it was given, those that differ from their defaults."""
+    changed = {}
+    for option in dataclasses.fields(arguments):
+        default = option.default if option.default is not dataclasses.MISSING else option.default_factory()
+        value = getattr(arguments, option.name)
+        # The parser makes None or False of some defaults of the Trainer that say the same in a word.
+        if value != default and not (default in ("", "no") and value in (None, False)):
+            changed[option.name] = value
+    return changed
+
+
+def check_range(
+    arguments, name: str, low: float, high: float, exclude_low: bool = False, exclude_high: bool = False
+) -> None:
+    """Raise ValueError if an option is a number outside its range; None is not looked at."""
+    value = getattr(arguments, name)
+    if value is None:
+        return
+    if not low <= value <= high or (exclude_low and value == low) or (exclude_high and value == high):
+        bounds = f"{'above' if exclude_low else 'at least'} {low}"
+        if high < math.inf:
+            bounds += f" and {'below' if exclude_high else 'at most'} {high}"
+        raise ValueError(f"{name} is {value}, expected a number {bounds}")
+
+
+_LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+
+
+def check_licence(identifier: str | None) -> None:
+    """Raise ValueError unless the identifier of a licence can be one of the Hub's."""
+    if identifier is not None and not _LICENCE.fullmatch(identifier):
+        guess = identifier.strip().lower().replace(" ", "-")
+        hint = f", perhaps {guess!r}" if _LICENCE.fullmatch(guess) else ""
+        raise ValueError(
+            f"license is {identifier!r}, expected an identifier as the Hub spells it, such as apache-2.0, cc-by-4.0, "
+            f"or other{hint}"
+        )

@@ -1,0 +1,146 @@
+"""Command lines: an optional YAML file first, then `--option value` pairs that override it; errors in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from transformers import HfArgumentParser
+
+from hf_icckd.utils import distributed
+from hf_icckd.utils.text import suggest
+from hf_icckd.utils.yaml_files import read_yaml
+
+logger = logging.getLogger(__name__)
+
+DIVERGED = 3  # exit code of a run whose loss or weights are no longer finite
+
+
+class UserError(SystemExit):
+    """Ends the program with one line that says what is wrong and how to mend it."""
+
+    def __init__(self, message: object):
+        super().__init__(f"error: {message}")
+
+
+@contextlib.contextmanager
+def readable_errors(place: str = "folder with --output_dir") -> Iterator[None]:
+    """End the program with one line for what a user can mend; `--log_level debug` shows where it arose.
+
+    Args:
+        place: What to choose another of where something can't be written.
+    """
+    try:
+        yield
+    except (ValueError, ImportError) as error:  # ImportError: an optimiser or a logger that is not installed
+        logger.debug("the error in full", exc_info=True)
+        raise UserError(error) from error
+    except FloatingPointError as error:
+        logger.debug("the error in full", exc_info=True)
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(DIVERGED) from error
+    except RuntimeError as error:
+        if "to be installed" in str(error):  # transformers' loggers say it so
+            raise UserError(error) from error
+        if not distributed.is_lost_connection(error):
+            raise
+        logger.debug("the error in full", exc_info=True)
+        raise UserError(
+            f"another process is gone ({' '.join(str(error).split())[:200]}); see what it wrote last; the same "
+            "command goes on from the last checkpoint"
+        ) from error
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; the same command goes on, from the last checkpoint if there is one\n")
+        raise SystemExit(130) from None
+    except OSError as error:  # a full disk, a folder that can't be written
+        logger.debug("the error in full", exc_info=True)
+        raise UserError(f"{error}; mend that, or choose another {place}") from error
+
+
+class ArgumentParser(HfArgumentParser):
+    """HfArgumentParser whose errors are one line instead of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def parse_arguments(types: list[type], description: str, argv: list[str] | None = None) -> tuple[Any, ...]:
+    """Read a command line `[CONFIG.yaml] [--option value ...]` into dataclasses.
+
+    Args:
+        types: Dataclasses of options.
+        description: What `--help` says first.
+        argv: Words of the command line; None for those of this process.
+
+    Returns:
+        One object of each type.
+
+    Raises:
+        UserError: If the file or an option can't be read, or a value is refused.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    usage = "%(prog)s [CONFIG.yaml] [--option value ...]"
+    # Without abbreviations: --weight 0 should be an error and not --weight_decay 0.
+    parser = ArgumentParser(types, description=description, usage=usage, allow_abbrev=False)
+    options = {option for option in parser._option_string_actions if option.startswith("--")}
+    if argv and argv[0].endswith((".yaml", ".yml")):
+        argv = _yaml_words(Path(argv[0]), {option.removeprefix("--") for option in options}) + argv[1:]
+    try:
+        *arguments, unknown = parser.parse_args_into_dataclasses(
+            argv, look_for_args_file=False, return_remaining_strings=True
+        )
+    except (ValueError, ImportError) as error:
+        raise UserError(error) from error
+    if unknown and unknown[0].endswith((".yaml", ".yml")):
+        raise UserError(f"{unknown[0]} stands behind options; give the YAML file first")
+    if unknown:
+        raise UserError(f"unknown option {unknown[0]}{suggest(unknown[0], options)}; --help lists all")
+    return tuple(arguments)
+
+
+def _yaml_words(path: Path, known: set[str]) -> list[str]:
+    """The options of a YAML file as words of a command line, so that both are checked by the same code."""
+    try:
+        options = read_yaml(path, "config file") or {}
+    except ValueError as error:
+        raise UserError(error) from error
+    if not isinstance(options, dict):
+        raise UserError(f"config file {str(path)!r} holds a {type(options).__name__}, expected `option: value` lines")
+    for name in options:
+        if name not in known:
+            raise UserError(f"unknown option {name!r} in {str(path)!r}{suggest(str(name), known)}")
+    return option_words(options)
+
+
+def option_words(options: dict[str, Any]) -> list[str]:
+    """Options as words of a command line; those that are None are left out."""
+    words = []
+    for name, value in options.items():
+        if value is None:
+            continue
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{name}", *(json.dumps(item) if isinstance(item, dict) else str(item) for item in values)]
+    return words
+
+
+def argument_values(*arguments: Any) -> dict[str, Any]:
+    """All options of the dataclasses as plain values for YAML, without secrets."""
+    values = {}
+    for group in arguments:
+        full = group.to_dict() if hasattr(group, "to_dict") else dataclasses.asdict(group)
+        values |= {name: value for name, value in full.items() if "token" not in name}
+    return values
+
+
+def set_up_logging(is_main_process: bool = True, debug: bool = False) -> None:
+    """Messages of this package go to stderr, from the first process only; libraries warn."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("huggingface_hub").propagate = False  # it writes to stderr itself
+    level = logging.DEBUG if debug else logging.INFO
+    logging.getLogger("hf_icckd").setLevel(level if is_main_process else logging.ERROR)

@@ -1,0 +1,49 @@
+"""What accelerate, torchrun or the machine told this process: how to shard, how many processes, how many cores."""
+
+from __future__ import annotations
+
+import os
+
+NO_DEEPSPEED = (
+    "the class cache and exact resume are not made for it; use recipes/accelerate/ddp.yaml, for "
+    "large teachers fsdp2.yaml"
+)
+
+# What accelerate's configuration of FSDP may say, and why nothing else. Unset, accelerate takes version 1 and of the
+# others the first value here.
+_FSDP_SETTINGS = {
+    "version": (("2",), "FSDP1 flattens weights, so that none has a weight decay or a checkpoint of its own"),
+    "auto_wrap_policy": (
+        ("no_wrap", "transformer_based_wrap"),
+        "by size it would shard modules of which only parts are called",
+    ),
+    "cpu_ram_efficient_loading": (("false",), "accelerate can't do it where there are buffers, as those of BatchNorm"),
+    "offload_params": (("false",), "weights would be elsewhere than the images and the class cache"),
+    "activation_checkpointing": (("false",), "BatchNorm would see every batch twice"),
+    "ignored_modules": (("unset",), "no one would average their gradients"),
+}
+
+
+def check_launcher() -> None:
+    """Raise ValueError if the launcher was told what the trainers don't do, or the environment is half set."""
+    for name in ("DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"):
+        if accelerate_uses(name):
+            raise ValueError(f"accelerate was told to use {name}, expected DDP or FSDP2: {NO_DEEPSPEED}")
+    for name, (expected, reason) in _FSDP_SETTINGS.items() if accelerate_uses("FSDP") else ():
+        value = os.environ.get(f"FSDP_{name.upper()}", "1" if name == "version" else expected[0])
+        if value.lower() not in expected:
+            raise ValueError(
+                f"fsdp_{name} is {value}, expected {' or '.join(expected)}: {reason}; use "
+                "recipes/accelerate/fsdp2.yaml"
+            )
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and missing:
+        raise ValueError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} but {', '.join(missing)} are not set; start through torchrun "
+            "or accelerate launch, or unset WORLD_SIZE"
+        )
+
+
+def accelerate_uses(what: str) -> bool:
+    """Whether `accelerate launch` was told to use a backend, such as FSDP."""
+    return os.environ.get(f"ACCELERATE_USE_{what}", "false").lower() in ("true", "1")

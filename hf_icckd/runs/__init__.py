@@ -1,0 +1,1 @@
+"""Folder of a run: checkpoints, records, provenance, summary."""

@@ -1,0 +1,153 @@
+"""Checkpoints of a run: they appear in its folder whole or not at all, and a damaged one is told from a whole one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from hf_icckd._version import __version__
+from hf_icckd.utils.atomic_files import contiguous_state, sync
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+STATE_FILE, MANIFEST_FILE = "training_state.safetensors", "manifest.json"
+
+
+class DamagedCheckpointError(ValueError):
+    """A checkpoint lacks something or is not what was written."""
+
+
+def checkpoints(output_dir: str | Path) -> list[Path]:
+    """Checkpoint folders of a run, oldest first, damaged ones among them."""
+    # Not checkpoint-best-10 and the like: a copy that somebody made is nobody's to remove.
+    paths = Path(output_dir).glob("checkpoint-*")
+    found = [path for path in paths if re.fullmatch("checkpoint-[0-9]+", path.name)]
+    return sorted(found, key=_step)
+
+
+def newest_whole(output_dir: str | Path) -> Path | None:
+    """The newest checkpoint that is what was written; a warning names each damaged one that is passed over.
+
+    Raises:
+        ValueError: If that checkpoint was written by a later version with another format.
+    """
+    for path in reversed(checkpoints(output_dir)):
+        try:
+            verify(path)
+            return path
+        except DamagedCheckpointError as error:
+            logger.warning("%s; it is passed over", error)
+    if checkpoints(output_dir):
+        logger.warning("no checkpoint in %s is whole: training starts anew", output_dir)
+    return None
+
+
+def verify(checkpoint: str | Path) -> None:
+    """Compare a checkpoint with its manifest.
+
+    Raises:
+        DamagedCheckpointError: If a file is missing or has changed.
+        ValueError: If a later version with another format wrote it.
+    """
+    checkpoint = Path(checkpoint)
+    try:
+        manifest = json.loads((checkpoint / MANIFEST_FILE).read_bytes())
+        written_as, version, files = int(manifest["format"]), manifest["version"], dict(manifest["files"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DamagedCheckpointError(
+            f"{checkpoint} is damaged: {MANIFEST_FILE} is missing or damaged ({type(error).__name__})"
+        ) from error
+    if written_as > FORMAT:
+        raise ValueError(
+            f"{checkpoint} has format {written_as} of hf_icckd {version}, expected at most {FORMAT}; go on with that "
+            "version, or choose another folder with --output_dir"
+        )
+    for name, digest in files.items():
+        try:
+            found = _digest(checkpoint / name)
+        except OSError as error:
+            raise DamagedCheckpointError(
+                f"{checkpoint} is damaged: {name} can't be read ({error.strerror})"
+            ) from error
+        if found != digest:
+            raise DamagedCheckpointError(f"{checkpoint} is damaged: {name} is not what was written")
+
+
+def staging_folder(output_dir: str | Path) -> Path:
+    """Where a checkpoint is written before it is whole."""
+    return Path(output_dir) / ".unfinished"
+
+
+def clear_staging(output_dir: str | Path) -> None:
+    """Remove what an interrupted write left behind."""
+    shutil.rmtree(staging_folder(output_dir), ignore_errors=True)
+
+
+def publish(output_dir: str | Path, step: int, extra_state: dict[str, Tensor]) -> None:
+    """Complete the staged checkpoint of a step and move it to its place when everything is on the disk.
+
+    Args:
+        output_dir: Folder of the run.
+        step: Its step.
+        extra_state: Further tensors that belong to the checkpoint.
+    """
+    output_dir = Path(output_dir)
+    written, target = (folder / f"checkpoint-{step}" for folder in (staging_folder(output_dir), output_dir))
+    save_file(contiguous_state(extra_state), written / STATE_FILE)
+    files = {path.name: _digest(path) for path in sorted(written.iterdir())}
+    manifest = {"format": FORMAT, "version": __version__, "files": files}
+    (written / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2))
+    for path in written.iterdir():
+        sync(path)
+    sync(written)
+    if target.exists():
+        target.rename(staging_folder(output_dir) / "replaced")
+    written.rename(target)
+    sync(output_dir)
+
+
+def prune(output_dir: str | Path, step: int, limit: int | None) -> None:
+    """Remove the oldest checkpoints up to a step.
+
+    Those ahead of the step count as little as damaged ones: the newest whole one is never removed for them.
+
+    Args:
+        output_dir: Folder of the run.
+        step: Step of the newest checkpoint.
+        limit: How many to keep; None for all.
+    """
+    clear_staging(output_dir)
+    past = [path for path in checkpoints(output_dir) if _step(path) <= step]
+    for old in past[:-limit] if limit else []:
+        try:
+            shutil.rmtree(old)
+        except OSError as error:  # the new one is whole: no reason to stop training
+            logger.warning("%s can't be removed: %s", old, error)
+
+
+def load_extra_state(checkpoint: str | Path) -> dict[str, Tensor]:
+    """What `publish` was given as `extra_state`."""
+    # Copied, as the tensors would keep the file mapped, and network file systems can't remove such files.
+    return {name: tensor.clone() for name, tensor in load_file(Path(checkpoint) / STATE_FILE).items()}
+
+
+def part_of(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

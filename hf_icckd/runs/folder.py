@@ -1,0 +1,189 @@
+"""The output folder of a run: whose it is, what is in it, who may write to it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import platform
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+from transformers import TrainingArguments
+
+from hf_icckd.options.checks import changed_options
+from hf_icckd.options.command_line import argument_values
+from hf_icckd.options.data import TrainingDataArguments
+from hf_icckd.options.recipes import StudentModelArguments, TeacherModelArguments
+from hf_icckd.options.training import DistillationTrainingArguments
+from hf_icckd.runs import checkpoints
+from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE, STAGING
+from hf_icckd.utils import distributed
+from hf_icckd.utils.atomic_files import write_text
+
+_LOCK_SECONDS = 10
+# Options that don't change what a run computes, so that it may go on with other values of them.
+_FREE_OPTIONS = {
+    "control",
+    "disable_tqdm",
+    "license",
+    "local_rank",
+    "num_threads",
+    "output_dir",
+    "per_device_eval_batch_size",
+    "per_device_train_batch_size",  # the global batch size is compared in its place
+    "project",
+    "push_to_hub",
+    "report_to",
+    "resident_max_bytes",
+    "resume",
+    "resume_from_checkpoint",
+    "run_name",
+    "teacher_targets",  # whether they were recorded is compared in its place
+    "teacher_targets_dir",
+    "use_cpu",
+}
+_FREE_PREFIXES = ("accelerator_", "dataloader_", "ddp_", "eval_", "hub_", "log_", "logging_", "save_", "trackio_")
+
+
+class RunFolder:
+    """The output folder of a run: new, begun or finished; never that of another run.
+
+    Args:
+        recipe: `teacher` or `student`.
+        args: Options of the trainer, with the folder.
+        data_args: Options of the data.
+        model_args: Options of the model.
+        **identity: Further values that make it this run.
+
+    Attributes:
+        values: All options, as all_args.yaml holds them.
+        changed: Those that differ from the defaults, but for the folder.
+
+    Raises:
+        ValueError: If another run, or something that is none, is in the folder.
+    """
+
+    def __init__(
+        self,
+        recipe: str,
+        args: DistillationTrainingArguments,
+        data_args: TrainingDataArguments,
+        model_args: TeacherModelArguments | StudentModelArguments,
+        **identity: Any,
+    ):
+        self.path = Path(args.output_dir)
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"output folder {str(self.path)!r} is a file; choose another with --output_dir")
+        values = {"recipe": recipe} | argument_values(data_args, model_args, args) | identity
+        values["global_batch_size"] = (
+            values["per_device_train_batch_size"] * values["gradient_accumulation_steps"] * args.world_size
+        )
+        self.values = _as_in_a_file(values)
+        changed = args.changed | changed_options(data_args) | changed_options(model_args)
+        named = {name: value for name, value in changed.items() if "token" not in name and name != "output_dir"}
+        self.changed = _as_in_a_file(named)
+        self.recorded = self.path / ARGS_FILE
+        if self.recorded.is_file():
+            if args.resume == "never":
+                raise ValueError(
+                    f"output folder {str(self.path)!r} holds a run and resume is 'never'; choose another with "
+                    "--output_dir, delete this one, or go on with --resume auto"
+                )
+            self._check_same()
+        elif self.path.exists() and any(not file.name.startswith(".") for file in self.path.iterdir()):
+            raise ValueError(
+                f"output folder {str(self.path)!r} is not empty and holds no run of this package; choose another with "
+                "--output_dir, or empty it"
+            )
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has ended and its figures stand in metrics.json."""
+        return (self.path / METRICS_FILE).is_file()
+
+    def clear_checkpoints(self) -> None:
+        """Of a finished run: it holds no pickle, and nothing to go on from."""
+        shutil.rmtree(self.path / STAGING, ignore_errors=True)
+        for checkpoint in checkpoints.checkpoints(self.path):
+            shutil.rmtree(checkpoint)
+
+    def _check_same(self) -> None:
+        try:
+            before = yaml.safe_load(self.recorded.read_text())
+        except (yaml.YAMLError, UnicodeDecodeError):
+            before = None
+        if not isinstance(before, dict):
+            raise ValueError(f"{self.recorded} is damaged; delete the folder, or choose another with --output_dir")
+        # Another version of transformers may have options that this one lacks, or lack some: those are no difference.
+        theirs = {each.name for each in dataclasses.fields(TrainingArguments)}
+        names = sorted(filter(_matters, (before.keys() & self.values.keys()) | (self.values.keys() - theirs)))
+        differing = [
+            f"{name} {before.get(name)!r} -> {self.values.get(name)!r}"
+            for name in names
+            if before.get(name) != self.values.get(name)
+        ]
+        if differing:
+            raise ValueError(
+                f"output folder {str(self.path)!r} holds another run; it differs in: {'; '.join(differing)}. Choose "
+                "another folder with --output_dir, or delete this one"
+            )
+
+    @contextlib.contextmanager
+    def owned(self, data_fingerprint: str) -> Iterator[str | None]:
+        """Context in which no other process writes to the folder; it yields the checkpoint to go on from, or None.
+
+        Args:
+            data_fingerprint: Of the data set of the run; other images under the same name are another run.
+
+        Raises:
+            ValueError: If processes differ in options or data, another one holds the folder, or the run in it had
+                other data.
+        """
+        self.values["data_fingerprint"] = data_fingerprint
+        distributed.check_equal({name: value for name, value in self.values.items() if _matters(name)})
+        lock = FileLock(self.path / ".lock")
+        try:
+            checkpoint = distributed.on_first_rank(lambda: self._begin(lock))
+            if checkpoint is not None and not Path(checkpoint).is_dir():
+                raise ValueError(
+                    f"{checkpoint} is there for process 0 but not for process {distributed.rank()} on "
+                    f"{platform.node()}; give an --output_dir that all machines share"
+                )
+            yield checkpoint
+            if distributed.rank() == 0:
+                (self.path / ".lock").unlink(missing_ok=True)
+        finally:
+            lock.release()
+
+    def _begin(self, lock: FileLock) -> str | None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            # Data loading processes of a killed run take some seconds to notice it, and hold the lock until then.
+            lock.acquire(timeout=_LOCK_SECONDS)
+        except Timeout:
+            raise ValueError(
+                f"another process is writing to output folder {str(self.path)!r}; wait for it to end, stop it, or "
+                "choose another folder with --output_dir"
+            ) from None
+        if self.finished:
+            raise ValueError(f"the run in {str(self.path)!r} has just been finished by another process")
+        if self.recorded.is_file():
+            self._check_same()
+        checkpoints.clear_staging(self.path)
+        checkpoint = checkpoints.newest_whole(self.path)
+        write_text(self.recorded, yaml.safe_dump(self.values, sort_keys=True))
+        return None if checkpoint is None else str(checkpoint)
+
+
+def _as_in_a_file(values: dict[str, Any]) -> dict[str, Any]:
+    """Through text, so that what is compared is what a file would give."""
+    return yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(values, default=str))))
+
+
+def _matters(name: str) -> bool:
+    return name not in _FREE_OPTIONS and not name.startswith(_FREE_PREFIXES)

@@ -1,0 +1,116 @@
+"""The two records of a run, all_args.yaml and metrics.json, as another run or a model card reads them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
+from hf_icckd.utils.atomic_files import user_path
+
+# What says how a run was trained, for people; see `how_trained` in model_card.py.
+_METHOD = (
+    "recipe", "model", "pretrained", "start_from", "seed", "label_smoothing", "num_views", "intra_class_weight",
+    "student_branches", "objectives", "ce_weight",
+)  # fmt: skip
+_MACHINE = ("device", "processor", "threads", "torch")
+_ALWAYS_THERE = {ARGS_FILE: ("recipe", "model"), METRICS_FILE: ("test", "cost", "environment")}
+_FROM_CONTROL = ("test", "teacher_test", "cost", "soft_labels")
+
+
+def read_records(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options and figures of a finished run.
+
+    Args:
+        folder: Its folder.
+
+    Returns:
+        What all_args.yaml and metrics.json hold.
+
+    Raises:
+        ValueError: If one is missing or damaged.
+    """
+    records = []
+    for name, parse in ((ARGS_FILE, yaml.safe_load), (METRICS_FILE, json.loads)):
+        path = user_path(folder) / name
+        if not path.is_file():
+            raise ValueError(f"{str(folder)!r} is no finished run: it has no {name}; give the folder of one that is")
+        try:
+            content = parse(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, ValueError):  # those of JSON and UTF-8 are ValueErrors
+            content = None
+        if not isinstance(content, dict) or any(key not in content for key in _ALWAYS_THERE[name]):
+            raise ValueError(f"{path} is damaged, expected the record of a finished run; give another folder")
+        records.append(content)
+    return records[0], records[1]
+
+
+def read_options(folder: str | Path) -> dict[str, Any]:
+    """What all_args.yaml of a folder holds; nothing if the folder has none, as that of a model made elsewhere."""
+    try:
+        options = yaml.safe_load((user_path(folder) / ARGS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return options if isinstance(options, dict) else {}
+
+
+def read_control(folder: str, recipe: str, data_fingerprint: str, test_images: int) -> dict[str, Any]:
+    """Figures of a control, for the card of the run that is compared with it.
+
+    Args:
+        folder: Its folder.
+        recipe: `teacher` or `student`: which kind of run it must be.
+        data_fingerprint: Of the data set that it must have been trained and measured on.
+        test_images: How many test images it must have been measured on.
+
+    Returns:
+        `name`, `method`, `machine`, `test`, `cost`; of its teacher, if it had one, `teacher` and `teacher_test`; and
+        `soft_labels`, if it recorded them.
+
+    Raises:
+        ValueError: If it is not finished, of another kind, or of other images.
+    """
+    try:
+        arguments, results = read_records(folder)
+    except ValueError as error:
+        raise ValueError(f"control {error}") from error
+    if arguments["recipe"] != recipe:
+        raise ValueError(
+            f"control {folder!r} is a run of the recipe {arguments['recipe']!r}, expected {recipe!r}: a {recipe} is "
+            f"compared with a {recipe}"
+        )
+    images = results["test"]["images"]
+    if (arguments.get("data_fingerprint"), images) != (data_fingerprint, test_images):
+        raise ValueError(
+            f"control {folder!r} was trained and measured on other images (fingerprint "
+            f"{arguments.get('data_fingerprint')}, {images} test images), expected those of this run "
+            f"({data_fingerprint}, {test_images}); give both runs the same options of the data"
+        )
+    teacher = results.get("teacher")
+    return {
+        "name": user_path(folder).resolve().name,
+        "method": method_of(arguments),
+        "machine": machine_of(results["environment"]),
+        **({"teacher": {name: teacher[name] for name in ("architecture", "method", "cost")}} if teacher else {}),
+        **{name: results[name] for name in _FROM_CONTROL if name in results},
+    }
+
+
+def method_of(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Of the options of a run those that say how it was trained."""
+    return {name: arguments[name] for name in _METHOD if name in arguments}
+
+
+def machine_of(environment: dict[str, Any]) -> dict[str, Any]:
+    """What must be equal for latencies to be comparable, as far as a run records it."""
+    return {name: environment.get(name) for name in _MACHINE}
+
+
+def loss_row(entry: dict[str, float]) -> dict[str, float]:
+    """What records keep of an entry of the training log: epoch, step and losses, in six digits."""
+    terms = {name.removeprefix("loss/"): value for name, value in entry.items() if name.startswith("loss/")}
+    kept = {name: entry[name] for name in ("epoch", "step", "loss", "gated_fraction") if name in entry}
+    return {name: float(f"{value:.6g}") for name, value in (kept | terms).items()}

@@ -1,0 +1,119 @@
+"""Which controls a study has, and whether its control reached the terminal phase."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from hf_icckd.options.recipes import defaults
+from hf_icckd.study.plan import Plan
+from hf_icckd.study.report.cells import escape, label, number, table
+from hf_icckd.study.report.frames import TEACHER, main_runs
+
+TERMINAL_TOP1 = 99.0  # percent on the training split from which on one speaks of the terminal phase
+MIN_SEEDS = 5
+_DEFAULTS = defaults("student") | defaults("teacher")
+# Options that say what the intra-class term is; where it has no weight they change nothing.
+_TERM = ("intra_class_", "cache_size_per_class", "in_batch_negatives")
+
+
+def option(options: dict[str, Any], name: str) -> Any:
+    """Value of an option, or its default."""
+    return options.get(name, _DEFAULTS[name])
+
+
+def teacher_options(plan: Plan, teacher: str) -> dict[str, Any]:
+    """All options that the plan gives a teacher."""
+    return plan.options | plan.teacher_options | plan.teacher_variants()[teacher]
+
+
+def gate_pairs(plan: Plan) -> list[tuple[str, str]]:
+    """Teachers that differ in the gate alone: with it, without it."""
+    options = {name: teacher_options(plan, name) for name in plan.teacher_variants()}
+    gated = [name for name in options if option(options[name], "intra_class_gate")]
+    found = []
+    for name in (name for name in options if name not in gated):
+        same = [other for other in gated if _same(options[other], options[name], but="intra_class_gate")]
+        found += [(same[0], name)] if same else []
+    return found
+
+
+def controls_table(plan: Plan, frame: pd.DataFrame) -> str:
+    """The controls without which a gain means nothing, each with whether the study has it."""
+    options = {name: teacher_options(plan, name) for name in plan.teachers}
+    claimed = options[plan.comparison.teacher]
+    plain = [
+        name
+        for name in plan.teachers
+        if not option(options[name], "intra_class_weight")
+        and not option(options[name], "label_smoothing")
+        and not options[name].get("student_branches")
+        and not options[name].get("start_from")
+    ]
+    epochs = {name: option(options[name], "num_train_epochs") for name in plan.teachers}
+    length = option(claimed, "num_train_epochs")
+    found = {
+        "cross-entropy on the same two views, same steps, same schedule": [
+            name for name in plain if _same(options[name], claimed, but=_TERM)
+        ],
+        "cross-entropy on one view for twice the epochs (the same compute)": [
+            name for name in plain if option(options[name], "num_views") == 1 and epochs[name] == 2 * length
+        ],
+        "label smoothing": [
+            name
+            for name in plan.teachers
+            if option(options[name], "label_smoothing") and not option(options[name], "intra_class_weight")
+        ],
+        "early-stopped cross-entropy teacher": [name for name in plain if epochs[name] < length],
+        "SFTN-style teacher": [name for name in plan.teachers if options[name].get("student_branches")],
+    }
+    rows = [[what, _mark(names), _done(plan, frame, names)] for what, names in found.items()]
+    trials = len(plan.students[plan.comparison.student].trials)
+    validation = option(plan.options | plan.student_options, "validation_fraction")
+    tuned = trials > 0 and validation > 0
+    rows += [
+        ["student tuned on a validation split", _mark(tuned), f"{trials} trials for each teacher" if tuned else ""],
+        ["control in the terminal phase", *_terminal(plan, frame)],
+        [f"at least {MIN_SEEDS} seeds, paired", _mark(len(plan.seeds) >= MIN_SEEDS), f"{len(plan.seeds)} planned"],
+        ["last epoch, never the best on test data", _mark(True), "the trainers keep no other"],
+    ]
+    return table(["control", "in the study", "which"], rows, left=3)
+
+
+def _same(one: dict[str, Any], other: dict[str, Any], but: str | tuple[str, ...]) -> bool:
+    """Whether two teachers have the same options, defaults too, but for those whose names begin so."""
+    names = [name for name in one | other if not name.startswith(but)]
+    return all(one.get(name, _DEFAULTS.get(name)) == other.get(name, _DEFAULTS.get(name)) for name in names)
+
+
+def _mark(found: Any) -> str:
+    return "✓" if found else "not in this study"
+
+
+def _done(plan: Plan, frame: pd.DataFrame, names: list[str]) -> str:
+    rows = main_runs(plan, frame)
+    rows = rows[(rows.student == TEACHER) & (rows.status == "finished")]
+    planned = len(plan.seeds) * len(plan.pairs)
+    return "; ".join(f"{label(plan, name)}, {(rows.teacher == name).sum()} of {planned} trained" for name in names)
+
+
+def terminal_phase(plan: Plan, frame: pd.DataFrame, pair: str) -> tuple[float, float]:
+    """Mean top-1 (percent) and NC1 of the control on the training split; NaN where not measured."""
+    rows = main_runs(plan, frame)
+    rows = rows[(rows.pair == pair) & (rows.teacher == plan.comparison.control) & (rows.student == TEACHER)]
+    return rows["train.top1"].mean(), rows["train.nc1"].mean()
+
+
+def _terminal(plan: Plan, frame: pd.DataFrame) -> list[str]:
+    found = {pair: terminal_phase(plan, frame, pair) for pair in plan.pairs}
+    notes = [
+        f"{escape(pair)}: train top-1 {number(top1, 2)} %, NC1 {number(nc1, 3)}"
+        for pair, (top1, nc1) in found.items()
+        if not math.isnan(top1)
+    ]
+    if len(notes) < len(found):
+        return ["not measured yet", "; ".join(notes)]
+    reached = all(top1 >= TERMINAL_TOP1 for top1, _ in found.values())
+    return ["✓" if reached else "not reached", "; ".join(notes)]

@@ -1,0 +1,120 @@
+"""What the records of a study say, as pandas frames: a row for each run, a column for each figure.
+
+Whatever is not there yet stays visible: figures that were not measured, and those of runs that diverged, are NaN.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from hf_icckd.metrics.catalogue import METRICS, Metric
+from hf_icckd.runs.records import machine_of
+from hf_icckd.study.plan import Comparison, Plan, Sweep
+from hf_icckd.study.run import ALONE
+from hf_icckd.utils.text import suggest
+
+TEACHER = ""  # stands in the column `student` for the run of a teacher itself
+_KEYS = ("run", "pair", "teacher", "student", "seed", "trial", "status", "message", "seconds")
+_TEXTS = ("run", "pair", "teacher", "student", "status", "message", "machine")
+_KNOWN = (
+    *(f"{split}.{name}" for split in ("test", "validation", "train") for name in METRICS),
+    *(f"fine_probe.{name}" for name in ("embeddings", "soft_labels", "chance")),
+)
+
+
+def check_metric(name: str) -> Metric:
+    """The metric of a comparison.
+
+    Raises:
+        ValueError: If nothing is known by that name.
+    """
+    if name not in METRICS:
+        raise ValueError(
+            f"comparison.metric is {name!r}{suggest(name, METRICS)}; expected one of: {', '.join(METRICS)}"
+        )
+    return METRICS[name]
+
+
+def check_comparison(comparison: Comparison) -> None:
+    """Raise ValueError if a comparison is by a figure that nobody knows, or does not say which effect matters."""
+    check_metric(comparison.metric)
+    if comparison.smallest_effect is None:
+        raise ValueError(
+            f"the comparison has no smallest_effect, expected the difference in {comparison.metric} that would "
+            "matter; only that in top1 has a default"
+        )
+
+
+def figures(records: dict[str, dict]) -> pd.DataFrame:
+    """One row for each run that ended, diverged ones too, whose figures are NaN.
+
+    Args:
+        records: Record of each run, by its name.
+
+    Returns:
+        Columns run, pair, teacher, student (empty for teachers), seed, trial, status, message, seconds, machine (what
+        times depend on; None if it is not recorded), training_seconds, and a column `<split>.<metric>` for every
+        figure. Seconds of training are only there where they can be compared: of runs on the machine of most runs,
+        without those that went on from a checkpoint, which know the seconds of their last session only.
+    """
+    rows = []
+    for record in records.values():
+        metrics = record.get("metrics") or {}
+        values = {
+            f"{split}.{name}": value
+            for split in ("test", "validation", "train", "fine_probe")
+            for name, value in (metrics.get(split) or {}).items()
+        }
+        row = {key: record.get(key) for key in _KEYS} | {"student": record.get("student") or TEACHER} | values
+        environment, training = metrics.get("environment"), metrics.get("training") or {}
+        row["machine"] = ", ".join(map(str, machine_of(environment).values())) if environment else None
+        if training.get("first_step_of_last_session") == 0:
+            row["training_seconds"] = training["seconds_of_last_session"]
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    known = (*_KEYS, "machine", "training_seconds", *_KNOWN)
+    frame = frame.reindex(columns=list(dict.fromkeys([*known, *frame.columns])))
+    frame = frame.astype({name: float for name in frame.columns if name not in _TEXTS})
+    frame.loc[~frame.machine.isin(frame.machine.mode()[:1]), "training_seconds"] = float("nan")
+    return frame
+
+
+def curves(records: dict[str, dict]) -> pd.DataFrame:
+    """One row for each evaluation of each run: run, pair, teacher, student, seed, trial, status, epoch and values."""
+    keys = ("run", "pair", "teacher", "student", "seed", "trial", "status")
+    rows = [
+        {key: record.get(key) for key in keys} | {"student": record.get("student") or TEACHER} | point
+        for record in records.values()
+        for point in record.get("curve") or ()
+    ]
+    return pd.DataFrame(rows, columns=None if rows else [*keys, "epoch"])
+
+
+def main_runs(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the study proper: no trials, no seeds of tuning, no teachers that are only in a sweep."""
+    alone = (frame.teacher == ALONE) & frame.student.isin(plan.alone)
+    taught = frame.teacher.isin(plan.teachers) & frame.student.isin([TEACHER, *plan.students])
+    return frame[(alone | taught) & frame.seed.isin(plan.seeds) & _known_pairs(plan, frame)]
+
+
+def sweep_runs(plan: Plan, sweep: Sweep, frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a sweep: its teachers with its seeds, and their students."""
+    teachers = frame.teacher.isin(plan.sweep_teachers(sweep).values())
+    students = frame.student.isin([TEACHER, *sweep.students])
+    return frame[teachers & students & frame.seed.isin(sweep.seeds) & _known_pairs(plan, frame)]
+
+
+def all_runs(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the study proper and of its sweeps, each once."""
+    parts = [main_runs(plan, frame), *(sweep_runs(plan, sweep, frame) for sweep in plan.sweeps.values())]
+    return frame.loc[sorted(set().union(*(part.index for part in parts)))]
+
+
+def _known_pairs(plan: Plan, frame: pd.DataFrame) -> pd.Series:
+    return frame.trial.isna() & frame.pair.isin(plan.pairs)
+
+
+def arm(frame: pd.DataFrame, teacher: str, student: str, column: str) -> pd.Series:
+    """Values of one column by seed, of the runs that have it; the frame is that of one pair."""
+    rows = frame[(frame.teacher == teacher) & (frame.student == student)]
+    return rows.set_index("seed")[column].dropna().sort_index()

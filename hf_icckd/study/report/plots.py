@@ -1,0 +1,306 @@
+"""The pictures of a study's report: functions of the plan and the figures of one pair of nets.
+
+Each returns a figure, or None where nothing it shows is measured yet. The background is opaque, so that a picture can
+stand on white and on dark pages; colours are those of Okabe and Ito, and markers differ too.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hf_icckd.metrics.catalogue import METRICS
+from hf_icckd.study.plan import Plan
+from hf_icckd.study.report.frames import TEACHER, arm
+from hf_icckd.study.report.statistics import gains, mean_interval, rank_correlation
+from hf_icckd.study.run import ALONE
+
+INK, GREY = "#222222", "#6b6b6b"
+BLUE, ORANGE, GREEN, PURPLE, SKY, OCHRE = "#0072b2", "#d55e00", "#009e73", "#b0578d", "#56b4e9", "#b08a00"
+STYLE = {
+    "font.size": 9,
+    "text.color": INK,
+    "text.parse_math": False,  # a dollar sign in a label is one
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GREY,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "figure.facecolor": "#ffffff",
+}
+styled = matplotlib.rc_context(STYLE)  # as a decorator; the style of whoever calls stays as it is
+
+
+@styled
+def png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG file."""
+    target = io.BytesIO()
+    figure.savefig(target, format="png", dpi=130, metadata={"Software": None})  # the same bytes for the same figures
+    return target.getvalue()
+
+
+# ---- a row for each teacher
+
+
+@styled
+def students(plan: Plan, frame: pd.DataFrame, metric: str) -> Figure | None:
+    """A figure of the students, by teacher: a panel for each objective, with those that have no teacher below."""
+    return _rows(
+        plan,
+        {
+            plan.labels.get(student, student): {
+                **_by_teacher(plan, frame, student, f"test.{metric}"),
+                **{f"{ALONE}/{name}": arm(frame, ALONE, name, f"test.{metric}") for name in plan.alone},
+            }
+            for student in plan.students
+        },
+        METRICS[metric].title,
+        METRICS[metric].decimals,
+    )
+
+
+@styled
+def agreement(plan: Plan, frame: pd.DataFrame) -> Figure | None:
+    """How often students say what their teacher says."""
+    panels = {
+        plan.labels.get(student, student): _by_teacher(plan, frame, student, "test.agreement")
+        for student in plan.students
+    }
+    return _rows(plan, panels, METRICS["agreement"].title, 1)
+
+
+@styled
+def cost(plan: Plan, frame: pd.DataFrame) -> Figure | None:
+    """Wall time of training of each teacher over that of the control with the same seed."""
+    seconds = _by_teacher(plan, frame, TEACHER, "training_seconds")
+    ratios = {name: (values / seconds[plan.comparison.control]).dropna() for name, values in seconds.items()}
+    return _rows(plan, {"": ratios}, "wall time over the control's", 2)
+
+
+@styled
+def fine_probe(plan: Plan, frame: pd.DataFrame) -> Figure | None:
+    """What linear probes find of finer classes that the teacher was never told."""
+    panels = {
+        "probe on the embeddings": _by_teacher(plan, frame, TEACHER, "fine_probe.embeddings"),
+        "probe on the soft labels": _by_teacher(plan, frame, TEACHER, "fine_probe.soft_labels"),
+    }
+    chance = frame["fine_probe.chance"].mean()  # far to the left: a line there would squeeze all others together
+    title = "fine class found (%)" + ("" if math.isnan(chance) else f"; chance: {chance:.1f}")
+    return _rows(plan, panels, title, 2)
+
+
+def _by_teacher(plan: Plan, frame: pd.DataFrame, student: str, column: str) -> dict[str, pd.Series]:
+    return {teacher: arm(frame, teacher, student, column) for teacher in plan.teachers}
+
+
+def _rows(plan: Plan, panels: dict[str, dict[str, pd.Series]], title: str, decimals: int) -> Figure | None:
+    """A point for each seed, below it mean and interval, the mean in figures at the right; the control's is a line."""
+    if all(values.empty for rows in panels.values() for values in rows.values()):
+        return None
+    names, styles = list(dict.fromkeys(itertools.chain(*panels.values()))), teacher_styles(plan)
+    columns = len(panels) if len(panels) <= 3 else 2
+    lines = math.ceil(len(panels) / columns)
+    size = (2.4 + (2.7 if columns == 3 else 3.4) * columns, lines * (0.8 + 0.36 * len(names)))
+    figure = Figure(size, layout="constrained")
+    grid = figure.subplots(lines, columns, sharey=True, squeeze=False).flatten()
+    for axis, (panel, rows) in zip(grid, panels.items(), strict=False):
+        for place, name in enumerate(names):
+            _row(axis, place, rows[name], styles.get(name, {"color": GREY, "marker": "o"}), decimals)
+        control = rows[plan.comparison.control]
+        if len(control):
+            axis.axvline(control.mean(), color=GREY, lw=1, ls="--", zorder=0)
+        axis.set(title=panel, xlabel=title, ylim=(len(names) - 0.4, -0.6))
+        axis.set_yticks(range(len(names)), [_row_label(plan, name) for name in names])
+        axis.tick_params(axis="y", length=0)
+        axis.margins(x=0.08)
+        axis.grid(axis="x")
+    for axis in grid[len(panels) :]:
+        axis.remove()
+    return figure
+
+
+def _row_label(plan: Plan, name: str) -> str:
+    alone, _, student = name.rpartition("/")  # no other name has a slash
+    return f"{plan.labels.get(student, student)} (no teacher)" if alone else plan.labels.get(name, name)
+
+
+def _row(axis: Axes, place: int, values: pd.Series, style: dict[str, str], decimals: int) -> None:
+    note = "no figure"
+    if len(values):
+        axis.plot(values, np.full(len(values), place - 0.14), ls="none", ms=4, alpha=0.55, mec="none", **style)
+        low, high = mean_interval(values)
+        if not math.isnan(low):
+            axis.plot([low, high], [place + 0.14] * 2, color=style["color"], lw=2.2, solid_capstyle="butt")
+        axis.plot(values.mean(), place + 0.14, "|", color=style["color"], ms=9, mew=2.2)
+        note = f"{values.mean():.{decimals}f}"
+    axis.annotate(
+        note,
+        (1.01, place),
+        xycoords=axis.get_yaxis_transform(),
+        va="center",
+        fontsize=8,
+        color=GREY,
+        annotation_clip=False,
+    )
+
+
+def teacher_styles(plan: Plan) -> dict[str, dict[str, str]]:
+    """Colour and marker of each teacher, the same in all pictures: the control grey, the one claimed better blue."""
+    comparison = plan.comparison
+    others = [name for name in plan.teachers if name not in (comparison.teacher, comparison.control)]
+    colors, markers = itertools.cycle([ORANGE, GREEN, PURPLE, SKY, OCHRE]), itertools.cycle("s^vPX<>")
+    styles = {name: {"color": next(colors), "marker": next(markers)} for name in others}
+    return styles | {
+        comparison.control: {"color": GREY, "marker": "o"},
+        comparison.teacher: {"color": BLUE, "marker": "D"},
+    }
+
+
+# ---- scatters
+
+
+@styled
+def gain(plan: Plan, frame: pd.DataFrame, metric: str) -> Figure | None:
+    """Gain of students over the control's against what their teachers' soft labels say of images within a class."""
+    points = gains(frame, plan.comparison.control, f"test.{metric}").dropna(subset=["gain"])
+    columns = {
+        "teacher.test.soft_label_information_matched": "teacher's information, matched entropy (nats)",
+        "teacher.test.soft_label_information_t4": "teacher's information, T = 4 (nats)",
+    }
+    unit = METRICS[metric].unit or METRICS[metric].title
+    return _scatters(plan, points, columns, "gain", f"gain over the control ({unit})", 0.0)
+
+
+@styled
+def accuracies(plan: Plan, frame: pd.DataFrame) -> Figure | None:
+    """Top-1 of students against that of their teachers."""
+    points = gains(frame, plan.comparison.control, "test.top1")
+    columns = {"teacher.test.top1": "teacher's test top-1 (%)"}
+    return _scatters(plan, points, columns, "value", "student's test top-1 (%)")
+
+
+def _scatters(
+    plan: Plan, points: pd.DataFrame, columns: dict[str, str], y: str, y_title: str, level: float | None = None
+) -> Figure | None:
+    """A panel for each student and column, in it a point for each teacher and seed."""
+    points = points.dropna(subset=[*columns, y])
+    names = [name for name in plan.students if name in set(points.student)]
+    if not names:
+        return None
+    panels = [(name, column) for name in names for column in columns]
+    across = len(columns) if len(columns) > 1 else min(3, len(panels))
+    down = math.ceil(len(panels) / across)
+    figure = Figure((2.6 + 3.2 * across, 0.3 + 2.9 * down), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False).flatten()
+    handles = {}
+    for axis, (name, column) in zip(grid, panels, strict=False):
+        shown = points[points.student == name]
+        _scatter(axis, plan, shown, column, y)
+        if level is not None:
+            axis.axhline(level, color=GREY, lw=1, ls="--", zorder=0)
+        axis.set_title(f"{plan.labels.get(name, name)}\n{correlation_text(rank_correlation(shown[column], shown[y]))}")
+        axis.set(xlabel=columns[column], ylabel=y_title)
+        axis.grid()
+        handles |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
+    for axis in grid[len(panels) :]:
+        axis.remove()
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8)
+    return figure
+
+
+def _scatter(axis: Axes, plan: Plan, points: pd.DataFrame, x: str, y: str) -> None:
+    styles = teacher_styles(plan)
+    swept = points[~points.teacher.isin(plan.teachers)]
+    if len(swept):
+        axis.plot(swept[x], swept[y], ls="none", marker=".", ms=5, alpha=0.6, color="#9a9a9a", label="of sweeps")
+    order = points[points.teacher.isin(plan.teachers)].groupby("teacher")[y].mean().sort_values(ascending=False)
+    for teacher in order.index:
+        rows = points[points.teacher == teacher]
+        axis.plot(
+            rows[x],
+            rows[y],
+            ls="none",
+            ms=5.5,
+            alpha=0.85,
+            mec="#ffffff",
+            mew=0.5,
+            label=plan.labels.get(teacher, teacher),
+            **styles[teacher],
+        )
+
+
+def correlation_text(found: dict[str, float]) -> str:
+    """What `rank_correlation` returns, with its interval."""
+    if math.isnan(found["rho"]):
+        return f"no correlation from {found['n']} points"
+    ends = "" if math.isnan(found["low"]) else f" ({found['low']:.2f} to {found['high']:.2f})"
+    return f"Spearman {found['rho']:.2f}{ends}, n = {found['n']}"
+
+
+# ---- training curves
+
+
+@styled
+def gate(plan: Plan, points: pd.DataFrame, gated: str, ungated: str) -> Figure | None:
+    """Training loss and top-1 of two teachers that differ in the gate alone; a cross ends a diverged run.
+
+    The loss is the cross-entropy alone where it is recorded: the term itself is another quantity without the gate.
+
+    Args:
+        plan: The study.
+        points: Rows of `curves` of one pair.
+        gated: Name of the teacher with the gate.
+        ungated: Name of the one without.
+    """
+    points = points[(points.student == TEACHER) & points.trial.isna() & points.teacher.isin([gated, ungated])]
+    loss = ("loss/ce", "training cross-entropy") if "loss/ce" in points else ("loss", "training loss")
+    columns = {loss[0]: f"{loss[1]} (nats)", "eval_top1": "top-1 on held-out images (%)"}
+    if points.empty or not set(columns) & set(points.columns):
+        return None
+    figure = Figure((8.6, 3.3), layout="constrained")
+    for axis, (column, title) in zip(figure.subplots(1, 2), columns.items(), strict=True):
+        ends = []
+        for teacher, name, color in ((gated, "with gate", BLUE), (ungated, "no gate", ORANGE)):
+            rows = points[points.teacher == teacher].reindex(columns=[*points.columns.union(columns)])
+            rows = rows.dropna(subset=[column])
+            for _, run in rows.groupby("run"):
+                axis.plot(run.epoch, run[column], color=color, lw=1, alpha=0.7)
+                if (run.status == "diverged").any():
+                    axis.plot(run.epoch.iloc[-1], run[column].iloc[-1], "x", color=color, ms=8, mew=2)
+            if len(rows):
+                last = rows[rows.epoch == rows.epoch.max()]
+                ends.append((last.epoch.iloc[0], last[column].mean(), name, color))
+        axis.set(title=title, xlabel="epoch")
+        axis.grid(axis="y")
+        end_labels(axis, ends)
+    return figure
+
+
+def end_labels(axis: Axes, ends: list[tuple[float, float, str, str]]) -> None:
+    """Name lines at the right edge, at the height of their ends, but not over each other.
+
+    Args:
+        axis: The axis, with all it shows; its limits stay as they are now.
+        ends: x, y, name and colour of each.
+    """
+    axis.set(xlim=axis.get_xlim(), ylim=axis.get_ylim())  # heights depend on them
+    to_fraction = axis.transAxes.inverted()
+    placed = -1.0
+    for x, y, name, color in sorted(ends, key=lambda end: end[1]):
+        height = to_fraction.transform(axis.transData.transform((x, y)))[1]
+        placed = max(height, placed + 0.08)
+        axis.annotate(name, (1.01, placed), xycoords="axes fraction", va="center", color=color, annotation_clip=False)

@@ -1,0 +1,317 @@
+"""What the figures of a study say: means, paired differences to the control, correlations.
+
+Pure functions of pandas frames over scipy and statsmodels. Whatever is not there yet stays visible: n counts
+what was measured, diverged runs are counted beside it, and with fewer than two seeds there is no interval.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from hf_icckd.metrics.catalogue import METRICS
+from hf_icckd.study.plan import Comparison, Plan
+from hf_icckd.study.report.frames import TEACHER, arm
+from hf_icckd.study.run import ALONE
+
+CONFIDENCE = 0.95
+_DIFFERENCE = (
+    *("pair", "teacher", "student", "primary"),
+    *("n", "mean", "sd", "low", "high", "p", "holm", "diverged", "seeds_needed", "verdict"),
+)
+
+
+# ---- means
+
+
+def mean_interval(values: Any, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Interval of the mean by Student's t.
+
+    Args:
+        values: (n,) independent values.
+        confidence: Probability with which it holds the mean.
+
+    Returns:
+        Lower and upper end; NaN with fewer than two values, or where all are the same and so say nothing of a spread.
+    """
+    values = np.asarray(values, dtype=float)
+    if not _spread(values):
+        return math.nan, math.nan
+    interval = stats.ttest_1samp(values, 0).confidence_interval(confidence)
+    return float(interval.low), float(interval.high)
+
+
+def summary(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """n, mean, sd, 95 % interval and number of diverged runs.
+
+    Args:
+        frame: Rows of `figures`, as `main_runs` or `sweep_runs` picks them.
+        column: The figure, such as `test.top1`.
+
+    Returns:
+        Columns n, mean, sd (n - 1 below), low, high, diverged (seeds whose run, or its teacher's, did); indexed by
+        pair, teacher, student.
+    """
+    rows = {}
+    for key, group in frame.groupby(["pair", "teacher", "student"], sort=False):
+        values = group[column].dropna()
+        low, high = mean_interval(values)
+        rows[key] = (len(values), values.mean(), values.std(), low, high, len(_diverged(frame, *key)))
+    index = pd.MultiIndex.from_tuples(rows, names=["pair", "teacher", "student"]) if rows else None
+    return pd.DataFrame(list(rows.values()), index, ["n", "mean", "sd", "low", "high", "diverged"])
+
+
+def _diverged(frame: pd.DataFrame, pair: str, teacher: str, student: str) -> set[float]:
+    rows = frame[(frame.pair == pair) & (frame.teacher == teacher) & frame.student.isin([TEACHER, student])]
+    return set(rows.seed[rows.status == "diverged"])
+
+
+def _spread(values: np.ndarray) -> bool:
+    return len(values) >= 2 and np.ptp(values) > 1e-9  # rounding is no spread
+
+
+# ---- differences
+
+
+def difference(treated: pd.Series, control: pd.Series, comparisons: int = 1) -> dict[str, float]:
+    """Paired difference over the seeds that both have.
+
+    Args:
+        treated: Values by seed.
+        control: Values by seed.
+        comparisons: How many this is one of; intervals of that many hold together with 95 % (Bonferroni).
+
+    Returns:
+        n, mean, sd of the differences, low and high of the interval, p of the two-sided paired t-test; NaN where
+        there is no saying, as with fewer than two seeds.
+    """
+    both = pd.concat({"treated": treated, "control": control}, axis=1, join="inner").dropna()
+    delta = both.treated - both.control
+    found = {"n": len(delta), "mean": delta.mean()} | dict.fromkeys(("sd", "low", "high", "p"), math.nan)
+    if _spread(delta.to_numpy()):
+        test = stats.ttest_rel(both.treated, both.control)
+        interval = test.confidence_interval(1 - (1 - CONFIDENCE) / comparisons)
+        found |= {"sd": delta.std(), "low": interval.low, "high": interval.high, "p": test.pvalue}
+    return {name: float(value) for name, value in found.items()} | {"n": len(delta)}
+
+
+def differences(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
+    """Difference of every student to the one that the control taught, the primary comparison first.
+
+    The primary comparison stands by itself. All others of the same student and pair are one family and corrected
+    by Holm's method; those that are not measured yet count as p = 1, so that a study that goes on changes no rule.
+    Their verdicts are those of intervals that hold together, wider than the 95 % intervals of each. None is given
+    before every planned seed has ended.
+
+    Args:
+        plan: The study.
+        frame: Rows of `main_runs`.
+
+    Returns:
+        One row for each pair, student and teacher but the control: pair, teacher, student, primary, n, mean, sd, low,
+        high, p, holm (NaN for the primary one), diverged (seeds at which a run of either side did), seeds_needed,
+        verdict.
+    """
+    comparison, rows = plan.comparison, []
+    column = f"test.{comparison.metric}"
+    for pair in plan.pairs:
+        of_pair = frame[frame.pair == pair]
+        for student in _first(plan.students, comparison.student):
+            control = arm(of_pair, comparison.control, student, column)
+            for teacher in _first(plan.teachers, comparison.teacher):
+                if teacher == comparison.control:
+                    continue
+                treated = arm(of_pair, teacher, student, column)
+                primary = teacher == comparison.teacher and student == comparison.student
+                others = len(plan.teachers) - 1 - (student == comparison.student)
+                found = difference(treated, control)
+                judged = found if primary else difference(treated, control, others)
+                sides = [_diverged(frame, pair, side, student) for side in (teacher, comparison.control)]
+                rows.append(
+                    {"pair": pair, "teacher": teacher, "student": student}
+                    | {"primary": primary}
+                    | found
+                    | {"holm": math.nan, "diverged": len(set.union(*sides))}
+                    | {"seeds_needed": seeds_needed(found["sd"], comparison.smallest_effect)}
+                    | {"verdict": verdict(judged, comparison)}
+                )
+    return _corrected(pd.DataFrame(rows, columns=_DIFFERENCE), plan)
+
+
+def _corrected(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    """The table of `differences` with Holm's p, and with verdicts that agree with it and with what has ended."""
+    comparison = plan.comparison
+    for _, family in table[~table.primary.astype(bool)].groupby(["pair", "student"]):
+        corrected = multipletests(family.p.fillna(1.0), method="holm")[1]
+        table.loc[family.index, "holm"] = np.where(family.p.isna(), math.nan, corrected)
+    # Holm's method finds more than intervals that hold together can show.
+    only_holm = (table.holm < 1 - CONFIDENCE) & ~table.verdict.str.match("better|worse")
+    better = (table["mean"] > 0) == METRICS[comparison.metric].higher_is_better
+    side = pd.Series(np.where(better, "better", "worse"), table.index)
+    equivalent = table.verdict.str.contains("equivalent")  # which those intervals do show
+    size = np.where(
+        equivalent,
+        f", but by less than {_amount(comparison.smallest_effect, comparison.metric)} (equivalent "
+        "within the smallest effect)",
+        "; by how much is not decided",
+    )
+    table.loc[only_holm, "verdict"] = (side + " after Holm's correction" + size)[only_holm]
+    only_uncorrected = (table.p < 1 - CONFIDENCE) & (table.holm >= 1 - CONFIDENCE) & ~equivalent
+    table.loc[only_uncorrected, "verdict"] = "not decided: the interval leaves 0 out, but not after Holm's correction"
+    # Who looks at every sitting and may stop at any is wrong more often than in 5 % of studies.
+    unfinished = table.low.notna() & (table.n + table.diverged < len(plan.seeds))
+    table.loc[unfinished, "verdict"] = "not decided: not all planned seeds have both runs yet"
+    return table
+
+
+def _first(names: dict[str, Any], first: str) -> list[str]:
+    return [first, *(name for name in names if name != first)]
+
+
+def seeds_needed(sd: float, smallest_effect: float, power: float = 0.8) -> float:
+    """Number of pairs of runs with which a difference would be found (two-sided paired t-test at 5 %).
+
+    Args:
+        sd: Standard deviation of the differences.
+        smallest_effect: The difference that should be found.
+        power: Probability with which it should.
+
+    Returns:
+        A whole number, at least 2; NaN where the spread is not known.
+    """
+    if not (sd > 0 and smallest_effect > 0):
+        return math.nan
+
+    def found(n: int) -> float:
+        # t squared is F, whose non-central distribution scipy has for effects at which that of t is NaN.
+        critical = stats.f.isf(1 - CONFIDENCE, 1, n - 1)
+        return stats.ncf.sf(critical, 1, n - 1, n * (smallest_effect / sd) ** 2)
+
+    high = 2
+    while found(high) < power:
+        high *= 2
+    return 2 + bisect.bisect_left(range(2, high), power, key=found)
+
+
+def verdict(found: dict[str, float], comparison: Comparison) -> str:
+    """What an interval says in words, given the smallest effect that matters.
+
+    Args:
+        found: What `difference` returns.
+        comparison: Says the metric and the smallest effect.
+
+    Returns:
+        A phrase about the treated side, such as "better by at least 0.20 points".
+    """
+    metric, smallest = METRICS[comparison.metric], comparison.smallest_effect
+    low, high, n = found["low"], found["high"], int(found["n"])
+    if math.isnan(low):
+        reasons = {0: "no seed has both runs yet", 1: "one seed has no interval"}
+        return f"not decided: {reasons.get(n, f'all {n} differences are the same, which shows no spread')}"
+    if not metric.higher_is_better:
+        low, high = -high, -low
+
+    def amount(value: float) -> str:
+        return _amount(value, comparison.metric)
+
+    if low > 0 or high < 0:
+        word, least, most = ("better", low, high) if low > 0 else ("worse", -high, -low)
+        if most < smallest:
+            return f"{word}, but by less than {amount(smallest)} (equivalent within the smallest effect)"
+        tail = "" if least >= smallest else f"; whether by {amount(smallest)} or more is not decided"
+        return f"{word} by at least {amount(least)}{tail}"
+    if -smallest < low and high < smallest:
+        return f"no better and no worse than the control (equivalent within the smallest effect, {amount(smallest)})"
+    if high < smallest:
+        return f"no better by {amount(smallest)} or more; whether it is worse is not decided"
+    if -smallest < low:
+        return f"no worse by {amount(smallest)} or more; whether it is better is not decided"
+    return f"not decided: the interval holds both a gain and a loss of {amount(smallest)}"
+
+
+def _amount(value: float, metric: str) -> str:
+    return f"{value:.{METRICS[metric].decimals}f} {METRICS[metric].unit}".rstrip()
+
+
+# ---- information
+
+
+def gains(frame: pd.DataFrame, control: str, column: str) -> pd.DataFrame:
+    """Every student beside its own teacher and beside the control's student of the same seed.
+
+    Args:
+        frame: Rows of `all_runs`.
+        control: Name of the control.
+        column: The student's figure, such as `test.top1`.
+
+    Returns:
+        pair, teacher, student, seed, value (the student's figure), gain (how much better than the control's student;
+        NaN where that is missing) and all of its teacher's figures as `teacher.<column>`.
+    """
+    keys = ["pair", "teacher", "student", "seed"]
+    students = frame[(frame.student != TEACHER) & (frame.teacher != ALONE)][[*keys, column]].dropna()
+    students = students.rename(columns={column: "value"})
+    base = students[students.teacher == control].drop(columns="teacher").rename(columns={"value": "control"})
+    teachers = frame[frame.student == TEACHER].drop(columns="student")
+    names = {name: f"teacher.{name}" for name in teachers.columns if "." in name}
+    teachers = teachers[["pair", "teacher", "seed", *names]].rename(columns=names)
+    merged = students.merge(base, how="left", on=["pair", "student", "seed"]).merge(
+        teachers, how="left", on=["pair", "teacher", "seed"]
+    )
+    sign = 1 if METRICS[column.partition(".")[2]].higher_is_better else -1
+    return merged.assign(gain=sign * (merged.value - merged.control))
+
+
+def rank_correlation(x: Any, y: Any) -> dict[str, float]:
+    """Spearman's correlation, with a 95 % interval by Fisher's transformation of the ranks' correlation.
+
+    Points of one teacher are not independent of each other, so the interval is narrower than it should be.
+
+    Args:
+        x: (n,) values; pairs with a NaN are left out.
+        y: (n,) values.
+
+    Returns:
+        n, rho, low, high; NaN with fewer than four points or where one side is constant. The same order on both
+        sides, or the opposite one, has no interval: Fisher's would be of no width, however few the points are.
+    """
+    points = pd.DataFrame({"x": np.asarray(x, float), "y": np.asarray(y, float)}).dropna()
+    found = {"n": len(points), "rho": math.nan, "low": math.nan, "high": math.nan}
+    if len(points) >= 4 and (points.nunique() > 1).all():
+        result = stats.pearsonr(stats.rankdata(points.x), stats.rankdata(points.y))
+        found["rho"] = float(result.statistic)
+        if abs(found["rho"]) < 1 - 1e-9:
+            interval = result.confidence_interval(CONFIDENCE)
+            found |= {"low": float(interval.low), "high": float(interval.high)}
+    return found
+
+
+def partial_rank_correlation(x: Any, y: Any, given: Any) -> float:
+    """Spearman's partial correlation: what is left of that of x and y among points that are alike in a third figure.
+
+    Args:
+        x: (n,) values; points with a NaN are left out.
+        y: (n,) values.
+        given: (n,) values of the third.
+
+    Returns:
+        Pearson's correlation of what a line through the ranks of `given` leaves of the ranks of the others; NaN with
+        fewer than five points, or where one figure is constant or given by the third.
+    """
+    points = pd.DataFrame({"x": np.asarray(x, float), "y": np.asarray(y, float), "given": np.asarray(given, float)})
+    ranks = points.dropna().rank()
+    if len(ranks) < 5 or not (ranks.nunique() > 1).all():
+        return math.nan
+    left = []
+    for each in (ranks.x, ranks.y):
+        line = stats.linregress(ranks.given, each)
+        left.append(each - line.intercept - line.slope * ranks.given)
+    if any(np.allclose(each, 0) for each in left):
+        return math.nan
+    return float(stats.pearsonr(*left).statistic)

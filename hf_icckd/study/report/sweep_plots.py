@@ -1,0 +1,123 @@
+"""Pictures of teachers that differ in one option: what it does to them and to their students."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from hf_icckd.study.plan import Plan, Sweep
+from hf_icckd.study.report.cells import value_label
+from hf_icckd.study.report.frames import TEACHER, arm, sweep_runs
+from hf_icckd.study.report.plots import BLUE, GREEN, ORANGE, PURPLE, end_labels, styled
+from hf_icckd.study.report.statistics import mean_interval
+
+# Title of a panel, with what theory or paper say of it, to the lines in it.
+_GEOMETRY = {
+    "distance ratio, intra / inter\n↗ theory: grows with the weight": {
+        "test": "test.distance_ratio",
+        "train": "train.distance_ratio",
+    },
+    "NC1\n0: classes are collapsed": {"test": "test.nc1", "train": "train.nc1"},
+    "soft-label information (nats), test\n↗ claim: grows with the weight": {
+        "T = 1": "test.soft_label_information",
+        "T = 4": "test.soft_label_information_t4",
+        "matched": "test.soft_label_information_matched",
+    },
+}
+
+
+@styled
+def ablation(plan: Plan, frame: pd.DataFrame, sweep: Sweep) -> Figure | None:
+    """Top-1 of students and teachers over an option: a point per seed, the mean, an interval from three seeds on.
+
+    Args:
+        plan: The study.
+        frame: Rows of `figures` of one pair.
+        sweep: The sweep.
+    """
+    names = {name: plan.labels.get(name, name) if len(sweep.students) > 1 else "" for name in sweep.students}
+    panels = {
+        "student, test top-1 (%)": {label: (name, "test.top1") for name, label in names.items()},
+        "teacher, test top-1 (%)": {"": (TEACHER, "test.top1")},
+    }
+    return _panels(plan, frame, sweep, panels, (8.2, 3.2))
+
+
+@styled
+def geometry(plan: Plan, frame: pd.DataFrame, sweep: Sweep) -> Figure | None:
+    """Distance ratio, NC1 and soft-label information of the teachers, beside what theory and paper say of them.
+
+    Args:
+        plan: The study.
+        frame: Rows of `figures` of one pair.
+        sweep: The sweep over the weight of the intra-class term.
+    """
+    panels = {
+        title: {label: (TEACHER, column) for label, column in columns.items()} for title, columns in _GEOMETRY.items()
+    }
+    return _panels(plan, frame, sweep, panels, (10.5, 3.5), bottom=0)
+
+
+def _panels(
+    plan: Plan,
+    frame: pd.DataFrame,
+    sweep: Sweep,
+    panels: dict[str, dict[str, tuple[str, str]]],
+    size: tuple[float, float],
+    bottom: float | None = None,
+) -> Figure | None:
+    """A panel for each title, in it a line for each label, of a student's (or teacher's) column."""
+    rows = sweep_runs(plan, sweep, frame)
+    if not any(rows[column].notna().any() for lines in panels.values() for _, column in lines.values()):
+        return None
+    figure = Figure(size, layout="constrained")
+    for axis, (title, lines) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        places = _value_axis(axis, sweep.values)
+        ends = []
+        styles = zip(itertools.cycle([BLUE, ORANGE, GREEN, PURPLE]), itertools.cycle("oDs^"), strict=False)
+        for (label, (student, column)), (color, marker) in zip(lines.items(), styles, strict=False):
+            by_value = {value: arm(rows, name, student, column) for value, name in plan.sweep_teachers(sweep).items()}
+            measured = [(place, by_value[value]) for place, value in places if len(by_value[value])]
+            if measured:
+                _line(axis, measured, color, marker, connected=_is_numeric(sweep.values))
+                ends.append((measured[-1][0], measured[-1][1].mean(), label, color))
+        axis.set(title=title, xlabel=sweep.title or sweep.option)
+        axis.set_ylim(bottom=bottom)
+        axis.grid(axis="y")
+        end_labels(axis, ends)
+    return figure
+
+
+def _line(axis: Axes, measured: list[tuple[float, pd.Series]], color: str, marker: str, connected: bool) -> None:
+    for place, values in measured:
+        axis.plot([place] * len(values), values, ls="none", marker=marker, ms=4.5, alpha=0.7, mec="none", color=color)
+        if len(values) > 2:  # that of two is 13 times as long as their distance, and hides them
+            axis.plot([place] * 2, mean_interval(values), color=color, lw=1.2, alpha=0.7)
+    places, means = [place for place, _ in measured], [values.mean() for _, values in measured]
+    axis.plot(places, means, color=color, marker="_", ms=10, mew=2, lw=1.3, ls="-" if connected else "none")
+
+
+def _value_axis(axis: Axes, values: list[Any]) -> list[tuple[float, Any]]:
+    """Set up the x axis for the values of an option; returns the place of each, from left to right."""
+    if not _is_numeric(values):
+        axis.set_xticks(range(len(values)), [value_label(value) for value in values])
+        axis.set_xlim(-0.6, len(values) - 0.4)
+        return list(enumerate(values))
+    positive = [value for value in values if value > 0]
+    if positive and min(values) >= 0 and max(positive) / min(positive) >= 20:
+        if min(values) > 0:
+            axis.set_xscale("log")
+        else:  # 0 stands one step to the left of the smallest value
+            axis.set_xscale("symlog", linthresh=min(positive), linscale=0.6)
+    axis.set_xticks(values, [value_label(value) for value in values], rotation=45 if len(values) > 6 else 0)
+    axis.xaxis.set_minor_locator(NullLocator())
+    return [(value, value) for value in sorted(values)]
+
+
+def _is_numeric(values: list[Any]) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)

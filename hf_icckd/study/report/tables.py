@@ -1,0 +1,170 @@
+"""Figures of a study as tables in Markdown. A cell says what is there: mean ± sd, a single value, or a dash."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from hf_icckd.metrics.catalogue import INFORMATION, METRICS
+from hf_icckd.study.plan import Plan, Sweep
+from hf_icckd.study.report.cells import (
+    _ABSENT,
+    escape,
+    interval,
+    label,
+    number,
+    probability,
+    signed,
+    table,
+    value_label,
+)
+from hf_icckd.study.report.frames import TEACHER, arm, sweep_runs
+from hf_icckd.study.report.statistics import difference, gains, partial_rank_correlation, rank_correlation, summary
+from hf_icckd.study.run import ALONE
+
+_TEACHER_FIGURES = (
+    ("test.top1", "test top-1 (%)", 2),
+    ("train.top1", "train top-1 (%)", 2),
+    ("train.nc1", "NC1, train", 3),
+    ("test.distance_ratio", "distance ratio", 3),
+    ("test.soft_label_information", "information, T = 1", 3),
+    ("test.soft_label_information_t4", "information, T = 4", 3),
+    ("test.soft_label_information_matched", "information, matched", 3),
+    ("test.mean_entropy", "mean entropy", 3),
+    ("fine_probe.embeddings", "fine class from embeddings (%)", 2),
+    ("fine_probe.soft_labels", "from soft labels (%)", 2),
+    ("training_seconds", "seconds", 0),
+)
+
+
+# ---- cells
+
+
+def spread(found: pd.DataFrame, key: tuple[str, str, str], decimals: int, with_n: bool = True) -> str:
+    """Mean ± sd (n), and how many diverged, of one row of `summary`."""
+    if key not in found.index:
+        return _ABSENT
+    row = found.loc[key]
+    text = number(row["mean"], decimals) + ("" if math.isnan(row.sd) else f" ± {row.sd:.{decimals}f}")
+    diverged = f"{row.diverged:.0f} diverged" if row.diverged else ""
+    notes = [f"{row.n:.0f}", diverged] if with_n else []
+    notes = [note for note in notes if note]
+    return f"{text} ({', '.join(notes)})" if notes else text
+
+
+# ---- tables
+
+
+def students_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
+    """A row for each teacher, a column for each way to distil; below, nets of the student's kind without a teacher."""
+    metric = METRICS[plan.comparison.metric]
+    found = summary(frame, f"test.{plan.comparison.metric}")
+    header = [f"{metric.title}, test", *(label(plan, student) for student in plan.students)]
+    rows = [
+        [label(plan, teacher), *(spread(found, (pair, teacher, name), metric.decimals) for name in plan.students)]
+        for teacher in plan.teachers
+    ]
+    text = table(header, rows)
+    if plan.alone:
+        alone = [[label(plan, name), spread(found, (pair, ALONE, name), metric.decimals)] for name in plan.alone]
+        text += "\n\n" + table(["without a teacher", f"{metric.title}, test"], alone)
+    return text
+
+
+def differences_table(plan: Plan, found: pd.DataFrame, pair: str, student: str) -> str:
+    """Rows of `differences` for one student: paired differences to the control."""
+    decimals = METRICS[plan.comparison.metric].decimals
+    header = ["teacher", "what it says", "difference", "95 % interval", "pairs", "p", "Holm p", "seeds needed"]
+    rows = []
+    for row in found[(found.pair == pair) & (found.student == student)].itertuples():
+        diverged = f", {row.diverged} diverged" if row.diverged else ""
+        name = label(plan, row.teacher)
+        rows.append(
+            [
+                f"**{name}** (primary)" if row.primary else name,
+                row.verdict,
+                signed(row.mean, decimals),
+                interval(row.low, row.high, decimals),
+                f"{row.n}{diverged}",
+                probability(row.p),
+                "not corrected" if row.primary else probability(row.holm),
+                number(row.seeds_needed, 0),
+            ]
+        )
+    return table(header, rows, left=2)
+
+
+def teachers_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
+    """Accuracy, geometry and soft labels of each teacher."""
+    columns = [each for each in _TEACHER_FIGURES if frame[each[0]].notna().any() or not each[0].startswith("fine")]
+    found = {column: summary(frame, column) for column, _, _ in columns}
+    rows = []
+    for teacher in plan.teachers:
+        key = (pair, teacher, TEACHER)
+        runs = found["test.top1"]
+        runs = runs.loc[key] if key in runs.index else {"n": 0, "diverged": 0}
+        diverged = f", {runs['diverged']:.0f} diverged" if runs["diverged"] else ""
+        cells = []
+        for column, _, decimals in columns:
+            fewer = runs["n"] > 0 and 0 < found[column].loc[key].n < runs["n"]
+            cells.append(spread(found[column], key, decimals, with_n=fewer))
+        rows.append([label(plan, teacher), f"{runs['n']:.0f}{diverged}", *cells])
+    return table(["teacher", "n", *(title for _, title, _ in columns)], rows)
+
+
+def teacher_differences_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
+    """Paired differences of each teacher to the control, with 95 % intervals that are not corrected."""
+    of_pair = frame[frame.pair == pair]
+    columns = [each for each in _TEACHER_FIGURES if of_pair[each[0]].notna().any() and each[0] != "training_seconds"]
+    rows = []
+    for teacher in (name for name in plan.teachers if name != plan.comparison.control):
+        cells = []
+        for column, _, decimals in columns:
+            control = arm(of_pair, plan.comparison.control, TEACHER, column)
+            found = difference(arm(of_pair, teacher, TEACHER, column), control)
+            ends = "" if math.isnan(found["low"]) else f" ({interval(found['low'], found['high'], decimals)})"
+            cells.append(f"{signed(found['mean'], decimals)}{ends}")
+        rows.append([label(plan, teacher), *cells])
+    return table(["teacher", *(title for _, title, _ in columns)], rows)
+
+
+def sweep_table(plan: Plan, frame: pd.DataFrame, pair: str, sweep: Sweep) -> str:
+    """Teacher and students at each value of the option."""
+    rows = sweep_runs(plan, sweep, frame)
+    top1, ratio = summary(rows, "test.top1"), summary(rows, "test.distance_ratio")
+    header = [escape(sweep.title or sweep.option), "teacher, top-1 (%)", "distance ratio"]
+    header += [f"{label(plan, student)}, top-1 (%)" for student in sweep.students]
+    lines = []
+    for value, teacher in plan.sweep_teachers(sweep).items():
+        students = [spread(top1, (pair, teacher, student), 2) for student in sweep.students]
+        key = (pair, teacher, TEACHER)
+        lines.append(
+            [escape(value_label(value)), spread(top1, key, 2), spread(ratio, key, 3, with_n=False), *students]
+        )
+    return table(header, lines)
+
+
+def correlations_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
+    """Spearman's correlation of a student's figure, and of its gain over the control, with its teacher's.
+
+    Information falls where accuracy rises, so each figure of a teacher has its partial correlation beside it too.
+    """
+    metric = plan.comparison.metric
+    points = gains(frame, plan.comparison.control, f"test.{metric}")
+    points = points[points.pair == pair]
+    rows = []
+    for student in plan.students:
+        of_student = points[points.student == student]
+        for name in ("top1", *INFORMATION):
+            cells = []
+            of_teacher, accuracy = of_student[f"teacher.test.{name}"], of_student["teacher.test.top1"]
+            for column in ("value", "gain"):
+                found = rank_correlation(of_teacher, of_student[column])
+                ends = f" ({found['low']:.2f} to {found['high']:.2f})" if not math.isnan(found["low"]) else ""
+                partial = partial_rank_correlation(of_teacher, of_student[column], accuracy)
+                cells += [f"{number(found['rho'], 2)}{ends}", number(partial, 2), str(found["n"])]
+            rows.append([label(plan, student), METRICS[name].title, *cells])
+    title = METRICS[metric].title
+    columns = [f"with the student's {title}", "partial", "n", "with its gain", "partial", "n"]
+    return table(["student", "teacher's", *columns], rows, left=2)

@@ -1,0 +1,226 @@
+"""The report of a study: its verdict first, then all that one needs to judge it, as one HTML file and as Markdown."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markdown_it import MarkdownIt
+
+from hf_icckd.metrics.catalogue import METRICS
+from hf_icckd.study.plan import Plan, Sweep
+from hf_icckd.study.report import captions, protocol, tables
+from hf_icckd.study.report.captions import Picture
+from hf_icckd.study.report.cells import value_label
+from hf_icckd.study.report.frames import all_runs, check_comparison, curves, figures, main_runs
+from hf_icckd.study.report.statistics import differences
+from hf_icckd.utils.atomic_files import replace_file
+
+
+def write_report(plan: Plan, records: dict[str, dict], folder: str | Path, command: str) -> Path:
+    """Write report.html (one file, pictures inside), report.md and plots/*.png.
+
+    Args:
+        plan: The study.
+        records: Record of each run that ended, by its name; not all need be there.
+        folder: Folder to write to; pictures of an earlier report that this one lacks are removed.
+        command: Command line that goes on with the study.
+
+    Returns:
+        Path of report.html.
+
+    Raises:
+        ValueError: If the plan compares by a figure that nobody knows, or names no smallest effect for it.
+    """
+    check_comparison(plan.comparison)
+    folder = Path(folder)
+    context = _context(plan, records, command)
+    drawn = [*context["pictures"], *(sweep["picture"] for sweep in context["sweeps"])]
+    data = {f"plots/{picture.file}": picture.data for picture in drawn if picture.data}
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("hf_icckd.study.report"),
+        autoescape=jinja2.select_autoescape(["html"]),
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    text = environment.get_template("report.md").render(context, escape=tables.escape)
+    text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    page = environment.get_template("page.html").render(title=plan.title, body=_html(text, data))
+
+    (folder / "plots").mkdir(parents=True, exist_ok=True)
+    for old in (folder / "plots").glob("*.png"):
+        if f"plots/{old.name}" not in data:
+            old.unlink()
+    for name, content in data.items():
+        replace_file(folder / name, lambda path, content=content: path.write_bytes(content))
+    replace_file(folder / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
+    replace_file(folder / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
+    return folder / "report.html"
+
+
+# ---- what the template says
+
+
+def _context(plan: Plan, records: dict[str, dict], command: str) -> dict[str, Any]:
+    runs = plan.runs(records)
+    known = {run.name: records[run.name] for run in runs if run.name in records}
+    frame = figures(known)
+    rows, main = all_runs(plan, frame), main_runs(plan, frame)
+    found = differences(plan, main)
+    primary = list(found[found.primary.astype(bool)].itertuples())
+    drawn = captions.pictures(plan, rows, main, curves(known))
+    return {
+        "plan": plan,
+        "control": tables.label(plan, plan.comparison.control),
+        "effect": _effect(plan),
+        "answers": [_answer(plan, row) for row in primary],
+        "needed": [_needed(plan, row) for row in primary],
+        "done": len(known),
+        "planned": len(runs),
+        "strangers": len(records) - len(known),
+        "protocol": protocol.protocol_table(plan, known),
+        "chosen": protocol.chosen_table(plan, records),
+        "pairs": [_pair(plan, rows, main, found, pair) for pair in plan.pairs],
+        "pictures": drawn,
+        "absent": _absent(drawn),
+        "sweeps": [_sweep(plan, rows, records, pair, name) for name in plan.sweeps for pair in plan.pairs],
+        "controls": protocol.controls_table(plan, main),
+        "missing": protocol.missing_table(plan, records),
+        "diverged": protocol.diverged_table(known),
+        "diverged_count": int((frame.status == "diverged").sum()),
+        "environment": protocol.environment_table(known),
+        "time": tables.duration(frame.seconds.sum()),
+        "command": command,
+        "commands": protocol.commands({name: known[name] for name in rows.run}),
+    }
+
+
+def _effect(plan: Plan) -> str:
+    return f"{plan.comparison.smallest_effect:g} {METRICS[plan.comparison.metric].unit}".strip()
+
+
+def _answer(plan: Plan, row: Any) -> str:
+    """The primary comparison in one sentence, and the figures behind it."""
+    comparison, metric = plan.comparison, METRICS[plan.comparison.metric]
+    student, teacher, control = (
+        tables.label(plan, name) for name in (comparison.student, comparison.teacher, comparison.control)
+    )
+    head = (
+        f"**{tables.escape(row.pair)}: {student} students of {teacher}, against those of {control}: {row.verdict}.**"
+    )
+    facts = []
+    if row.n:
+        facts.append(f"Difference in {metric.title}, test split: {tables.signed(row.mean, metric.decimals)}")
+    if not math.isnan(row.low):
+        facts.append(f"95 % interval {tables.interval(row.low, row.high, metric.decimals)}")
+        facts.append(f"p {tables.equals(row.p)}")
+    facts.append(f"{row.n} of {len(plan.seeds)} planned pairs of runs")
+    if row.diverged:
+        facts.append(f"runs of {row.diverged} seed(s) diverged and are left out")
+    return f"{head} {', '.join(facts)}; the smallest effect that matters was set to {_effect(plan)}."
+
+
+def _needed(plan: Plan, row: Any) -> str:
+    head = f"{tables.escape(row.pair)}, primary comparison:"
+    if math.isnan(row.seeds_needed):
+        return f"{head} not to be said yet; it takes two seeds with both runs, and a spread between them."
+    return (
+        f"{head} the differences have a standard deviation of {row.sd:.{METRICS[plan.comparison.metric].decimals}f}, "
+        f"so an effect of {_effect(plan)} is found with 80 % power from {row.seeds_needed:.0f} seeds (two-sided "
+        f"paired t-test at 5 %); this study plans {len(plan.seeds)}. A deviation from few seeds is itself uncertain."
+    )
+
+
+def _pair(plan: Plan, rows: pd.DataFrame, main: pd.DataFrame, found: pd.DataFrame, pair: str) -> dict[str, Any]:
+    first = plan.comparison.student
+    return {
+        "name": pair,
+        "students": tables.students_table(plan, main, pair),
+        "differences": [
+            (tables.label(plan, student), tables.differences_table(plan, found, pair, student))
+            for student in [first, *(name for name in plan.students if name != first)]
+        ],
+        "teachers": tables.teachers_table(plan, main, pair),
+        "teacher_differences": tables.teacher_differences_table(plan, main, pair),
+        "terminal": _terminal(plan, main, pair),
+        "correlations": tables.correlations_table(plan, rows, pair),
+    }
+
+
+def _terminal(plan: Plan, main: pd.DataFrame, pair: str) -> str:
+    top1, nc1 = protocol.terminal_phase(plan, main, pair)
+    control, limit = tables.label(plan, plan.comparison.control), protocol.TERMINAL_TOP1
+    phase = f"the terminal phase (train top-1 of at least {limit:g} %)"
+    if math.isnan(top1):
+        return f"Whether the control, {control}, reached {phase} is not measured yet."
+    figures = f"train top-1 {top1:.2f} %, NC1 {tables.number(nc1, 3)}"
+    if top1 >= limit:
+        return f"The control, {control}, reached {phase}: {figures}."
+    return f"The control, {control}, did not reach {phase}, which is what the method's claim is about: {figures}."
+
+
+def _sweep(plan: Plan, rows: pd.DataFrame, records: dict[str, dict], pair: str, name: str) -> dict[str, Any]:
+    sweep = plan.sweeps[name]
+    seeds = ", ".join(map(str, sweep.seeds))
+    base = tables.label(plan, sweep.base)
+    return {
+        "picture": captions.ablation(plan, rows, name, pair),
+        "text": f"{base} with other values of `{sweep.option}`, seeds {seeds}; no tests are made here, so differences "
+        f"may be chance. Students take the options that were chosen for {base}, but those of a teacher in the tables "
+        "above keep their own." + _mixed(plan, records, pair, sweep),
+        "table": tables.sweep_table(plan, rows, pair, sweep),
+    }
+
+
+def _mixed(plan: Plan, records: dict[str, dict], pair: str, sweep: Sweep) -> str:
+    """A warning with the options of students that differ in more than their teachers; empty if none do."""
+    text = ""
+    for student in sweep.students:
+        values: dict[str, list[str]] = {}
+        for value, teacher in plan.sweep_teachers(sweep).items():
+            chosen = plan.chosen(pair, teacher, student, records)
+            if chosen is not None:
+                values.setdefault(protocol.options_text(chosen), []).append(value_label(value))
+        if len(values) > 1:
+            which = "; ".join(f"{options} at {', '.join(at)}" for options, at in values.items())
+            name = tables.label(plan, student)
+            text += f" **So {name} students of this sweep differ in more than their teachers**: {which}."
+    return text
+
+
+def _absent(drawn: list[Picture]) -> dict[str, list[str]]:
+    """Why pictures are not there: titles by reason."""
+    found: dict[str, list[str]] = {}
+    for picture in drawn:
+        if not picture.data:
+            found.setdefault(picture.absent, []).append(picture.title)
+    return found
+
+
+# ---- HTML
+
+
+def _html(text: str, data: dict[str, bytes]) -> str:
+    """Markdown as HTML with the pictures inside; any other picture is left out, so that nothing is fetched."""
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    parser.add_render_rule("image", _image)
+    body = parser.render(text, {"pictures": data})
+    body = re.sub(r"<table>.*?</table>", r'<div class="wide">\g<0></div>', body, flags=re.DOTALL)
+    return re.sub(r"<h2>(\w+)</h2>", lambda found: f'<h2 id="{found[1].lower()}">{found[1]}</h2>', body)
+
+
+def _image(renderer, tokens, index, options, env) -> str:
+    token = tokens[index]
+    text = html.escape(renderer.renderInlineAsText(token.children, options, env))
+    data = env["pictures"].get(token.attrs["src"])
+    if data is None:
+        return text
+    return (
+        f'<span class="wide"><img alt="{text}" src="data:image/png;base64,{base64.b64encode(data).decode()}"></span>'
+    )

@@ -1,0 +1,1 @@
+"""Trainers, exact resume, epoch boundaries, signals, teacher targets, progress."""

@@ -1,0 +1,76 @@
+"""What happens at the borders of steps and epochs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers.trainer_callback import TrainerCallback
+
+from hf_icckd.utils import distributed
+from hf_icckd.utils.keyed_random import generator_seed
+
+
+class Rhythm(TrainerCallback):
+    """What happens at the borders of steps and epochs, the same for a run that goes on and one that was never cut.
+
+    The Trainer evaluates and saves both behind the last step of an epoch and at its end. Here all that is due is done
+    once, at the end: a run that goes on from a checkpoint between the two would never do what is due at the second.
+
+    Args:
+        trainer: The trainer; `steps_per_epoch` and `stop_requested` are read, `begin_sums` and `begin_epoch` called.
+    """
+
+    def __init__(self, trainer: Any):
+        self.trainer = trainer
+        self.due = {"evaluate": False, "save": False}
+        self.stopping = self.cut_short = False
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Start the sums of the logs."""
+        self.trainer.begin_sums()
+        self.due = {"evaluate": False, "save": False}
+        self.stopping = self.cut_short = False
+        # The intervals of a checkpoint's state are those of the run that wrote it.
+        state.compute_steps(args, state.max_steps)
+
+    def on_epoch_begin(self, args, state, control, train_dataloader, **kwargs):
+        """Tell the sampler, and the trainer, which epoch it is."""
+        # The Trainer knows only accelerate's samplers, and not which epoch a resume begins with.
+        epoch = state.global_step // self.trainer.steps_per_epoch
+        train_dataloader.batch_sampler.set_epoch(epoch)
+        if state.global_step < state.max_steps:
+            control.should_training_stop |= not self.trainer.begin_epoch(epoch)
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        """Seed torch's own generator."""
+        # Dropout and drop-path draw from torch's generator: what they draw depends on the step, not on what was
+        # drawn before.
+        seed = generator_seed(args.seed, state.global_step, args.process_index)
+        torch.default_generator.manual_seed(seed)
+        if args.device.type != "cpu":  # torch.manual_seed would look for every kind of device in every step
+            torch.get_device_module(args.device).manual_seed(seed)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Put off what is due until the epoch ends, if this is its last step; stop if asked to."""
+        if control.should_epoch_stop:
+            raise ValueError("a callback ends epoch early, expected whole epochs: the next would see the same images")
+        self.stopping = distributed.any_rank(self.trainer.stop_requested)
+        control.should_save |= self.stopping
+        if state.global_step % self.trainer.steps_per_epoch == 0 or state.global_step >= state.max_steps:
+            self.due = {"evaluate": control.should_evaluate, "save": control.should_save}
+            control.should_log = control.should_evaluate = control.should_save = False
+        elif self.stopping or control.should_training_stop:  # the latter by some other callback
+            control.should_training_stop = self.cut_short = True
+            control.should_save |= args.save_strategy != "no"
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        """Do what was put off."""
+        if self.cut_short:  # what ends this epoch is left to the run that goes on
+            control.should_log = control.should_evaluate = control.should_save = False
+            return
+        control.should_log = True  # so that an evaluation stands beside the loss of its own epoch
+        control.should_evaluate |= self.due["evaluate"]
+        control.should_save |= self.due["save"]
+        control.should_training_stop |= self.stopping
+        self.due = {"evaluate": False, "save": False}

@@ -1,0 +1,76 @@
+"""Running means of named scalars that a training step adds to without waiting for the device."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from hf_icckd.utils import distributed
+
+
+class TermAverages:
+    """Means of the named terms of a loss, which also remember the first step at which each was not finite."""
+
+    def __init__(self):
+        self._reset()
+
+    def _reset(self) -> None:
+        self.names: tuple[str, ...] = ()
+        self.sums: Tensor | None = None
+        self.first_bad: Tensor | None = None
+        self.count = 0
+        self._restored: Tensor | None = None  # sums of a checkpoint; the names come with the first `add`
+
+    @torch.no_grad()
+    def add(self, terms: dict[str, Tensor], step: int) -> None:
+        """Add scalars; the names must be the same every time until `drain`."""
+        values = torch.stack([term.detach().double() for term in terms.values()])
+        if self.sums is None:
+            self.names = tuple(terms)
+            self.sums, self.first_bad = torch.zeros_like(values), torch.full_like(values, torch.inf)
+            if self._restored is not None:
+                self.sums, self._restored = self._restored.to(values.device), None
+        self.sums += values
+        self.first_bad = torch.where(values.isfinite(), self.first_bad, self.first_bad.clamp(max=step))
+        self.count += 1
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Sums of all ranks (world size, terms) and the count; all ranks must call this."""
+        sums = self._restored if self.sums is None else self.sums
+        if sums is None:
+            return {}
+        return {"sums": distributed.gather_ranks(sums), "count": torch.tensor(self.count)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from `state_dict`; with another number of processes each takes the mean of the sums."""
+        self._reset()
+        if state:
+            self._restored = distributed.own_part(state["sums"])
+            self.count = int(state["count"])
+
+    def check(self) -> None:
+        """Raise FloatingPointError if a term was not finite on any process. This waits for the device."""
+        if self.first_bad is not None and distributed.minimum_over_ranks(self.first_bad).isfinite().any():
+            self.drain()
+
+    def drain(self) -> dict[str, float]:
+        """Means over all added values and processes; starts anew. This waits for the device.
+
+        Raises:
+            FloatingPointError: If a term was not finite; the message names term and step.
+        """
+        if self.sums is None:
+            return {}
+        names = self.names
+        means = distributed.mean_over_ranks(self.sums / self.count).tolist()
+        first_bad = distributed.minimum_over_ranks(self.first_bad).tolist()
+        self._reset()
+        for name, mean, step in zip(names, means, first_bad, strict=True):
+            if not math.isfinite(mean):
+                raise FloatingPointError(
+                    f"{name} is {mean} since step {step:.0f}; training stops here: lower learning_rate or the term's "
+                    "weight, or train in float32; the last checkpoint is kept"
+                )
+        return dict(zip(names, means, strict=True))

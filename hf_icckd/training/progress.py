@@ -1,0 +1,69 @@
+"""What a person sees while a model trains: one bar, and one line per evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+
+from tqdm.auto import tqdm
+from transformers.trainer_callback import TrainerCallback
+
+# Shown in this order, under these names, in these formats, where they were logged.
+_EVALUATION = (
+    ("eval_top1", "top-1", "{:.2f} %"),
+    ("eval_nll", "NLL", "{:.3f}"),
+    ("eval_ece", "ECE", "{:.3f}"),
+    ("eval_agreement", "agreement", "{:.2f} %"),
+)
+
+
+class ProgressLine(TrainerCallback):
+    """A progress bar with the loss, its terms and the speed; every evaluation leaves a line above it."""
+
+    def __init__(self):
+        self.bar: tqdm | None = None
+        self.latest: dict[str, float] = {}
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Open the bar."""
+        if state.is_world_process_zero and not args.disable_tqdm:
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", dynamic_ncols=True)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Move the bar."""
+        if self.bar is not None:
+            with _survive_closed_pipe():
+                self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Show loss and speed in the bar."""
+        if logs and "images_per_second" in logs:
+            self.latest = dict(logs)
+            if self.bar is not None:
+                with _survive_closed_pipe():
+                    self.bar.set_postfix_str(f"loss {logs['loss']:.3f}, {logs['images_per_second']:,.0f} img/s")
+
+    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+        """Print a line for the evaluation."""
+        if not state.is_world_process_zero or not metrics or not state.max_steps:
+            return
+        parts = [f"epoch {state.epoch:>3.4g}/{state.num_train_epochs}"]
+        terms = [f"{name.removeprefix('loss/')} {value:.3f}" for name, value in self.latest.items() if "/" in name]
+        if self.latest:
+            parts.append(f"loss {self.latest['loss']:.3f} ({', '.join(terms)})")
+        parts += [f"{title} {form.format(metrics[key])}" for key, title, form in _EVALUATION if key in metrics]
+        if "gated_fraction" in self.latest:
+            parts.append(f"gated {self.latest['gated_fraction']:.2f}")
+        with _survive_closed_pipe():
+            tqdm.write("  ".join(parts))
+
+    def on_train_end(self, args, state, control, **kwargs):
+        """Close the bar."""
+        if self.bar is not None:
+            with _survive_closed_pipe():
+                self.bar.close()
+            self.bar = None
+
+
+def _survive_closed_pipe() -> contextlib.suppress:
+    """A closed pipe (a Ctrl-C ends `| tee log` too) or a full disk under a log is no reason to lose a run."""
+    return contextlib.suppress(OSError)

@@ -1,0 +1,382 @@
+"""What a teacher says about every augmented image, recorded once and replayed for many students.
+
+Augmentation is keyed, so the image that a student sees is known by (epoch, sample id), whatever its order, batches or
+processes. A folder of targets holds `targets.json`, which says what was recorded of what, and blocks of rows as
+safetensors files in half precision, each whole or not there at all: an interrupted recording goes on with the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from hf_icckd.data import ImagePipeline
+from hf_icckd.data.sampling import BatchKey
+from hf_icckd.data.sources.fingerprint import split_fingerprint
+from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
+from hf_icckd.models.pretrained import fingerprint
+from hf_icckd.utils import distributed
+from hf_icckd.utils.atomic_files import replace_file, replace_tensors, user_path
+
+FORMAT = 1
+IDENTITY_FILE, _LOCK_FILE = "targets.json", ".lock"
+BLOCK_ROWS = 32_768  # what an interruption loses at most
+_RECORDABLE = ("logits", "embeddings")
+_LOCK_SECONDS = 5
+_AGAIN = "delete it, and --teacher_targets auto records it again"
+
+logger = logging.getLogger(__name__)
+
+
+class TeacherTargets:
+    """A folder of recorded teacher outputs for the training images of a run.
+
+    Args:
+        folder: Where they are, or will be.
+        teacher: The teacher.
+        pipeline: Where the images come from, with their augmentation.
+        outputs: What is needed of the teacher: `logits`, `embeddings` or both. Logits are always kept.
+        precision: What the teacher computes in: float32 for that of its weights, or bf16 or fp16 for autocast.
+        create: Whether an empty folder, or none, becomes a new one.
+
+    Attributes:
+        dims: Length of each output that is recorded.
+        block_rows: Rows of a block.
+
+    Raises:
+        ValueError: If the folder holds other targets, or outputs can't be recorded.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        teacher: ImageClassifier,
+        pipeline: ImagePipeline,
+        outputs: tuple[str, ...] = ("logits",),
+        precision: str = "float32",
+        create: bool = True,
+    ):
+        if pipeline.data.streamed:
+            raise ValueError(
+                "teacher_targets can't be recorded of a stream, whose images have no row numbers; leave --streaming "
+                "out, or take --teacher_targets live"
+            )
+        too_large = sorted(set(outputs) - set(_RECORDABLE))
+        if too_large:
+            raise ValueError(
+                f"an objective compares {' and '.join(too_large)}, which are too large to record for every image and "
+                "epoch; take --teacher_targets live, which runs the teacher in every step"
+            )
+        self.folder, self.precision = user_path(folder), precision
+        self.num_rows = len(pipeline.data.train)
+        dims = {"logits": len(teacher.spec.label_names), "embeddings": teacher.embedding_dim}
+        wanted = {name: dims[name] for name in _RECORDABLE if name in {"logits", *outputs}}
+
+        def open_folder() -> dict[str, Any]:
+            identity = _identity(teacher, pipeline, precision)
+            own = {"format": FORMAT, "block_rows": BLOCK_ROWS, "outputs": wanted, "identity": identity}
+            return self._open_folder(json.loads(json.dumps(own)), create)  # compared as a file would give it
+
+        found = distributed.on_first_rank(open_folder)
+        if distributed.any_rank(not self._file_says(found)):
+            raise ValueError(
+                f"{str(self.folder / IDENTITY_FILE)!r} is not the same for all processes; give a folder that all "
+                "machines share with --teacher_targets_dir"
+            )
+        self.dims: dict[str, int] = found["outputs"]
+        self.block_rows: int = found["block_rows"]
+        self._digest = hashlib.blake2b(json.dumps(found["identity"]).encode(), digest_size=16).hexdigest()
+        self._constant = pipeline.augmentation is None  # then every epoch has the same images
+        self._pin = pipeline.resident and torch.cuda.is_available()  # of other data the loader does it
+        self._blocks: dict[tuple[int, int], dict[str, Tensor]] = {}
+
+    def _file_says(self, expected: dict[str, Any]) -> bool:
+        try:
+            return json.loads((self.folder / IDENTITY_FILE).read_text()) == expected
+        except (OSError, ValueError):
+            return False
+
+    def _open_folder(self, own: dict[str, Any], create: bool) -> dict[str, Any]:
+        """What the folder holds, after a comparison with what this run needs; a new one is claimed for it."""
+        file = self.folder / IDENTITY_FILE
+        if not file.is_file():
+            if not create:
+                raise ValueError(
+                    f"there are no teacher targets in {str(self.folder)!r}; check --teacher_targets_dir, or take "
+                    "--teacher_targets auto, which records them"
+                )
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with FileLock(self.folder / _LOCK_FILE):
+                    self._claim(file, own)
+            except OSError as error:
+                raise self._cant_write(error) from error
+        try:
+            found = json.loads(file.read_text())
+            written_as, _ = int(found["format"]), int(found["block_rows"])
+            outputs, identity = dict(found["outputs"]), dict(found["identity"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{file} is damaged ({type(error).__name__}); delete the folder, or choose another with "
+                "--teacher_targets_dir"
+            ) from error
+        if written_as > FORMAT:
+            raise ValueError(f"{file} has format {written_as}, expected at most {FORMAT}; use a later hf_icckd")
+        differing = [
+            f"{name} {identity.get(name)!r} -> {own['identity'].get(name)!r}"
+            for name in sorted(identity.keys() | own["identity"].keys())
+            if identity.get(name) != own["identity"].get(name)
+        ]
+        if differing:
+            seed = (identity.get("augmentation") or {}).get("seed")
+            hint = "" if seed is None else f" (--augmentation_seed {seed} keeps its pixels with any --seed)"
+            raise ValueError(
+                f"{str(self.folder)!r} holds the targets of something else; it differs in: {'; '.join(differing)}. "
+                f"Choose another folder with --teacher_targets_dir, or set what differs as it was{hint}"
+            )
+        lacking = sorted(own["outputs"].keys() - outputs.keys())
+        if lacking:
+            raise ValueError(
+                f"the teacher targets in {str(self.folder)!r} hold {' and '.join(outputs)}, but the objectives need "
+                f"{' and '.join(lacking)} too; record into another folder with --teacher_targets_dir"
+            )
+        return found
+
+    def _claim(self, file: Path, own: dict[str, Any]) -> None:
+        if file.is_file():  # another run was quicker
+            return
+        if any(not each.name.startswith(".") for each in self.folder.iterdir()):
+            raise ValueError(
+                f"{str(self.folder)!r} is not empty and holds no teacher targets; choose another folder with "
+                "--teacher_targets_dir"
+            )
+        replace_file(file, lambda path: path.write_text(json.dumps(own, indent=2) + "\n"))
+
+    # ---- which blocks there are
+
+    def recorded_epoch(self, epoch: int) -> int:
+        """The epoch under which the images of an epoch are recorded: the first for all if nothing is augmented."""
+        return 0 if self._constant else epoch
+
+    def missing(self, epochs: range) -> list[tuple[int, int]]:
+        """Epoch and first row of every block that these epochs need and that is not recorded."""
+        return distributed.on_first_rank(
+            lambda: [
+                (epoch, start)
+                for epoch in sorted({self.recorded_epoch(epoch) for epoch in epochs})
+                for start in range(0, self.num_rows, self.block_rows)
+                if not self._file(epoch, start).is_file()
+            ]
+        )
+
+    def check_space(self, blocks: list[tuple[int, int]]) -> int:
+        """Bytes that blocks will take; raises ValueError unless the disk has them. For one process."""
+        rows = sum(min(self.block_rows, self.num_rows - start) for _, start in blocks)
+        needed, free = 2 * sum(self.dims.values()) * rows, shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise ValueError(
+                f"the teacher targets take {needed / 1e6:,.1f} MB, {str(self.folder)!r} has {free / 1e6:,.1f} MB "
+                "free; choose another folder with --teacher_targets_dir, or --teacher_targets live"
+            )
+        return needed
+
+    def _file(self, epoch: int, start: int) -> Path:
+        return self.folder / f"epoch{epoch:05d}-row{start:09d}.safetensors"
+
+    # ---- record
+
+    def record(
+        self,
+        epoch: int,
+        start: int,
+        dataset: Dataset,
+        run: Callable[[Dataset], Iterable[tuple[ClassifierOutput, Tensor, int]]],
+    ) -> None:
+        """Run the teacher over a block, all processes together; nothing is done if another run has it by then.
+
+        Args:
+            epoch: Epoch of the block.
+            start: Its first row.
+            dataset: Training data set with one view, as the student gets it.
+            run: Runs the teacher over a data set; see `hf_icckd.evaluation.split.run_split`.
+
+        Raises:
+            ValueError: If an output is not finite in half precision.
+            ValueError: If the block can't be written.
+        """
+        file, lock = self._file(epoch, start), FileLock(self.folder / _LOCK_FILE)
+        # Asked again and again, so that processes that wait for the first one hear from it.
+        while (state := distributed.on_first_rank(lambda: self._try_lock(file, lock))) == "taken":
+            logger.info("another run records into %s; waiting for it", self.folder)
+        if state == "recorded":
+            return
+        try:
+            parts: dict[str, list[Tensor]] = {name: [] for name in self.dims}
+            rows = range(start, min(start + self.block_rows, self.num_rows))
+            for output, _, global_rows in run(EpochRows(dataset, epoch, rows)):
+                for name, values in parts.items():
+                    whole = distributed.gather_rows(getattr(output, name).half(), global_rows)
+                    if distributed.rank() == 0:
+                        values.append(whole.cpu())
+            distributed.on_first_rank(lambda: self._write(epoch, start, parts))
+        finally:
+            lock.release()
+
+    def _try_lock(self, file: Path, lock: FileLock) -> Literal["recorded", "taken", "ours"]:
+        if file.is_file():
+            return "recorded"
+        try:
+            lock.acquire(timeout=_LOCK_SECONDS)
+        except Timeout:
+            return "taken"
+        except OSError as error:
+            raise self._cant_write(error) from error
+        if not file.is_file():
+            return "ours"
+        lock.release()
+        return "recorded"
+
+    def _write(self, epoch: int, start: int, parts: dict[str, list[Tensor]]) -> None:
+        with torch.autocast("cpu", enabled=False):  # which would refuse float16; the teacher may have run under it
+            block = {name: torch.cat(values) for name, values in parts.items()}
+        for name, values in block.items():
+            if not values.isfinite().all():
+                raise ValueError(
+                    f"the teacher's {name} are not finite in half precision in epoch {epoch}, rows {start} on; take "
+                    "--teacher_targets live, or another teacher"
+                )
+        try:
+            replace_tensors(self._file(epoch, start), block, self._metadata(epoch, start))
+        except OSError as error:
+            raise self._cant_write(error) from error
+
+    def _cant_write(self, error: OSError) -> ValueError:
+        return ValueError(
+            f"teacher targets can't be written to {str(self.folder)!r}: {' '.join(str(error).split())}; what is there "
+            "is whole; mend that, or choose another folder with --teacher_targets_dir"
+        )
+
+    # ---- replay
+
+    def read(self, epoch: int, sample_ids: Tensor) -> dict[str, Tensor]:
+        """Recorded outputs of images in an epoch.
+
+        Args:
+            epoch: Epoch.
+            sample_ids: (B,) int64 on the CPU, rows of the training split.
+
+        Returns:
+            `logits` (B, C) and, where recorded, `embeddings` (B, D), float16 on the CPU.
+
+        Raises:
+            ValueError: If a block is missing, damaged, or belongs to other targets.
+        """
+        epoch = self.recorded_epoch(epoch)
+        starts = sample_ids // self.block_rows * self.block_rows
+        values = {name: torch.empty(len(sample_ids), dim, dtype=torch.float16) for name, dim in self.dims.items()}
+        for start in starts.unique().tolist():
+            there = starts == start
+            block = self._block(epoch, start)
+            for name in values:
+                values[name][there] = block[name][sample_ids[there] - start]
+        return {name: value.pin_memory() for name, value in values.items()} if self._pin else values
+
+    def open_epoch(self, epoch: int) -> None:
+        """Look at every block of an epoch; raises what `read` would, before a loading worker does."""
+        for start in range(0, self.num_rows, self.block_rows):
+            self._block(self.recorded_epoch(epoch), start)
+
+    def _block(self, epoch: int, start: int) -> dict[str, Tensor]:
+        if (epoch, start) not in self._blocks:
+            if any(opened != epoch for opened, _ in self._blocks):
+                self._blocks.clear()
+            self._blocks[epoch, start] = self._open_block(epoch, start)
+        return self._blocks[epoch, start]
+
+    def _open_block(self, epoch: int, start: int) -> dict[str, Tensor]:
+        file = self._file(epoch, start)
+        if not file.is_file():
+            raise ValueError(
+                f"{file} is missing: nothing is recorded of epoch {epoch}, rows {start} on; take --teacher_targets "
+                "auto, which records it"
+            )
+        try:
+            with safe_open(file, "pt") as opened:
+                metadata = opened.metadata() or {}
+                block = {name: opened.get_tensor(name) for name in self.dims}  # mapped, not read
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{file} is damaged ({error}); {_AGAIN}") from error
+        if metadata != self._metadata(epoch, start):
+            raise ValueError(f"{file} belongs to other targets; {_AGAIN}")
+        return block
+
+    def _metadata(self, epoch: int, start: int) -> dict[str, str]:
+        return {"targets": self._digest, "epoch": str(epoch), "start": str(start)}
+
+
+def _identity(teacher: ImageClassifier, pipeline: ImagePipeline, precision: str) -> dict[str, Any]:
+    """All that the recorded values depend on."""
+    augmentation, spec = pipeline.augmentation, asdict(teacher.spec)
+    return {
+        "teacher": fingerprint(teacher),
+        **{f"teacher_{name}": spec[name] for name in ("architecture", "image_size", "mean", "std", "model_args")},
+        "training_images": split_fingerprint(pipeline.data.train),
+        "image_size": pipeline.image_size,
+        "crop_pct": pipeline.crop_pct,
+        "interpolation": pipeline.interpolation,
+        "precision": precision,
+        "augmentation": None if augmentation is None else asdict(augmentation),
+    }
+
+
+class EpochRows(Dataset):
+    """Consecutive rows of a data set as they look in an epoch.
+
+    Args:
+        dataset: Data set whose `__getitems__` takes a `BatchKey`.
+        epoch: Epoch.
+        rows: Which rows.
+    """
+
+    def __init__(self, dataset: Dataset, epoch: int, rows: range):
+        self.dataset, self.epoch, self.rows = dataset, epoch, rows
+        self.resident = getattr(dataset, "resident", False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, key: BatchKey) -> dict:
+        """The batch of the data set, `key.indices` counted from the first row."""
+        return self.dataset.__getitems__(key._replace(epoch=self.epoch, indices=key.indices + self.rows.start))
+
+
+class WithTargets(Dataset):
+    """A training data set whose batches bring the teacher's recorded outputs along.
+
+    Args:
+        dataset: Data set whose `__getitems__` takes a `BatchKey`.
+        targets: Recorded outputs for its images.
+    """
+
+    def __init__(self, dataset: Dataset, targets: TeacherTargets):
+        self.dataset, self.targets = dataset, targets
+        self.resident = getattr(dataset, "resident", False)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, key: BatchKey) -> dict:
+        """The batch of the data set and `teacher`, what `TeacherTargets.read` returns."""
+        return self.dataset.__getitems__(key) | {"teacher": self.targets.read(key.epoch, key.indices)}

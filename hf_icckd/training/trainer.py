@@ -1,0 +1,302 @@
+"""What both trainers share: named terms, optimiser and schedule of the field, evaluation, logs, saving."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+import time
+from typing import Any
+
+import torch
+from timm.layers import convert_sync_batchnorm
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
+from transformers.trainer_callback import PrinterCallback, TrainerCallback
+
+from hf_icckd.evaluation.split import SplitOutputs, measure_split, predict_split
+from hf_icckd.models.classifier import ImageClassifier
+from hf_icckd.models.pretrained import save_pretrained
+from hf_icckd.options.training import DistillationTrainingArguments
+from hf_icckd.runs.checkpoints import part_of
+from hf_icckd.training.hub_callback import PublishingTrainer
+from hf_icckd.training.loss_averages import TermAverages
+from hf_icckd.training.progress import ProgressLine
+from hf_icckd.utils import distributed
+
+logger = logging.getLogger(__name__)
+
+# accelerate asks twice in every step whether this optimiser is installed, which means a search of the whole path.
+if importlib.util.find_spec("lomo_optim") is None:
+    sys.modules["lomo_optim"] = None  # what Python itself notes of a module that is known not to be there
+
+
+class DistillationTrainer(PublishingTrainer):
+    """Common base of `TeacherTrainer` and `StudentTrainer`; subclasses define `compute_terms`.
+
+    Args:
+        model: The module that is trained.
+        classifier: The classifier in it that is evaluated and saved.
+        args: Options.
+        train_dataset: Data set whose `__getitems__` takes a `BatchKey`; see `hf_icckd.data.ImagePipeline`.
+        eval_dataset: Data set for evaluation while training.
+        callbacks: Further callbacks.
+        frozen: Modules that are not trained but get the same memory layout.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        classifier: ImageClassifier,
+        args: DistillationTrainingArguments,
+        train_dataset: Dataset,
+        eval_dataset: Dataset | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        frozen: tuple[nn.Module, ...] = (),
+    ):
+        if args.sync_batchnorm and args.world_size > 1:
+            convert_sync_batchnorm(model)  # in place
+        channels_last = args.channels_last and not args.sharded  # torch shards contiguous weights only
+        for module in (model, *frozen):
+            module.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+        super().__init__(
+            model=model, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, callbacks=callbacks
+        )
+        if args.optim != "sgd":
+            self.get_optimizer_cls_and_kwargs(args)  # for its errors, before the run's folder is taken
+        if args.sharded:
+            self._prepare_sharding()
+        self.classifier = classifier
+        self.loss_is_scaled_for_ga = False  # terms are means over a micro-batch
+        self.model_accepts_loss_kwargs = False
+        self.terms = TermAverages()
+        self.term_weights: dict[str, float] = {}
+        self._images_seen, self._clock = 0, time.perf_counter()
+        for callback in (DEFAULT_PROGRESS_CALLBACK, PrinterCallback):
+            self.remove_callback(callback)
+        self.add_callback(ProgressLine)
+
+    def _prepare_sharding(self) -> None:
+        state = self.accelerator.state
+        if not self.is_fsdp_enabled:
+            raise ValueError(
+                f"accelerate was told to use FSDP but shards nothing over {self.args.world_size} process(es) on "
+                f"{self.args.device.type}, expected several on GPUs; use recipes/accelerate/ddp.yaml"
+            )
+        if state.dynamo_plugin.backend.value != "NO":
+            raise ValueError(
+                "torch_compile is true, expected false with FSDP: evaluation calls the net that was not compiled, and "
+                "there nothing gathers the weights; leave one of them out"
+            )
+        # FSDP would round weights to half precision in evaluation too. They are gathered as they are instead, and
+        # autocast computes with them as it does without FSDP.
+        state.fsdp_plugin.mixed_precision_policy = None
+        if self.args.channels_last:
+            logger.info("sharded weights are in the plain memory layout: torch shards no others")
+        self.model.to(self.args.device)  # the Trainer waits with that until training begins
+
+    # ---- one step
+
+    def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Terms of the loss, each in `self.term_weights`, and further scalars to log."""
+        raise TypeError(f"{type(self).__name__} must define compute_terms(model, batch)")
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None) -> Tensor:
+        """Weighted sum of the named terms of a batch; they are logged under `loss/`."""
+        try:
+            terms, extra = self.compute_terms(model, inputs)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(
+                f"a step has {len(inputs['labels'])} image for this process, and BatchNorm needs two behind a map of "
+                "one pixel; take a --per_device_train_batch_size or --max_train_samples with a larger last batch"
+            ) from error
+        loss = sum(self.term_weights[name] * term for name, term in terms.items())
+        # Not 1 where a short last batch does not split evenly over processes or micro-batches.
+        share = distributed.local_share(len(inputs["labels"]), inputs["global_rows"]) * inputs.get("weight", 1)
+        if share != 1:
+            loss = loss * share
+        named = {f"loss/{name}": term for name, term in terms.items()} | extra
+        self.terms.add({name: value * share for name, value in named.items()}, self.state.global_step + 1)
+        self._images_seen += inputs["global_rows"]
+        return (loss, None) if return_outputs else loss
+
+    def autocast_smart_context_manager(self, cache_enabled: bool | None = True):
+        """Half precision, if asked for, where the terms are computed. Evaluation is in that of the weights."""
+        return self.accelerator.autocast()
+
+    def _prepare_for_training(self, *args, **options):
+        model, train_dataloader = super()._prepare_for_training(*args, **options)
+        # accelerate puts half precision into the module's forward too, which evaluation calls.
+        self.accelerator.unwrap_model(model, keep_fp32_wrapper=False, keep_torch_compile=False)
+        return model, train_dataloader
+
+    def _prepare_input(self, data):
+        # Loading workers pin their batches, so that nothing has to wait until they are on the device.
+        if isinstance(data, Tensor):
+            return data.to(self.args.device, non_blocking=True)
+        return super()._prepare_input(data)
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        # The Trainer would compute the norm (a pass over all gradients and a wait) even if nothing is clipped.
+        return grad_norm
+
+    # ---- optimiser and schedule
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """SGD with momentum, or what `optim` names, with the weight decay policy of the arguments."""
+        if self.optimizer is not None:
+            return self.optimizer
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        decayed = [p for p in parameters if self.args.decay_norm_and_bias or p.ndim > 1]
+        undecayed = [p for p in parameters if not self.args.decay_norm_and_bias and p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": self.args.weight_decay}]
+        if undecayed:
+            groups.append({"params": undecayed, "weight_decay": 0.0})
+        if self.args.optim == "sgd":
+            fused = self.args.device.type == "cuda" and not self.args.sharded  # torch has no fused SGD for shards
+            self.optimizer = torch.optim.SGD(
+                groups, lr=self.args.learning_rate, momentum=self.args.momentum, fused=fused or None
+            )
+        else:
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = optimizer_class(groups, **options)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        """The Trainer's schedules, and multistep if `lr_milestones` is given; all with `warmup_steps`.
+
+        With `lr_schedule_epochs` they are made for more steps than are done.
+        """
+        if self.args.lr_schedule_epochs is not None:
+            num_training_steps = round(num_training_steps * self.args.lr_schedule_epochs / self.args.num_train_epochs)
+        if self.args.lr_milestones is None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+            warmup = self.args.get_warmup_steps(num_training_steps)
+            milestones = [share * num_training_steps for share in self.args.lr_milestones]
+
+            def factor(step: int) -> float:
+                if step < warmup:
+                    return step / max(warmup, 1)
+                return 0.1 ** sum(step >= milestone for milestone in milestones)
+
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    # ---- data
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """Micro-batches of a step, each with its weight in it: a short one counts for fewer images."""
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        mean_rows = sum(batch["global_rows"] for batch in batches) / max(len(batches), 1)
+        for batch in batches:
+            batch["weight"] = batch["global_rows"] / mean_rows
+        return batches, num_items
+
+    # ---- evaluation
+
+    def predict_split(self, dataset: Dataset, description: str | None = None) -> SplitOutputs:
+        """Outputs of the classifier for a data set."""
+        return self._predict(self.classifier, dataset, description)
+
+    def _predict(self, model: ImageClassifier, dataset: Dataset, description: str | None) -> SplitOutputs:
+        return predict_split(model, dataset, **self._evaluation_options(description))
+
+    def _evaluation_options(self, description: str | None) -> dict[str, Any]:
+        return {
+            "batch_size": self.args.eval_batch_size,
+            "num_workers": self.args.dataloader_num_workers,
+            "description": description,
+        }
+
+    def evaluation_teacher(self, dataset: Dataset) -> SplitOutputs | None:
+        """Outputs of the teacher for a data set, if there is a teacher."""
+        return None
+
+    def evaluate(
+        self,
+        eval_dataset: Dataset | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Measure the classifier.
+
+        Args:
+            eval_dataset: Data set; None for the one given at construction.
+            ignore_keys: Not used.
+            metric_key_prefix: Prefix of the names.
+
+        Returns:
+            Figures of `hf_icckd.metrics` with the prefix.
+        """
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if dataset is None:
+            raise ValueError("there is no data set to evaluate on; give eval_dataset, or set --eval_strategy no")
+        start = time.perf_counter()
+        description = None if self.args.disable_tqdm else "evaluating"
+        teacher = self.evaluation_teacher(dataset)
+        logits = None if teacher is None else teacher.logits
+        figures = measure_split(self.classifier, dataset, logits, **self._evaluation_options(description))
+        figures = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
+        self._clock += time.perf_counter() - start  # images per second are those of training
+        self.log(figures)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
+        return figures
+
+    # ---- logs
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the named terms and images per second to the Trainer's training logs."""
+        if "train_loss" in logs:  # the Trainer divides by the steps since the last resume
+            logs["train_loss"] = self._total_loss_scalar / max(self.state.global_step, 1)
+        if "loss" in logs and "learning_rate" in logs:
+            logs |= self.terms.drain() | self.extra_logs()
+            now = time.perf_counter()
+            logs["images_per_second"] = self._images_seen / max(now - self._clock, 1e-9)
+            self._images_seen, self._clock = 0, now
+        super().log(logs)
+
+    def extra_logs(self) -> dict[str, float]:
+        """Scalars that are read only when logging."""
+        return {}
+
+    # ---- checkpoints and saving
+
+    def extra_state(self) -> dict[str, Tensor]:
+        """The sums of the named terms."""
+        return {f"terms.{name}": value for name, value in self.terms.state_dict().items()}
+
+    def load_extra_state(self, state: dict[str, Tensor]) -> None:
+        """The sums of the named terms."""
+        self.terms.load_state_dict(part_of(state, "terms."))
+
+    def begin_sums(self) -> None:
+        """Start the clock; forget the terms of an earlier training unless they belong to this one."""
+        self._images_seen, self._clock = 0, time.perf_counter()
+        if not self._restored:
+            self.terms = TermAverages()
+        super().begin_sums()
+
+    def check_finite(self) -> None:
+        """Raise FloatingPointError if a term or a weight is not finite on any process. This waits for the device."""
+        self.terms.check()
+        super().check_finite()
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the classifier as a folder that timm and transformers load.
+
+        Args:
+            output_dir: Folder; None for that of the run.
+            _internal_call: Set by the Trainer for the weights of a checkpoint, which hold all that is trained.
+        """
+        if _internal_call:
+            super().save_model(output_dir, _internal_call=True)
+            return
+        self.check_finite()
+        state = distributed.gather_shards(self.classifier.net.state_dict())
+        if self.args.should_save:
+            save_pretrained(output_dir or self.args.output_dir, self.classifier, state)

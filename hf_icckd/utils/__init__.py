@@ -1,0 +1,1 @@
+"""What every room may use: collectives, keyed random numbers, files, the machine, text."""
