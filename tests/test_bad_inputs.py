@@ -20,8 +20,8 @@ from PIL import Image as PILImage
 
 from hf_icckd import ClassEmbeddingCache, evaluate, student, teacher
 from hf_icckd.options.command_line import UserError
+from tests import ROOT
 
-ROOT = Path(__file__).parents[1]
 QUICK = ["--model", "cifar_resnet8", "--max_steps", "2", "--disable_tqdm", "true", "--num_threads", "1",
          "--use_cpu", "true", "--save_strategy", "no"]  # fmt: skip
 SMALL_DIGITS = ["--max_train_samples", "160", "--max_eval_samples", "40"]

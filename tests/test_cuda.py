@@ -11,8 +11,8 @@ from hf_icckd import ImagePipeline
 from hf_icckd.data.augment import Augmentation, augment
 from hf_icckd.runs.checkpoints import checkpoints
 from hf_icckd.utils import keyed_random
-from tests.test_teacher_targets import train_student
-from tests.test_trainers import train_teacher
+from tests.training.test_teacher_targets import train_student
+from tests.training.test_trainers import train_teacher
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -15,8 +15,8 @@ from hf_icckd.options.data import DataArguments
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.study import load_plan
 from hf_icckd.study.__main__ import read_arguments
+from tests import ROOT
 
-ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 TYPES = RECIPES | {"evaluate": [DataArguments, EvaluationArguments]}

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,8 +20,8 @@ from hf_icckd.options.command_line import DIVERGED, UserError, parse_arguments
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.options.training import TeacherTrainingArguments
 from hf_icckd.runs.provenance import how_computed
+from tests import ROOT
 
-ROOT = Path(__file__).parents[1]
 QUICK = ["--max_train_samples", "160", "--max_eval_samples", "80", "--max_steps", "3", "--disable_tqdm", "true",
          "--model", "cifar_resnet8", "--num_threads", "1"]  # fmt: skip
 

@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import load_file
 
 from hf_icckd import ImagePipeline, create_classifier, from_pretrained, load_image_data, predict_split
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("fsdp_worker.py")
 LAUNCH = ["-m", "accelerate.commands.launch", "--config_file", ROOT / "recipes" / "accelerate" / "fsdp2.yaml"]
 ENVIRONMENT = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}

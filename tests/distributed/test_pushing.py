@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import ROOT
 from tests.distributed.test_fsdp2 import LAUNCH
-from tests.hub_server import serve
-from tests.test_publishing import RUN
+from tests.hub.hub_server import serve
+from tests.hub.test_push import RUN
 
-ROOT = Path(__file__).parents[2]
 OPTIONS = [
     "--max_train_samples", "160", "--max_eval_samples", "40", "--model", "cifar_resnet8", "--max_steps", "2",
     "--disable_tqdm", "true", "--num_threads", "1", "--use_cpu", "true", "--eval_strategy", "no",

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
+
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
 # As the superuser of a user namespace, the first host joins a cable to the second and tells when it is there.
 FIRST_HOST = f"""

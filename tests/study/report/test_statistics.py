@@ -12,7 +12,7 @@ from hf_icckd.study.plan import Comparison
 from hf_icckd.study.report import frames, statistics
 from hf_icckd.study.report.frames import TEACHER
 from hf_icckd.study.run import ALONE
-from tests.made_up_study import diverge, make_plan, make_records
+from tests.study.made_up_study import diverge, make_plan, make_records
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from hf_icckd.study import Records, StudyRunner, load_plan
 from hf_icckd.study import runner as runner_module
 from hf_icckd.study.__main__ import main as study_main
 from hf_icckd.study.report.protocol import chosen_table, protocol_table
+from tests import ROOT
 
 STUDY = {
     "title": "a small one",
@@ -544,7 +545,7 @@ def test_wrong_number_of_jobs(study, tmp_path):
         StudyRunner(load_plan(study), tmp_path, jobs=0)
 
 
-STUDIES = sorted((Path(__file__).parents[1] / "recipes" / "configs" / "study").glob("*.yaml"))
+STUDIES = sorted((ROOT / "recipes" / "configs" / "study").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=[path.stem for path in STUDIES])

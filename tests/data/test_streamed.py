@@ -16,7 +16,7 @@ from hf_icckd.data.sampling import batch_sampler, make_loader
 from hf_icckd.options.command_line import UserError
 from hf_icckd.training import resumable
 from hf_icckd.utils import distributed
-from tests.test_data_pipeline import encoded, noise
+from tests.data.test_pipeline import encoded, noise
 
 
 def write(folder, rows: int, name: str = "train", files: int = 2, label=None) -> None:

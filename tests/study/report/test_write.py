@@ -19,7 +19,7 @@ from hf_icckd.study.report.frames import all_runs, figures
 from hf_icckd.study.report.protocol import command_of
 from hf_icckd.study.report.sweep_plots import _value_axis, ablation
 from hf_icckd.study.report.write import write_report
-from tests.made_up_study import diverge, make_plan, make_records
+from tests.study.made_up_study import diverge, make_plan, make_records
 
 COMMAND = "python recipes/study.py study.yaml"
 KINDS = {"students", "gain", "accuracies", "geometry", "gate", "agreement", "cost"}

@@ -22,7 +22,7 @@ from hf_icckd.runs.checkpoints import checkpoints
 from hf_icckd.training import teacher_targets
 from hf_icckd.training.teacher_targets import WithTargets
 from hf_icckd.utils import atomic_files as files
-from tests.test_trainers import assert_same_state, student_args
+from tests.training.test_trainers import assert_same_state, student_args
 
 BOTH = ("logits", "embeddings")
 

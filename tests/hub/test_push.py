@@ -21,9 +21,9 @@ from PIL import Image
 
 from hf_icckd import create_classifier, from_pretrained, save_pretrained, teacher
 from hf_icckd.cards.card import PICTURES
-from tests.hub_server import CUT, GARBLED, LOST, READER, WRITER, HubServer, serve
+from tests import ROOT
+from tests.hub.hub_server import CUT, GARBLED, LOST, READER, WRITER, HubServer, serve
 
-ROOT = Path(__file__).parents[1]
 QUICK = ["--max_train_samples", "160", "--max_eval_samples", "80", "--max_steps", "3", "--disable_tqdm", "true",
          "--model", "cifar_resnet8", "--num_threads", "1", "--use_cpu", "true"]  # fmt: skip
 RUN = {"model.safetensors", "config.json", "README.md", "metrics.json", "all_args.yaml", *PICTURES}
@@ -44,7 +44,7 @@ class Worker:
         self.log = home / "log"
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.push_worker"], cwd=ROOT, env=hub.environment(home, None), text=True,
+                [sys.executable, "-m", "tests.hub.push_worker"], cwd=ROOT, env=hub.environment(home, None), text=True,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
             )  # fmt: skip
 

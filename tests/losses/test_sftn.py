@@ -17,7 +17,7 @@ from hf_icckd.models.student_branches import TeacherWithBranches, with_student_b
 from hf_icckd.options.command_line import UserError
 from hf_icckd.options.training import TeacherTrainingArguments
 from hf_icckd.runs.checkpoints import checkpoints
-from tests.test_trainers import assert_same_state, teacher_args, train_teacher
+from tests.training.test_trainers import assert_same_state, teacher_args, train_teacher
 
 NAMES = tuple("abcde")
 BRANCHES = {"student_branches": "cifar_resnet8", "intra_class_weight": 0.0}

@@ -31,9 +31,9 @@ from hf_icckd.training import resumable
 from hf_icckd.training import trainer as trainer_base
 from hf_icckd.training.signals import StopOnSignal
 from hf_icckd.utils.atomic_files import replace_file
-from tests.test_trainers import assert_same_state, teacher_args, train_teacher
+from tests import ROOT
+from tests.training.test_trainers import assert_same_state, teacher_args, train_teacher
 
-ROOT = Path(__file__).parents[1]
 # Five steps in an epoch.
 COMMAND = [
     "--max_train_samples", "160", "--max_eval_samples", "40", "--per_device_train_batch_size", "32",

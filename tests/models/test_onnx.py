@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -16,8 +15,8 @@ from torch import nn
 from hf_icckd import create_classifier, export, export_onnx, save_pretrained
 from hf_icckd.models import onnx as onnx_export
 from hf_icckd.options.command_line import UserError
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("cat", "dog", "fish")
 
 

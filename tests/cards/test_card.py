@@ -26,8 +26,8 @@ from hf_icckd.options.command_line import UserError, parse_arguments
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.options.training import TeacherTrainingArguments
 from hf_icckd.runs.records import read_control, read_records
+from tests import ROOT
 
-ROOT = Path(__file__).parents[1]
 TEMPLATE = ROOT / "hf_icckd" / "cards" / "templates" / "model_card.md"
 REAL_RUNS = sorted(path.parent for path in (ROOT / "model_cards").glob("*/metrics.json"))
 QUICK = ["--max_train_samples", "160", "--max_eval_samples", "80", "--max_steps", "3", "--disable_tqdm", "true",
