@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from hf_icckd.study.plan import Comparison, Plan, Student, Sweep
+from hf_icckd.study.parts import Comparison, Student, Sweep
+from hf_icckd.study.plan import Plan
 from hf_icckd.study.run import ALONE, Run
 
 EPOCHS = 30

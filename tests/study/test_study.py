@@ -263,8 +263,8 @@ def test_names_may_be_numbers(tmp_path):
         ({"options": STUDY["options"] | {"num_train_epochs": "9"}}, "num_train_epochs '9', which is text, expected"),
         ({"student_options": {"max_train_samples": 9}}, "'max_train_samples', which must be the same for all"),
         ({"tuning_seeds": [0]}, "seed 0 is both"),
-        ({"teachers": STUDY["teachers"] | {"x": {"start_from": "{teacher c}"}}}, "'x' goes on from 'c'.*mean 'ce'"),
-        ({"teachers": STUDY["teachers"] | {"x": {"start_from": "{teacher x}"}}}, "'x' goes on from 'x'"),
+        ({"teachers": STUDY["teachers"] | {"x": {"start_from": "{teacher c}"}}}, "'x' starts from 'c'.*mean 'ce'"),
+        ({"teachers": STUDY["teachers"] | {"x": {"start_from": "{teacher x}"}}}, "'x' starts from 'x'"),
         ({"teachers": {"a/b": {}}}, "can't be that of a folder"),
         ({"teachers": {"alone": {}}}, "is called 'alone'"),
         ({"students": {"kd": {"trials": [{}]}, "tuned": STUDY["students"]["tuned"]}}, "the same budget for all"),
@@ -348,7 +348,7 @@ def test_a_run_that_ends_without_results_has_failed(study, fake, tmp_path):
     plan, folder = load_plan(study), tmp_path / "out"
     fake(**{"ce/seed-1/kd": "quit"})
     runner = StudyRunner(plan, folder)
-    with pytest.raises(ValueError, match="small/ce/seed-1/kd: ended with 0; last line: it said nothing"):
+    with pytest.raises(ValueError, match="small/ce/seed-1/kd: ended with 0; last line: it printed nothing"):
         runner.run()
     assert [run.name for run in runner.pending()] == ["small/ce/seed-1/kd"]
 
@@ -430,7 +430,7 @@ def test_a_teacher_may_go_on_from_another(finetuned, fake, tmp_path):
     fake(**{"ce/seed-0/teacher": DIVERGED})
     assert StudyRunner(finetuned, folder, jobs=2).run()
     records = Records(folder / "records.jsonl").by_name
-    assert records["small/finetuned/seed-0/teacher"]["message"] == "the teacher it goes on from diverged"
+    assert records["small/finetuned/seed-0/teacher"]["message"] == "the teacher it starts from diverged"
     assert records["small/finetuned/seed-0/kd"]["message"] == "its teacher diverged"
     assert records["small/finetuned/seed-1/teacher"]["status"] == "finished"
     assert str(tmp_path) not in (folder / "records.jsonl").read_text()
@@ -459,7 +459,7 @@ def test_a_teacher_that_went_on_from_another_one_is_noticed(finetuned, fake, tmp
         return record | {"arguments": record["arguments"] | {"start_fingerprint": "other"}} if tuned else record
 
     edit_records(folder, other_start)
-    with pytest.raises(ValueError, match="small/finetuned/seed-1/teacher was made with another teacher"):
+    with pytest.raises(ValueError, match="small/finetuned/seed-1/teacher used another teacher"):
         StudyRunner(finetuned, folder)
 
 
@@ -513,7 +513,7 @@ def test_a_study_belongs_to_one_process(study, fake, tmp_path):
         os._exit(0)
     while not (folder / "logs").is_dir():
         time.sleep(0.01)
-    with pytest.raises(ValueError, match="another process works on the study"):
+    with pytest.raises(ValueError, match="another process is working on the study"):
         StudyRunner(plan, folder).run()
     os.kill(other, signal.SIGTERM)
     os.waitpid(other, 0)
@@ -570,7 +570,7 @@ def test_students_of_another_teacher_are_noticed(study, fake, tmp_path):
         return record | {"arguments": record["arguments"] | {"teacher_fingerprint": "other"}} if taught else record
 
     edit_records(folder, other_teacher)
-    with pytest.raises(ValueError, match="small/intra/seed-0/kd was made with another teacher"):
+    with pytest.raises(ValueError, match="small/intra/seed-0/kd used another teacher"):
         StudyRunner(plan, folder)
 
 
@@ -592,7 +592,9 @@ def test_a_teacher_that_comes_out_otherwise_is_not_used(study, fake, tmp_path):
     StudyRunner(plan, folder).run()
     edit_records(folder, lambda each: None if each["run"] == "small/ce/seed-1/kd" else each | {"weights": "other"})
     subprocess.run(["rm", "-r", folder / "runs"], check=True)
-    with pytest.raises(ValueError, match="trained again, its weights are not those that its recorded students had"):
+    with pytest.raises(
+        ValueError, match="trained again, but its weights differ from those of its recorded students' teacher"
+    ):
         StudyRunner(plan, folder).run()
 
 

@@ -1,4 +1,4 @@
-"""Which controls a study has, and whether its control reached the terminal phase."""
+"""Controls of a study: which it has, and whether its control reached the terminal phase."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hf_icckd.study.plan import Plan
 from hf_icckd.study.report.cells import escape, label, number, table
 from hf_icckd.study.report.frames import TEACHER, main_runs
 
-TERMINAL_TOP1 = 99.0  # percent on the training split from which on one speaks of the terminal phase
+TERMINAL_TOP1 = 99.0  # top-1 on the training split (%) at which the terminal phase begins
 MIN_SEEDS = 5
 _DEFAULTS = defaults("student") | defaults("teacher")
 # Options that say what the intra-class term is; where it has no weight they change nothing.
@@ -25,12 +25,12 @@ def option(options: dict[str, Any], name: str) -> Any:
 
 
 def teacher_options(plan: Plan, teacher: str) -> dict[str, Any]:
-    """All options that the plan gives a teacher."""
+    """All options that a plan gives a teacher."""
     return plan.options | plan.teacher_options | plan.teacher_variants()[teacher]
 
 
 def gate_pairs(plan: Plan) -> list[tuple[str, str]]:
-    """Teachers that differ in the gate alone: with it, without it."""
+    """Pairs of teachers, with and without the gate, that differ in nothing else."""
     options = {name: teacher_options(plan, name) for name in plan.teacher_variants()}
     gated = [name for name in options if option(options[name], "intra_class_gate")]
     found = []
@@ -41,7 +41,7 @@ def gate_pairs(plan: Plan) -> list[tuple[str, str]]:
 
 
 def controls_table(plan: Plan, frame: pd.DataFrame) -> str:
-    """The controls without which a gain means nothing, each with whether the study has it."""
+    """The controls without which a gain means nothing, and whether the study has them."""
     options = {name: teacher_options(plan, name) for name in plan.teachers}
     claimed = options[plan.comparison.teacher]
     plain = [
@@ -100,7 +100,7 @@ def _done(plan: Plan, frame: pd.DataFrame, names: list[str]) -> str:
 
 
 def terminal_phase(plan: Plan, frame: pd.DataFrame, pair: str) -> tuple[float, float]:
-    """Mean top-1 (percent) and NC1 of the control on the training split; NaN where not measured."""
+    """Mean top-1 (%) and NC1 of the control on the training split; NaN if not measured."""
     rows = main_runs(plan, frame)
     rows = rows[(rows.pair == pair) & (rows.teacher == plan.comparison.control) & (rows.student == TEACHER)]
     return rows["train.top1"].mean(), rows["train.nc1"].mean()

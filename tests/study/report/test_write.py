@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf_icckd.study.plan import Comparison, Sweep
+from hf_icckd.study.parts import Comparison, Sweep
 from hf_icckd.study.report import plots
 from hf_icckd.study.report.cells import interval
 from hf_icckd.study.report.controls import gate_pairs
