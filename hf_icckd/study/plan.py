@@ -205,7 +205,7 @@ def best_trial(figures: list[list[float | None]]) -> int | None:
     """
     told = [seed for seed in zip(*figures, strict=True) if any(figure is not None for figure in seed)]
     means = {number: sum(trial) for number, trial in enumerate(zip(*told, strict=True)) if None not in trial}
-    return max(means, key=means.get, default=None)
+    return max(means, key=means.__getitem__, default=None)
 
 
 # ---- checks

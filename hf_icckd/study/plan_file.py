@@ -61,13 +61,13 @@ def _build(kind: type, values: Any, where: str):
             raise ValueError(f"{where} has no {key!r}; expected {', '.join(required)}")
     values = {key: value for key, value in values.items() if value is not None}
     for key, value in values.items():
-        expected = fields[key].type
+        expected = str(fields[key].type)
         if not _fits(value, expected):
             raise ValueError(f"{where}.{key} is {value!r}, expected {expected}")
-        items = re.fullmatch(r"list\[(.+)\]", expected)
-        for item in value if items else ():
-            if not _fits(item, items[1]):
-                raise ValueError(f"{where}.{key} holds {item!r}, expected {items[1]}")
+        if items := re.fullmatch(r"list\[(.+)\]", expected):
+            for item in value:
+                if not _fits(item, items[1]):
+                    raise ValueError(f"{where}.{key} holds {item!r}, expected {items[1]}")
     return kind(**values)
 
 

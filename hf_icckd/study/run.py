@@ -85,15 +85,17 @@ class Run:
         if self.start_run is not None:
             options["start_from"] = str(Path(runs, self.start_run.name))
         if self.teacher_run is not None:
-            options["teacher"] = str(Path(runs, self.teacher_run.name))
+            folder = Path(runs, self.teacher_run.name)
+            options["teacher"] = str(folder)
             if options.get("teacher_targets", "live") != "live":
-                options["teacher_targets_dir"] = str(self.targets_folder(runs))
+                options["teacher_targets_dir"] = str(_targets_folder(folder, options.get("objectives", ["kd"])))
         return [f"hf_icckd.{self.recipe}", *option_words(options)]
 
-    def targets_folder(self, runs: str | Path) -> Path:
-        """Folder of its teacher's recorded outputs, shared by all students that need the same ones."""
-        needed = parse_objectives((self.options or {}).get("objectives", ["kd"]), OBJECTIVES).teacher_outputs
-        return Path(runs, self.teacher_run.name).with_name("-".join([TARGETS, *needed]))
+
+def _targets_folder(teacher: Path, objectives: list[str]) -> Path:
+    """Folder of a teacher's recorded outputs, shared by all students that need the same ones."""
+    needed = parse_objectives(objectives, OBJECTIVES).teacher_outputs
+    return teacher.with_name("-".join([TARGETS, *needed]))
 
 
 def started_from(options: dict[str, Any]) -> str | None:

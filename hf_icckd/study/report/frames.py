@@ -39,11 +39,21 @@ def check_metric(name: str) -> Metric:
 def check_comparison(comparison: Comparison) -> None:
     """Raise ValueError if a comparison's metric is unknown or its smallest effect is missing."""
     check_metric(comparison.metric)
+    smallest_effect(comparison)
+
+
+def smallest_effect(comparison: Comparison) -> float:
+    """Smallest difference that matters, in the units of the metric.
+
+    Raises:
+        ValueError: If the comparison names none.
+    """
     if comparison.smallest_effect is None:
         raise ValueError(
             f"the comparison has no smallest_effect, expected the difference in {comparison.metric} that would "
             "matter; only that in top1 has a default"
         )
+    return comparison.smallest_effect
 
 
 def figures(records: dict[str, dict]) -> pd.DataFrame:

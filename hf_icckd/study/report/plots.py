@@ -9,10 +9,12 @@ from __future__ import annotations
 import io
 import itertools
 import math
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -24,7 +26,7 @@ from hf_icckd.study.run import ALONE
 
 INK, GREY = "#222222", "#6b6b6b"
 BLUE, ORANGE, GREEN, PURPLE, SKY, OCHRE = "#0072b2", "#d55e00", "#009e73", "#b0578d", "#56b4e9", "#b08a00"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "text.color": INK,
     "text.parse_math": False,  # a dollar sign in a label is no formula
@@ -138,7 +140,7 @@ def _row_label(plan: Plan, name: str) -> str:
     return f"{plan.labels.get(student, student)} (no teacher)" if alone else plan.labels.get(name, name)
 
 
-def _row(axis: Axes, place: int, values: pd.Series, style: dict[str, str], decimals: int) -> None:
+def _row(axis: Axes, place: int, values: pd.Series, style: dict[str, Any], decimals: int) -> None:
     note = "no figure"
     if len(values):
         axis.plot(values, np.full(len(values), place - 0.14), ls="none", ms=4, alpha=0.55, mec="none", **style)
@@ -158,12 +160,12 @@ def _row(axis: Axes, place: int, values: pd.Series, style: dict[str, str], decim
     )
 
 
-def teacher_styles(plan: Plan) -> dict[str, dict[str, str]]:
+def teacher_styles(plan: Plan) -> dict[str, dict[str, Any]]:
     """Colour and marker of each teacher, the same in all pictures: grey for the control, blue for the claimed one."""
     comparison = plan.comparison
     others = [name for name in plan.teachers if name not in (comparison.teacher, comparison.control)]
     colors, markers = itertools.cycle([ORANGE, GREEN, PURPLE, SKY, OCHRE]), itertools.cycle("s^vPX<>")
-    styles = {name: {"color": next(colors), "marker": next(markers)} for name in others}
+    styles: dict[str, dict[str, Any]] = {name: {"color": next(colors), "marker": next(markers)} for name in others}
     return styles | {
         comparison.control: {"color": GREY, "marker": "o"},
         comparison.teacher: {"color": BLUE, "marker": "D"},
@@ -206,7 +208,7 @@ def _scatters(
     down = math.ceil(len(panels) / across)
     figure = Figure((2.6 + 3.2 * across, 0.3 + 2.9 * down), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False).flatten()
-    handles = {}
+    handles: dict[str, Artist] = {}
     for axis, (name, column) in zip(grid, panels, strict=False):
         shown = points[points.student == name]
         _scatter(axis, plan, shown, column, y)
@@ -218,7 +220,7 @@ def _scatters(
         handles |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
     for axis in grid[len(panels) :]:
         axis.remove()
-    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8)
+    figure.legend(list(handles.values()), list(handles), loc="outside right upper", fontsize=8)
     return figure
 
 

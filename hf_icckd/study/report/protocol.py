@@ -100,8 +100,9 @@ def _choice(plan: Plan, pair: str, teacher: str, student: str, records: dict[str
     if figures is None:
         runs = [run for trial in plan.trials(pair, teacher, student) for run in trial]
         return f"{sum(run.name in records for run in runs)} of {len(runs)} trial runs done"
-    chosen = options_text(plan.chosen(pair, teacher, student, records))
-    return f"{chosen} (not chosen: all trials diverged)" if best_trial(figures) is None else chosen
+    best = best_trial(figures)
+    text = options_text(plan.students[student].trials[best or 0])
+    return f"{text} (not chosen: all trials diverged)" if best is None else text
 
 
 def options_text(options: dict[str, Any]) -> str:

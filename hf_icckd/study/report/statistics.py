@@ -18,7 +18,7 @@ from statsmodels.stats.multitest import multipletests
 from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.study.parts import Comparison
 from hf_icckd.study.plan import Plan
-from hf_icckd.study.report.frames import TEACHER, arm
+from hf_icckd.study.report.frames import TEACHER, arm, smallest_effect
 from hf_icckd.study.run import ALONE
 
 CONFIDENCE = 0.95
@@ -138,7 +138,7 @@ def differences(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
                     | {"primary": primary}
                     | found
                     | {"holm": math.nan, "diverged": len(set.union(*sides))}
-                    | {"seeds_needed": seeds_needed(found["sd"], comparison.smallest_effect)}
+                    | {"seeds_needed": seeds_needed(found["sd"], smallest_effect(comparison))}
                     | {"verdict": verdict(judged, comparison)}
                 )
     return _corrected(pd.DataFrame(rows, columns=_DIFFERENCE), plan)
@@ -157,7 +157,7 @@ def _corrected(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     equivalent = table.verdict.str.contains("equivalent")  # which the joint intervals do show
     size = np.where(
         equivalent,
-        f", but by less than {_amount(comparison.smallest_effect, comparison.metric)} (equivalent "
+        f", but by less than {_amount(smallest_effect(comparison), comparison.metric)} (equivalent "
         "within the smallest effect)",
         "; by how much is not decided",
     )
@@ -174,24 +174,24 @@ def _first(names: dict[str, Any], first: str) -> list[str]:
     return [first, *(name for name in names if name != first)]
 
 
-def seeds_needed(sd: float, smallest_effect: float, power: float = 0.8) -> float:
+def seeds_needed(sd: float, effect: float, power: float = 0.8) -> float:
     """Number of pairs of runs needed to find a difference (two-sided paired t-test at 5 %).
 
     Args:
         sd: Standard deviation of the differences.
-        smallest_effect: The difference to find.
+        effect: The difference to find.
         power: Probability of finding it.
 
     Returns:
         A whole number, at least 2; NaN if the spread is not known.
     """
-    if not (sd > 0 and smallest_effect > 0):
+    if not (sd > 0 and effect > 0):
         return math.nan
 
     def found(n: int) -> float:
         # t squared is F; scipy's non-central F works for large effects, where its non-central t is NaN.
         critical = stats.f.isf(1 - CONFIDENCE, 1, n - 1)
-        return stats.ncf.sf(critical, 1, n - 1, n * (smallest_effect / sd) ** 2)
+        return stats.ncf.sf(critical, 1, n - 1, n * (effect / sd) ** 2)
 
     high = 2
     while found(high) < power:
@@ -209,7 +209,7 @@ def verdict(found: dict[str, float], comparison: Comparison) -> str:
     Returns:
         A phrase about the treated side, such as "better by at least 0.20 points".
     """
-    metric, smallest = METRICS[comparison.metric], comparison.smallest_effect
+    metric, smallest = METRICS[comparison.metric], smallest_effect(comparison)
     low, high, n = found["low"], found["high"], int(found["n"])
     if math.isnan(low):
         reasons = {0: "no seed has both runs yet", 1: "one seed has no interval"}

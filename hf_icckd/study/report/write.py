@@ -6,6 +6,7 @@ import base64
 import html
 import math
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hf_icckd.study.parts import Sweep
 from hf_icckd.study.plan import Plan
 from hf_icckd.study.report import captions, cells, controls, protocol, tables
 from hf_icckd.study.report.captions import Picture
-from hf_icckd.study.report.frames import all_runs, check_comparison, curves, figures, main_runs
+from hf_icckd.study.report.frames import all_runs, check_comparison, curves, figures, main_runs, smallest_effect
 from hf_icckd.study.report.statistics import differences
 from hf_icckd.utils.atomic_files import replace_file
 
@@ -57,10 +58,14 @@ def write_report(plan: Plan, records: dict[str, dict], folder: str | Path, comma
         if f"plots/{old.name}" not in data:
             old.unlink()
     for name, content in data.items():
-        replace_file(folder / name, lambda path, content=content: path.write_bytes(content))
-    replace_file(folder / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
-    replace_file(folder / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
+        replace_file(folder / name, partial(_write_bytes, content=content))
+    for name, said in (("report.md", text), ("report.html", page)):
+        replace_file(folder / name, partial(_write_bytes, content=said.encode()))
     return folder / "report.html"
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 # ---- what the template shows
@@ -101,7 +106,7 @@ def _context(plan: Plan, records: dict[str, dict], command: str) -> dict[str, An
 
 
 def _effect(plan: Plan) -> str:
-    return f"{plan.comparison.smallest_effect:g} {METRICS[plan.comparison.metric].unit}".strip()
+    return f"{smallest_effect(plan.comparison):g} {METRICS[plan.comparison.metric].unit}".strip()
 
 
 def _answer(plan: Plan, row: Any) -> str:
