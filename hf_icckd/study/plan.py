@@ -11,10 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from hf_icckd.losses import set_term_argument
 from hf_icckd.options.data import DataArguments
 from hf_icckd.options.recipes import defaults
 from hf_icckd.study.parts import Comparison, Student, Sweep
 from hf_icckd.study.run import ALONE, TARGETS, Run, started_from
+from hf_icckd.study.terms import OLD_OPTIONS, as_specs, from_old_options, meaning_of, short_specs
 from hf_icckd.utils.text import suggest
 
 _DATA_OPTIONS = {each.name for each in dataclasses.fields(DataArguments)}
@@ -69,19 +71,28 @@ class Plan:
         """Map each value of a sweep to its teacher: one of the study itself where the options are the same."""
         names = {}
         for value in sweep.values:
-            options = self._resolved(self.teachers[sweep.base] | {sweep.option: value})
-            same = [name for name, other in self.teachers.items() if self._resolved(other) == options]
+            options = self.resolved(self._swept(sweep, value))
+            same = [name for name, other in self.teachers.items() if self.resolved(other) == options]
             names[value] = same[0] if same else f"{sweep.base},{sweep.option}={value}"
         return names
 
-    def _resolved(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Options of a teacher as its recipe sees them, defaults included."""
-        return defaults("teacher") | self.options | self.teacher_options | options
+    def _swept(self, sweep: Sweep, value: Any) -> dict[str, Any]:
+        """Options of a sweep's teacher."""
+        base = self.teachers[sweep.base]
+        if "." not in sweep.option:
+            return base | {sweep.option: value}
+        inherited = defaults("teacher") | self.options | self.teacher_options | base
+        return base | {"terms": set_term_argument(as_specs(inherited["terms"]), sweep.option, value)}
+
+    def resolved(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Options of a teacher as its recipe sees them, defaults included; `terms` by their meaning."""
+        merged = defaults("teacher") | self.options | self.teacher_options | options
+        return merged | {"terms": meaning_of(merged["terms"])}
 
     def teacher_variants(self) -> dict[str, dict[str, Any]]:
         """Options of all teachers by name, swept ones included."""
         swept = {
-            name: self.teachers[sweep.base] | {sweep.option: value}
+            name: self._swept(sweep, value)
             for sweep in self.sweeps.values()
             for value, name in self.sweep_teachers(sweep).items()
             if name not in self.teachers  # a sweep leaves the study's own teachers as they are
@@ -94,8 +105,8 @@ class Plan:
         """Run of a teacher; `{student}` in an option becomes the architecture of the pair's student."""
         nets = self.pairs[pair]
         options = self.options | self.teacher_options | self.teacher_variants()[teacher]
-        options = {name: nets["student"] if value == "{student}" else value for name, value in options.items()}
-        return Run(pair, teacher, None, seed, None, {"model": nets["teacher"], **options, "seed": seed})
+        options = {"model": nets["teacher"], **_filled(options, nets["student"]), "seed": seed}
+        return Run(pair, teacher, None, seed, None, options)
 
     def trials(self, pair: str, teacher: str, student: str) -> list[list[Run]]:
         """Runs of each trial of a student, one per tuning seed."""
@@ -182,7 +193,7 @@ class Plan:
         for seed in self.seeds:
             for pair, nets in self.pairs.items():
                 for name, chosen in self.alone.items():
-                    options = {"model": nets["student"], **self.options, **chosen}
+                    options = {"model": nets["student"], **_filled(self.options | chosen, nets["student"])}
                     add(Run(pair, ALONE, name, seed, None, options | {"seed": seed}))
                 for teacher in self.teachers:
                     add_teacher(pair, teacher, seed, list(self.students))
@@ -192,6 +203,18 @@ class Plan:
                     for teacher in self.sweep_teachers(sweep).values():
                         add_teacher(pair, teacher, seed, sweep.students)
         return list(found.values())
+
+
+def _filled(options: dict[str, Any], student: str) -> dict[str, Any]:
+    """Options with `{student}` replaced by an architecture, and `terms` as a list."""
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, list):
+            return [fill(item) for item in value]
+        return value.replace("{student}", student) if isinstance(value, str) else value
+
+    listed = options | {"terms": as_specs(options["terms"])} if "terms" in options else options
+    return {name: fill(value) for name, value in listed.items()}
 
 
 def best_trial(figures: list[list[float | None]]) -> int | None:
@@ -215,6 +238,7 @@ def _check_plan(plan: Plan) -> None:
     """Raise ValueError, with a one-line message, if parts of a plan contradict each other or the recipes."""
     _check_names(plan)
     _check_comparison(plan)
+    _check_terms(plan)
     _check_folder_names(plan.teacher_variants())  # sweep values become part of folder names
     _check_starts(plan)
     _check_options(plan)
@@ -261,6 +285,32 @@ def _check_comparison(plan: Plan) -> None:
             f"smallest_effect is {comparison.smallest_effect}, expected a number above 0: the smallest difference "
             "that would matter"
         )
+
+
+def _check_terms(plan: Plan) -> None:
+    """Terms can be read, and no option of earlier versions stands in their place."""
+    groups = {"options": plan.options, "teacher_options": plan.teacher_options} | plan.teachers | plan.alone
+    for where, options in groups.items():
+        if old := {name: value for name, value in options.items() if name in OLD_OPTIONS}:
+            names = ", ".join(f"{name} {value!r}" for name, value in old.items())
+            raise ValueError(
+                f"{where} has {names}, which became part of terms; write terms: "
+                f"{short_specs(from_old_options(old))}, or run python -m hf_icckd.study.convert on the file"
+            )
+        try:
+            meaning_of(options.get("terms", "none"))
+        except ValueError as error:
+            raise ValueError(f"{where} has wrong terms: {error}") from error
+    for name, sweep in plan.sweeps.items():
+        if sweep.option in OLD_OPTIONS:
+            raise ValueError(
+                f"sweep {name!r} is over {sweep.option}, which became part of terms; write option: "
+                f"{OLD_OPTIONS[sweep.option]}, or run python -m hf_icckd.study.convert on the file"
+            )
+        try:
+            plan.sweep_teachers(sweep)
+        except ValueError as error:
+            raise ValueError(f"sweep {name!r} is over {sweep.option!r}: {error}") from error
 
 
 def _check_options(plan: Plan) -> None:

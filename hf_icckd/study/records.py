@@ -15,6 +15,7 @@ from hf_icckd.runs.checkpoints import newest_whole
 from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
 from hf_icckd.runs.records import loss_row
 from hf_icckd.study.run import Run
+from hf_icckd.study.terms import full_specs, meaning_of
 from hf_icckd.utils.atomic_files import sync, write_text
 
 RECORDS_FILE = "records.jsonl"
@@ -81,6 +82,8 @@ def make_record(run: Run, folder: Path, status: str, seconds: float, message: st
     results = json.loads((folder / METRICS_FILE).read_text()) if status == "finished" else {}
     results.get("environment", {}).pop("command", None)  # full of paths; the options say the same
     arguments = yaml.safe_load((folder / ARGS_FILE).read_text()) if (folder / ARGS_FILE).is_file() else {}
+    if "terms" in arguments:  # in full: a default may be another one later
+        arguments["terms"] = full_specs(meaning_of(arguments["terms"]))
     return {
         "run": run.name,
         **{name: getattr(run, name) for name in ("pair", "teacher", "student", "seed", "trial")},

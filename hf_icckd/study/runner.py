@@ -30,6 +30,7 @@ from hf_icckd.runs.layout import METRICS_FILE
 from hf_icckd.study.plan import Plan
 from hf_icckd.study.records import RECORDS_FILE, Records, make_record
 from hf_icckd.study.run import TARGETS, Run
+from hf_icckd.study.terms import OLD_OPTIONS, meaning_of, short_specs
 from hf_icckd.utils.machine import cores
 
 logger = logging.getLogger(__name__)
@@ -93,8 +94,16 @@ class StudyRunner:
         """Raise ValueError if a record has other options than the plan."""
         record = self.records.by_name[run.name]
         asked, now = record["options"], json.loads(json.dumps(run.options))
+        if old := OLD_OPTIONS.keys() & (asked | record["arguments"]).keys():
+            raise ValueError(
+                f"{self.records.path} has a record with {min(old)}, an option of an earlier version; run python -m "
+                f"hf_icckd.study.convert {self.records.path}"
+            )
         # Naming an option or leaving it at its default is the same; what counts is its value then and now.
         was, would_be = (defaults(run.recipe) | options for options in (record["arguments"] | asked, now))
+        if "terms" in was:  # the arguments of a record have them in full, as they were then
+            was["terms"] = short_specs(meaning_of(record["arguments"].get("terms", was["terms"])))
+            would_be["terms"] = short_specs(meaning_of(would_be["terms"]))
         names = sorted(name for name in asked.keys() | now.keys() if was.get(name) != would_be.get(name))
         if names:
             differing = "; ".join(f"{name} {was.get(name)!r} -> {would_be.get(name)!r}" for name in names)

@@ -104,7 +104,7 @@ def _of_pair(plan: Plan, pair: str, rows: pd.DataFrame, main: pd.DataFrame, poin
         _picture(plan, pair, "gain", plots.gain(plan, rows, metric)),
         _picture(plan, pair, "accuracies", plots.accuracies(plan, rows)),
     ]
-    weights = {name: sweep for name, sweep in plan.sweeps.items() if sweep.option == "intra_class_weight"}
+    weights = {name: sweep for name, sweep in plan.sweeps.items() if sweep.option == "intra_class.weight"}
     for name, sweep in weights.items():
         figure = sweep_plots.geometry(plan, rows, sweep)
         found.append(_picture(plan, pair, "geometry", figure, name if len(weights) > 1 else ""))
