@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hf_icckd.losses import OBJECTIVES, parse_objectives
+from hf_icckd.losses import parse_objectives
 from hf_icckd.options.command_line import option_words
 
 TARGETS = "teacher-targets"  # prefix of the folders with a teacher's recorded outputs
@@ -94,7 +94,7 @@ class Run:
 
 def _targets_folder(teacher: Path, objectives: list[str]) -> Path:
     """Folder of a teacher's recorded outputs, shared by all students that need the same ones."""
-    needed = parse_objectives(objectives, OBJECTIVES).teacher_outputs
+    needed = parse_objectives(objectives).teacher_outputs
     return teacher.with_name("-".join([TARGETS, *needed]))
 
 

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from hf_icckd.losses import term_arguments
+from hf_icckd.losses import TEACHER_TERMS, term_arguments
+from hf_icckd.losses.registry import NO_TERMS
+from hf_icckd.losses.specs import shortest_spec, write_spec
+from hf_icckd.options.renamed import TERM_ARGUMENTS
 
 # Options of earlier versions, and the arguments of terms that replaced them.
-OLD_OPTIONS = {
-    "intra_class_weight": "intra_class.weight",
-    "intra_class_margin": "intra_class.margin",
-    "intra_class_gate": "intra_class.gate",
-    "intra_class_temperature": "intra_class.temperature",
-    "cache_size_per_class": "intra_class.cache_size",
-    "intra_class_embedding": "intra_class.embedding",
-    "in_batch_negatives": "intra_class.in_batch_negatives",
-    "student_branches": "sftn.student",
-}
+OLD_OPTIONS = {name: f"intra_class.{argument}" for name, argument in TERM_ARGUMENTS.items()}
+OLD_OPTIONS["student_branches"] = "sftn.student"
 Meaning = dict[str, dict[str, Any]]
 
 
@@ -43,12 +38,12 @@ def meaning_of(terms: Any) -> Meaning:
 
 def full_specs(meaning: Meaning) -> list[str]:
     """Specs that name every argument, so that they stay the same if a default changes."""
-    return [_spec(name, arguments) for name, arguments in meaning.items()] or ["none"]
+    return [write_spec(name, arguments) for name, arguments in meaning.items()] or [NO_TERMS]
 
 
 def short_specs(meaning: Meaning) -> list[str]:
     """Specs that name only the arguments that differ from their defaults."""
-    return [_short_spec(name, arguments) for name, arguments in meaning.items()] or ["none"]
+    return [shortest_spec(name, arguments, TEACHER_TERMS) for name, arguments in meaning.items()] or [NO_TERMS]
 
 
 def from_old_options(options: dict[str, Any]) -> Meaning:
@@ -58,26 +53,4 @@ def from_old_options(options: dict[str, Any]) -> Meaning:
         if options.get(option) is not None:
             term, _, argument = path.partition(".")
             asked[term][argument] = options[option]
-    return meaning_of([_spec(term, arguments) for term, arguments in asked.items() if term != "sftn" or arguments])
-
-
-def _spec(term: str, arguments: dict[str, Any]) -> str:
-    pairs = ",".join(f"{name}={_text(value)}" for name, value in arguments.items())
-    return f"{term}:{pairs}" if pairs else term
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0")
-
-
-def _short_spec(term: str, arguments: dict[str, Any]) -> str:
-    kept = dict(arguments)
-    for name in arguments:
-        fewer = {key: value for key, value in kept.items() if key != name}
-        try:
-            unneeded = term_arguments([_spec(term, fewer)]) == {term: arguments}
-        except ValueError:  # the term requires this argument
-            unneeded = False
-        if unneeded:
-            kept = fewer
-    return _spec(term, kept)
+    return meaning_of([write_spec(term, arguments) for term, arguments in asked.items() if term != "sftn" or arguments])
