@@ -6,21 +6,16 @@ decides the options for the study's seeds. The test split decides nothing.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from hf_icckd.losses import set_term_argument
-from hf_icckd.options.data import DataArguments
 from hf_icckd.options.recipes import defaults
 from hf_icckd.study.parts import Comparison, Student, Sweep
+from hf_icckd.study.plan_checks import check_folder_names, check_options, check_sweep_option, check_terms
 from hf_icckd.study.run import ALONE, TARGETS, Run, started_from
-from hf_icckd.study.terms import OLD_OPTIONS, as_specs, from_old_options, meaning_of, short_specs
+from hf_icckd.study.terms import as_specs, meaning_of
 from hf_icckd.utils.text import suggest
-
-_DATA_OPTIONS = {each.name for each in dataclasses.fields(DataArguments)}
-_SET_BY_THE_STUDY = {"seed", "output_dir", "teacher", "teacher_targets_dir", "num_threads", "disable_tqdm"}
 
 
 @dataclass
@@ -69,14 +64,15 @@ class Plan:
 
     def sweep_teachers(self, sweep: Sweep) -> dict[Any, str]:
         """Map each value of a sweep to its teacher: one of the study itself where the options are the same."""
+        known = {name: self.resolved(options) for name, options in self.teachers.items()}
         names = {}
         for value in sweep.values:
-            options = self.resolved(self._swept(sweep, value))
-            same = [name for name, other in self.teachers.items() if self.resolved(other) == options]
+            options = self.resolved(self.swept(sweep, value))
+            same = [name for name, other in known.items() if other == options]
             names[value] = same[0] if same else f"{sweep.base},{sweep.option}={value}"
         return names
 
-    def _swept(self, sweep: Sweep, value: Any) -> dict[str, Any]:
+    def swept(self, sweep: Sweep, value: Any) -> dict[str, Any]:
         """Options of a sweep's teacher."""
         base = self.teachers[sweep.base]
         if "." not in sweep.option:
@@ -92,7 +88,7 @@ class Plan:
     def teacher_variants(self) -> dict[str, dict[str, Any]]:
         """Options of all teachers by name, swept ones included."""
         swept = {
-            name: self._swept(sweep, value)
+            name: self.swept(sweep, value)
             for sweep in self.sweeps.values()
             for value, name in self.sweep_teachers(sweep).items()
             if name not in self.teachers  # a sweep leaves the study's own teachers as they are
@@ -239,7 +235,7 @@ def _check_plan(plan: Plan) -> None:
     _check_names(plan)
     _check_comparison(plan)
     _check_terms(plan)
-    _check_folder_names(plan.teacher_variants())  # sweep values become part of folder names
+    check_folder_names(plan.teacher_variants())  # sweep values become part of folder names
     _check_starts(plan)
     _check_options(plan)
     _check_seeds(plan)
@@ -254,7 +250,7 @@ def _check_names(plan: Plan) -> None:
     for name in [*plan.students, *plan.alone]:
         if name == "teacher" or name.startswith(TARGETS) or "-trial-" in name:
             raise ValueError(f"a student is called {name!r}, which is reserved for other folders; rename it")
-    _check_folder_names([*plan.pairs, *plan.teachers, *plan.students, *plan.alone])
+    check_folder_names([*plan.pairs, *plan.teachers, *plan.students, *plan.alone])
     for pair, nets in plan.pairs.items():
         if not isinstance(nets, dict) or nets.keys() != {"teacher", "student"}:
             raise ValueError(f"pair {pair!r} is {nets!r}, expected the architectures of teacher and student")
@@ -270,12 +266,6 @@ def _check_names(plan: Plan) -> None:
             raise ValueError(f"the study has no {name!r}{suggest(name, known)}; expected one of: {', '.join(known)}")
 
 
-def _check_folder_names(names: Iterable[str]) -> None:
-    for name in names:
-        if not name or name.startswith(".") or "/" in name:
-            raise ValueError(f"name {name!r} can't be that of a folder; choose one without / and leading dots")
-
-
 def _check_comparison(plan: Plan) -> None:
     comparison = plan.comparison
     if comparison.teacher == comparison.control:
@@ -288,53 +278,30 @@ def _check_comparison(plan: Plan) -> None:
 
 
 def _check_terms(plan: Plan) -> None:
-    """Terms can be read, and no option of earlier versions stands in their place."""
+    student = next(iter(plan.pairs.values()))["student"]
     groups = {"options": plan.options, "teacher_options": plan.teacher_options} | plan.teachers | plan.alone
     for where, options in groups.items():
-        if old := {name: value for name, value in options.items() if name in OLD_OPTIONS}:
-            names = ", ".join(f"{name} {value!r}" for name, value in old.items())
-            raise ValueError(
-                f"{where} has {names}, which became part of terms; write terms: "
-                f"{short_specs(from_old_options(old))}, or run python -m hf_icckd.study.convert on the file"
-            )
-        try:
-            meaning_of(options.get("terms", "none"))
-        except ValueError as error:
-            raise ValueError(f"{where} has wrong terms: {error}") from error
+        check_terms(where, options, student)
     for name, sweep in plan.sweeps.items():
-        if sweep.option in OLD_OPTIONS:
-            raise ValueError(
-                f"sweep {name!r} is over {sweep.option}, which became part of terms; write option: "
-                f"{OLD_OPTIONS[sweep.option]}, or run python -m hf_icckd.study.convert on the file"
-            )
+        check_sweep_option(name, sweep.option)
         try:
-            plan.sweep_teachers(sweep)
-        except ValueError as error:
+            teachers = {teacher: plan.swept(sweep, value) for value, teacher in plan.sweep_teachers(sweep).items()}
+        except ValueError as error:  # of an unknown term or argument, or a value that it does not take
             raise ValueError(f"sweep {name!r} is over {sweep.option!r}: {error}") from error
+        for teacher, options in teachers.items():
+            check_terms(teacher, options, student)
 
 
 def _check_options(plan: Plan) -> None:
-    """Options must be those of the recipes; data options must be the same for all runs, or splits would differ."""
-    teachers = [("teacher_options", plan.teacher_options), *plan.teacher_variants().items(), *plan.alone.items()]
-    students = [("student_options", plan.student_options)]
+    for recipe in ("teacher", "student"):
+        check_options(recipe, "options", plan.options)
+    groups = {"teacher_options": plan.teacher_options} | plan.teacher_variants()
+    for where, options in (*groups.items(), *plan.alone.items()):
+        check_options("teacher", where, options)
+    check_options("student", "student_options", plan.student_options)
     for name, student in plan.students.items():
-        students += [(name, options) for options in (student.options, *student.trials)]
-    for recipe, groups in (("teacher", teachers), ("student", students)):
-        known = defaults(recipe)
-        for where, options in [("options", plan.options), *groups]:
-            for name, value in options.items():
-                if name not in known:
-                    close = suggest(name, known)
-                    raise ValueError(f"{where} has {name!r}{close}, which is no option of the {recipe} recipe")
-                if name in _SET_BY_THE_STUDY:
-                    raise ValueError(f"{where} has {name!r}, which the study itself sets; leave it out")
-                if isinstance(value, str) and isinstance(known[name], (int, float)):  # bool is an int
-                    raise ValueError(
-                        f"{where} has {name} {value!r}, which is text, expected a value such as {known[name]}, "
-                        "without quotes"
-                    )
-                if name in _DATA_OPTIONS and where != "options":
-                    raise ValueError(f"{where} has {name!r}, which must be the same for all; put it into options")
+        for options in (student.options, *student.trials):
+            check_options("student", name, options)
 
 
 def _check_starts(plan: Plan) -> None:

@@ -53,4 +53,6 @@ def from_old_options(options: dict[str, Any]) -> Meaning:
         if options.get(option) is not None:
             term, _, argument = path.partition(".")
             asked[term][argument] = options[option]
-    return meaning_of([write_spec(term, arguments) for term, arguments in asked.items() if term != "sftn" or arguments])
+    return meaning_of(
+        [write_spec(term, arguments) for term, arguments in asked.items() if term != "sftn" or arguments]
+    )

@@ -58,9 +58,7 @@ def controls_table(plan: Plan, frame: pd.DataFrame) -> str:
             name for name, each in plain.items() if each["num_views"] == 1 and each["num_train_epochs"] == 2 * length
         ],
         "label smoothing": [
-            name
-            for name, each in options.items()
-            if each["label_smoothing"] and "intra_class" not in each["terms"]
+            name for name, each in options.items() if each["label_smoothing"] and "intra_class" not in each["terms"]
         ],
         "early-stopped cross-entropy teacher": [
             name for name, each in plain.items() if each["num_train_epochs"] < length
