@@ -218,7 +218,7 @@ def test_an_interrupted_run_goes_on(deterministic, tmp_path, monkeypatch, capsys
     monkeypatch.setattr(resumable.ResumableTrainer, "_save_checkpoint", save_and_fail)
     with pytest.raises(SystemExit, match="130"):
         teacher.main([*options, "--output_dir", f"{tmp_path}/cut"])
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
     monkeypatch.undo()
     teacher.main([*options, "--output_dir", f"{tmp_path}/cut"])
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
@@ -353,7 +353,7 @@ def test_accelerate_config_that_shards():
         (["--validation_fraction", "1"], "validation_fraction is 1.0, expected a number at least 0 and below 1"),
         (["--num_train_epochs", "-1"], "num_train_epochs is -1.0, expected a number above 0"),
         (["--per_device_train_batch_size", "0"], "per_device_train_batch_size is 0, expected a number at least 1"),
-        (["--seed", "1", "a.yaml"], "a.yaml stands behind options; give the YAML file first"),
+        (["--seed", "1", "a.yaml"], "a.yaml stands after options; give the YAML file first"),
         (["missing.yaml"], "config file 'missing.yaml' does not exist"),
         (["--dataset", "/no/such/folder"], "dataset folder '/no/such/folder' does not exist"),
         (["--label_column", "breed"], "--label_column is 'breed', expected one of the columns: image"),

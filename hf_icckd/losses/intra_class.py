@@ -3,9 +3,9 @@
 Reference:
     Yuan, Xu, Geng, Rui: Enriching Knowledge Distillation with Intra-Class Contrastive Learning. arXiv 2509.22053.
 
-What the paper leaves open and is fixed here: both views serve as anchor in turn, each gated by its own probabilities;
-the sum over gated anchors is divided by the number of all anchors, so that the term grows as anchors pass the gate;
-negatives are detached, the positive is not.
+What the paper leaves open and we chose: both views serve as anchor in turn, each gated by its own probabilities. The
+sum over gated anchors is divided by the number of all anchors, so that the term grows as anchors pass the gate.
+Negatives are detached, the positive is not.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def margin_gate(logits: Tensor, labels: Tensor, margin: float) -> Tensor:
     (logits,) = at_least_float32(logits.detach())
     probabilities = logits.softmax(dim=1)
     own = probabilities.gather(1, labels[:, None]).squeeze(1)
-    # Others are at least 0 anyway, so 0 in place of one's own probability is neutral, with a single class too.
+    # Other probabilities are at least 0, so replacing the true class's by 0 is neutral, even with a single class.
     other = probabilities.scatter(1, labels[:, None], 0.0).amax(dim=1)
     return own - other > margin
 
@@ -65,7 +65,7 @@ def intra_class_contrastive_loss(
         Scalar in at least float32. An anchor without a negative contributes 0; the result always has a graph.
 
     Raises:
-        ValueError: If the shapes don't fit together.
+        ValueError: If the shapes don't match.
 
     Reference:
         arXiv 2509.22053, the intra-class contrastive term and its margin.
@@ -83,7 +83,7 @@ def intra_class_contrastive_loss(
     positive, negative = at_least_float32(positive_similarity, negative_similarity)
     positive = positive / temperature
     negative = (negative / temperature).masked_fill(~negative_mask, -torch.inf)
-    # The positive is always finite, so no row is -inf throughout: log-sum-exp and its gradient are finite.
+    # The positive is always finite, so no row is all -inf: log-sum-exp and its gradient are finite.
     losses = torch.cat([positive[:, None], negative], dim=1).logsumexp(dim=1) - positive
     return (losses * gate).sum() / max(len(losses), 1)
 
@@ -94,11 +94,11 @@ _SHORTEST = 1e-6  # embeddings below this length get no gradient
 class IntraClassContrastiveLoss(nn.Module):
     """Intra-class contrastive term of a batch of images in two views.
 
-    It compares every view of every image (the anchor) with the other view (the positive) and with other images of the
+    Every view of every image (the anchor) is compared with the other view (the positive) and with other images of the
     same class (the negatives): those of this batch and, if given, cached ones of earlier steps.
 
     Args:
-        margin: Margin of the gate on the probability scale; see `margin_gate`.
+        margin: Margin of the gate on the probability scale, -1 to 1; see `margin_gate`.
         temperature: Softmax temperature of the similarities.
         gate: Whether only anchors beyond the margin count.
         in_batch_negatives: Whether images of this batch serve as negatives.
@@ -171,11 +171,12 @@ class IntraClassContrastiveLoss(nn.Module):
         if reference_embeddings is None:
             reference_embeddings, reference_labels, reference_sample_ids = embeddings, labels, sample_ids
         with no_autocast(embeddings):
-            # What has no length has no direction: its gradient would be that of the next rounding error, times 1e12.
+            # An embedding without length has no direction: its gradient would be rounding error times 1e12.
             without_length = embeddings.detach().norm(dim=2, keepdim=True) < _SHORTEST
             anchors = F.normalize(torch.where(without_length, embeddings.detach(), embeddings), dim=2)
             positive = (anchors[:, 0] * anchors[:, 1]).sum(dim=1)  # (N,), the same for both views
-            similarities, masks = [], []
+            similarities: list[Tensor] = []
+            masks: list[Tensor] = []
             if cached is not None:
                 rows = cached.embeddings.to(anchors.dtype)
                 similarities.append(anchors @ rows.transpose(1, 2))  # (N, 2, K)
@@ -183,8 +184,8 @@ class IntraClassContrastiveLoss(nn.Module):
             if self.in_batch_negatives:
                 references = F.normalize(reference_embeddings.detach().to(anchors.dtype), dim=2).flatten(0, 1)
                 similarities.append(anchors @ references.T)  # (N, 2, 2G), both views of an image side by side
-                other_image = sample_ids[:, None] != reference_sample_ids
-                masks.append(((labels[:, None] == reference_labels) & other_image).repeat_interleave(2, dim=1))
+                other_image = sample_ids[:, None].ne(reference_sample_ids)
+                masks.append((labels[:, None].eq(reference_labels) & other_image).repeat_interleave(2, dim=1))
             negative = torch.cat(similarities, dim=2) if similarities else anchors.new_zeros(*anchors.shape[:2], 0)
             mask = torch.cat(masks, dim=1) if masks else labels.new_zeros(len(labels), 0, dtype=torch.bool)
             gate = (

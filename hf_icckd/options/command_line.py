@@ -1,4 +1,4 @@
-"""Command lines: an optional YAML file first, then `--option value` pairs that override it; errors in one line."""
+"""Command lines: an optional YAML file, then `--option value` pairs that override it. Errors are one line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DIVERGED = 3  # exit code of a run whose loss or weights are no longer finite
 
 
 class UserError(SystemExit):
-    """Ends the program with one line that says what is wrong and how to mend it."""
+    """Ends the program with one line that says what is wrong and how to fix it."""
 
     def __init__(self, message: object):
         super().__init__(f"error: {message}")
@@ -32,10 +32,10 @@ class UserError(SystemExit):
 
 @contextlib.contextmanager
 def readable_errors(place: str = "folder with --output_dir") -> Iterator[None]:
-    """End the program with one line for what a user can mend; `--log_level debug` shows where it arose.
+    """End the program with one line for errors that a user can fix; `--log_level debug` shows the traceback.
 
     Args:
-        place: What to choose another of where something can't be written.
+        place: What to choose another of, in the message about a place that can't be written to.
     """
     try:
         yield
@@ -54,14 +54,14 @@ def readable_errors(place: str = "folder with --output_dir") -> Iterator[None]:
         logger.debug("the error in full", exc_info=True)
         raise UserError(
             f"another process is gone ({' '.join(str(error).split())[:200]}); see what it wrote last; the same "
-            "command goes on from the last checkpoint"
+            "command resumes from the last checkpoint"
         ) from error
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted; the same command goes on, from the last checkpoint if there is one\n")
+        sys.stderr.write("\ninterrupted; the same command resumes, from the last checkpoint if there is one\n")
         raise SystemExit(130) from None
     except OSError as error:  # a full disk, a folder that can't be written
         logger.debug("the error in full", exc_info=True)
-        raise UserError(f"{error}; mend that, or choose another {place}") from error
+        raise UserError(f"{error}; fix that, or choose another {place}") from error
 
 
 class ArgumentParser(HfArgumentParser):
@@ -71,13 +71,13 @@ class ArgumentParser(HfArgumentParser):
         raise UserError(message)
 
 
-def parse_arguments(types: list[type], description: str, argv: list[str] | None = None) -> tuple[Any, ...]:
+def parse_arguments(types: list[Any], description: str, argv: list[str] | None = None) -> tuple[Any, ...]:
     """Read a command line `[CONFIG.yaml] [--option value ...]` into dataclasses.
 
     Args:
         types: Dataclasses of options.
-        description: What `--help` says first.
-        argv: Words of the command line; None for those of this process.
+        description: First line of `--help`.
+        argv: Words of the command line; None for `sys.argv`.
 
     Returns:
         One object of each type.
@@ -99,7 +99,7 @@ def parse_arguments(types: list[type], description: str, argv: list[str] | None 
     except (ValueError, ImportError) as error:
         raise UserError(error) from error
     if unknown and unknown[0].endswith((".yaml", ".yml")):
-        raise UserError(f"{unknown[0]} stands behind options; give the YAML file first")
+        raise UserError(f"{unknown[0]} stands after options; give the YAML file first")
     if unknown:
         raise UserError(_unknown(unknown[0], unknown[1:], options))
     return tuple(arguments)
@@ -114,7 +114,7 @@ def _unknown(option: str, following: list[str], known: set[str]) -> str:
 
 
 def _yaml_words(path: Path, known: set[str]) -> list[str]:
-    """The options of a YAML file as words of a command line, so that both are checked by the same code."""
+    """Options of a YAML file as words of a command line, so that both are checked by the same code."""
     try:
         options = read_yaml(path, "config file") or {}
     except ValueError as error:
@@ -130,7 +130,7 @@ def _yaml_words(path: Path, known: set[str]) -> list[str]:
 
 
 def option_words(options: dict[str, Any]) -> list[str]:
-    """Options as words of a command line; those that are None are left out."""
+    """Options as words of a command line; None values are left out."""
     words = []
     for name, value in options.items():
         if value is None:
@@ -142,7 +142,7 @@ def option_words(options: dict[str, Any]) -> list[str]:
 
 def argument_values(*arguments: Any) -> dict[str, Any]:
     """All options of the dataclasses as plain values for YAML, without secrets."""
-    values = {}
+    values: dict[str, Any] = {}
     for group in arguments:
         full = group.to_dict() if hasattr(group, "to_dict") else dataclasses.asdict(group)
         values |= {name: value for name, value in full.items() if "token" not in name}

@@ -17,12 +17,13 @@ from typing import Any, Protocol
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from hf_icckd.data.sampling import batch_sampler, make_loader
 from hf_icckd.models.pretrained import WEIGHTS_FILE
+from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs import checkpoints
 from hf_icckd.training.epoch_boundaries import EpochBoundaries
 from hf_icckd.utils import distributed
@@ -54,7 +55,12 @@ class ResumableTrainer(Trainer):
         stateful: Further parts with a `state_dict` that checkpoints hold, by name.
     """
 
-    def __init__(self, *args, **options):
+    args: DistillationTrainingArguments
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    lr_scheduler: torch.optim.lr_scheduler.LambdaLR
+
+    def __init__(self, *args: Any, **options: Any):
         self.stateful: dict[str, Stateful] = {}
         super().__init__(*args, **options)
         self.steps_per_epoch = 1

@@ -25,10 +25,41 @@ from hf_icckd.utils import distributed
 logger = logging.getLogger(__name__)
 
 
+class StudentWithObjective(nn.Module):
+    """All that is trained in distillation, in one module: what DistributedDataParallel and torch.compile wrap.
+
+    Args:
+        student: The student.
+        objectives: Weighted objectives; they may have parameters of their own, which are never exported.
+
+    Attributes:
+        feature_maps: Whether any objective compares feature maps.
+    """
+
+    def __init__(self, student: ImageClassifier, objectives: WeightedObjectives):
+        super().__init__()
+        self.student, self.objectives = student, objectives
+        self.feature_maps = "feature_maps" in objectives.teacher_outputs
+
+    def forward(
+        self,
+        images: Tensor,
+        teacher: ClassifierOutput,
+        labels: Tensor,
+        sample_ids: Tensor,
+        progress: Tensor,
+        global_rows: int,
+    ) -> tuple[ClassifierOutput, dict[str, Tensor]]:
+        """Return the student's output and the unweighted terms of all objectives."""
+        output = self.student(images, self.feature_maps)
+        batch = DistillationBatch(output, teacher, labels, sample_ids, progress, global_rows)
+        return output, self.objectives(batch)
+
+
 class StudentTrainer(DistillationTrainer):
     """Trains a classifier with `ce_weight * CE + objectives(student, teacher)`.
 
-    The teacher sees the same pixels in evaluation mode without gradient; its weights and buffers stay as they are.
+    The teacher sees the same pixels, in evaluation mode and without gradient. Its weights and buffers don't change.
 
     Args:
         model: The student.
@@ -41,9 +72,10 @@ class StudentTrainer(DistillationTrainer):
         targets: Recorded outputs of the teacher, unless `args.teacher_targets` is live.
 
     Raises:
-        ValueError: If teacher and student differ in their classes or the order of them, or targets are not what the
-            arguments say.
+        ValueError: If teacher and student differ in their classes or their order, or targets don't fit the arguments.
     """
+
+    args: StudentTrainingArguments
 
     def __init__(
         self,
@@ -76,13 +108,13 @@ class StudentTrainer(DistillationTrainer):
             train_dataset = WithTargets(train_dataset, targets)
         super().__init__(trained, model, args, train_dataset, eval_dataset, callbacks, frozen=(teacher,))
         self.teacher = teacher.requires_grad_(False).eval().to(args.device)
-        # The Trainer compiles what is trained, with the same backend and mode.
+        # The Trainer compiles the trained module with the same backend and mode.
         self._run_teacher = (
-            torch.compile(self.teacher, backend=args.torch_compile_backend, mode=args.torch_compile_mode)
+            torch.compile(self.teacher, backend=args.torch_compile_backend or "inductor", mode=args.torch_compile_mode)
             if args.torch_compile
             else self.teacher
         )
-        # Modes of CUDA graphs: what the teacher's graph returns is overwritten as soon as the student's runs.
+        # With CUDA graphs the teacher's output is overwritten as soon as the student's graph runs.
         self._copy_outputs = args.torch_compile and args.torch_compile_mode in ("reduce-overhead", "max-autotune")
         self._announced = False
         self.term_weights = {"ce": args.ce_weight, **objectives.term_weights}
@@ -101,76 +133,54 @@ class StudentTrainer(DistillationTrainer):
         if recorded is not None:
             dtype = next(self.teacher.parameters()).dtype
             values = {name: value.to(dtype) for name, value in recorded.items()}
-            return ClassifierOutput(values["logits"], values.get("embeddings"))
+            # Objectives declare what they read; embeddings that none of them reads are not there.
+            return ClassifierOutput(values["logits"], values.get("embeddings"))  # type: ignore[arg-type]
         # no_grad, not inference_mode: objectives may keep teacher tensors for their backward pass.
         with torch.no_grad(), self.accelerator.autocast():
             output = self._run_teacher(images, self._feature_maps)
         return output.clone() if self._copy_outputs else output
 
     def begin_epoch(self, epoch: int) -> bool:
-        """Record what is missing of this epoch or, in mode record, of all that are left; False if asked to stop."""
+        """Record missing teacher targets, of this epoch or (mode record) of all that are left; False if stopped."""
         if self.targets is None:
             return True
-        start, mode = time.perf_counter(), self.args.teacher_targets
+        start = time.perf_counter()
         missing = self.targets.missing(range(epoch, math.ceil(self.state.max_steps / self.steps_per_epoch)))
-        if missing and mode == "replay":
-            raise ValueError(
-                f"{str(self.targets.folder)!r} lacks {len(missing)} block(s) that this run needs, the first of epoch "
-                f"{missing[0][0]}, rows {missing[0][1]} on; take --teacher_targets auto, which records them, or fewer "
-                "epochs"
-            )
-        if missing and not self._announced:
-            megabytes = distributed.on_first_rank(lambda: self.targets.check_space(missing)) / 1e6
-            logger.info("the teacher's outputs are kept in %s: %.1f MB to come", self.targets.folder, megabytes)
-            self._announced = True
-        for block in missing:
-            if mode == "auto" and block[0] != self.targets.recorded_epoch(epoch):
-                break
+        if self.args.teacher_targets == "auto":
+            this_epoch = self.targets.recorded_epoch(epoch)
+            now = [block for block in missing if block[0] == this_epoch]
+        else:
+            now = missing
+        if missing:
+            self._announce(self.targets, missing)
+        for block in now:
             if distributed.any_rank(self.stop_requested):
                 return False
-            description = None if self.args.disable_tqdm else f"recording the teacher, epoch {block[0] + 1}"
-            options = self._evaluation_options(description)
-            with self.accelerator.autocast():
-                self.targets.record(
-                    *block, self.live_dataset, lambda rows, with_=options: run_split(self.teacher, rows, **with_)
-                )
+            self._record(self.targets, *block)
         self.targets.open_epoch(epoch)
         self._clock += time.perf_counter() - start  # images per second are those of training
         return True
+
+    def _announce(self, targets: TeacherTargets, missing: list[tuple[int, int]]) -> None:
+        if self.args.teacher_targets == "replay":
+            raise ValueError(
+                f"{str(targets.folder)!r} lacks {len(missing)} block(s) that this run needs, the first of epoch "
+                f"{missing[0][0]}, rows {missing[0][1]} on; take --teacher_targets auto, which records them, or fewer "
+                "epochs"
+            )
+        if not self._announced:
+            megabytes = distributed.on_first_rank(lambda: targets.check_space(missing)) / 1e6
+            logger.info("the teacher's outputs are recorded in %s: %.1f MB to come", targets.folder, megabytes)
+            self._announced = True
+
+    def _record(self, targets: TeacherTargets, epoch: int, start: int) -> None:
+        description = None if self.args.disable_tqdm else f"recording the teacher, epoch {epoch + 1}"
+        options = self._evaluation_options(description)
+        with self.accelerator.autocast():
+            targets.record(epoch, start, self.live_dataset, lambda rows: run_split(self.teacher, rows, **options))
 
     def evaluation_teacher(self, dataset: Dataset) -> SplitOutputs:
         """Outputs of the teacher, computed once for a data set."""
         if self._teacher_outputs is None or self._teacher_outputs[0] is not dataset:
             self._teacher_outputs = dataset, self._predict(self.teacher, dataset, None)
         return self._teacher_outputs[1]
-
-
-class StudentWithObjective(nn.Module):
-    """All that is trained in distillation, in one module: what DistributedDataParallel and torch.compile wrap.
-
-    Args:
-        student: The student.
-        objectives: Weighted objectives; they may have parameters of their own, which are never exported.
-
-    Attributes:
-        feature_maps: Whether any objective compares feature maps.
-    """
-
-    def __init__(self, student: ImageClassifier, objectives: WeightedObjectives):
-        super().__init__()
-        self.student, self.objectives = student, objectives
-        self.feature_maps = "feature_maps" in objectives.teacher_outputs
-
-    def forward(
-        self,
-        images: Tensor,
-        teacher: ClassifierOutput,
-        labels: Tensor,
-        sample_ids: Tensor,
-        progress: Tensor,
-        global_rows: int,
-    ) -> tuple[ClassifierOutput, dict[str, Tensor]]:
-        """Return the student's output and the unweighted terms of all objectives."""
-        output = self.student(images, self.feature_maps)
-        batch = DistillationBatch(output, teacher, labels, sample_ids, progress, global_rows)
-        return output, self.objectives(batch)

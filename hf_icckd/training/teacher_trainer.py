@@ -36,6 +36,8 @@ class TeacherTrainer(DistillationTrainer):
         ValueError: If a term does not fit the options or the teacher.
     """
 
+    args: TeacherTrainingArguments
+
     def __init__(
         self,
         model: ImageClassifier,

@@ -102,7 +102,7 @@ class DistillationTrainer(ResumableTrainer):
         """Terms of the loss, one for each name in `self.term_weights`, and further scalars that are only logged."""
         raise TypeError(f"{type(self).__name__} must define compute_terms(model, batch)")
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None) -> Tensor:
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Weighted sum of the named terms of a batch; they are logged under `loss/`, further scalars as they are."""
         try:
             scalars = self.compute_terms(model, inputs)
@@ -202,7 +202,7 @@ class DistillationTrainer(ResumableTrainer):
         """Outputs of the teacher for a data set, if there is a teacher."""
         return None
 
-    def evaluate(
+    def evaluate(  # type: ignore[override]  # one data set, not a dict of them
         self,
         eval_dataset: Dataset | None = None,
         ignore_keys: list[str] | None = None,
@@ -270,7 +270,7 @@ class DistillationTrainer(ResumableTrainer):
         if self.args.should_save:
             save_pretrained(folder, self.classifier, state)
 
-    def push_to_hub(
+    def push_to_hub(  # type: ignore[override]  # always blocking, and the first process alone pushes
         self,
         commit_message: str | None = None,
         token: str | None = None,

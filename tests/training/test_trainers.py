@@ -374,7 +374,7 @@ def test_classes_must_agree(pipeline, tiny_classifier, tmp_path):
         ({"label_smoothing_factor": 0.1}, "use --label_smoothing"),
         ({"remove_unused_columns": True}, "remove_unused_columns is true, expected false"),
         ({"momentum": 1}, "momentum is 1, expected a number at least 0 and below 1"),
-        ({"lr_milestones": [0.5, 150]}, "lr_milestones holds 150, expected shares"),
+        ({"lr_milestones": [0.5, 150]}, "lr_milestones holds 150, expected fractions"),
         ({"learning_rate": 0}, "learning_rate is 0"),
         ({"num_train_epochs": 3, "lr_schedule_epochs": 2}, "lr_schedule_epochs is 2 but num_train_epochs 3"),
     ],
