@@ -73,6 +73,19 @@ class StudentTrainer(DistillationTrainer):
 
     Raises:
         ValueError: If teacher and student differ in their classes or their order, or targets don't fit the arguments.
+
+    Example:
+        >>> import tempfile
+        >>> import hf_icckd
+        >>> data = hf_icckd.load_image_data("digits", max_train_samples=64, max_eval_samples=64)
+        >>> pipeline = hf_icckd.ImagePipeline(data)
+        >>> nets = ["cifar_resnet20", "cifar_resnet8"]
+        >>> teacher, student = (hf_icckd.create_classifier(net, data.label_names, image_size=8) for net in nets)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     args = hf_icckd.StudentTrainingArguments(folder, max_steps=1, disable_tqdm=True, eval_strategy="no")
+        ...     trainer = StudentTrainer(student, teacher, args, pipeline.dataset("train", training=True))
+        ...     trainer.train().global_step
+        1
     """
 
     args: StudentTrainingArguments

@@ -58,6 +58,17 @@ class TeacherTargets:
 
     Raises:
         ValueError: If the folder holds targets of something else, or an output can't be recorded.
+
+    Example:
+        >>> import tempfile
+        >>> import hf_icckd
+        >>> data = hf_icckd.load_image_data("digits", max_train_samples=64, max_eval_samples=64)
+        >>> pipeline = hf_icckd.ImagePipeline(data)
+        >>> teacher = hf_icckd.create_classifier("cifar_resnet8", data.label_names, image_size=8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     targets = TeacherTargets(folder, teacher, pipeline)
+        ...     targets.missing(range(2))
+        [(0, 0), (1, 0)]
     """
 
     def __init__(

@@ -34,6 +34,18 @@ class TeacherTrainer(DistillationTrainer):
 
     Raises:
         ValueError: If a term does not fit the options or the teacher.
+
+    Example:
+        >>> import tempfile
+        >>> import hf_icckd
+        >>> data = hf_icckd.load_image_data("digits", max_train_samples=64, max_eval_samples=64)
+        >>> pipeline = hf_icckd.ImagePipeline(data)
+        >>> teacher = hf_icckd.create_classifier("cifar_resnet8", data.label_names, image_size=pipeline.image_size)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     args = hf_icckd.TeacherTrainingArguments(folder, max_steps=1, disable_tqdm=True, eval_strategy="no")
+        ...     trainer = TeacherTrainer(teacher, args, pipeline.dataset("train", training=True, num_views=2))
+        ...     trainer.train().global_step
+        1
     """
 
     args: TeacherTrainingArguments
