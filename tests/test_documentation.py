@@ -13,6 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from hf_icckd import export_onnx, save_pretrained
@@ -31,12 +32,8 @@ MOVING = ROOT / "docs" / "moving-to-0.2.md"
 PAGES = [README, CONTRIBUTING, *DOCS, ROOT / "model_cards" / "README.md", ROOT / "benchmarks" / "GPU.md"]
 TYPES = RECIPES | {"evaluate": [DataArguments, EvaluationArguments]}
 LAUNCHERS = {"config_file", "num_processes", "multi_gpu", "mixed_precision", "nproc_per_node"}  # accelerate, torchrun
-PROGRAMS = (
-    "hf_icckd.demo",
-    "hf_icckd.export",
-    "hf_icckd.hub",
-    "hf_icckd.model_card",
-)  # that have parsers of their own
+# Programs with parsers of their own.
+PROGRAMS = ("hf_icckd.demo", "hf_icckd.export", "hf_icckd.hub", "hf_icckd.model_card")
 # Words that `CONTRIBUTING.md` rules out by "plain English", where a word alone decides.
 RIDDLES = (
     r"anew", r"mend(s|ed|ing)?", r"figures", r"go(es|ing)? on (with|from|at)", r"gone on with", r"again and again",
@@ -233,6 +230,10 @@ def names_of(groups: list[type]) -> set[str]:
     return {each.name for group in groups for each in fields(group)}
 
 
+def needs_gpus(names: set[str]) -> bool:
+    return "sync_batchnorm" in names and not torch.cuda.is_available()
+
+
 def its_own(words: list[str]) -> bool:
     """Whether a command is one of this package, not of the objective that only the example in CONTRIBUTING adds."""
     return not any(word.startswith("logit_mse") for word in words)
@@ -260,7 +261,7 @@ def test_options_that_are_named_take_these_values(page):
         words = shlex.split(code) if code.startswith("--") else []
         names = {word.removeprefix("--") for word in words if word.startswith("--")}
         recipe = next((kind for kind in RECIPES if names and names <= names_of(RECIPES[kind])), None)
-        if recipe is None or len(words) == len(names) or not its_own(words):
+        if recipe is None or len(words) == len(names) or not its_own(words) or needs_gpus(names):
             continue
         *_, args = parse_arguments(RECIPES[recipe], "", words)
         if "objectives" in names:
