@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hf_icckd.losses.intra_class import CachedNegatives
+
+class CachedNegatives(NamedTuple):
+    """Rows of earlier steps for each of N images, as `ClassEmbeddingCache.lookup` returns them.
+
+    Attributes:
+        embeddings: (N, K, D) unit-norm embeddings of the image's class.
+        sample_ids: (N, K) which image each row shows.
+        filled: (N, K) True where a row holds an embedding.
+    """
+
+    embeddings: Tensor
+    sample_ids: Tensor
+    filled: Tensor
 
 
 class ClassEmbeddingCache(nn.Module):

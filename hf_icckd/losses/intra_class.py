@@ -10,27 +10,17 @@ negatives are detached, the positive is not.
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hf_icckd.losses.class_cache import CachedNegatives, ClassEmbeddingCache
 from hf_icckd.losses.objective import at_least_float32, no_autocast
-
-
-class CachedNegatives(NamedTuple):
-    """Rows of earlier steps for each of N images, as `ClassEmbeddingCache.lookup` returns them.
-
-    Attributes:
-        embeddings: (N, K, D) unit-norm embeddings of the image's class.
-        sample_ids: (N, K) which image each row shows.
-        filled: (N, K) True where a row holds an embedding.
-    """
-
-    embeddings: Tensor
-    sample_ids: Tensor
-    filled: Tensor
+from hf_icckd.losses.teacher_term import TeacherBatch, TeacherTerm
+from hf_icckd.models.classifier import ImageClassifier
+from hf_icckd.utils.distributed import gather_rows
 
 
 def margin_gate(logits: Tensor, labels: Tensor, margin: float) -> Tensor:
@@ -128,13 +118,6 @@ class IntraClassContrastiveLoss(nn.Module):
         >>> cache.update(embeddings, labels, sample_ids)
     """
 
-    citation: ClassVar[str] = """@article{yuan2025enriching,
-  title = {Enriching Knowledge Distillation with Intra-Class Contrastive Learning},
-  author = {Yuan and Xu and Geng and Rui},
-  journal = {arXiv:2509.22053},
-  year = {2025}
-}"""
-
     def __init__(
         self, margin: float = 0.2, temperature: float = 0.1, gate: bool = True, in_batch_negatives: bool = True
     ):
@@ -217,3 +200,87 @@ class IntraClassContrastiveLoss(nn.Module):
                 self.temperature,
             )
         return {"intra_class": loss, "gated_fraction": gate.to(anchors.dtype).mean()}
+
+
+class IntraClassTerm(TeacherTerm):
+    """`IntraClassContrastiveLoss` with its class cache, as a term of a teacher's loss.
+
+    Args:
+        margin: Margin in probability that an image must be classified with for the term to apply to it.
+        gate: Whether the margin is asked for at all.
+        temperature: Softmax temperature of the similarities.
+        cache_size: Embeddings of earlier steps that are kept per class as negatives; 0 for no cache.
+        embedding: What is contrasted, pooled features or logits.
+        in_batch_negatives: Whether other images of the class in the same batch are negatives too.
+
+    Attributes:
+        cache: The class cache once the term is attached to a teacher; None without one.
+
+    Raises:
+        ValueError: If an argument is out of range, or there would be no negatives.
+    """
+
+    default_weight: ClassVar[float] = 0.05
+    term_weights: ClassVar[dict[str, float]] = {"intra_class": 1.0}
+    num_views: ClassVar[int | None] = 2
+    citation: ClassVar[str] = """@article{yuan2025enriching,
+  title = {Enriching Knowledge Distillation with Intra-Class Contrastive Learning},
+  author = {Yuan and Xu and Geng and Rui},
+  journal = {arXiv:2509.22053},
+  year = {2025}
+}"""
+
+    def __init__(
+        self,
+        margin: float = 0.2,
+        gate: bool = True,
+        temperature: float = 0.1,
+        cache_size: int = 32,
+        embedding: Literal["embeddings", "logits"] = "embeddings",
+        in_batch_negatives: bool = True,
+    ):
+        super().__init__()
+        if embedding not in ("embeddings", "logits"):
+            raise ValueError(f"intra_class embedding is {embedding!r}, expected embeddings or logits")
+        if cache_size < 0:
+            raise ValueError(f"intra_class cache_size is {cache_size}, expected at least 0")
+        if not cache_size and not in_batch_negatives:
+            raise ValueError(
+                "intra_class has cache_size 0 and in_batch_negatives false, which leaves no negatives; allow one of "
+                "them"
+            )
+        self.loss = IntraClassContrastiveLoss(margin, temperature, gate, in_batch_negatives)
+        self.cache_size, self.embedding = cache_size, embedding
+        self.cache: ClassEmbeddingCache | None = None
+
+    @staticmethod
+    def describe(arguments: dict[str, Any]) -> str:
+        """Weight and name of the term."""
+        return f"{arguments['weight']:g} x intra-class term"
+
+    def attach(self, teacher: ImageClassifier) -> None:
+        """Make the cache."""
+        if self.cache_size:
+            num_classes = len(teacher.spec.label_names)
+            dim = teacher.embedding_dim if self.embedding == "embeddings" else num_classes
+            weight = next(teacher.parameters())
+            # At least float32, even for a half-precision model: cached rows are compared with fresh embeddings.
+            dtype = torch.promote_types(weight.dtype, torch.float32)
+            self.cache = ClassEmbeddingCache(num_classes, self.cache_size, dim, dtype).to(weight.device)
+
+    def forward(self, batch: TeacherBatch) -> dict[str, Tensor]:
+        """Return `intra_class` and, to be logged, `gated_fraction`: the share of anchors that pass the gate."""
+        contrasted = batch.embeddings if self.embedding == "embeddings" else batch.logits
+        # Candidates of all processes, gathered once: negatives of this step now, of later steps through the cache.
+        candidates = [
+            gather_rows(tensor, batch.global_rows) for tensor in (contrasted, batch.labels, batch.sample_ids)
+        ]
+        cached = None if self.cache is None else self.cache.lookup(batch.labels)
+        terms = self.loss(batch.logits, contrasted, batch.labels, batch.sample_ids, cached, *candidates)
+        if self.cache is not None:
+            self.cache.update(*candidates)
+        return terms
+
+    def logs(self) -> dict[str, float]:
+        """Fill of the cache, 0 to 1."""
+        return {} if self.cache is None else {"cache_fill": self.cache.fill_fraction().item()}

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
 
+from hf_icckd.options.renamed import new_spelling
 from hf_icckd.utils import distributed
 from hf_icckd.utils.text import suggest
 from hf_icckd.utils.yaml_files import read_yaml
@@ -100,8 +101,16 @@ def parse_arguments(types: list[type], description: str, argv: list[str] | None 
     if unknown and unknown[0].endswith((".yaml", ".yml")):
         raise UserError(f"{unknown[0]} stands behind options; give the YAML file first")
     if unknown:
-        raise UserError(f"unknown option {unknown[0]}{suggest(unknown[0], options)}; --help lists all")
+        raise UserError(_unknown(unknown[0], unknown[1:], options))
     return tuple(arguments)
+
+
+def _unknown(option: str, following: list[str], known: set[str]) -> str:
+    name, equals, value = option.removeprefix("--").partition("=")
+    given = value if equals else next((word for word in following[:1] if not word.startswith("--")), None)
+    if spelling := new_spelling(name, given):
+        return f"--{name} is now written {spelling}"
+    return f"unknown option {option}{suggest(option, known)}; --help lists all"
 
 
 def _yaml_words(path: Path, known: set[str]) -> list[str]:
@@ -114,7 +123,9 @@ def _yaml_words(path: Path, known: set[str]) -> list[str]:
         raise UserError(f"config file {str(path)!r} holds a {type(options).__name__}, expected `option: value` lines")
     for name in options:
         if name not in known:
-            raise UserError(f"unknown option {name!r} in {str(path)!r}{suggest(str(name), known)}")
+            spelling = new_spelling(str(name), options[name])
+            hint = f", which is now written {spelling}" if spelling else suggest(str(name), known)
+            raise UserError(f"unknown option {name!r} in {str(path)!r}{hint}")
     return option_words(options)
 
 

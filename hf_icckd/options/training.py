@@ -43,7 +43,7 @@ _REFUSED = {
     "save_only_model": "a run could not go on from such checkpoints; the last weights are written anyway",
     "save_on_each_node": "checkpoints are written once; give an output_dir that all machines share",
     "enable_jit_checkpoint": "it writes checkpoints past the atomic ones of this package",
-    "hub_always_push": "a save during the push of an earlier one is passed over; the last model is pushed in any case",
+    "hub_always_push": "only finished runs are pushed",
 }
 
 
@@ -130,10 +130,7 @@ class DistillationTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "Repository: namespace/name; default: the name of output_dir in your own namespace."},
     )
-    hub_strategy: str = field(
-        default="end",
-        metadata={"help": "end: push the finished run; every_save: also the model of each checkpoint while training."},
-    )
+    hub_strategy: str = field(default="end", metadata={"help": "Must stay end: only finished runs are pushed."})
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "As in DistributedDataParallel."})
     control: str | None = field(
         default=None,
@@ -214,10 +211,10 @@ class DistillationTrainingArguments(TrainingArguments):
             raise ValueError(
                 "save_strategy is 'best', expected no, steps or epoch: the last epoch is what is kept and reported"
             )
-        if HubStrategy(self.hub_strategy) not in (HubStrategy.END, HubStrategy.EVERY_SAVE):
+        if HubStrategy(self.hub_strategy) != HubStrategy.END:
             raise ValueError(
-                f"hub_strategy is {HubStrategy(self.hub_strategy).value!r}, expected end or every_save: checkpoints "
-                "are for going on where they were written; only the model is published"
+                f"hub_strategy is {HubStrategy(self.hub_strategy).value!r}, expected end: only finished runs are "
+                "pushed, by --push_to_hub or later by `python -m hf_icckd.hub push FOLDER`"
             )
         if "plateau" in str(self.lr_scheduler_type):
             raise ValueError(
@@ -246,63 +243,22 @@ class DistillationTrainingArguments(TrainingArguments):
 
 @dataclass
 class TeacherTrainingArguments(DistillationTrainingArguments):
-    """Options of `TeacherTrainer`; `--intra_class_weight 0` is plain cross-entropy, `--num_views 1` takes one view."""
+    """Options of `TeacherTrainer`; `--terms none` is cross-entropy alone, `--num_views 1` takes one view."""
 
     output_dir: str | None = field(default="runs/teacher", metadata={"help": "Folder of the run."})
     num_views: Literal[1, 2] = field(
         default=2, metadata={"help": "Augmented views of each image in a step; the intra-class term needs 2."}
     )
-    intra_class_weight: float = field(
-        default=0.05, metadata={"help": "Weight of the intra-class contrastive term; 0: cross-entropy alone."}
-    )
-    intra_class_margin: float = field(
-        default=0.2, metadata={"help": "Margin, in probability, beyond which the term applies to an image."}
-    )
-    intra_class_gate: bool = field(default=True, metadata={"help": "Whether the margin is asked for at all."})
-    intra_class_temperature: float = field(default=0.1, metadata={"help": "Softmax temperature of the similarities."})
-    intra_class_embedding: Literal["embeddings", "logits"] = field(
-        default="embeddings", metadata={"help": "What is contrasted: pooled features or logits."}
-    )
-    cache_size_per_class: int = field(
-        default=32, metadata={"help": "Embeddings of earlier steps kept per class as negatives; 0: none."}
-    )
-    in_batch_negatives: bool = field(
-        default=True, metadata={"help": "Whether other images of the class in the same batch are negatives too."}
-    )
-    student_branches: str | None = field(
-        default=None,
+    terms: list[str] = field(
+        default_factory=lambda: ["intra_class"],
         metadata={
-            "help": "Architecture of a student whose branches are trained along (SFTN, arXiv 2102.07650): a control "
-            "that takes the place of the intra-class term."
+            "help": "Terms besides cross-entropy, each as name or name:argument=value,..., or none; for example: "
+            "intra_class:weight=0.05,margin=0.2 sftn:student=cifar_resnet8. Names: see hf_icckd.losses.TEACHER_TERMS."
         },
     )
 
     def __post_init__(self):
         self.num_views = int(self.num_views)
-        check_range(self, "intra_class_weight", 0, math.inf)
-        check_range(self, "intra_class_margin", -1, 1)
-        check_range(self, "intra_class_temperature", 0, math.inf, exclude_low=True)
-        check_range(self, "cache_size_per_class", 0, math.inf)
-        if self.num_views == 1 and self.intra_class_weight:
-            raise ValueError(
-                f"num_views is 1 but intra_class_weight is {self.intra_class_weight}: the term compares two views; "
-                "set --num_views 2, or --intra_class_weight 0 for plain cross-entropy"
-            )
-        if self.intra_class_weight and not self.cache_size_per_class and not self.in_batch_negatives:
-            raise ValueError(
-                "cache_size_per_class is 0 and in_batch_negatives is false: the intra-class term would have no "
-                "negatives; allow one of them"
-            )
-        if self.student_branches is not None and self.intra_class_weight:
-            raise ValueError(
-                f"student_branches is {self.student_branches!r} but intra_class_weight is {self.intra_class_weight}, "
-                "expected one method at a time; add --intra_class_weight 0"
-            )
-        if self.student_branches is not None and self.sharded:
-            raise ValueError(
-                f"student_branches is {self.student_branches!r} but accelerate was told to use FSDP, expected DDP: it "
-                "is not tried with branches; use recipes/accelerate/ddp.yaml"
-            )
         super().__post_init__()
 
 

@@ -17,7 +17,7 @@ from hf_icckd.utils.atomic_files import contiguous_state, sync
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 STATE_FILE, MANIFEST_FILE = "training_state.safetensors", "manifest.json"
 
 
@@ -65,10 +65,10 @@ def verify(checkpoint: str | Path) -> None:
         raise DamagedCheckpointError(
             f"{checkpoint} is damaged: {MANIFEST_FILE} is missing or damaged ({type(error).__name__})"
         ) from error
-    if written_as > FORMAT:
+    if written_as != FORMAT:
         raise ValueError(
-            f"{checkpoint} has format {written_as} of hf_icckd {version}, expected at most {FORMAT}; go on with that "
-            "version, or choose another folder with --output_dir"
+            f"{checkpoint} has format {written_as} of hf_icckd {version}, expected {FORMAT}; resume with "
+            "that version, or choose another folder with --output_dir"
         )
     for name, digest in files.items():
         try:

@@ -21,7 +21,7 @@ from hf_icckd.options.data import TrainingDataArguments
 from hf_icckd.options.recipes import StudentModelArguments, TeacherModelArguments
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs import checkpoints
-from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE, STAGING
+from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
 from hf_icckd.utils import distributed
 from hf_icckd.utils.atomic_files import write_text
 
@@ -108,7 +108,6 @@ class RunFolder:
 
     def clear_checkpoints(self) -> None:
         """Of a finished run: it holds no pickle, and nothing to go on from."""
-        shutil.rmtree(self.path / STAGING, ignore_errors=True)
         for checkpoint in checkpoints.checkpoints(self.path):
             shutil.rmtree(checkpoint)
 

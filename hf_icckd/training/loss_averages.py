@@ -10,13 +10,14 @@ from torch import Tensor
 from hf_icckd.utils import distributed
 
 
-class TermAverages:
+class LossAverages:
     """Means of the named terms of a loss, which also remember the first step at which each was not finite."""
 
     def __init__(self):
-        self._reset()
+        self.reset()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Forget everything."""
         self.names: tuple[str, ...] = ()
         self.sums: Tensor | None = None
         self.first_bad: Tensor | None = None
@@ -45,7 +46,7 @@ class TermAverages:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from `state_dict`; with another number of processes each takes the mean of the sums."""
-        self._reset()
+        self.reset()
         if state:
             self._restored = distributed.own_part(state["sums"])
             self.count = int(state["count"])
@@ -66,7 +67,7 @@ class TermAverages:
         names = self.names
         means = distributed.mean_over_ranks(self.sums / self.count).tolist()
         first_bad = distributed.minimum_over_ranks(self.first_bad).tolist()
-        self._reset()
+        self.reset()
         for name, mean, step in zip(names, means, first_bad, strict=True):
             if not math.isfinite(mean):
                 raise FloatingPointError(

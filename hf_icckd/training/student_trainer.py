@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from transformers.trainer_callback import TrainerCallback
 
 from hf_icckd.evaluation.split import SplitOutputs, run_split
-from hf_icckd.losses import OBJECTIVES, WeightedObjectives, parse_objectives
+from hf_icckd.losses import WeightedObjectives, parse_objectives
 from hf_icckd.losses.objective import DistillationBatch
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier, check_same_classes
 from hf_icckd.options.training import StudentTrainingArguments
@@ -68,7 +68,7 @@ class StudentTrainer(DistillationTrainer):
                 "pass TeacherTargets(..., precision=args.precision)"
             )
         check_same_classes(teacher.spec.label_names, model.spec.label_names)
-        objectives = objectives or parse_objectives(args.objectives, OBJECTIVES)
+        objectives = objectives or parse_objectives(args.objectives)
         trained = StudentWithObjective(model, objectives)
         self._feature_maps = trained.feature_maps
         self.live_dataset, self.targets = train_dataset, targets
@@ -88,14 +88,14 @@ class StudentTrainer(DistillationTrainer):
         self.term_weights = {"ce": args.ce_weight, **objectives.term_weights}
         self._teacher_outputs: tuple[Dataset, SplitOutputs] | None = None
 
-    def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Cross-entropy and the terms of all objectives."""
         images, labels = batch["pixel_values"][:, 0], batch["labels"]
         teacher = self._teacher_output(images, batch.get("teacher"))
         progress = torch.full((), self.state.global_step / max(self.state.max_steps, 1), device=images.device)
         output, terms = model(images, teacher, labels, batch["sample_ids"], progress, batch["global_rows"])
         ce = F.cross_entropy(output.logits, labels, label_smoothing=self.args.label_smoothing)
-        return {"ce": ce, **terms}, {}
+        return {"ce": ce, **terms}
 
     def _teacher_output(self, images: Tensor, recorded: dict[str, Tensor] | None) -> ClassifierOutput:
         if recorded is not None:

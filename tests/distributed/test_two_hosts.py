@@ -29,7 +29,7 @@ exec sleep 600
 """
 OPTIONS = [
     "--max_train_samples", "151", "--max_eval_samples", "40", "--per_device_train_batch_size", "16",
-    "--model", "cifar_resnet8", "--disable_tqdm", "true", "--num_threads", "1", "--intra_class_gate", "false",
+    "--model", "cifar_resnet8", "--disable_tqdm", "true", "--num_threads", "1", "--terms", "intra_class:gate=false",
     "--save_strategy", "steps", "--save_steps", "5", "--use_cpu", "true", "--eval_strategy", "no",
     "--max_steps", "400", "--ddp_timeout", "30",
 ]  # fmt: skip
