@@ -8,9 +8,10 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from hf_icckd.data.augment import Augmentation, augment, resized_crop_boxes, stack_views
+from hf_icckd.data.augment import augment, resized_crop_boxes, stack_views
 from hf_icckd.data.images import read_image, resampling, resize_and_crop
 from hf_icckd.data.sampling import BatchKey
+from hf_icckd.options.augmentation import Augmentation
 
 
 class DecodedImages(torch.utils.data.Dataset):

@@ -15,10 +15,11 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from hf_icckd.data.augment import Augmentation, augment_further, crop_and_flip, crop_numbers, stack_views
+from hf_icckd.data.augment import augment_further, crop_and_flip, crop_numbers, stack_views
 from hf_icckd.data.images import read_image, resize_and_crop
 from hf_icckd.data.sampling import BatchKey
 from hf_icckd.data.sources.fingerprint import split_fingerprint
+from hf_icckd.options.augmentation import Augmentation
 from hf_icckd.utils import distributed
 from hf_icckd.utils.atomic_files import replace_file
 

@@ -17,7 +17,7 @@ from datasets import (
 )
 
 from hf_icckd.data.sampling import balanced_subset, stratified_split
-from hf_icckd.data.sources.classes import FINE_LABEL, group_classes, select_classes
+from hf_icckd.data.sources.classes import FINE_LABEL, group_classes, read_groups, select_classes
 from hf_icckd.data.sources.columns import (
     check_classes,
     check_labels,
@@ -32,6 +32,7 @@ from hf_icckd.data.sources.fingerprint import split_fingerprint
 from hf_icckd.data.sources.folder import TEST_SPLITS, TRAIN_SPLITS, load_folder, reason
 from hf_icckd.data.sources.stream import StreamedSplit
 from hf_icckd.data.sources.synthetic import multi_view_splits
+from hf_icckd.options.data import ImageDataArguments
 from hf_icckd.utils.atomic_files import user_path
 
 BUILT_IN = ("digits", "synthetic")
@@ -96,54 +97,50 @@ class ImageData:
         return hashlib.blake2b("\n".join([*parts, *self.label_names]).encode(), digest_size=16).hexdigest()
 
 
-def load_image_data(
-    dataset: str,
-    *,
-    config_name: str | None = None,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    test_fraction: float = 0.2,
-    validation_fraction: float = 0.0,
-    max_train_samples: int | None = None,
-    max_eval_samples: int | None = None,
-    streaming: bool = False,
-    classes: list[str] | None = None,
-    label_groups: dict[str, list[str]] | None = None,
-) -> ImageData:
+def load_image_data(dataset: str | ImageDataArguments, **options: Any) -> ImageData:
     """Load a data set and find its images, labels and splits.
 
     Args:
         dataset: `digits` (embedded), `synthetic` (generated), a folder (images in one folder per class, parquet or
-            arrow files, or what `datasets` saved to disk) or a Hub id such as `uoft-cs/cifar100`.
-        config_name: Configuration of a Hub data set that has several.
-        image_column: Column of the images; found by its type if there is just one.
-        label_column: Column of the labels; found by its type if there is just one.
-        test_fraction: Share of every class that becomes the test split where the data set has none.
-        validation_fraction: Share of every class of the training split to set aside; 0 for no validation split.
-        max_train_samples: Use at most this many training images, classes as equally frequent as possible.
-        max_eval_samples: The same for each of the other splits.
-        streaming: Read rows one after the other instead of fetching the data set first; for a Hub id or a folder of
-            parquet or arrow files with named classes and a test split. Limits take the first images.
-        classes: Names of the classes to use; None for all.
-        label_groups: Name of each group to the names of its classes: groups take the place of classes, which remain as
-            fine labels.
-
-    Returns:
-        The data set.
+            arrow files, or what `datasets` saved to disk) or a Hub id such as `uoft-cs/cifar100`; or all options in
+            one object.
+        options: Fields of `ImageDataArguments`, which documents them. `config_name` is short for
+            `dataset_config_name`, and `label_groups` may be the groups themselves: name of each group to the names of
+            its classes, which remain as fine labels.
 
     Raises:
         ValueError: If there is no such data set, no training split, or no single image and label column; if a label
             is missing or negative, there are fewer than two classes, or an option is out of range.
+
+    Example:
+        >>> data = load_image_data("digits", max_train_samples=100)
+        >>> len(data.train), len(data.test), data.label_names[:3]
+        (100, 359, ['0', '1', '2'])
     """
-    _check_shares(test_fraction, validation_fraction, max_train_samples, max_eval_samples)
-    if streaming:
-        _check_stream(validation_fraction, classes, label_groups)
-        return _streamed(dataset, config_name, image_column, label_column, max_train_samples, max_eval_samples)
-    loaded = {split.lower(): rows.with_format(None) for split, rows in _load(dataset, config_name).items()}
-    train = _find_train(dataset, loaded)
-    if dataset == "synthetic":
+    groups = None
+    if isinstance(dataset, str):
+        if "config_name" in options:
+            options["dataset_config_name"] = options.pop("config_name")
+        if not isinstance(options.get("label_groups"), str):
+            groups = options.pop("label_groups", None)
+        dataset = ImageDataArguments(dataset, **options)
+    elif options:
+        raise TypeError(f"options come in one object or as keywords, not both: leave out {', '.join(options)}")
+    if dataset.label_groups is not None:
+        groups = read_groups(dataset.label_groups)
+    return _streamed(dataset, groups) if dataset.streaming else _tables(dataset, groups)
+
+
+def _tables(options: ImageDataArguments, groups: dict[str, list[str]] | None) -> ImageData:
+    image_column, label_column = options.image_column, options.label_column
+    loaded = {
+        split.lower(): rows.with_format(None)
+        for split, rows in _load(options.dataset, options.dataset_config_name).items()
+    }
+    train = _find_train(options.dataset, loaded)
+    if options.dataset == "synthetic":
         image_column, label_column = image_column or "image", label_column or "label"
-    origin = {"hub_id": _hub_id(dataset), "revision": _revision(train)}
+    origin = {"hub_id": _hub_id(options.dataset), "revision": _revision(train)}
     image_column, label_column = find_columns(train.features, image_column, label_column)
     splits, notes = {"train": train}, []
     test = _find_test(loaded, image_column, label_column)
@@ -151,34 +148,36 @@ def load_image_data(
         splits["test"] = loaded[test]
         if test in _VALIDATION_SPLITS:
             notes.append(f"The split {test!r} serves as test split: the data set has no other with labels.")
-    kept = [FINE_LABEL] if dataset == "synthetic" and label_column != FINE_LABEL else []
+    kept = [FINE_LABEL] if options.dataset == "synthetic" and label_column != FINE_LABEL else []
     splits = {name: two_columns(split, image_column, label_column, kept) for name, split in splits.items()}
     splits, label_names = index_labels(splits, label_column)
     for name, split in splits.items():
         check_labels(split, name, label_names)
-    if classes:
-        splits, label_names = select_classes(splits, label_names, classes)
+    if options.classes:
+        splits, label_names = select_classes(splits, label_names, options.classes)
         for name, split in splits.items():
             check_labels(split, name, label_names)
     if test is None:
         total = len(splits["train"])
-        splits["train"], splits["test"] = _cut("test", splits["train"], test_fraction)
+        splits["train"], splits["test"] = _cut("test", splits["train"], options.test_fraction)
         share = len(splits["test"]) / total  # of small classes at least one image
         notes.append(
             f"The data set has no test split with labels: {len(splits['test']):,} images ({share:.2%}, about the same "
             "share of every class, always the same ones) were cut off the training images."
         )
-    if validation_fraction:
-        splits["train"], splits["validation"] = _cut("validation", splits["train"], validation_fraction)
+    if options.validation_fraction:
+        splits["train"], splits["validation"] = _cut("validation", splits["train"], options.validation_fraction)
     for name, split in splits.items():
-        limit = max_train_samples if name == "train" else max_eval_samples
+        limit = options.max_train_samples if name == "train" else options.max_eval_samples
         if limit is not None and limit < len(split):
             splits[name] = split.select(balanced_subset(labels_of(split), limit))
-    if label_groups:
-        splits, label_names = group_classes(splits, label_names, label_groups)
+    if groups:
+        splits, label_names = group_classes(splits, label_names, groups)
         check_classes(label_names)
-    notes += _unmatched_classes(splits, label_names, whole=max_eval_samples is None)
-    return ImageData(dataset, label_names, **splits, mirrored=dataset != "digits", notes=notes, **origin)
+    notes += _unmatched_classes(splits, label_names, whole=options.max_eval_samples is None)
+    return ImageData(
+        options.dataset, label_names, **splits, mirrored=options.dataset != "digits", notes=notes, **origin
+    )
 
 
 def _unmatched_classes(splits: dict[str, Dataset], label_names: list[str], whole: bool) -> list[str]:
@@ -193,43 +192,20 @@ def _unmatched_classes(splits: dict[str, Dataset], label_names: list[str], whole
     return notes
 
 
-def _check_shares(
-    test_fraction: float, validation_fraction: float, max_train_samples: int | None, max_eval_samples: int | None
-) -> None:
-    for option, share, lowest in (
-        ("test_fraction", test_fraction, None),
-        ("validation_fraction", validation_fraction, 0),
-    ):
-        if not 0 < share < 1 and share != lowest:
-            raise ValueError(f"{option} is {share}, expected a share between 0 and 1")
-    for option, limit in (("max_train_samples", max_train_samples), ("max_eval_samples", max_eval_samples)):
-        if limit is not None and limit < 1:
-            raise ValueError(f"{option} is {limit}, expected at least 1; leave it out to use all images")
-
-
-def _check_stream(
-    validation_fraction: float, classes: list[str] | None, label_groups: dict[str, list[str]] | None
-) -> None:
-    if validation_fraction:
+def _streamed(options: ImageDataArguments, groups: dict[str, list[str]] | None) -> ImageData:
+    if options.validation_fraction:
         raise ValueError(
-            f"validation_fraction is {validation_fraction} but streaming is true: a stream can't be cut by class; "
-            "leave one of them out"
+            f"validation_fraction is {options.validation_fraction} but streaming is true: a stream can't be cut by "
+            "class; leave one of them out"
         )
-    if classes or label_groups:
+    if options.classes or groups:
         raise ValueError("streaming is true but classes or label_groups are given, expected all rows; leave one out")
-
-
-def _streamed(
-    dataset: str,
-    config_name: str | None,
-    image_column: str | None,
-    label_column: str | None,
-    max_train_samples: int | None,
-    max_eval_samples: int | None,
-) -> ImageData:
-    loaded = {split.lower(): rows for split, rows in _load(dataset, config_name, streaming=True).items()}
+    dataset = options.dataset
+    loaded = {
+        split.lower(): rows for split, rows in _load(dataset, options.dataset_config_name, streaming=True).items()
+    }
     rows = {"train": _find_train(dataset, loaded)}
-    image_column, label_column = find_columns(rows["train"].features, image_column, label_column)
+    image_column, label_column = find_columns(rows["train"].features, options.image_column, options.label_column)
     names = getattr(rows["train"].features[label_column], "names", None)
     if names is None:
         raise ValueError(
@@ -245,7 +221,7 @@ def _streamed(
     rows["test"] = loaded[test]
     check_same_names([getattr(split.features[label_column], "names", None) for split in rows.values()], label_column)
     splits = {}
-    for name, limit in (("train", max_train_samples), ("test", max_eval_samples)):
+    for name, limit in (("train", options.max_train_samples), ("test", options.max_eval_samples)):
         info = (rows[name].info.splits or {}).get(str(rows[name].split))
         known = getattr(info, "num_examples", None)
         length = min((number for number in (known, limit) if number), default=None)
