@@ -11,8 +11,8 @@ from datasets import Dataset
 from hf_icckd.data.decoded import DecodedImages
 from hf_icckd.data.images import image_size
 from hf_icckd.data.resident import ResidentImages, load_split
-from hf_icckd.data.sampling import BatchKey
-from hf_icckd.data.sources.load import ImageData
+from hf_icckd.data.sampling import BatchDataset, BatchKey
+from hf_icckd.data.sources.image_data import ImageData
 from hf_icckd.data.sources.stream import StreamedSplit
 from hf_icckd.data.streamed import StreamedImages
 from hf_icckd.options.augmentation import Augmentation
@@ -99,8 +99,8 @@ class ImagePipeline:
             kept if self.resident else ("streamed" if data.streamed else "decoded as needed"),
         )
 
-    def dataset(self, split: str, *, training: bool = False, num_views: int = 1) -> torch.utils.data.Dataset:
-        """A split as a data set whose `__getitems__` takes a `BatchKey`.
+    def dataset(self, split: str, *, training: bool = False, num_views: int = 1) -> BatchDataset:
+        """Return a split as a data set of batches.
 
         Args:
             split: `train`, `validation` or `test`.

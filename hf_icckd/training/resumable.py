@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
-from hf_icckd.data.sampling import batch_sampler, make_loader
+from hf_icckd.data.sampling import make_loader
 from hf_icckd.models.pretrained import WEIGHTS_FILE
 from hf_icckd.runs import checkpoints
 from hf_icckd.training.epoch_boundaries import Rhythm
@@ -96,7 +96,7 @@ class ResumableTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Keyed batches; the sampler knows the processes, so accelerate must not cut them again."""
-        sampler = batch_sampler(self.train_dataset, self.args.train_batch_size, self.args.seed)
+        sampler = self.train_dataset.batch_sampler(self.args.train_batch_size, self.args.seed)
         if sampler.num_used < sampler.num_samples:
             logger.info(
                 "%d images of every epoch stay out: too few for a batch", sampler.num_samples - sampler.num_used

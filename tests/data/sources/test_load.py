@@ -464,7 +464,7 @@ def test_a_hub_data_set(monkeypatch):
         asked.append((*names, streaming))
         return DatasetDict(train=labelled(EVEN, ["a", "b"], fine=EVEN), test=labelled([1], ["a", "b"], fine=[0]))
 
-    monkeypatch.setattr("hf_icckd.data.sources.load.load_dataset", load)
+    monkeypatch.setattr("hf_icckd.data.sources.hub.load_dataset", load)
     data = load_image_data("someone/something", config_name="small", label_column="fine")
     assert (asked, data.label_names, len(data.test)) == ([("someone/something", "small", False)], ["x", "y"], 1)
 
@@ -476,7 +476,7 @@ def test_a_hub_data_set_that_is_not_to_be_had(monkeypatch):
         except FileNotFoundError as error:
             raise RuntimeError("wrapped") from error
 
-    monkeypatch.setattr("hf_icckd.data.sources.load.load_dataset", load)
+    monkeypatch.setattr("hf_icckd.data.sources.hub.load_dataset", load)
     with pytest.raises(
         ValueError, match=r"'nobody/nothing' is none of digits, synthetic, .*\['fine', 'coarse'\]"
     ) as caught:
