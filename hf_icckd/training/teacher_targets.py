@@ -21,10 +21,9 @@ import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from hf_icckd.data import ImagePipeline
-from hf_icckd.data.sampling import BatchKey
+from hf_icckd.data.sampling import BatchDataset, BatchKey
 from hf_icckd.data.sources.fingerprint import split_fingerprint
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.models.pretrained import fingerprint
@@ -213,8 +212,8 @@ class TeacherTargets:
         self,
         epoch: int,
         start: int,
-        dataset: Dataset,
-        run: Callable[[Dataset], Iterable[tuple[ClassifierOutput, Tensor, int]]],
+        dataset: BatchDataset,
+        run: Callable[[BatchDataset], Iterable[tuple[ClassifierOutput, Tensor, int]]],
     ) -> None:
         """Record a block, all processes together; nothing is done if another run has recorded it by then.
 
@@ -352,18 +351,12 @@ def _identity(teacher: ImageClassifier, pipeline: ImagePipeline, precision: str)
     }
 
 
-class EpochRows(Dataset):
-    """Consecutive rows of a data set as they are in one epoch.
+class EpochRows(BatchDataset):
+    """Consecutive rows of a data set as they are in one epoch."""
 
-    Args:
-        dataset: Data set whose `__getitems__` takes a `BatchKey`.
-        epoch: Epoch.
-        rows: Which rows.
-    """
-
-    def __init__(self, dataset: Dataset, epoch: int, rows: range):
+    def __init__(self, dataset: BatchDataset, epoch: int, rows: range):
         self.dataset, self.epoch, self.rows = dataset, epoch, rows
-        self.resident = getattr(dataset, "resident", False)
+        self.resident = dataset.resident
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -373,17 +366,12 @@ class EpochRows(Dataset):
         return self.dataset.__getitems__(key._replace(epoch=self.epoch, indices=key.indices + self.rows.start))
 
 
-class WithTargets(Dataset):
-    """A training data set whose batches also hold the teacher's recorded outputs.
+class WithTargets(BatchDataset):
+    """A training data set whose batches also hold the teacher's recorded outputs."""
 
-    Args:
-        dataset: Data set whose `__getitems__` takes a `BatchKey`.
-        targets: Recorded outputs for its images.
-    """
-
-    def __init__(self, dataset: Dataset, targets: TeacherTargets):
+    def __init__(self, dataset: BatchDataset, targets: TeacherTargets):
         self.dataset, self.targets = dataset, targets
-        self.resident = getattr(dataset, "resident", False)
+        self.resident = dataset.resident
 
     def __len__(self) -> int:
         return len(self.dataset)
