@@ -184,7 +184,12 @@ class IntraClassContrastiveLoss(nn.Module):
                 "(N, 2, D): two views of every image"
             )
         (embeddings,) = at_least_float32(embeddings)
-        if reference_embeddings is None:
+        references = (reference_embeddings, reference_labels, reference_sample_ids)
+        if any(each is None for each in references) and any(each is not None for each in references):
+            raise ValueError(
+                "reference_embeddings, reference_labels and reference_sample_ids belong together; pass all or none"
+            )
+        if reference_embeddings is None or reference_labels is None or reference_sample_ids is None:
             reference_embeddings, reference_labels, reference_sample_ids = embeddings, labels, sample_ids
         with no_autocast(embeddings):
             # An embedding without length has no direction: its gradient would be rounding error times 1e12.

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
-from hf_icckd.data.sampling import make_loader
+from hf_icckd.data.sampling import BatchDataset, make_loader
 from hf_icckd.models.pretrained import WEIGHTS_FILE
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs import checkpoints
@@ -57,6 +57,8 @@ class ResumableTrainer(Trainer):
 
     args: DistillationTrainingArguments
     model: nn.Module
+    train_dataset: BatchDataset
+    eval_dataset: BatchDataset | None
     optimizer: torch.optim.Optimizer
     lr_scheduler: torch.optim.lr_scheduler.LambdaLR
 
