@@ -236,7 +236,9 @@ def _methods(node: ast.ClassDef) -> set[str]:
 
 
 def files_that_name(package: Path, pattern: str) -> list[str]:
-    """Files of the package in whose code a name occurs, or whose own name it is; templates count, docstrings don't.
+    """Files of the package in whose code a name occurs, or whose own name it is.
+
+    Templates count. Docstrings and messages don't, and neither does what an `__init__` only imports and lists.
 
     Args:
         package: Folder of the package.
@@ -252,14 +254,23 @@ def files_that_name(package: Path, pattern: str) -> list[str]:
 @functools.cache
 def _names(path: Path) -> str:
     """Identifiers, and strings without a space: keys, choices, names of options; sentences are for people."""
+    passed_on = {id(node) for node in _passed_on(path)} if path.stem == "__init__" else set()
     found = set()
     for node in _nodes(path):
-        for field in ("id", "attr", "arg", "name", "module"):
-            if isinstance(value := getattr(node, field, None), str):
-                found.add(value)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and not re.search(r"\s", node.value):
-            found.add(node.value)
+        if id(node) in passed_on:
+            continue
+        values = [getattr(node, field, None) for field in ("id", "attr", "arg", "name", "module")]
+        if isinstance(node, ast.Constant):
+            values.append(node.value)
+        found |= {value for value in values if isinstance(value, str) and not re.search(r"\s", value)}
     return " ".join(sorted(found))
+
+
+def _passed_on(path: Path) -> Iterable[ast.AST]:
+    """Everything in a module's imports and in its `__all__`."""
+    for statement in _nodes(path)[0].body:
+        if isinstance(statement, ast.Import | ast.ImportFrom) or ast.unparse(statement).startswith("__all__"):
+            yield from ast.walk(statement)
 
 
 def python_starts(tests: Path) -> int:
