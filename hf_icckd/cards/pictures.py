@@ -17,6 +17,7 @@ import PIL.Image
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.utils.atomic_files import replace_file
 
 _WIDTH, _DPI = 9.0, 140  # inches, dots an inch: about as wide as a card's column on a fine screen
@@ -69,8 +70,8 @@ def draw_training_curves(
         curves = {name: name for name in ("loss", *terms)}
         panels.append((losses, curves, {"title": "training loss and its unweighted terms"}))
     if evaluations:
-        curves = {"eval_top1": "top-1", "eval_agreement": "agreement with the teacher"}
-        curves = {name: title for name, title in curves.items() if name in evaluations[-1]}
+        shown = (name for name in ("top1", "agreement") if f"eval_{name}" in evaluations[-1])
+        curves = {f"eval_{name}": METRICS[name].name for name in shown}
         panels.append((evaluations, curves, {"title": f"{split} split", "ylabel": "%"}))
     if any("gated_fraction" in row for row in losses):
         look = {"title": "anchors past the gate", "ylabel": "share", "ylim": (0, 1.02)}

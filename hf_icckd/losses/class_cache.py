@@ -42,6 +42,14 @@ class ClassEmbeddingCache(nn.Module):
 
     Raises:
         ValueError: If a size is not positive.
+
+    Example:
+        >>> import torch
+        >>> cache = ClassEmbeddingCache(num_classes=10, rows_per_class=32, dim=64)
+        >>> labels, sample_ids = torch.tensor([3, 3, 7]), torch.arange(3)
+        >>> cache.update(torch.randn(3, 64), labels, sample_ids)
+        >>> cache.lookup(labels).filled.sum(dim=1)
+        tensor([2, 2, 1])
     """
 
     embeddings: Tensor

@@ -36,6 +36,11 @@ def margin_gate(logits: Tensor, labels: Tensor, margin: float) -> Tensor:
 
     Reference:
         arXiv 2509.22053, the margin condition on the intra-class term.
+
+    Example:
+        >>> import torch
+        >>> margin_gate(torch.tensor([[3.0, 0.0], [0.1, 0.0]]), torch.tensor([0, 0]), margin=0.2)
+        tensor([ True, False])
     """
     (logits,) = at_least_float32(logits.detach())
     probabilities = logits.softmax(dim=1)
@@ -69,6 +74,13 @@ def intra_class_contrastive_loss(
 
     Reference:
         arXiv 2509.22053, the intra-class contrastive term and its margin.
+
+    Example:
+        >>> import torch
+        >>> positive, negative = torch.ones(1), torch.zeros(1, 3)
+        >>> everywhere = torch.ones(1, 3, dtype=torch.bool)
+        >>> intra_class_contrastive_loss(positive, negative, everywhere, everywhere[:, 0], temperature=1.0)
+        tensor(0.7437)
     """
     if (
         negative_similarity.shape[:1] != positive_similarity.shape
@@ -111,10 +123,14 @@ class IntraClassContrastiveLoss(nn.Module):
         `cached`; without it and with few images of a class in a batch there is little to contrast.
 
     Example:
-        >>> criterion = IntraClassContrastiveLoss()
-        >>> cache = ClassEmbeddingCache(num_classes=10, rows_per_class=32, dim=64)
+        >>> import torch
+        >>> from hf_icckd import ClassEmbeddingCache, IntraClassContrastiveLoss
+        >>> labels, sample_ids = torch.tensor([0, 0, 1, 1]), torch.arange(4)
+        >>> logits, embeddings = torch.randn(4, 2, 2), torch.randn(4, 2, 8, requires_grad=True)
+        >>> cache = ClassEmbeddingCache(num_classes=2, rows_per_class=32, dim=8)
+        >>> criterion = IntraClassContrastiveLoss(gate=False)
         >>> terms = criterion(logits, embeddings, labels, sample_ids, cached=cache.lookup(labels))
-        >>> loss = cross_entropy + 0.05 * terms["intra_class"]
+        >>> (0.05 * terms["intra_class"]).backward()
         >>> cache.update(embeddings, labels, sample_ids)
     """
 
@@ -168,7 +184,12 @@ class IntraClassContrastiveLoss(nn.Module):
                 "(N, 2, D): two views of every image"
             )
         (embeddings,) = at_least_float32(embeddings)
-        if reference_embeddings is None:
+        references = (reference_embeddings, reference_labels, reference_sample_ids)
+        if any(each is None for each in references) and any(each is not None for each in references):
+            raise ValueError(
+                "reference_embeddings, reference_labels and reference_sample_ids belong together; pass all or none"
+            )
+        if reference_embeddings is None or reference_labels is None or reference_sample_ids is None:
             reference_embeddings, reference_labels, reference_sample_ids = embeddings, labels, sample_ids
         with no_autocast(embeddings):
             # An embedding without length has no direction: its gradient would be rounding error times 1e12.
@@ -186,21 +207,29 @@ class IntraClassContrastiveLoss(nn.Module):
                 similarities.append(anchors @ references.T)  # (N, 2, 2G), both views of an image side by side
                 other_image = sample_ids[:, None].ne(reference_sample_ids)
                 masks.append((labels[:, None].eq(reference_labels) & other_image).repeat_interleave(2, dim=1))
-            negative = torch.cat(similarities, dim=2) if similarities else anchors.new_zeros(*anchors.shape[:2], 0)
-            mask = torch.cat(masks, dim=1) if masks else labels.new_zeros(len(labels), 0, dtype=torch.bool)
-            gate = (
-                margin_gate(logits.flatten(0, 1), labels.repeat_interleave(2), self.margin)
-                if self.gate
-                else torch.ones(2 * len(labels), dtype=torch.bool, device=labels.device)
-            )
-            loss = intra_class_contrastive_loss(
-                positive.repeat_interleave(2),
-                negative.flatten(0, 1),
-                mask.repeat_interleave(2, dim=0),
-                gate,
-                self.temperature,
-            )
-        return {"intra_class": loss, "gated_fraction": gate.to(anchors.dtype).mean()}
+            return self._of_similarities(positive, similarities, masks, self._gate(logits, labels))
+
+    def _gate(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(2N,) which anchors count."""
+        if self.gate:
+            return margin_gate(logits.flatten(0, 1), labels.repeat_interleave(2), self.margin)
+        return torch.ones(2 * len(labels), dtype=torch.bool, device=labels.device)
+
+    def _of_similarities(
+        self, positive: Tensor, similarities: list[Tensor], masks: list[Tensor], gate: Tensor
+    ) -> dict[str, Tensor]:
+        """Positive (N,); similarities (N, 2, M) of several kinds of candidates with their masks (N, M)."""
+        count = len(positive)
+        negative = torch.cat(similarities, dim=2) if similarities else positive.new_zeros(count, 2, 0)
+        mask = torch.cat(masks, dim=1) if masks else gate.new_zeros(count, 0)
+        loss = intra_class_contrastive_loss(
+            positive.repeat_interleave(2),
+            negative.flatten(0, 1),
+            mask.repeat_interleave(2, dim=0),
+            gate,
+            self.temperature,
+        )
+        return {"intra_class": loss, "gated_fraction": gate.to(positive.dtype).mean()}
 
 
 class IntraClassTerm(TeacherTerm):

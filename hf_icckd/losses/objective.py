@@ -25,6 +25,15 @@ class DistillationObjective(nn.Module):
         teacher_outputs: Fields of the teacher's `ClassifierOutput` that it reads; only these are sure to be there.
             Feature maps are computed if an objective names them, and can't be recorded.
         citation: BibTeX of the source.
+
+    Example:
+        >>> import torch
+        >>> class MeanSquaredLogits(DistillationObjective):
+        ...     term_weights = {"mse": 1.0}
+        ...     teacher_outputs = ("logits",)
+        ...
+        ...     def forward(self, batch):
+        ...         return {"mse": (batch.student.logits - batch.teacher.logits).square().mean()}
     """
 
     term_weights: ClassVar[dict[str, float]] = {}
@@ -57,6 +66,15 @@ class DistillationBatch(NamedTuple):
         sample_ids: (B,) index of each image in the training split.
         progress: () fraction of the training that is done, 0 to 1, for scheduled objectives.
         global_rows: Number of images in this step over all processes, for `hf_icckd.utils.distributed.gather_rows`.
+
+    Example:
+        >>> import torch
+        >>> from hf_icckd import KD, ClassifierOutput
+        >>> outputs = [ClassifierOutput(torch.randn(4, 10), torch.randn(4, 64)) for _ in range(2)]
+        >>> labels = sample_ids = torch.arange(4)
+        >>> batch = DistillationBatch(*outputs, labels, sample_ids, progress=torch.zeros(()), global_rows=4)
+        >>> list(KD()(batch))
+        ['kd']
     """
 
     student: ClassifierOutput

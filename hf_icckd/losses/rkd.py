@@ -81,6 +81,11 @@ class RKD(DistillationObjective):
 
     Relations:
         Usually added to KD: `--objectives kd rkd`.
+
+    Example:
+        >>> from hf_icckd.losses import parse_objectives
+        >>> parse_objectives(["rkd:weight=0.5"]).term_weights
+        {'rkd_distance': 12.5, 'rkd_angle': 25.0}
     """
 
     term_weights: ClassVar[dict[str, float]] = {"rkd_distance": 25.0, "rkd_angle": 50.0}

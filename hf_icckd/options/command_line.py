@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
 
-from hf_icckd.options.renamed import new_spelling
+from hf_icckd.options.renamed import RENAMED, new_spelling
 from hf_icckd.utils import distributed
 from hf_icckd.utils.text import suggest
 from hf_icckd.utils.yaml_files import read_yaml
@@ -101,16 +101,21 @@ def parse_arguments(types: list[Any], description: str, argv: list[str] | None =
     if unknown and unknown[0].endswith((".yaml", ".yml")):
         raise UserError(f"{unknown[0]} stands after options; give the YAML file first")
     if unknown:
-        raise UserError(_unknown(unknown[0], unknown[1:], options))
+        raise UserError(_unknown(unknown, options))
     return tuple(arguments)
 
 
-def _unknown(option: str, following: list[str], known: set[str]) -> str:
-    name, equals, value = option.removeprefix("--").partition("=")
-    given = value if equals else next((word for word in following[:1] if not word.startswith("--")), None)
-    if spelling := new_spelling(name, given):
-        return f"--{name} is now written {spelling}"
-    return f"unknown option {option}{suggest(option, known)}; --help lists all"
+def _unknown(words: list[str], known: set[str]) -> str:
+    """The message about words of a command line that belong to no option."""
+    given: dict[str, str | None] = {}
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        if word.startswith("--"):
+            name, equals, value = word.removeprefix("--").partition("=")
+            given[name] = value if equals else None if following.startswith("--") else following
+    if spelling := new_spelling(given):
+        names = ", ".join(f"--{name}" for name in given if name in RENAMED)
+        return f"{names} is now written {spelling}"
+    return f"unknown option {words[0]}{suggest(words[0], known)}; --help lists all"
 
 
 def _yaml_words(path: Path, known: set[str]) -> list[str]:
@@ -123,7 +128,7 @@ def _yaml_words(path: Path, known: set[str]) -> list[str]:
         raise UserError(f"config file {str(path)!r} holds a {type(options).__name__}, expected `option: value` lines")
     for name in options:
         if name not in known:
-            spelling = new_spelling(str(name), options[name])
+            spelling = new_spelling(options) if name in RENAMED else None
             hint = f", which is now written {spelling}" if spelling else suggest(str(name), known)
             raise UserError(f"unknown option {name!r} in {str(path)!r}{hint}")
     return option_words(options)

@@ -245,7 +245,13 @@ class DistillationTrainingArguments(TrainingArguments):
 
 @dataclass
 class TeacherTrainingArguments(DistillationTrainingArguments):
-    """Options of `TeacherTrainer`; `--terms none` is cross-entropy alone, `--num_views 1` takes one view."""
+    """Options of `TeacherTrainer`; `--terms none` is cross-entropy alone, `--num_views 1` takes one view.
+
+    Example:
+        >>> args = TeacherTrainingArguments(output_dir="runs/t", terms=["intra_class:weight=0.5"], num_threads=1)
+        >>> args.learning_rate, args.num_views, args.terms
+        (0.05, 2, ['intra_class:weight=0.5'])
+    """
 
     output_dir: str = field(default="runs/teacher", metadata={"help": "Folder of the run."})
     num_views: Literal[1, 2] = field(
@@ -266,7 +272,13 @@ class TeacherTrainingArguments(DistillationTrainingArguments):
 
 @dataclass
 class StudentTrainingArguments(DistillationTrainingArguments):
-    """Options of `StudentTrainer`."""
+    """Options of `StudentTrainer`.
+
+    Example:
+        >>> args = StudentTrainingArguments(output_dir="runs/s", objectives=["kd:temperature=2"], num_threads=1)
+        >>> args.ce_weight, args.objectives
+        (1.0, ['kd:temperature=2'])
+    """
 
     output_dir: str = field(default="runs/student", metadata={"help": "Folder of the run."})
     ce_weight: float = field(default=1.0, metadata={"help": "Weight of the cross-entropy with the true labels."})
@@ -281,8 +293,8 @@ class StudentTrainingArguments(DistillationTrainingArguments):
         default="live",
         metadata={
             "help": "live: run the teacher in every step. The others train from outputs recorded in "
-            "teacher_targets_dir; record: record all that are missing first; auto: record each epoch when it begins; replay: refuse to "
-            "train if any are missing."
+            "teacher_targets_dir; record: record all that are missing first; auto: record each epoch when it "
+            "begins; replay: refuse to train if any are missing."
         },
     )
     teacher_targets_dir: str | None = field(

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 from transformers.trainer_callback import TrainerCallback
 
+from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.evaluation.split import SplitOutputs, run_split
 from hf_icckd.losses import WeightedObjectives, parse_objectives
 from hf_icckd.losses.objective import DistillationBatch
@@ -73,6 +73,19 @@ class StudentTrainer(DistillationTrainer):
 
     Raises:
         ValueError: If teacher and student differ in their classes or their order, or targets don't fit the arguments.
+
+    Example:
+        >>> import tempfile
+        >>> import hf_icckd
+        >>> data = hf_icckd.load_image_data("digits", max_train_samples=64, max_eval_samples=64)
+        >>> pipeline = hf_icckd.ImagePipeline(data)
+        >>> nets = ["cifar_resnet20", "cifar_resnet8"]
+        >>> teacher, student = (hf_icckd.create_classifier(net, data.label_names, image_size=8) for net in nets)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     args = hf_icckd.StudentTrainingArguments(folder, max_steps=1, disable_tqdm=True, eval_strategy="no")
+        ...     trainer = StudentTrainer(student, teacher, args, pipeline.dataset("train", training=True))
+        ...     trainer.train().global_step
+        1
     """
 
     args: StudentTrainingArguments
@@ -82,8 +95,8 @@ class StudentTrainer(DistillationTrainer):
         model: ImageClassifier,
         teacher: ImageClassifier,
         args: StudentTrainingArguments,
-        train_dataset: Dataset,
-        eval_dataset: Dataset | None = None,
+        train_dataset: BatchDataset,
+        eval_dataset: BatchDataset | None = None,
         objectives: WeightedObjectives | None = None,
         callbacks: list[TrainerCallback] | None = None,
         targets: TeacherTargets | None = None,
@@ -118,7 +131,7 @@ class StudentTrainer(DistillationTrainer):
         self._copy_outputs = args.torch_compile and args.torch_compile_mode in ("reduce-overhead", "max-autotune")
         self._announced = False
         self.term_weights = {"ce": args.ce_weight, **objectives.term_weights}
-        self._teacher_outputs: tuple[Dataset, SplitOutputs] | None = None
+        self._teacher_outputs: tuple[BatchDataset, SplitOutputs] | None = None
 
     def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Cross-entropy and the terms of all objectives."""
@@ -179,7 +192,7 @@ class StudentTrainer(DistillationTrainer):
         with self.accelerator.autocast():
             targets.record(epoch, start, self.live_dataset, lambda rows: run_split(self.teacher, rows, **options))
 
-    def evaluation_teacher(self, dataset: Dataset) -> SplitOutputs:
+    def evaluation_teacher(self, dataset: BatchDataset) -> SplitOutputs:
         """Outputs of the teacher, computed once for a data set."""
         if self._teacher_outputs is None or self._teacher_outputs[0] is not dataset:
             self._teacher_outputs = dataset, self._predict(self.teacher, dataset, None)

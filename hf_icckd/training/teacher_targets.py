@@ -21,10 +21,9 @@ import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from hf_icckd.data import ImagePipeline
-from hf_icckd.data.sampling import BatchKey
+from hf_icckd.data.sampling import BatchDataset, BatchKey
 from hf_icckd.data.sources.fingerprint import split_fingerprint
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.models.pretrained import fingerprint
@@ -58,6 +57,17 @@ class TeacherTargets:
 
     Raises:
         ValueError: If the folder holds targets of something else, or an output can't be recorded.
+
+    Example:
+        >>> import tempfile
+        >>> import hf_icckd
+        >>> data = hf_icckd.load_image_data("digits", max_train_samples=64, max_eval_samples=64)
+        >>> pipeline = hf_icckd.ImagePipeline(data)
+        >>> teacher = hf_icckd.create_classifier("cifar_resnet8", data.label_names, image_size=8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     targets = TeacherTargets(folder, teacher, pipeline)
+        ...     targets.missing(range(2))
+        [(0, 0), (1, 0)]
     """
 
     def __init__(
@@ -202,8 +212,8 @@ class TeacherTargets:
         self,
         epoch: int,
         start: int,
-        dataset: Dataset,
-        run: Callable[[Dataset], Iterable[tuple[ClassifierOutput, Tensor, int]]],
+        dataset: BatchDataset,
+        run: Callable[[BatchDataset], Iterable[tuple[ClassifierOutput, Tensor, int]]],
     ) -> None:
         """Record a block, all processes together; nothing is done if another run has recorded it by then.
 
@@ -341,18 +351,12 @@ def _identity(teacher: ImageClassifier, pipeline: ImagePipeline, precision: str)
     }
 
 
-class EpochRows(Dataset):
-    """Consecutive rows of a data set as they are in one epoch.
+class EpochRows(BatchDataset):
+    """Consecutive rows of a data set as they are in one epoch."""
 
-    Args:
-        dataset: Data set whose `__getitems__` takes a `BatchKey`.
-        epoch: Epoch.
-        rows: Which rows.
-    """
-
-    def __init__(self, dataset: Dataset, epoch: int, rows: range):
+    def __init__(self, dataset: BatchDataset, epoch: int, rows: range):
         self.dataset, self.epoch, self.rows = dataset, epoch, rows
-        self.resident = getattr(dataset, "resident", False)
+        self.resident = dataset.resident
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -362,17 +366,12 @@ class EpochRows(Dataset):
         return self.dataset.__getitems__(key._replace(epoch=self.epoch, indices=key.indices + self.rows.start))
 
 
-class WithTargets(Dataset):
-    """A training data set whose batches also hold the teacher's recorded outputs.
+class WithTargets(BatchDataset):
+    """A training data set whose batches also hold the teacher's recorded outputs."""
 
-    Args:
-        dataset: Data set whose `__getitems__` takes a `BatchKey`.
-        targets: Recorded outputs for its images.
-    """
-
-    def __init__(self, dataset: Dataset, targets: TeacherTargets):
+    def __init__(self, dataset: BatchDataset, targets: TeacherTargets):
         self.dataset, self.targets = dataset, targets
-        self.resident = getattr(dataset, "resident", False)
+        self.resident = dataset.resident
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -17,10 +17,21 @@ from datasets import Dataset
 from huggingface_hub import ModelCard, ModelCardData
 
 from hf_icckd import load_image_data, model_card, student, teacher
-from hf_icckd.cards.card import CardData, citations, how_trained, plain, render, write_card
+from hf_icckd.cards.card import (
+    _INDEXED,
+    _METRICS,
+    PICTURES,
+    CardData,
+    citations,
+    how_trained,
+    plain,
+    render,
+    write_card,
+)
 from hf_icckd.cards.content import CardCallback, hub_id, soft_label_series
 from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
 from hf_icckd.evaluation.split import SplitOutputs
+from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.options.checks import changed_options, check_licence
 from hf_icckd.options.command_line import UserError, parse_arguments
 from hf_icckd.options.recipes import RECIPES
@@ -82,8 +93,8 @@ def numbers(text: str) -> list[str]:
 def foreign_numbers(text: str, *records: dict) -> set[str]:
     """Numbers of a card that are neither of the records nor words of the template."""
     known = set(numbers(re.sub(r"{{.*?}}|{%.*?%}", "", TEMPLATE.read_text())))
-    known |= {number for title, name, _ in model_card._FIGURES for number in numbers(f"{title} {name}")}
-    known |= {number for _, _, name, _ in model_card._INDEXED for number in numbers(name)}
+    titles = [METRICS[name].full_title for name in _METRICS]
+    known |= {number for title in [*titles, *(name for *_, name in _INDEXED)] for number in numbers(title)}
     for leaf in leaves(list(records)):
         if isinstance(leaf, str):
             known |= set(numbers(leaf))
@@ -245,7 +256,7 @@ def test_which_base_model(runs, tmp_path):
 
 
 def test_data_of_the_hub_have_a_revision(tmp_path, monkeypatch):
-    from hf_icckd.data.sources import load as sources
+    from hf_icckd.data.sources import hub as sources
 
     digits = load_image_data("digits", max_train_samples=20, max_eval_samples=20)
     splits = {}
@@ -269,12 +280,12 @@ def test_no_link_is_broken_and_pictures_are_small(runs, folder):
     folder = runs / folder
     targets = re.findall(r"\]\(([^)]+)\)", text_of(folder))
     pictures = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", text_of(folder))
-    assert [target for _, target in pictures] == list(model_card.PICTURES)
+    assert [target for _, target in pictures] == list(PICTURES)
     for target in targets:
         assert target.startswith("https://") or (folder / target).is_file(), target
     for text, target in pictures:
         assert len(text) > 40 and (folder / target).stat().st_size < 200_000
-    assert {path.name for path in folder.glob("*.png")} == set(model_card.PICTURES)
+    assert {path.name for path in folder.glob("*.png")} == set(PICTURES)
 
 
 @pytest.mark.parametrize("name", ["teacher", "student"])
@@ -580,7 +591,7 @@ def test_cards_of_real_runs_are_what_the_renderer_writes(folder):
     arguments, results = read_records(folder)
     text = text_of(folder)
     assert is_sealed(text)
-    pictures = tuple(name for name in model_card.PICTURES if (folder / name).is_file())
+    pictures = tuple(name for name in PICTURES if (folder / name).is_file())
     assert (
         render(CardData(arguments, results, pictures), regions_of(text)).encode()
         == (folder / "README.md").read_bytes()

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TrainerCallback, get_cosine_schedule_with_warmup
 
 from hf_icckd import (
+    Augmentation,
     ImagePipeline,
     StudentTrainer,
     StudentTrainingArguments,
@@ -264,8 +265,8 @@ def test_compiled_teacher_and_augmentation_compute_the_same(digits, tiny_classif
         before = dict(torch._dynamo.utils.counters["stats"]).get("unique_graphs", 0)
         pipeline = ImagePipeline(
             digits,
+            Augmentation(horizontal_flip=True),
             device="cuda" if torch.cuda.is_available() else "cpu",
-            horizontal_flip=True,
             compile_backend=backend,
         )
         student = StudentTrainer(
