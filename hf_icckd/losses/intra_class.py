@@ -184,8 +184,8 @@ class IntraClassContrastiveLoss(nn.Module):
                 "(N, 2, D): two views of every image"
             )
         (embeddings,) = at_least_float32(embeddings)
-        references = (reference_embeddings, reference_labels, reference_sample_ids)
-        if any(each is None for each in references) and any(each is not None for each in references):
+        given = [each is not None for each in (reference_embeddings, reference_labels, reference_sample_ids)]
+        if any(given) and not all(given):
             raise ValueError(
                 "reference_embeddings, reference_labels and reference_sample_ids belong together; pass all or none"
             )
