@@ -17,6 +17,8 @@ import PIL.Image
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from hf_icckd.cards.card import CURVES, EMBEDDING_MAP, RELIABILITY, SOFT_LABELS
+from hf_icckd.cards.content import EmbeddingPlane, soft_label_series
 from hf_icckd.utils.atomic_files import replace_file
 
 _WIDTH, _DPI = 9.0, 140  # inches, dots an inch: about as wide as a card's column on a fine screen
@@ -45,6 +47,27 @@ _STYLE = {
     "ytick.color": _INK,
 }
 _LONGEST_NAME = 26
+
+
+def draw_pictures(
+    folder: Path, results: dict[str, Any], split: str, images: np.ndarray, plane: EmbeddingPlane | None
+) -> None:
+    """Draw every picture of a card into the folder of its run.
+
+    Args:
+        folder: The folder.
+        results: What metrics.json holds.
+        split: Name of the split that was evaluated while training.
+        images: From `shown_images`.
+        plane: Map of embeddings, or None to leave that picture out.
+    """
+    if results["losses"] or results["history"]:
+        draw_training_curves(folder / CURVES, results["losses"], results["history"], split)
+    draw_reliability(folder / RELIABILITY, results["calibration"])
+    if plane is not None:
+        draw_embedding_map(folder / EMBEDDING_MAP, plane.points, plane.labels, plane.names)
+    titles = [each["label"] for each in results["soft_labels"]["images"]]
+    draw_soft_labels(folder / SOFT_LABELS, images, titles, soft_label_series(results))
 
 
 def draw_training_curves(
@@ -114,24 +137,6 @@ def draw_reliability(path: str | Path, bins: Sequence[dict[str, float]]) -> None
             axis.grid(True, axis="y")
             axis.set_axisbelow(True)
         _save(figure, path)
-
-
-def principal_plane(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Project onto the two directions of largest variance (PCA by a full singular value decomposition).
-
-    Args:
-        embeddings: (N, D) with N and D at least 2.
-
-    Returns:
-        points (N, 2), and the shares of the variance that the two directions hold (2,). The larger entries of a
-        direction are positive, so that the same embeddings always give the same picture.
-    """
-    centred = embeddings.astype(np.float64) - embeddings.mean(axis=0, dtype=np.float64)
-    _, scale, directions = np.linalg.svd(centred, full_matrices=False)
-    directions = directions[:2]
-    largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1)
-    variance = scale**2
-    return centred @ (directions * np.where(largest < 0, -1, 1)).T, variance[:2] / max(variance.sum(), 1e-300)
 
 
 def draw_embedding_map(path: str | Path, points: np.ndarray, labels: np.ndarray, names: dict[int, str]) -> None:

@@ -89,25 +89,6 @@ def test_nothing_to_draw_is_an_error(tmp_path):
         pictures.draw_training_curves(tmp_path / "one.png", [], [], "test")
 
 
-def test_principal_plane_holds_the_largest_variance():
-    generator = np.random.default_rng(0)
-    embeddings = generator.normal(size=(60, 2)) @ np.array([[3.0, 0, 0, 0], [0, 0, 2.0, 0]]) + 7
-    embeddings = embeddings + 0.1 * generator.normal(size=embeddings.shape)
-    points, shares = pictures.principal_plane(embeddings)
-    values, vectors = np.linalg.eigh(np.cov(embeddings.T))
-    np.testing.assert_allclose(shares, values[:-3:-1] / values.sum(), rtol=1e-10)
-    expected = (embeddings - embeddings.mean(axis=0)) @ vectors[:, :-3:-1]
-    np.testing.assert_allclose(np.abs(points), np.abs(expected), atol=1e-10)
-    # Neither a shift nor the sign of a decomposition matters, and float32 is enough.
-    again, _ = pictures.principal_plane((embeddings - 3).astype(np.float32))
-    np.testing.assert_allclose(again, points, atol=1e-4)
-
-
-def test_a_plane_of_equal_embeddings_is_a_point():
-    points, shares = pictures.principal_plane(np.ones((4, 3)))
-    assert np.array_equal(points, np.zeros((4, 2))) and np.array_equal(shares, np.zeros(2))
-
-
 def test_text_is_legible_on_its_ground():
     """Contrast as the Web Content Accessibility Guidelines define it: 7 for text, 3 between lines and ground."""
 
