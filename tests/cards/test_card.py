@@ -16,7 +16,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from hf_icckd import load_image_data, model_card, student, teacher
 from hf_icckd.cards import card as card_module
-from hf_icckd.cards.card import PICTURES, CardData, citations, how_trained, plain, render, write_card
+from hf_icckd.cards.card import PICTURES, CardData, citations, how_trained, render, write_card
 from hf_icckd.cards.content import hub_id, soft_label_series
 from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
 from hf_icckd.options.checks import changed_options, check_licence
@@ -339,7 +339,6 @@ def test_names_are_not_markdown(runs):
     results["model"]["class_names"] = ["a|b", "<img src=x>", "*", "[x](y)", "{{ 7 * 7 }}", "`", "$$", "&lt;b&gt;"]
     text = render(CardData(arguments, results))
     assert r"Classes: a\|b, \<img src=x\>, \*, \[x\](y), \{\{ 7 \* 7 \}\}, \`, \$\$, \&lt;b\&gt;" in text
-    assert plain("one\n\ntwo") == "one two"
 
 
 # Made anew
