@@ -167,7 +167,8 @@ def hub_id(name: str) -> str | None:
         pushed = str(options.get("hub_model_id") or "") if options.get("push_to_hub") else ""
         return pushed if "/" in pushed else None  # without a namespace nobody knows whose it is
     if "/" not in name and is_model(name.partition(".")[0]):
-        return timm.get_pretrained_cfg(name).hf_hub_id or None
+        pretrained = timm.get_pretrained_cfg(name)
+        return None if pretrained is None else pretrained.hf_hub_id or None
     return name
 
 

@@ -55,7 +55,7 @@ def draw_training_curves(
     """
     if not losses and not evaluations:
         raise ValueError("got neither losses nor evaluations, expected at least one row; log or evaluate more often")
-    panels = []
+    panels: list[tuple[Sequence[dict[str, float]], dict[str, str], dict[str, Any]]] = []
     if losses:
         terms = [name for name in losses[-1] if name not in ("epoch", "step", "loss", "gated_fraction")]
         curves = {name: name for name in ("loss", *terms)}
@@ -65,8 +65,8 @@ def draw_training_curves(
         curves = {name: title for name, title in curves.items() if name in evaluations[-1]}
         panels.append((evaluations, curves, {"title": f"{split} split", "ylabel": "%"}))
     if any("gated_fraction" in row for row in losses):
-        look = {"title": "anchors past the gate", "ylabel": "share", "ylim": (0, 1.02)}
-        panels.append((losses, {"gated_fraction": "anchors"}, look))
+        passed = {"title": "anchors past the gate", "ylabel": "share", "ylim": (0, 1.02)}
+        panels.append((losses, {"gated_fraction": "anchors"}, passed))
     figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
     for axis, (rows, curves, look) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for colour, (name, title) in zip(COLOURS, curves.items(), strict=False):
@@ -120,12 +120,14 @@ def draw_embedding_map(path: str | Path, points: np.ndarray, labels: np.ndarray,
     axis = figure.subplots()
     others = ~np.isin(labels, list(names))
     if others.any():
-        axis.scatter(*points[others].T, s=9, color=FAINT, linewidths=0, label=f" {others.sum():,} of other classes")
+        title = f" {others.sum():,} of other classes"
+        axis.scatter(points[others, 0], points[others, 1], s=9, color=FAINT, linewidths=0, label=title)
     for place, (label, name) in enumerate(names.items()):
         chosen = points[labels == label]
         # matplotlib leaves out of a legend what begins with an underscore: hence the space.
         axis.scatter(
-            *chosen.T,
+            chosen[:, 0],
+            chosen[:, 1],
             s=16,
             color=COLOURS[place],
             marker=SHAPES[place % 5],

@@ -1,4 +1,4 @@
-"""Pushing a model folder to the Hub: what may go there, and one commit that brings it there."""
+"""Publishing a model folder on the Hub: which files may go there, and the commit that takes them."""
 
 from hf_icckd.hub.published import published_files
 from hf_icckd.hub.push import BackgroundPush, HubError, prepare_repo, push_to_hub

@@ -86,8 +86,8 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
 
 
-def go_on(error: str) -> list[str]:
-    """The command that an error tells to go on with, as the worker takes it."""
+def next_command(error: str) -> list[str]:
+    """The command that an error suggests, as the worker takes it."""
     words = shlex.split(re.search(r"`(python -m hf_icckd\.hub push [^`]*)`", error).group(1))
     return ["hub", *words[3:]]
 
@@ -139,7 +139,7 @@ FAULTS = {
         r"answers 429 \(We had to rate limit you, asks to wait 3 s\): too many requests.*given up", [4.0] * 5,
     ),
     "limit of commits": ("commit", [(429, {"Retry-After": "60"})], WRITER, r"answers 429 .*asks to wait 60 s", []),
-    "500": ("batch", [500] * 6, WRITER, r"answers 500 \(Internal Error\): an error of its own.*given up", WAITS),
+    "500": ("batch", [500] * 6, WRITER, r"answers 500 \(Internal Error\): an error on its side.*given up", WAITS),
     "500 of commits": ("commit", [500], WRITER, r"answers 500", []),
     "cut": (
         "upload", [CUT] * 6, WRITER, rf"Error while uploading 'model\.safetensors' to the Hub: {BROKEN}", WAITS,
@@ -170,9 +170,9 @@ def test_a_fault_is_said_in_one_line_and_the_second_try_completes(hub, worker, p
     before = digests(plain)
     done = worker("hub", "push", plain, "--repo_id", repo_id, token=token)
     assert re.search(message, done["error"]), done["error"]
-    assert "\n" not in done["error"] and "Nothing here is lost; go on with `" in done["error"]
+    assert "\n" not in done["error"] and "Nothing here is lost; try again with `" in done["error"]
     assert done["pauses"] == pauses and not hub.faults[repo_id, operation]
-    assert worker(*go_on(done["error"]))["error"] is None
+    assert worker(*next_command(done["error"]))["error"] is None
     repo = hub.repos[repo_id]
     assert [set(commit.changed) for commit in repo.commits] == [{"config.json", "model.safetensors"}]
     assert repo.commits[0].files["model.safetensors"] == (plain / "model.safetensors").read_bytes()
@@ -192,7 +192,7 @@ def test_what_passes_by_itself_is_not_an_error(hub, worker, plain):
     [
         (["--repo_id", "nobody/model"], r"answers 404 .*check the namespace and name of nobody/model"),
         (["--repo_id", "a/b/c"], r"could not be pushed to a/b/c: HFValidationError: Repo id must"),
-        ([], r"says nothing about a repository; give --repo_id"),
+        ([], r"names no repository; give one with --repo_id"),
         (["--repo", "me/x"], r"unrecognized arguments: --repo me/x"),
     ],
 )
@@ -282,7 +282,7 @@ def test_a_finished_run_that_was_not_pushed_is_pushed_by_the_same_command(hub, w
 def test_a_run_that_may_not_push_says_so_before_it_trains(hub, worker, tmp_path):
     words = ["teacher", *QUICK, "--output_dir", f"{tmp_path}/run", "--push_to_hub", "true", "--hub_model_id"]
     error = worker(*words, "me/early", token="hf_nobody")["error"]
-    assert re.search(r"nothing could be pushed to me/early: .*401.*Mend that, or train without --push_to_hub", error)
+    assert re.search(r"nothing could be pushed to me/early: .*401.*Fix that, or train without --push_to_hub", error)
     assert not list((tmp_path / "run").iterdir())
     worker("hub", "push", save_only(tmp_path / "model"), "--repo_id", "me/early")
     assert "answers 403" in worker(*words, "me/early", token=READER)["error"]  # it is there, and open for reading
