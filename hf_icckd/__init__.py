@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hf_icckd.models  # noqa: F401  registers the cifar_* architectures in timm
 from hf_icckd._version import __version__
-from hf_icckd.data import ImageData, ImagePipeline, load_image_data
+from hf_icckd.data import Augmentation, ImageData, ImagePipeline, load_image_data
 from hf_icckd.evaluation.split import predict_split, split_metrics
 from hf_icckd.hub.push import push_to_hub
 from hf_icckd.losses import (
     KD,
     OBJECTIVES,
     RKD,
+    TEACHER_TERMS,
     DistillationObjective,
     IntraClassContrastiveLoss,
+    TeacherBatch,
+    TeacherTerm,
     WeightedObjectives,
+    WeightedTerms,
     intra_class_contrastive_loss,
     knowledge_distillation_loss,
     margin_gate,
@@ -32,6 +36,8 @@ __all__ = [
     "KD",
     "OBJECTIVES",
     "RKD",
+    "TEACHER_TERMS",
+    "Augmentation",
     "ClassEmbeddingCache",
     "ClassifierOutput",
     "ClassifierSpec",
@@ -43,10 +49,13 @@ __all__ = [
     "IntraClassContrastiveLoss",
     "StudentTrainer",
     "StudentTrainingArguments",
+    "TeacherBatch",
     "TeacherTargets",
+    "TeacherTerm",
     "TeacherTrainer",
     "TeacherTrainingArguments",
     "WeightedObjectives",
+    "WeightedTerms",
     "__version__",
     "create_classifier",
     "export_onnx",

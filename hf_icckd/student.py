@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from timm.models import get_pretrained_cfg
-
 from hf_icckd.data.from_options import load_pipeline
-from hf_icckd.losses import OBJECTIVES, parse_objectives
-from hf_icckd.models.classifier import check_architecture, check_same_classes
+from hf_icckd.losses import parse_objectives
+from hf_icckd.models.classifier import check_architecture, check_same_classes, default_cfg
 from hf_icckd.models.pretrained import fingerprint, from_pretrained
 from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
 from hf_icckd.options.recipes import RECIPES, StudentModelArguments
@@ -25,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     set_up_logging(args.process_index == 0, args.log_level == "debug")
     with readable_errors():
         check_architecture(model_args.model)
-        objectives = parse_objectives(args.objectives, OBJECTIVES)  # an error shows before anything is loaded
+        objectives = parse_objectives(args.objectives)  # an error shows before anything is loaded
         if model_args.teacher == StudentModelArguments.teacher and not Path(model_args.teacher).is_dir():
             raise ValueError(
                 f"there is no teacher in {model_args.teacher!r}; train one first with recipes/teacher.py, or name one "
@@ -44,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
         if folder.finished:
             show_finished(folder, args)
             return
-        default = get_pretrained_cfg(model_args.model)
+        default = default_cfg(model_args.model)
         # From scratch the student takes the pixels its teacher takes.
         size = default.input_size[-1] if model_args.pretrained else teacher.spec.image_size
         pipeline = load_pipeline(data_args, args, size, teacher.spec.crop_pct, teacher.spec.interpolation, size)

@@ -91,3 +91,18 @@ def test_there_is_no_cycle():
 
     for module in graph:
         visit(module, ())
+
+
+def test_private_overrides_of_the_trainer_stand_in_one_file():
+    """A new release of transformers means reading that file, and no other."""
+    from transformers import Trainer
+
+    from hf_icckd import StudentTrainer, TeacherTrainer
+
+    for concrete in (TeacherTrainer, StudentTrainer):
+        own = [each for each in concrete.__mro__ if each.__module__.startswith("hf_icckd")]
+        assert [each.__name__ for each in own[1:]] == ["DistillationTrainer", "ResumableTrainer"]
+        for each in own:
+            private = {name for name in vars(each) if name.startswith("_") and not name.startswith("__")}
+            overrides = {name for name in private if hasattr(Trainer, name)}
+            assert not overrides or each.__module__ == "hf_icckd.training.resumable", overrides

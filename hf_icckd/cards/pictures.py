@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from hf_icckd.cards.card import CURVES, EMBEDDING_MAP, RELIABILITY, SOFT_LABELS
 from hf_icckd.cards.content import EmbeddingPlane, soft_label_series
+from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.utils.atomic_files import replace_file
 from hf_icckd.utils.plotting import BLUE, COLOURS, FAINT, GREY, ORANGE, SHAPES, WIDTH, png, styled
 
@@ -61,8 +62,8 @@ def draw_training_curves(
         curves = {name: name for name in ("loss", *terms)}
         panels.append((losses, curves, {"title": "training loss and its unweighted terms"}))
     if evaluations:
-        curves = {"eval_top1": "top-1", "eval_agreement": "agreement with the teacher"}
-        curves = {name: title for name, title in curves.items() if name in evaluations[-1]}
+        shown = (name for name in ("top1", "agreement") if f"eval_{name}" in evaluations[-1])
+        curves = {f"eval_{name}": METRICS[name].name for name in shown}
         panels.append((evaluations, curves, {"title": f"{split} split", "ylabel": "%"}))
     if any("gated_fraction" in row for row in losses):
         passed = {"title": "anchors past the gate", "ylabel": "share", "ylim": (0, 1.02)}

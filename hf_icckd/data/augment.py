@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hf_icckd.data import operations
+from hf_icckd.options.augmentation import Augmentation
 from hf_icckd.utils.keyed_random import (
     STREAM_COLOR,
     STREAM_CROP,
@@ -19,30 +18,6 @@ from hf_icckd.utils.keyed_random import (
     random_words,
     uniform,
 )
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What is done to a training image: a crop, of one kind or the other, mirroring, colours, erasing.
-
-    Attributes:
-        crop_padding: Pixels of black padding around a small image before a random crop of its own size.
-        min_crop_scale: Smallest share of the area that a random resized crop of a large image keeps; None for small
-            images.
-        horizontal_flip: Whether half of the images are mirrored.
-        seed: Seed of all that is done to pixels.
-        color_jitter: Brightness, contrast and saturation change by factors between 1 - this and 1 + this.
-        trivial_augment: Whether one of the 14 operations of TrivialAugment (Wide) is applied.
-        random_erasing: Share of the images in which a box is painted over.
-    """
-
-    crop_padding: int | None
-    min_crop_scale: float | None
-    horizontal_flip: bool
-    seed: int
-    color_jitter: float = 0.0
-    trivial_augment: bool = False
-    random_erasing: float = 0.0
 
 
 def augment(images: Tensor, augmentation: Augmentation, epoch: int, sample_ids: Tensor, view: int) -> Tensor:

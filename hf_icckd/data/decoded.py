@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import PIL.Image
 import torch
 from datasets import Dataset
 from torch import Tensor
 
-from hf_icckd.data.augment import Augmentation, augment, resized_crop_boxes, stack_views
+from hf_icckd.data.augment import augment, resized_crop_boxes, stack_views
 from hf_icckd.data.images import read_image, resampling, resize_and_crop
-from hf_icckd.data.sampling import BatchKey
+from hf_icckd.data.sampling import BatchDataset, BatchKey
+from hf_icckd.options.augmentation import Augmentation
 
 
-class DecodedImages(torch.utils.data.Dataset):
-    """A split on disk. `__getitems__` takes a `BatchKey` and returns a batch.
+class DecodedImages(BatchDataset):
+    """A split on disk.
 
     Args:
         split: Data set with an `image` column.
@@ -26,8 +29,6 @@ class DecodedImages(torch.utils.data.Dataset):
         name: Name of the split for errors.
         interpolation: How images are scaled.
     """
-
-    resident = False
 
     def __init__(
         self,
@@ -47,8 +48,8 @@ class DecodedImages(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitems__(self, key: BatchKey) -> dict:
-        """Return pixel_values (B, V, 3, S, S) uint8, labels (B,), sample_ids (B,) and global_rows."""
+    def __getitems__(self, key: BatchKey) -> dict[str, Any]:
+        """Decode, cut and augment the batch."""
         images, labels = self._read(key)
         if self.augmentation is None:
             batch = self._stack([self._center(image) for image in images])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -15,10 +16,11 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from hf_icckd.data.augment import Augmentation, augment_further, crop_and_flip, crop_numbers, stack_views
+from hf_icckd.data.augment import augment_further, crop_and_flip, crop_numbers, stack_views
 from hf_icckd.data.images import read_image, resize_and_crop
-from hf_icckd.data.sampling import BatchKey
+from hf_icckd.data.sampling import BatchDataset, BatchKey
 from hf_icckd.data.sources.fingerprint import split_fingerprint
+from hf_icckd.options.augmentation import Augmentation
 from hf_icckd.utils import distributed
 from hf_icckd.utils.atomic_files import replace_file
 
@@ -94,8 +96,8 @@ def read_split(split: Dataset, size: int, name: str, interpolation: str = "bilin
     return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
-class ResidentImages(torch.utils.data.Dataset):
-    """A split in memory. `__getitems__` takes a `BatchKey` and returns a batch.
+class ResidentImages(BatchDataset):
+    """A split in memory.
 
     Args:
         images: (N, 3, S, S) uint8; stays on its device, where all the work is done.
@@ -125,8 +127,8 @@ class ResidentImages(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitems__(self, key: BatchKey) -> dict:
-        """Return pixel_values (B, V, 3, S, S) uint8, labels (B,), sample_ids (B,) and global_rows."""
+    def __getitems__(self, key: BatchKey) -> dict[str, Any]:
+        """Cut and augment the batch on the device."""
         ids = key.indices.to(self.images.device, non_blocking=True)
         images = self.images[ids]
         views = [images] * self.num_views

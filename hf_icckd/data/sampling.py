@@ -85,23 +85,41 @@ class KeyedBatchSampler(Sampler):
             yield BatchKey(epoch, rows.split(sizes)[self.rank], len(rows))
 
 
-def batch_sampler(dataset: Dataset, batch_size: int, seed: int | None = None) -> KeyedBatchSampler:
-    """The sampler for a data set: its own if it has one (`batch_sampler`), else rows by index."""
-    if hasattr(dataset, "batch_sampler"):
-        return dataset.batch_sampler(batch_size, seed)
-    return KeyedBatchSampler(len(dataset), batch_size, seed)
+class BatchDataset(Dataset[dict[str, Any]]):
+    """A data set that makes whole batches from keys; everything that is trained on or measured is one.
+
+    Attributes:
+        resident: Whether the images are in memory, on the device that makes the batches: then loading workers would
+            only be in the way.
+    """
+
+    resident: bool = False
+
+    def __len__(self) -> int:
+        """Number of images."""
+        raise NotImplementedError
+
+    def __getitems__(self, key: BatchKey) -> dict[str, Any]:
+        """Return pixel_values (B, V, 3, S, S) uint8, labels (B,), sample_ids (B,) and global_rows.
+
+        `labels` are class indices, and `global_rows` counts the images of this step over all processes.
+        """
+        raise NotImplementedError
+
+    def batch_sampler(self, batch_size: int, seed: int | None = None) -> KeyedBatchSampler:
+        """Return the keys of all batches; the arguments are those of `KeyedBatchSampler`."""
+        return KeyedBatchSampler(len(self), batch_size, seed)
 
 
-def make_loader(dataset: Dataset, sampler: KeyedBatchSampler, num_workers: int = 0) -> DataLoader:
-    """DataLoader over a data set whose `__getitems__` takes a `BatchKey` and returns a whole batch."""
-    in_memory = getattr(dataset, "resident", False)
+def make_loader(dataset: BatchDataset, sampler: KeyedBatchSampler, num_workers: int = 0) -> DataLoader:
+    """DataLoader over whole batches; images in memory need no workers."""
     return DataLoader(
         dataset,
         batch_sampler=sampler,
         collate_fn=_identity,
-        num_workers=0 if in_memory else num_workers,
-        persistent_workers=num_workers > 0 and not in_memory,
-        pin_memory=torch.cuda.is_available() and not in_memory,
+        num_workers=0 if dataset.resident else num_workers,
+        persistent_workers=num_workers > 0 and not dataset.resident,
+        pin_memory=torch.cuda.is_available() and not dataset.resident,
         worker_init_fn=_leave_signals_to_the_parent,
     )
 

@@ -28,9 +28,7 @@ def published_files(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(
-            f"model folder {str(folder)!r} does not exist; expected the folder of a finished run; check the path"
-        )
+        raise ValueError(f"model folder {str(folder)!r} does not exist, expected a finished run; check the path")
     check_complete(folder, str(folder))
     files = sorted(path for path in folder.iterdir() if path.is_file() and _is_published(path.name))
     for path in files:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
 import shlex
-import shutil
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, get_token
@@ -17,8 +14,6 @@ from huggingface_hub.errors import HTTPError
 from hf_icckd._version import __version__
 from hf_icckd.hub.published import published_files
 from hf_icckd.models.pretrained import WEIGHTS_FILE
-
-logger = logging.getLogger(__name__)
 
 # HTTP status codes after which the same request may succeed later.
 _PASSING = {408, 409, 412, 425, 429, 500, 502, 503, 504}
@@ -114,46 +109,6 @@ def prepare_repo(repo_id: str, folder: str | Path, *, private: bool | None = Non
         api = _client(token)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         api.auth_check(repo_id, write=True)  # an existing one may be read-only
-
-
-class BackgroundPush:
-    """A push beside what else the program does, one at a time. If it fails that is logged, and ends nothing."""
-
-    def __init__(self):
-        self._thread: threading.Thread | None = None
-
-    @property
-    def running(self) -> bool:
-        """Whether a push is under way."""
-        return self._thread is not None and self._thread.is_alive()
-
-    def start(self, folder: Path, push: Callable[[], object], name: str) -> None:
-        """Begin a push.
-
-        Args:
-            folder: What is pushed; removed when that has ended.
-            push: Pushes it.
-            name: What it is called in the log.
-        """
-
-        def work() -> None:
-            try:
-                push()
-                logger.info("%s is pushed", name)
-            except (ValueError, OSError) as error:
-                logger.warning("%s is not pushed: %s; training goes on", name, getattr(error, "reason", error))
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-
-        # A daemon, so that a program that was asked to stop does not wait for it.
-        self._thread = threading.Thread(target=work, name="push to the Hub", daemon=True)
-        self._thread.start()
-
-    def wait(self) -> None:
-        """Wait until no push is under way."""
-        if self.running:
-            logger.info("waiting for the push that is under way")
-            self._thread.join()
 
 
 def _client(token: str | None) -> HfApi:

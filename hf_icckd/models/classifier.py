@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import timm
 import torch
 import torch.nn.functional as F
-from timm.models import get_deprecated_models, get_pretrained_cfg, is_model
+from timm.models import PretrainedCfg, get_deprecated_models, get_pretrained_cfg, is_model
 from torch import Tensor, nn
 
 import hf_icckd.models  # noqa: F401  registers the cifar_* architectures
@@ -217,6 +217,19 @@ def go_on_from(
         crop_pct=crop_pct or spec.crop_pct,
     )
     return ImageClassifier(net, spec)
+
+
+def default_cfg(architecture: str) -> PretrainedCfg:
+    """timm's default preprocessing of an architecture.
+
+    Raises:
+        ValueError: If timm does not know the architecture.
+    """
+    check_architecture(architecture)
+    found = get_pretrained_cfg(architecture)
+    if found is None:
+        raise ValueError(f"timm has no default configuration of {architecture!r}; choose another architecture")
+    return found
 
 
 def check_architecture(architecture: str) -> None:

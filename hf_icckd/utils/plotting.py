@@ -39,7 +39,7 @@ STYLE = {
     "xtick.color": INK,
     "ytick.color": INK,
 }
-# A decorator; the caller's own style is restored afterwards. Stubs list all names of options, and no dictionary is that.
+# A decorator; the caller's own style is restored afterwards. The stubs want literal names of options as keys.
 styled = matplotlib.rc_context(STYLE)  # type: ignore[arg-type]
 
 

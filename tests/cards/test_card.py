@@ -15,10 +15,19 @@ from datasets import Dataset
 from huggingface_hub import ModelCard, ModelCardData
 
 from hf_icckd import load_image_data, model_card, student, teacher
-from hf_icckd.cards import card as card_module
-from hf_icckd.cards.card import PICTURES, CardData, citations, how_trained, render, write_card
+from hf_icckd.cards.card import (
+    _INDEXED,
+    _METRICS,
+    PICTURES,
+    CardData,
+    citations,
+    how_trained,
+    render,
+    write_card,
+)
 from hf_icckd.cards.content import hub_id, soft_label_series
 from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
+from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.options.checks import changed_options, check_licence
 from hf_icckd.options.command_line import UserError, parse_arguments
 from hf_icckd.options.recipes import RECIPES
@@ -42,7 +51,7 @@ def runs(tmp_path_factory):
     def train(recipe, name, *words):
         recipe.main([*QUICK, "--output_dir", f"{folder}/{name}", *words])
 
-    train(teacher, "control-teacher", "--intra_class_weight", "0")
+    train(teacher, "control-teacher", "--terms", "none")
     train(teacher, "teacher", "--control", f"{folder}/control-teacher", "--license", "apache-2.0", "--seed", "1")
     train(student, "control-student", "--teacher", f"{folder}/control-teacher")
     train(student, "student", "--teacher", f"{folder}/teacher", "--control", f"{folder}/control-student",
@@ -80,8 +89,8 @@ def numbers(text: str) -> list[str]:
 def foreign_numbers(text: str, *records: dict) -> set[str]:
     """Numbers of a card that are neither of the records nor words of the template."""
     known = set(numbers(re.sub(r"{{.*?}}|{%.*?%}", "", TEMPLATE.read_text())))
-    known |= {number for title, name, _ in card_module._FIGURES for number in numbers(f"{title} {name}")}
-    known |= {number for _, _, name, _ in card_module._INDEXED for number in numbers(name)}
+    titles = [METRICS[name].full_title for name in _METRICS]
+    known |= {number for title in [*titles, *(name for *_, name in _INDEXED)] for number in numbers(title)}
     for leaf in leaves(list(records)):
         if isinstance(leaf, str):
             known |= set(numbers(leaf))
@@ -243,7 +252,7 @@ def test_which_base_model(runs, tmp_path):
 
 
 def test_data_of_the_hub_have_a_revision(tmp_path, monkeypatch):
-    from hf_icckd.data.sources import load as sources
+    from hf_icckd.data.sources import hub as sources
 
     digits = load_image_data("digits", max_train_samples=20, max_eval_samples=20)
     splits = {}

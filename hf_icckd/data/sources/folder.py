@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import logging
 import os
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,16 +18,18 @@ from datasets import (
     DatasetDict,
     Features,
     Image,
+    IterableDataset,
     SplitDict,
     SplitInfo,
     load_dataset,
     load_from_disk,
 )
 
+from hf_icckd.data.sources.source import Source, reason
+from hf_icckd.data.sources.splits import TEST_SPLITS, TRAIN_SPLITS
+
 logger = logging.getLogger(__name__)
 
-TRAIN_SPLITS = ("train", "training")
-TEST_SPLITS = ("test", "testing", "eval", "validation", "valid", "val", "dev")
 _SPLIT_WORDS = (*TRAIN_SPLITS, *TEST_SPLITS)
 _WORD_BREAK = re.compile(r"[\W\d_]+|set(?![^\W\d_])")  # train2, "my test", testset
 _TABLE_SUFFIXES = (".parquet", ".arrow")
@@ -33,37 +37,50 @@ _METADATA_FILES = ("metadata.csv", "metadata.jsonl")
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
 
 
-def load_folder(path: Path, streaming: bool = False) -> dict[str, Dataset]:
-    """Read a folder.
+class Folder(Source):
+    """A local folder of images or of tables.
 
-    Args:
-        path: The folder. Its images lie in `CLASS/` or `train/CLASS/` and `test/CLASS/`; or it holds parquet or arrow
-            files, told apart by the words train, test, ... of their names.
-        streaming: Whether to leave the rows of parquet and arrow files where they are.
+    Images lie in `CLASS/` or in `train/CLASS/` and `test/CLASS/`. Parquet or arrow files are told apart by the words
+    train, test, ... in their names. Or it is what `datasets` saved to disk.
+    """
 
-    Returns:
-        Splits by name; iterable ones if streaming.
+    def __init__(self, path: Path):
+        self.path = path
+
+    def splits(self) -> Mapping[str, Dataset]:
+        """Read the folder; see `read_folder`."""
+        return read_folder(self.path)
+
+    def streams(self) -> Mapping[str, IterableDataset]:
+        """Open the tables of the folder without reading their rows."""
+        tables = _tables_among(_list_files(self.path))
+        if not tables:
+            raise ValueError(
+                f"streaming is true but dataset folder {str(self.path)!r} holds no parquet or arrow files; leave it "
+                "out: images in folders are only read when they are needed anyway"
+            )
+        with _readable(self.path):
+            return _stream_tables(self.path, tables)
+
+
+def read_folder(path: Path) -> Mapping[str, Dataset]:
+    """Read a folder of any of the kinds that `Folder` names.
 
     Raises:
-        ValueError: If the folder holds nothing of the kind, or it can't be read.
+        ValueError: If the folder holds nothing of the kind, or can't be read.
     """
     files = _list_files(path)
-    tables = [file for file in files if file.suffix.lower() in _TABLE_SUFFIXES]
-    if streaming and not tables:
-        raise ValueError(
-            f"streaming is true but dataset folder {str(path)!r} holds no parquet or arrow files; leave it out: "
-            "images in folders are only read when they are needed anyway"
-        )
-    try:
-        if not streaming and ((path / "dataset_dict.json").is_file() or (path / "state.json").is_file()):
+    tables = _tables_among(files)
+    with _readable(path):
+        if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
             loaded = load_from_disk(str(path))
             return loaded if isinstance(loaded, DatasetDict) else {"train": loaded}
         if tables:
-            return _load_tables(path, tables, streaming)
+            # One by one: a test split without labels has other columns than the rest.
+            kind, files_of = _table_splits(path, tables)
+            return {split: load_dataset(kind, data_files=names, split="train") for split, names in files_of.items()}
         if any(file.name in _METADATA_FILES for file in files):
             return load_dataset("imagefolder", data_dir=glob.escape(str(path)))
-    except Exception as error:  # see _load
-        raise ValueError(f"dataset folder {str(path)!r} could not be read: {reason(error)}") from error
     images = [file for file in files if file.suffix.lower() in _IMAGE_SUFFIXES]
     if images and len(images) < len(files):
         other = next(file for file in files if file.suffix.lower() not in _IMAGE_SUFFIXES)
@@ -84,8 +101,24 @@ def _list_files(path: Path) -> list[Path]:
     return sorted(found)
 
 
-def _load_tables(path: Path, tables: list[Path], streaming: bool) -> dict[str, Dataset]:
-    """Splits are told by the words of file names, then of folder names; a file without any is training data."""
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # builders raise dozens of types
+        raise ValueError(f"dataset folder {str(path)!r} could not be read: {reason(error)}") from error
+
+
+def _tables_among(files: list[Path]) -> list[Path]:
+    return [file for file in files if file.suffix.lower() in _TABLE_SUFFIXES]
+
+
+def _table_splits(path: Path, tables: list[Path]) -> tuple[str, dict[str, list[str]]]:
+    """Kind of the tables, and the files of each split, as patterns.
+
+    The words of a file's name say which split it belongs to, then those of its folders' names; a file without any is
+    training data.
+    """
     suffix = tables[0].suffix
     files: dict[str, list[str]] = {}
     for file in tables:
@@ -95,18 +128,19 @@ def _load_tables(path: Path, tables: list[Path], streaming: bool) -> dict[str, D
         words = [word for name in names for word in _WORD_BREAK.split(name.lower())]
         split = next((word for word in words if word in _SPLIT_WORDS), "train")
         files.setdefault(split, []).append(glob.escape(str((path / file).absolute())))
-    # One by one: a test split without labels has other columns than the rest.
-    kind = suffix.lower().lstrip(".")
-    loaded = {
-        split: load_dataset(kind, data_files=names, split="train", streaming=streaming)
-        for split, names in files.items()
-    }
-    if streaming:
-        # What the files say of themselves may be of the data set they were taken from: their rows are counted.
-        for split, rows in loaded.items():
-            count = sum(_count_rows(file, kind) for name in files[split] for file in glob.glob(name))
-            rows.info.splits = SplitDict({"train": SplitInfo("train", num_examples=count)})
-    return loaded
+    return suffix.lower().lstrip("."), files
+
+
+def _stream_tables(path: Path, tables: list[Path]) -> dict[str, IterableDataset]:
+    kind, files = _table_splits(path, tables)
+    streams = {}
+    for split, names in files.items():
+        rows = load_dataset(kind, data_files=names, split="train", streaming=True)
+        # What the files say of themselves may be about the data set they were taken from: their rows are counted.
+        count = sum(_count_rows(file, kind) for name in names for file in glob.glob(name))
+        rows.info.splits = SplitDict({"train": SplitInfo("train", num_examples=count)})
+        streams[split] = rows
+    return streams
 
 
 def _count_rows(file: str, kind: str) -> int:
@@ -177,10 +211,3 @@ def _load_class_folders(path: Path, images: list[Path]) -> dict[str, Dataset]:
         )
         for split, of in folders.items()
     }
-
-
-def reason(error: BaseException) -> str:
-    """One line about what went wrong first: builders wrap it in an error that says only that there was one."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"

@@ -9,15 +9,19 @@ Reference:
     arXiv 2012.09816 (the multi-view distribution of its section 2; images instead of abstract patch vectors are ours).
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
 import PIL.Image
 import torch
-from datasets import ClassLabel, Dataset, Features, Image
+from datasets import ClassLabel, Dataset, Features, Image, IterableDataset
 from torch import Tensor
 
 from hf_icckd.data.sources.classes import FINE_LABEL
+from hf_icckd.data.sources.source import Source, refuse_to_stream
 
 GRID = 4  # an image is GRID x GRID patches, and a feature GRID x GRID cells
 PATCHES_PER_VIEW = 2
@@ -171,25 +175,33 @@ def make_multi_view_images(
     return MultiViewImages(*map(torch.from_numpy, (images, labels, views, is_multi_view)))
 
 
-def multi_view_splits() -> dict[str, Dataset]:
-    """What `--dataset synthetic` is: training and test split with the dominant view as fine label."""
-    splits = {}
-    for name, per_class in (("train", 200), ("test", 50)):
-        images, labels, views, _ = make_multi_view_images(num_images_per_class=per_class, split=name)
-        pixels = images.permute(0, 2, 3, 1).numpy()
-        names = [f"class {i}" for i in range(10)]
-        # The feature that dominates an image is its fine label: known to whoever drew it, not to the classifier.
-        fine_names = [f"{class_name}, view {view}" for class_name in names for view in range(2)]
-        features = Features(
-            {"image": Image(), "label": ClassLabel(names=names), FINE_LABEL: ClassLabel(names=fine_names)}
-        )
-        columns = {
-            "image": [PIL.Image.fromarray(image) for image in pixels],
-            "label": labels.tolist(),
-            FINE_LABEL: (2 * labels + views).tolist(),
-        }
-        splits[name] = Dataset.from_dict(columns, features=features)
-    return splits
+class Synthetic(Source):
+    """2,000 training and 500 test images; the dominant view of each is its fine label."""
+
+    image_column = "image"
+    label_column = "label"
+    has_fine_labels = True
+
+    def splits(self) -> Mapping[str, Dataset]:
+        """Draw both splits, the same ones every time."""
+        return {"train": _drawn_split("train", 200), "test": _drawn_split("test", 50)}
+
+    def streams(self) -> Mapping[str, IterableDataset]:
+        """Refuse: the images are drawn in a second."""
+        refuse_to_stream("synthetic")
+
+
+def _drawn_split(split: Literal["train", "test"], per_class: int) -> Dataset:
+    images, labels, views, _ = make_multi_view_images(num_images_per_class=per_class, split=split)
+    names = [f"class {i}" for i in range(10)]
+    fine_names = [f"{class_name}, view {view}" for class_name in names for view in range(2)]
+    features = Features({"image": Image(), "label": ClassLabel(names=names), FINE_LABEL: ClassLabel(names=fine_names)})
+    columns = {
+        "image": [PIL.Image.fromarray(image) for image in images.permute(0, 2, 3, 1).numpy()],
+        "label": labels.tolist(),
+        FINE_LABEL: (2 * labels + views).tolist(),
+    }
+    return Dataset.from_dict(columns, features=features)
 
 
 def _render(

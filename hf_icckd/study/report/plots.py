@@ -148,7 +148,7 @@ def gain(plan: Plan, frame: pd.DataFrame, metric: str) -> Figure | None:
         "teacher.test.soft_label_information_matched": "teacher's information, matched entropy (nats)",
         "teacher.test.soft_label_information_t4": "teacher's information, T = 4 (nats)",
     }
-    unit = METRICS[metric].unit or METRICS[metric].title
+    unit = METRICS[metric].difference_unit or METRICS[metric].title
     return _scatters(plan, points, columns, "gain", f"gain over the control ({unit})", 0.0)
 
 

@@ -102,7 +102,7 @@ def _context(plan: Plan, records: dict[str, dict], command: str) -> dict[str, An
 
 
 def _effect(plan: Plan) -> str:
-    return f"{plan.comparison.smallest_effect:g} {METRICS[plan.comparison.metric].unit}".strip()
+    return f"{plan.comparison.smallest_effect:g} {METRICS[plan.comparison.metric].difference_unit}".strip()
 
 
 def _answer(plan: Plan, row: Any) -> str:
