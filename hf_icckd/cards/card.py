@@ -19,6 +19,7 @@ from hf_icckd.metrics.catalogue import INFORMATION, METRICS
 from hf_icckd.runs.layout import CARD_FILE
 from hf_icckd.runs.records import machine_of
 from hf_icckd.utils.atomic_files import replace_file
+from hf_icckd.utils.text import escape_markdown
 
 logger = logging.getLogger(__name__)
 CURVES, RELIABILITY = "training_curves.png", "reliability.png"
@@ -221,11 +222,6 @@ def citations(method: dict[str, Any], *before: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(filter(None, found)))
 
 
-def plain(text: object) -> str:
-    """Text in which nothing is markdown: names of classes and data sets are whatever people call them."""
-    return re.sub(r"([\\`*_{}\[\]<>#|$~&])", r"\\\1", " ".join(str(text).split()))
-
-
 @functools.cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
@@ -234,7 +230,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["plain"] = plain
+    environment.filters["escape"] = escape_markdown
     return environment.get_template("model_card.md")
 
 

@@ -1,9 +1,13 @@
-"""Text for people: suggestions, tables, standard output."""
+"""Text for people: suggestions, tables, Markdown, standard output."""
 
 from __future__ import annotations
 
 import difflib
+import re
 import sys
+
+# What Markdown, tables and formulas included, gives a meaning; an underscore within a word has none.
+_MARKUP = re.compile(r"([\\`*{}\[\]<>#|$~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 
 
 def suggest(word: str, known) -> str:
@@ -17,6 +21,11 @@ def format_table(rows: list[tuple[str, str]], title: str) -> str:
     width = max(len(name) for name, _ in rows)
     lines = [title, "-" * max(len(title), width + 2 + max(len(value) for _, value in rows))]
     return "\n".join([*lines, *(f"{name:<{width}}  {value}" for name, value in rows)])
+
+
+def escape_markdown(text: object) -> str:
+    """Text on one line that Markdown shows as it is: names of classes and data sets may hold any character."""
+    return _MARKUP.sub(r"\\\1", " ".join(str(text).split()))
 
 
 def show(text: str) -> None:

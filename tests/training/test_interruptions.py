@@ -327,7 +327,7 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(whole, tmp_path, monkeypa
     with caplog.at_level(logging.INFO, "hf_icckd"):
         teacher.main(command(folder, "--save_total_limit", "1"))
     assert f"checkpoint-12 is damaged: {message}" in caplog.text
-    assert f"going on from {folder}/checkpoint-8" in caplog.text
+    assert f"resuming from {folder}/checkpoint-8" in caplog.text
     assert_same_run(folder, whole)
 
 
