@@ -443,7 +443,7 @@ def test_launchers_that_shard_are_refused(tmp_path, monkeypatch, name):
         ({"CPU_RAM_EFFICIENT_LOADING": "true"}, "cpu_ram_efficient_loading is true, expected false: accelerate"),
         (
             {"OFFLOAD_PARAMS": "True"},
-            "fsdp_offload_params is True, expected false: weights would be on another device",
+            "offload_params is True, expected false: weights would be on another device",
         ),
         ({"ACTIVATION_CHECKPOINTING": "true"}, "fsdp_activation_checkpointing is true, expected false: BatchNorm"),
         ({"IGNORED_MODULES": "net"}, "fsdp_ignored_modules is net, expected unset: their gradients would not"),

@@ -219,7 +219,7 @@ def test_what_lies_beside_the_splits_is_named(tmp_path, caplog):
     files(tmp_path, *class_files("train/cat", "train/dog", "test/cat", "test/dog", "holdout/cat", "old/dog"))
     data = load_image_data(str(tmp_path))
     assert (len(data.train), len(data.test)) == (10, 10)
-    assert "images in holdout, old stay out, as splits are called train, training, test" in caplog.text
+    assert "images in holdout, old are left out, because splits are called train, training, test" in caplog.text
 
 
 def test_splits_without_one_to_train_on_are_no_classes(tmp_path):
@@ -238,7 +238,7 @@ def test_a_class_folder_that_can_not_be_read_is_an_error(tmp_path, monkeypatch):
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(ValueError, match=r"folder '.*dog' can't be read: Permission denied; mend its permissions"):
+    with pytest.raises(ValueError, match=r"folder '.*dog' can't be read: Permission denied; change its permissions"):
         load_image_data(str(tmp_path))
 
 
