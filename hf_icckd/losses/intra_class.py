@@ -172,8 +172,7 @@ class IntraClassContrastiveLoss(nn.Module):
             reference_sample_ids: (G,) their images.
 
         Returns:
-            `{"intra_class": scalar, "gated_fraction": scalar}`: the term and the fraction of anchors that pass the
-            gate (without gradient).
+            `intra_class`, the term, and `gated_fraction`, the fraction of anchors that pass the gate.
 
         Raises:
             ValueError: If the inputs don't hold two views.

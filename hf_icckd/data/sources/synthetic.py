@@ -114,14 +114,11 @@ def make_multi_view_images(
     small convolutional network passes 90 % in a few epochs; the single-view images are the hard ones.
 
     Args:
-        num_classes: Number of classes, C.
-        num_images_per_class: Images per class in this split.
         image_size: Side in pixels, S, a multiple of 16.
         num_views: Features per class, 1 to 6.
         multi_view_fraction: Share of multi-view images in every class, rounded to whole images.
         feature_noise: Largest strength of the features of other classes, in 0..1.
         noise_std: Standard deviation of the background noise in grey levels (0..255).
-        seed: Seed of features and images.
         split: Which of the independent draws to return.
 
     Raises:
