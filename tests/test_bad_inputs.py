@@ -149,6 +149,10 @@ def test_data(tmp_path, name):
         (["--terms", "intra_class:temperature=0"], "temperature is 0, expected a number above 0"),
         (["--intra_class_weight", "0.5"], "--intra_class_weight is now written --terms intra_class:weight=0.5"),
         (["--intra_class_weight=0"], "--intra_class_weight is now written --terms none"),
+        (
+            ["--intra_class_weight", "0", "--student_branches", "resnet18"],
+            "--intra_class_weight, --student_branches is now written --terms sftn:student=resnet18",
+        ),
         (["--cache_size_per_class", "8"], "is now written --terms intra_class:cache_size=8"),
         (["--in_batch_negatives", "false"], "is now written --terms intra_class:in_batch_negatives=false"),
         (["--student_branches", "resnet18"], "is now written --terms sftn:student=resnet18"),
@@ -202,7 +206,7 @@ def _edit_config(folder: Path, **values) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (shutil.rmtree, "teacher' is no folder here"),
+        (shutil.rmtree, "teacher' is not a folder here"),
         (lambda f: (f / "config.json").unlink(), r"has no config\.json; expected a finished run"),
         (lambda f: (f / "config.json").write_text("{"), "can't be loaded: JSONDecodeError"),
         (lambda f: (f / "config.json").write_text("[]"), "can't be loaded"),

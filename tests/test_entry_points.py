@@ -174,7 +174,7 @@ def test_what_a_teacher_went_on_from_makes_the_run(runs, tmp_path):
             ["--start_from", "{teacher}", "--model", "cifar_resnet56"],
             "model is 'cifar_resnet56' but start_from .* is a",
         ),
-        (["--start_from", "no/where/at/all"], "no folder here, no timm architecture and no Hub id"),
+        (["--start_from", "no/where/at/all"], "is not a folder here, a timm architecture or a Hub id"),
     ],
 )
 def test_wrong_starts_end_in_one_line(runs, tmp_path, words, message):
@@ -218,7 +218,7 @@ def test_an_interrupted_run_goes_on(deterministic, tmp_path, monkeypatch, capsys
     monkeypatch.setattr(resumable.ResumableTrainer, "_save_checkpoint", save_and_fail)
     with pytest.raises(SystemExit, match="130"):
         teacher.main([*options, "--output_dir", f"{tmp_path}/cut"])
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
     monkeypatch.undo()
     teacher.main([*options, "--output_dir", f"{tmp_path}/cut"])
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
@@ -353,7 +353,7 @@ def test_accelerate_config_that_shards():
         (["--validation_fraction", "1"], "validation_fraction is 1.0, expected a number at least 0 and below 1"),
         (["--num_train_epochs", "-1"], "num_train_epochs is -1.0, expected a number above 0"),
         (["--per_device_train_batch_size", "0"], "per_device_train_batch_size is 0, expected a number at least 1"),
-        (["--seed", "1", "a.yaml"], "a.yaml stands behind options; give the YAML file first"),
+        (["--seed", "1", "a.yaml"], "a.yaml stands after options; give the YAML file first"),
         (["missing.yaml"], "config file 'missing.yaml' does not exist"),
         (["--dataset", "/no/such/folder"], "dataset folder '/no/such/folder' does not exist"),
         (["--label_column", "breed"], "--label_column is 'breed', expected one of the columns: image"),
@@ -385,7 +385,7 @@ def test_a_push_in_offline_mode_is_refused_before_training(tmp_path):
     [
         ("learnin_rate: 1", "unknown option 'learnin_rate' in .*did you mean 'learning_rate'"),
         ("- a\n- b", "holds a list, expected `option: value` lines"),
-        ("a: [", "is no valid YAML"),
+        ("a: [", "is not valid YAML"),
         ("learning_rate: fast", "invalid float value: 'fast'"),
     ],
 )
@@ -425,7 +425,7 @@ def test_divergence_has_an_exit_code_of_its_own(tmp_path, capsys):
 def test_student_errors_come_before_anything_is_loaded(tmp_path):
     with pytest.raises(UserError, match="unknown objective 'kdd'"):
         student.main(["--objectives", "kdd", "--teacher", "nowhere", "--output_dir", f"{tmp_path}/run"])
-    with pytest.raises(UserError, match="model 'no/where/here' is no folder here"):
+    with pytest.raises(UserError, match="model 'no/where/here' is not a folder here"):
         student.main(["--teacher", "no/where/here", "--output_dir", f"{tmp_path}/run"])
 
 

@@ -63,7 +63,8 @@ def shortest_spec(name: str, arguments: Mapping[str, Any], registry: Mapping[str
 
 def _parameters(kind: type) -> dict[str, inspect.Parameter]:
     # A class without a constructor of its own takes no arguments, whatever nn.Module's signature says.
-    return {} if kind.__init__ is nn.Module.__init__ else dict(inspect.signature(kind).parameters)
+    inherited = inspect.getattr_static(kind, "__init__") is inspect.getattr_static(nn.Module, "__init__")
+    return {} if inherited else dict(inspect.signature(kind).parameters)
 
 
 def _parse_value(text: str, key: str, parameter: inspect.Parameter | None, where: str) -> Any:

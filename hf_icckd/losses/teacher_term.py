@@ -20,6 +20,11 @@ class TeacherBatch(NamedTuple):
         global_rows: Number of images in this step over all processes, for `hf_icckd.utils.distributed.gather_rows`.
         label_smoothing: Label smoothing of the cross-entropy, for terms that have one of their own.
         part: What the term's `trained_part` returned for this batch; None without one.
+
+    Example:
+        >>> import torch
+        >>> labels = sample_ids = torch.arange(4)
+        >>> TeacherBatch(torch.randn(4, 2, 10), torch.randn(4, 2, 64), labels, sample_ids, global_rows=4).part
     """
 
     logits: Tensor
@@ -43,6 +48,14 @@ class TeacherTerm(nn.Module):
         num_views: Views of an image that the term compares; None if any number will do.
         shards: Whether the term was tried with sharded weights (FSDP2).
         citation: BibTeX of the source.
+
+    Example:
+        >>> class Spread(TeacherTerm):
+        ...     default_weight = 0.01
+        ...     term_weights = {"spread": 1.0}
+        ...
+        ...     def forward(self, batch):
+        ...         return {"spread": -batch.embeddings.flatten(0, 1).std(dim=0).mean()}
     """
 
     default_weight: ClassVar[float] = 1.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -69,22 +71,22 @@ class WeightedTerms(nn.Module):
         self.terms = nn.ModuleDict({name: term for name, (term, _) in terms.items()})
         self.term_weights = _term_weights(list(terms.values()), "teacher terms")
 
-    def __getitem__(self, name: str) -> nn.Module:
-        return self.terms[name]
+    def __getitem__(self, name: str) -> TeacherTerm:
+        return cast(TeacherTerm, self.terms[name])
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self.terms)
 
-    def items(self):
+    def items(self) -> list[tuple[str, TeacherTerm]]:
         """Names and terms."""
-        return self.terms.items()
+        return [(name, self[name]) for name in self]
 
     def logs(self) -> dict[str, float]:
         """Numbers of all terms that are read only when the training log is written."""
-        return {name: value for term in self.terms.values() for name, value in term.logs().items()}
+        return {name: value for _, term in self.items() for name, value in term.logs().items()}
 
 
-def _term_weights(members: list[tuple[nn.Module, float]], kind: str) -> dict[str, float]:
+def _term_weights(members: Sequence[tuple[DistillationObjective | TeacherTerm, float]], kind: str) -> dict[str, float]:
     weights: dict[str, float] = {}
     for member, weight in members:
         if not 0 <= weight < math.inf:

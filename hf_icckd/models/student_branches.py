@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import torch
 from timm.models.resnet import ResNet
@@ -27,13 +28,14 @@ class StudentBranch(nn.Module):
         net: The student's net, with nothing left before the next stage.
     """
 
-    def __init__(self, transform: nn.Module, net: nn.Module):
+    def __init__(self, transform: nn.Module, net: Any):
         super().__init__()
         self.transform, self.net = transform, net
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """Return logits (B, C)."""
-        return self.net.forward_head(self.net.forward_features(self.transform(feature_map)))
+        net: Any = self.net  # torch types attributes of modules as Tensor | Module
+        return net.forward_head(net.forward_features(self.transform(feature_map)))
 
 
 class StudentBranches(nn.ModuleList):
@@ -89,7 +91,9 @@ def _sections(classifier: ImageClassifier) -> tuple[list[str], list[str]]:
     """Names of the modules before a net's first stage, and of its stages."""
     net = classifier.net
     if isinstance(net, ResNet):
-        stages = [name for name in ("layer1", "layer2", "layer3", "layer4") if len(net.get_submodule(name))]
+        stages = [
+            name for name in ("layer1", "layer2", "layer3", "layer4") if next(net.get_submodule(name).children(), None)
+        ]
         return ["conv1", "bn1", "act1", "maxpool"], stages  # with three stages in the cifar_resnets: layer4 is empty
     if isinstance(net, CifarWideResNet):
         return ["stem"], [f"stages.{name}" for name, _ in net.stages.named_children()]
@@ -118,5 +122,6 @@ def _branch(teacher: ImageClassifier, student: ImageClassifier, stage: int) -> S
 
 def _map_shape(classifier: ImageClassifier, stage: int) -> tuple[int, int]:
     """Channels, and height and width, of a feature map."""
-    info = classifier.net.feature_info[stage]
+    net: Any = classifier.net
+    info = net.feature_info[stage]
     return info["num_chs"], math.ceil(classifier.spec.image_size / info["reduction"])

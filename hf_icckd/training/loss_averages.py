@@ -11,7 +11,7 @@ from hf_icckd.utils import distributed
 
 
 class LossAverages:
-    """Means of the named terms of a loss, which also remember the first step at which each was not finite."""
+    """Means of named scalars; they also remember the first step at which each was not finite."""
 
     def __init__(self):
         self.reset()
@@ -19,10 +19,10 @@ class LossAverages:
     def reset(self) -> None:
         """Forget everything."""
         self.names: tuple[str, ...] = ()
-        self.sums: Tensor | None = None
-        self.first_bad: Tensor | None = None
+        self.sums: Tensor | None = None  # (terms,)
+        self.first_bad = torch.empty(0)  # (terms,) first step at which each was not finite
         self.count = 0
-        self._restored: Tensor | None = None  # sums of a checkpoint; the names come with the first `add`
+        self._restored: Tensor | None = None  # sums from a checkpoint; the names come with the first `add`
 
     @torch.no_grad()
     def add(self, terms: dict[str, Tensor], step: int) -> None:
@@ -45,7 +45,7 @@ class LossAverages:
         return {"sums": distributed.gather_ranks(sums), "count": torch.tensor(self.count)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from `state_dict`; with another number of processes each takes the mean of the sums."""
+        """Take back what `state_dict` returned. With another number of processes each takes the mean of the sums."""
         self.reset()
         if state:
             self._restored = distributed.own_part(state["sums"])
@@ -53,11 +53,11 @@ class LossAverages:
 
     def check(self) -> None:
         """Raise FloatingPointError if a term was not finite on any process. This waits for the device."""
-        if self.first_bad is not None and distributed.minimum_over_ranks(self.first_bad).isfinite().any():
+        if self.sums is not None and distributed.minimum_over_ranks(self.first_bad).isfinite().any():
             self.drain()
 
     def drain(self) -> dict[str, float]:
-        """Means over all added values and processes; starts anew. This waits for the device.
+        """Return the means over all added values and processes, and reset. This waits for the device.
 
         Raises:
             FloatingPointError: If a term was not finite; the message names term and step.

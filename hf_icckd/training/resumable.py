@@ -17,12 +17,13 @@ from typing import Any, Protocol
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
-from hf_icckd.data.sampling import batch_sampler, make_loader
+from hf_icckd.data.sampling import BatchDataset, make_loader
 from hf_icckd.models.pretrained import WEIGHTS_FILE
+from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs import checkpoints
 from hf_icckd.training.epoch_boundaries import EpochBoundaries
 from hf_icckd.utils import distributed
@@ -54,7 +55,14 @@ class ResumableTrainer(Trainer):
         stateful: Further parts with a `state_dict` that checkpoints hold, by name.
     """
 
-    def __init__(self, *args, **options):
+    args: DistillationTrainingArguments
+    model: nn.Module
+    train_dataset: BatchDataset
+    eval_dataset: BatchDataset | None
+    optimizer: torch.optim.Optimizer
+    lr_scheduler: torch.optim.lr_scheduler.LambdaLR
+
+    def __init__(self, *args: Any, **options: Any):
         self.stateful: dict[str, Stateful] = {}
         super().__init__(*args, **options)
         self.steps_per_epoch = 1
@@ -153,7 +161,7 @@ class ResumableTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Keyed batches; the sampler knows the processes, so accelerate must not split them again."""
-        sampler = batch_sampler(self.train_dataset, self.args.train_batch_size, self.args.seed)
+        sampler = self.train_dataset.batch_sampler(self.args.train_batch_size, self.args.seed)
         if sampler.num_used < sampler.num_samples:
             logger.info(
                 "%d images of every epoch stay out: too few for a batch", sampler.num_samples - sampler.num_used

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 from transformers.trainer_callback import TrainerCallback
 
+from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.losses import TeacherBatch, WeightedTerms, parse_terms
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.options.training import TeacherTrainingArguments
@@ -34,14 +34,28 @@ class TeacherTrainer(DistillationTrainer):
 
     Raises:
         ValueError: If a term does not fit the options or the teacher.
+
+    Example:
+        >>> import tempfile
+        >>> import hf_icckd
+        >>> data = hf_icckd.load_image_data("digits", max_train_samples=64, max_eval_samples=64)
+        >>> pipeline = hf_icckd.ImagePipeline(data)
+        >>> teacher = hf_icckd.create_classifier("cifar_resnet8", data.label_names, image_size=pipeline.image_size)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     args = hf_icckd.TeacherTrainingArguments(folder, max_steps=1, disable_tqdm=True, eval_strategy="no")
+        ...     trainer = TeacherTrainer(teacher, args, pipeline.dataset("train", training=True, num_views=2))
+        ...     trainer.train().global_step
+        1
     """
+
+    args: TeacherTrainingArguments
 
     def __init__(
         self,
         model: ImageClassifier,
         args: TeacherTrainingArguments,
-        train_dataset: Dataset,
-        eval_dataset: Dataset | None = None,
+        train_dataset: BatchDataset,
+        eval_dataset: BatchDataset | None = None,
         terms: WeightedTerms | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ):

@@ -332,7 +332,7 @@ def test_numbers_may_be_written_with_an_exponent(study):
 def test_a_study_file_that_is_none(tmp_path):
     (tmp_path / "list.yaml").write_text("- a")
     (tmp_path / "broken.yaml").write_text("{")
-    for name, message in (("list", "holds a list"), ("broken", "no valid YAML"), ("none", "does not exist")):
+    for name, message in (("list", "holds a list"), ("broken", "not valid YAML"), ("none", "does not exist")):
         with pytest.raises(ValueError, match=message):
             load_plan(tmp_path / f"{name}.yaml")
 

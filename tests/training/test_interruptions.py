@@ -158,7 +158,7 @@ def test_a_signal_ends_the_program_behind_the_step(whole, tmp_path, monkeypatch,
     with pytest.raises(SystemExit) as ended:
         teacher.main(command(tmp_path / "run"))
     assert ended.value.code == code
-    assert f"{number.name}: stopping behind this step" in capfd.readouterr().err
+    assert f"{number.name}: stopping after this step" in capfd.readouterr().err
     assert [path.name for path in checkpoints(tmp_path / "run")] == ["checkpoint-4", "checkpoint-7"]
     assert signal.getsignal(number) == before
     teacher.main(command(tmp_path / "run"))
@@ -238,7 +238,7 @@ def test_launchers_pass_a_signal_on(tmp_path, launcher):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert code == {"accelerate launch": -signal.SIGTERM, "torchrun": 1}[launcher], log.read_text()
-    assert "SIGTERM: stopping behind this step" in log.read_text()
+    assert "SIGTERM: stopping after this step" in log.read_text()
     assert newest_whole(tmp_path / "run") is not None
 
 
@@ -327,7 +327,7 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(whole, tmp_path, monkeypa
     with caplog.at_level(logging.INFO, "hf_icckd"):
         teacher.main(command(folder, "--save_total_limit", "1"))
     assert f"checkpoint-12 is damaged: {message}" in caplog.text
-    assert f"going on from {folder}/checkpoint-8" in caplog.text
+    assert f"resuming from {folder}/checkpoint-8" in caplog.text
     assert_same_run(folder, whole)
 
 
@@ -337,7 +337,7 @@ def test_without_a_whole_checkpoint_a_run_starts_anew(whole, tmp_path, monkeypat
     shutil.copy(whole / "all_args.yaml", folder)
     teacher.main(command(folder))
     assert "checkpoint-4 is damaged: manifest.json is missing" in caplog.text
-    assert "no checkpoint in " in caplog.text and "is whole: training starts anew" in caplog.text
+    assert "no checkpoint in " in caplog.text and "is whole: training starts from the beginning" in caplog.text
     assert_same_run(folder, whole)
 
 
@@ -502,7 +502,7 @@ def test_code_in_other_files_is_not_run(whole, tmp_path):
     with pytest.raises(UserError, match=r"all_args\.yaml is damaged"):
         teacher.main(command(tmp_path / "run"))
     (tmp_path / "config.yaml").write_text(tag)
-    with pytest.raises(UserError, match="is no valid YAML"):
+    with pytest.raises(UserError, match="is not valid YAML"):
         teacher.main([f"{tmp_path}/config.yaml"])
     shutil.copytree(whole, tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").write_bytes(evil(tmp_path / "pwned"))

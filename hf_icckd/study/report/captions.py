@@ -14,6 +14,7 @@ from hf_icckd.study.report import plots, sweep_plots
 from hf_icckd.study.report.cells import escape
 from hf_icckd.study.report.controls import gate_pairs
 from hf_icckd.study.report.frames import TEACHER
+from hf_icckd.utils import plotting
 
 NOT_YET, NOT_HERE = "Not measured yet", "Not in this study"
 
@@ -151,7 +152,7 @@ def _picture(
 
 
 def _png(figure: Figure | None) -> bytes | None:
-    return None if figure is None else plots.png(figure)
+    return None if figure is None else plotting.png(figure)
 
 
 def _file(plan: Plan, pair: str, kind: str) -> str:

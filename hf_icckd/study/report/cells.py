@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from hf_icckd.study.plan import Plan
+from hf_icckd.utils.text import escape_markdown as escape
 
 ABSENT = "–"
 
@@ -22,11 +22,6 @@ def table(header: list[str], rows: Iterable[list[str]], left: int = 1) -> str:
     """
     rule = ["---" if number < left else "---:" for number in range(len(header))]
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *rows])
-
-
-def escape(text: object) -> str:
-    """Text on one line with Markdown's special characters escaped, except underscores within a word."""
-    return re.sub(r"([\\|*`<>\[\]~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", " ".join(str(text).split()))
 
 
 def code(text: object) -> str:

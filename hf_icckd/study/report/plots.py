@@ -1,17 +1,14 @@
 """Pictures of a study's report: functions of the plan and the metrics of one pair of networks.
 
-Each returns a matplotlib figure, or None if nothing it shows is measured yet. The background is opaque, so that a
-picture works on white and on dark pages. Colours are those of Okabe and Ito, and markers differ too.
+Each returns a matplotlib figure, or None if nothing it shows is measured yet.
 """
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
@@ -23,37 +20,7 @@ from hf_icckd.study.plan import Plan
 from hf_icckd.study.report.frames import TEACHER, arm
 from hf_icckd.study.report.statistics import gains, mean_interval, rank_correlation
 from hf_icckd.study.run import ALONE
-
-INK, GREY = "#222222", "#6b6b6b"
-BLUE, ORANGE, GREEN, PURPLE, SKY, OCHRE = "#0072b2", "#d55e00", "#009e73", "#b0578d", "#56b4e9", "#b08a00"
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "text.color": INK,
-    "text.parse_math": False,  # a dollar sign in a label is no formula
-    "axes.labelcolor": INK,
-    "axes.edgecolor": GREY,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
-    "figure.facecolor": "#ffffff",
-}
-styled = matplotlib.rc_context(STYLE)  # a decorator; the caller's own style stays as it is
-
-
-@styled
-def png(figure: Figure) -> bytes:
-    """A figure as the bytes of a PNG file."""
-    target = io.BytesIO()
-    figure.savefig(target, format="png", dpi=130, metadata={"Software": None})  # the same bytes from the same data
-    return target.getvalue()
-
+from hf_icckd.utils.plotting import BLUE, GREEN, GREY, GROUND, OCHRE, ORANGE, SKY, VIOLET, styled
 
 # ---- a row for each teacher
 
@@ -164,7 +131,7 @@ def teacher_styles(plan: Plan) -> dict[str, dict[str, Any]]:
     """Colour and marker of each teacher, the same in all pictures: grey for the control, blue for the claimed one."""
     comparison = plan.comparison
     others = [name for name in plan.teachers if name not in (comparison.teacher, comparison.control)]
-    colors, markers = itertools.cycle([ORANGE, GREEN, PURPLE, SKY, OCHRE]), itertools.cycle("s^vPX<>")
+    colors, markers = itertools.cycle([ORANGE, GREEN, VIOLET, SKY, OCHRE]), itertools.cycle("s^vPX<>")
     styles: dict[str, dict[str, Any]] = {name: {"color": next(colors), "marker": next(markers)} for name in others}
     return styles | {
         comparison.control: {"color": GREY, "marker": "o"},
@@ -183,7 +150,7 @@ def gain(plan: Plan, frame: pd.DataFrame, metric: str) -> Figure | None:
         "teacher.test.soft_label_information_matched": "teacher's information, matched entropy (nats)",
         "teacher.test.soft_label_information_t4": "teacher's information, T = 4 (nats)",
     }
-    unit = METRICS[metric].unit or METRICS[metric].title
+    unit = METRICS[metric].difference_unit or METRICS[metric].title
     return _scatters(plan, points, columns, "gain", f"gain over the control ({unit})", 0.0)
 
 
@@ -228,7 +195,7 @@ def _scatter(axis: Axes, plan: Plan, points: pd.DataFrame, x: str, y: str) -> No
     styles = teacher_styles(plan)
     swept = points[~points.teacher.isin(plan.teachers)]
     if len(swept):
-        axis.plot(swept[x], swept[y], ls="none", marker=".", ms=5, alpha=0.6, color="#9a9a9a", label="of sweeps")
+        axis.plot(swept[x], swept[y], ls="none", marker=".", ms=5, alpha=0.45, color=GREY, label="of sweeps")
     order = points[points.teacher.isin(plan.teachers)].groupby("teacher")[y].mean().sort_values(ascending=False)
     for teacher in order.index:
         rows = points[points.teacher == teacher]
@@ -238,7 +205,7 @@ def _scatter(axis: Axes, plan: Plan, points: pd.DataFrame, x: str, y: str) -> No
             ls="none",
             ms=5.5,
             alpha=0.85,
-            mec="#ffffff",
+            mec=GROUND,
             mew=0.5,
             label=plan.labels.get(teacher, teacher),
             **styles[teacher],

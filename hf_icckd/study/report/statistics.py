@@ -236,7 +236,7 @@ def verdict(found: dict[str, float], comparison: Comparison) -> str:
 
 
 def _amount(value: float, metric: str) -> str:
-    return f"{value:.{METRICS[metric].decimals}f} {METRICS[metric].unit}".rstrip()
+    return f"{value:.{METRICS[metric].decimals}f} {METRICS[metric].difference_unit}".rstrip()
 
 
 # ---- information

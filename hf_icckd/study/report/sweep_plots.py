@@ -14,8 +14,9 @@ from hf_icckd.study.parts import Sweep
 from hf_icckd.study.plan import Plan
 from hf_icckd.study.report.cells import value_label
 from hf_icckd.study.report.frames import TEACHER, arm, sweep_runs
-from hf_icckd.study.report.plots import BLUE, GREEN, ORANGE, PURPLE, end_labels, styled
+from hf_icckd.study.report.plots import end_labels
 from hf_icckd.study.report.statistics import mean_interval
+from hf_icckd.utils.plotting import BLUE, GREEN, ORANGE, VIOLET, styled
 
 # Title of a panel, with what theory or the paper predict -> its lines.
 _GEOMETRY = {
@@ -77,7 +78,7 @@ def _panels(
     for axis, (title, lines) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         places = _value_axis(axis, sweep.values)
         ends = []
-        styles = zip(itertools.cycle([BLUE, ORANGE, GREEN, PURPLE]), itertools.cycle("oDs^"), strict=False)
+        styles = zip(itertools.cycle([BLUE, ORANGE, GREEN, VIOLET]), itertools.cycle("oDs^"), strict=False)
         for (label, (student, column)), (color, marker) in zip(lines.items(), styles, strict=False):
             by_value = {value: arm(rows, name, student, column) for value, name in plan.sweep_teachers(sweep).items()}
             measured = [(place, by_value[value]) for place, value in places if len(by_value[value])]

@@ -25,14 +25,13 @@ from hf_icckd.study.report.statistics import difference, gains, partial_rank_cor
 from hf_icckd.study.run import ALONE
 
 _TEACHER_METRICS = (
-    ("test.top1", "test top-1 (%)", 2),
-    ("train.top1", "train top-1 (%)", 2),
-    ("train.nc1", "NC1, train", 3),
-    ("test.distance_ratio", "distance ratio", 3),
-    ("test.soft_label_information", "information, T = 1", 3),
-    ("test.soft_label_information_t4", "information, T = 4", 3),
-    ("test.soft_label_information_matched", "information, matched", 3),
-    ("test.mean_entropy", "mean entropy", 3),
+    ("test.top1", f"test {METRICS['top1'].title}", METRICS["top1"].decimals),
+    ("train.top1", f"train {METRICS['top1'].title}", METRICS["top1"].decimals),
+    ("train.nc1", f"{METRICS['nc1'].title}, train", METRICS["nc1"].decimals),
+    *(
+        (f"test.{name}", METRICS[name].name, METRICS[name].decimals)
+        for name in ("distance_ratio", *INFORMATION, "mean_entropy")
+    ),
     ("fine_probe.embeddings", "fine class from embeddings (%)", 2),
     ("fine_probe.soft_labels", "from soft labels (%)", 2),
     ("training_seconds", "seconds", 0),

@@ -106,7 +106,7 @@ def _context(plan: Plan, records: dict[str, dict], command: str) -> dict[str, An
 
 
 def _effect(plan: Plan) -> str:
-    return f"{smallest_effect(plan.comparison):g} {METRICS[plan.comparison.metric].unit}".strip()
+    return f"{smallest_effect(plan.comparison):g} {METRICS[plan.comparison.metric].difference_unit}".strip()
 
 
 def _answer(plan: Plan, row: Any) -> str:

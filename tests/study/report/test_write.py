@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from hf_icckd.study.parts import Comparison, Sweep
-from hf_icckd.study.report import plots
 from hf_icckd.study.report.cells import interval
 from hf_icckd.study.report.controls import gate_pairs
 from hf_icckd.study.report.frames import all_runs, figures
 from hf_icckd.study.report.protocol import command_of
 from hf_icckd.study.report.sweep_plots import _value_axis, ablation
 from hf_icckd.study.report.write import write_report
+from hf_icckd.utils import plotting
 from tests.study.made_up_study import diverge, make_plan, make_records
 
 COMMAND = "python recipes/study.py study.yaml"
@@ -85,7 +85,7 @@ def records(plan):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Leaves pixels out: for tests of what is said."""
-    monkeypatch.setattr(plots, "png", lambda figure: b"\x89PNG")
+    monkeypatch.setattr(plotting, "png", lambda figure: b"\x89PNG")
 
 
 @pytest.fixture(scope="module")
