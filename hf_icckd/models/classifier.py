@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import timm
 import torch
 import torch.nn.functional as F
-from timm.models import get_deprecated_models, get_pretrained_cfg, is_model
+from timm.models import PretrainedCfg, get_deprecated_models, get_pretrained_cfg, is_model
 from torch import Tensor, nn
 
 import hf_icckd.models  # noqa: F401  registers the cifar_* architectures
+
+if TYPE_CHECKING:
+
+    class TimmNet(nn.Module):
+        """What every timm net offers."""
+
+        num_classes: int
+        pretrained_cfg: dict[str, Any]
+
+        def forward_features(self, images: Tensor) -> Tensor: ...
+        def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor: ...
+        def forward_intermediates(self, images: Tensor) -> tuple[Tensor, list[Tensor]]: ...
+        def get_classifier(self) -> nn.Module: ...
+        def reset_classifier(self, num_classes: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -82,8 +97,8 @@ class ImageClassifier(nn.Module):
                 f"mean is {spec.mean} and std {spec.std}, expected three numbers each, and std above 0; correct "
                 "them in the configuration"
             )
-        self.net, self.spec = net, spec
-        self.embedding_dim = _check_head(net, spec)
+        self.net, self.spec = cast("TimmNet", net), spec
+        self.embedding_dim = _check_head(self.net, spec)
         # Not persistent: they are in config.json, and exported weights should be those of the plain timm net.
         mean, std = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
         self.register_buffer("scale", (1 / (255 * std)).float(), persistent=False)
@@ -166,7 +181,7 @@ def create_classifier(
         ('cifar_resnet20', 64)
     """
     check_architecture(architecture)
-    default = get_pretrained_cfg(architecture)
+    default = default_cfg(architecture)
     model_args = dict(model_args or {})
     if image_size is None:
         image_size = default.input_size[-1]
@@ -181,14 +196,18 @@ def create_classifier(
         ClassifierSpec(
             architecture=architecture,
             label_names=tuple(label_names),
-            mean=tuple(default.mean if mean is None else mean),
-            std=tuple(default.std if std is None else std),
+            mean=_channels(default.mean if mean is None else mean),
+            std=_channels(default.std if std is None else std),
             image_size=image_size,
             crop_pct=default.crop_pct if crop_pct is None else crop_pct,
             interpolation=default.interpolation if interpolation is None else interpolation,
             model_args=model_args,
         ),
     )
+
+
+def _channels(values: Iterable[float]) -> tuple[float, float, float]:
+    return cast("tuple[float, float, float]", tuple(values))  # `ImageClassifier` checks that there are three
 
 
 def go_on_from(
@@ -242,7 +261,15 @@ def check_architecture(architecture: str) -> None:
         raise ValueError(f"unknown model {architecture!r}, expected an architecture of timm's registry{hint}")
 
 
-def _check_head(net: nn.Module, spec: ClassifierSpec) -> int:
+def default_cfg(architecture: str) -> PretrainedCfg:
+    """Return timm's default configuration of an architecture."""
+    cfg = get_pretrained_cfg(architecture)
+    if cfg is None:
+        raise ValueError(f"timm has no default configuration of {architecture!r}; choose another architecture")
+    return cfg
+
+
+def _check_head(net: TimmNet, spec: ClassifierSpec) -> int:
     """Check on one image that the logits are a single layer of the embeddings, and return their length."""
     training = net.training
     net.eval()
