@@ -13,14 +13,8 @@ from safetensors import SafetensorError
 from timm.models import is_model
 from torch import Tensor
 
-from hf_icckd.models.classifier import (
-    ClassifierSpec,
-    ImageClassifier,
-    check_architecture,
-    create_classifier,
-    default_cfg,
-    unnamed,
-)
+from hf_icckd.models.architectures import check_architecture, default_cfg
+from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier, create_classifier, unnamed
 from hf_icckd.utils.atomic_files import contiguous_state, replace_file, replace_tensors, user_path
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
