@@ -57,7 +57,7 @@ def options(arguments: argparse.Namespace, output_dir: Path, teacher: str) -> li
         if arguments.targets:
             words += ["--teacher_targets", "auto", "--teacher_targets_dir", f"{output_dir}-targets"]
         return [*words, "--teacher", teacher, "--objectives", "kd", "rkd:weight=0.1"]
-    return [*words, "--intra_class_gate", "false", "--intra_class_weight", "0.5", "--cache_size_per_class", "8"]
+    return [*words, "--terms", "intra_class:weight=0.5,gate=false,cache_size=8"]
 
 
 def arm(point: str, hits: int) -> None:

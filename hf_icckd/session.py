@@ -150,7 +150,6 @@ def _report(
         write_card(folder.path, folder.values, results)
         # Last, because it marks the run as finished.
         write_text(folder.path / METRICS_FILE, text)
-        trainer.wait_for_push()  # it reads a folder within this one
         folder.clear_checkpoints()
         show(summary_table(results, str(folder.path)))
     distributed.barrier()

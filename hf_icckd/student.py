@@ -7,7 +7,7 @@ from pathlib import Path
 from timm.models import get_pretrained_cfg
 
 from hf_icckd.data.from_options import load_pipeline
-from hf_icckd.losses import OBJECTIVES, parse_objectives
+from hf_icckd.losses import parse_objectives
 from hf_icckd.models.classifier import check_architecture, check_same_classes
 from hf_icckd.models.pretrained import fingerprint, from_pretrained
 from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     set_up_logging(args.process_index == 0, args.log_level == "debug")
     with readable_errors():
         check_architecture(model_args.model)
-        objectives = parse_objectives(args.objectives, OBJECTIVES)  # an error shows before anything is loaded
+        objectives = parse_objectives(args.objectives)  # an error shows before anything is loaded
         if model_args.teacher == StudentModelArguments.teacher and not Path(model_args.teacher).is_dir():
             raise ValueError(
                 f"there is no teacher in {model_args.teacher!r}; train one first with recipes/teacher.py, or name one "

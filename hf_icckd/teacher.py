@@ -5,31 +5,33 @@ from __future__ import annotations
 from timm.models import get_pretrained_cfg
 
 from hf_icckd.data.from_options import load_pipeline
+from hf_icckd.losses import parse_terms
 from hf_icckd.models.classifier import ImageClassifier, check_architecture
 from hf_icckd.models.pretrained import fingerprint, from_pretrained
 from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
 from hf_icckd.options.recipes import RECIPES, TeacherModelArguments
 from hf_icckd.runs.folder import RunFolder
 from hf_icckd.session import build_classifier, show_finished, train_and_report
-from hf_icckd.training.teacher_trainer import TeacherTrainer
+from hf_icckd.training.teacher_trainer import TeacherTrainer, check_terms
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train a teacher as the command line says, or go on with a run that was interrupted."""
+    """Train a teacher as the command line says, or resume a run that was interrupted."""
     data_args, model_args, args = parse_arguments(RECIPES["teacher"], __doc__, argv)
     set_up_logging(args.process_index == 0, args.log_level == "debug")
     with readable_errors():
+        terms = parse_terms(args.terms)  # an error shows before anything is loaded
+        check_terms(terms, args)
         start = None if model_args.start_from is None else from_pretrained(model_args.start_from)
         if start is not None:
             model_args.model = _architecture_of(start, model_args)
-        # With the weights it begins with: a run that began with others in the same place is another.
+        # The weights that the run starts from are part of what it is.
         identity = {} if start is None else {"start_fingerprint": fingerprint(start)}
         folder = RunFolder("teacher", args, data_args, model_args, **identity)
         if folder.finished:
             show_finished(folder, args)
             return
-        for architecture in filter(None, (model_args.model, args.student_branches)):
-            check_architecture(architecture)
+        check_architecture(model_args.model)
         pipeline = load_pipeline(data_args, args, *_wanted_pixels(start, model_args))
         model = build_classifier(model_args, data_args, pipeline, args.seed, pipeline.channel_statistics, start)
         trainer = TeacherTrainer(
@@ -37,12 +39,13 @@ def main(argv: list[str] | None = None) -> None:
             args,
             pipeline.dataset("train", training=True, num_views=args.num_views),
             pipeline.dataset(pipeline.evaluation_split),
+            terms,
         )
         train_and_report(trainer, pipeline, folder)
 
 
 def _wanted_pixels(start: ImageClassifier | None, model_args: TeacherModelArguments) -> tuple[int, float, str]:
-    """Size, share of the short side that evaluation keeps, and interpolation that the net is made for."""
+    """Image size, share of the short side that evaluation keeps, and interpolation that the net is made for."""
     if start is not None:
         return start.spec.image_size, start.spec.crop_pct, start.spec.interpolation
     default = get_pretrained_cfg(model_args.model)
@@ -50,7 +53,7 @@ def _wanted_pixels(start: ImageClassifier | None, model_args: TeacherModelArgume
 
 
 def _architecture_of(start: ImageClassifier, model_args: TeacherModelArguments) -> str:
-    """That of the classifier to go on from; an error if another one was asked for."""
+    """Architecture of the start checkpoint. Raises if `--model` names a different one."""
     known = start.spec.architecture
     if model_args.model not in (known, TeacherModelArguments.model):
         raise ValueError(

@@ -34,14 +34,14 @@ def test_augmented_pixels_are_the_same_bits():
 
 def test_resume_equals_uninterrupted_in_bf16(deterministic, pipeline, tiny_classifier, tmp_path):
     options = {
-        "max_steps": 8, "save_strategy": "steps", "save_steps": 3, "intra_class_gate": False, "bf16": True,
+        "max_steps": 8, "save_strategy": "steps", "save_steps": 3, "terms": ["intra_class:gate=false"], "bf16": True,
         "save_total_limit": 5,
     }  # fmt: skip
     whole = train_teacher(pipeline, tiny_classifier(), tmp_path, **options)
-    end = copy.deepcopy(whole.model.state_dict()), copy.deepcopy(whole.cache.state_dict())
+    end = copy.deepcopy(whole.model.state_dict()), copy.deepcopy(whole.terms["intra_class"].cache.state_dict())
     first = checkpoints(tmp_path)[0]
     resumed = train_teacher(pipeline, tiny_classifier(seed=5), tmp_path, resume=str(first), **options)
-    for state, module in zip(end, (resumed.model, resumed.cache), strict=True):
+    for state, module in zip(end, (resumed.model, resumed.terms["intra_class"].cache), strict=True):
         for name, value in state.items():
             assert torch.equal(value, module.state_dict()[name]), name
 
@@ -51,7 +51,7 @@ def test_a_step_never_waits_for_the_device(digits, tiny_classifier, tmp_path, wh
     """Nor does augmentation on the device; loading workers pin what they decode."""
     more = {"trivial_augment": True, "color_jitter": 0.3, "random_erasing": 0.5}
     pipeline = ImagePipeline(digits, device="cuda", resident_max_bytes=2**30 * (where == "resident"), **more)
-    trainer = train_teacher(pipeline, tiny_classifier(), tmp_path, max_steps=3, intra_class_gate=False)
+    trainer = train_teacher(pipeline, tiny_classifier(), tmp_path, max_steps=3, terms=["intra_class:gate=false"])
     batches = iter(trainer.get_train_dataloader())
     if where == "decoded":
         batches = iter([next(batches), next(batches)])
@@ -65,7 +65,7 @@ def test_a_step_never_waits_for_the_device(digits, tiny_classifier, tmp_path, wh
 
 
 def test_compiled_step_computes_the_same(pipeline, tiny_classifier, tmp_path):
-    options = {"max_steps": 3, "intra_class_gate": False}
+    options = {"max_steps": 3, "terms": ["intra_class:gate=false"]}
     plain = train_teacher(pipeline, tiny_classifier(), tmp_path, **options)
     compiled = train_teacher(pipeline, tiny_classifier(), tmp_path, torch_compile=True, **options)
     for name, value in plain.model.state_dict().items():

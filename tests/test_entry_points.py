@@ -98,9 +98,10 @@ def test_a_finished_run_says_so(runs, capsys):
 
 
 def test_another_run_is_refused(runs, tmp_path):
-    with pytest.raises(UserError, match=r"holds another run; it differs in: intra_class_weight 0.05 -> 0.5, seed|"
-                                        r"it differs in: intra_class_weight 0.05 -> 0.5; seed 0 -> 1"):  # fmt: skip
-        teacher.main([*QUICK, "--output_dir", f"{runs}/teacher", "--seed", "1", "--intra_class_weight", "0.5"])
+    with pytest.raises(
+        UserError, match=r"holds another run; it differs in: seed 0 -> 1; terms \['intra_class'\] -> \['none'\]"
+    ):
+        teacher.main([*QUICK, "--output_dir", f"{runs}/teacher", "--seed", "1", "--terms", "none"])
     with pytest.raises(UserError, match=r"it differs in: .*recipe 'teacher' -> 'student'"):
         student.main([*QUICK, "--output_dir", f"{runs}/teacher", "--teacher", f"{runs}/teacher"])
     (tmp_path / "thesis.tex").write_text("years of work")
@@ -217,7 +218,7 @@ def test_an_interrupted_run_goes_on(deterministic, tmp_path, monkeypatch, capsys
     monkeypatch.setattr(resumable.ResumableTrainer, "_save_checkpoint", save_and_fail)
     with pytest.raises(SystemExit, match="130"):
         teacher.main([*options, "--output_dir", f"{tmp_path}/cut"])
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
     monkeypatch.undo()
     teacher.main([*options, "--output_dir", f"{tmp_path}/cut"])
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
@@ -254,9 +255,9 @@ def test_options_of_ours_are_compared_even_if_a_record_lacks_them(runs, tmp_path
     del values["tf32"]  # an option of transformers: another version may not have it
     record.write_text(yaml.safe_dump(values))
     teacher.main([*QUICK, "--output_dir", f"{tmp_path}/run"])
-    del values["intra_class_weight"]
+    del values["terms"]
     record.write_text(yaml.safe_dump(values))
-    with pytest.raises(UserError, match=r"it differs in: intra_class_weight None -> 0\.05"):
+    with pytest.raises(UserError, match=r"it differs in: terms None -> \['intra_class'\]"):
         teacher.main([*QUICK, "--output_dir", f"{tmp_path}/run"])
 
 
@@ -284,7 +285,7 @@ def test_recipes_are_the_entry_points(forks, recipe):
     else:
         done = forks.run(words, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    own = {"teacher": "--intra_class_weight", "student": "--objectives", "evaluate": "--split", "study": "--minutes"}
+    own = {"teacher": "--terms", "student": "--objectives", "evaluate": "--split", "study": "--minutes"}
     assert "--dataset" in done.stdout and own[recipe] in done.stdout
 
 
@@ -354,16 +355,16 @@ def test_accelerate_config_that_shards():
         (["--validation_fraction", "1"], "validation_fraction is 1.0, expected a number at least 0 and below 1"),
         (["--num_train_epochs", "-1"], "num_train_epochs is -1.0, expected a number above 0"),
         (["--per_device_train_batch_size", "0"], "per_device_train_batch_size is 0, expected a number at least 1"),
-        (["--seed", "1", "a.yaml"], "a.yaml stands behind options; give the YAML file first"),
+        (["--seed", "1", "a.yaml"], "a.yaml stands after options; give the YAML file first"),
         (["missing.yaml"], "config file 'missing.yaml' does not exist"),
         (["--dataset", "/no/such/folder"], "dataset folder '/no/such/folder' does not exist"),
         (["--label_column", "breed"], "--label_column is 'breed', expected one of the columns: image"),
         (["--model", "resnt18"], "unknown model 'resnt18'"),
         (
             ["--hub_strategy", "checkpoint"],
-            "hub_strategy is 'checkpoint', expected end or every_save: checkpoints are for",
+            "hub_strategy is 'checkpoint', expected end: only finished runs are pushed",
         ),
-        (["--hub_always_push", "true"], "hub_always_push is True, expected it unset: a save during the push"),
+        (["--hub_always_push", "true"], "hub_always_push is True, expected it unset: only finished runs are pushed"),
     ],
 )
 def test_wrong_command_lines_end_in_one_line(tmp_path, words, message):

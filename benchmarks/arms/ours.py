@@ -43,8 +43,8 @@ def train(spec: Spec, meter: Meter) -> None:
         if spec.task == "student":
             trainer = student_trainer(spec, pipeline, teacher, student, options)
         else:
-            weight = INTRA_CLASS_WEIGHT if spec.intra_class else 0.0
-            args = TeacherTrainingArguments(**options, num_views=2, intra_class_weight=weight)
+            terms = [f"intra_class:weight={INTRA_CLASS_WEIGHT}"] if spec.intra_class else ["none"]
+            args = TeacherTrainingArguments(**options, num_views=2, terms=terms)
             trainer = TeacherTrainer(teacher, args, pipeline.dataset("train", training=True, num_views=2))
         trainer.add_callback(MeterCallback(trainer, meter))
         trainer.train()

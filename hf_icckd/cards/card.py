@@ -14,8 +14,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
-from hf_icckd.losses import OBJECTIVES, IntraClassContrastiveLoss
-from hf_icckd.models.student_branches import TeacherWithBranches
+from hf_icckd.losses import OBJECTIVES, TEACHER_TERMS, describe_terms, term_arguments
 from hf_icckd.runs.layout import CARD_FILE
 from hf_icckd.runs.records import machine_of
 from hf_icckd.utils.atomic_files import replace_file
@@ -112,6 +111,11 @@ class CardData:
         return how_trained(self.arguments)
 
     @property
+    def terms(self) -> list[str]:
+        """Names of the terms of a teacher's loss."""
+        return [] if self.is_student else list(term_arguments(self.arguments["terms"]))
+
+    @property
     def start_trained(self) -> str:
         """How the classifier was trained that it went on from."""
         return how_trained(self.results["start"]["method"])
@@ -203,9 +207,7 @@ def how_trained(method: dict[str, Any] | None) -> str:
         parts = [f"{method['ce_weight']:g} x cross-entropy", *(f"`{spec}`" for spec in method["objectives"])]
         text = " + ".join(parts)
     else:
-        weight = method["intra_class_weight"]
-        text = "cross-entropy" + (f" + {weight:g} x intra-class term" if weight else "")
-        text += f" + branches of {branches} (SFTN)" if (branches := method.get("student_branches")) else ""
+        text = " + ".join(["cross-entropy", *describe_terms(method["terms"])])
         text += ", two views" if method["num_views"] == 2 else ", one view"
     if method["label_smoothing"]:
         text += f", label smoothing {method['label_smoothing']:g}"
@@ -224,8 +226,7 @@ def citations(method: dict[str, Any], *before: dict[str, Any]) -> list[str]:
     if method["recipe"] == "student":
         found = [OBJECTIVES[spec.partition(":")[0]].citation for spec in method["objectives"]]
     else:
-        found = [IntraClassContrastiveLoss.citation] if method["intra_class_weight"] else []
-        found += [TeacherWithBranches.citation] if method.get("student_branches") else []
+        found = [TEACHER_TERMS[name].citation for name in term_arguments(method["terms"])]
     for earlier in before:
         found += citations(earlier)
     return list(dict.fromkeys(filter(None, found)))

@@ -1,35 +1,54 @@
-"""Losses: one paper a file. `OBJECTIVES` is the only table of names; a new objective is one file and one line here."""
+"""Losses: one paper a file. `OBJECTIVES` and `TEACHER_TERMS` are the two tables of names, both in registry.py."""
 
 from __future__ import annotations
 
+from hf_icckd.losses.class_cache import CachedNegatives, ClassEmbeddingCache
 from hf_icckd.losses.intra_class import (
-    CachedNegatives,
     IntraClassContrastiveLoss,
+    IntraClassTerm,
     intra_class_contrastive_loss,
     margin_gate,
 )
 from hf_icckd.losses.kd import KD, knowledge_distillation_loss
-from hf_icckd.losses.objective import DistillationObjective
+from hf_icckd.losses.objective import DistillationBatch, DistillationObjective
+from hf_icckd.losses.registry import (
+    OBJECTIVES,
+    TEACHER_TERMS,
+    describe_terms,
+    parse_objectives,
+    parse_terms,
+    set_term_argument,
+    term_arguments,
+)
 from hf_icckd.losses.rkd import RKD, rkd_angle_loss, rkd_distance_loss
-from hf_icckd.losses.weighted import WeightedObjectives, parse_objectives
-
-OBJECTIVES: dict[str, type[DistillationObjective]] = {
-    "kd": KD,
-    "rkd": RKD,
-}
+from hf_icckd.losses.sftn import SFTN
+from hf_icckd.losses.teacher_term import TeacherBatch, TeacherTerm
+from hf_icckd.losses.weighted import WeightedObjectives, WeightedTerms
 
 __all__ = [
     "KD",
     "OBJECTIVES",
     "RKD",
+    "SFTN",
+    "TEACHER_TERMS",
     "CachedNegatives",
+    "ClassEmbeddingCache",
+    "DistillationBatch",
     "DistillationObjective",
     "IntraClassContrastiveLoss",
+    "IntraClassTerm",
+    "TeacherBatch",
+    "TeacherTerm",
     "WeightedObjectives",
+    "WeightedTerms",
+    "describe_terms",
     "intra_class_contrastive_loss",
     "knowledge_distillation_loss",
     "margin_gate",
     "parse_objectives",
+    "parse_terms",
     "rkd_angle_loss",
     "rkd_distance_loss",
+    "set_term_argument",
+    "term_arguments",
 ]

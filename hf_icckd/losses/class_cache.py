@@ -1,25 +1,38 @@
-"""A memory of recent embeddings for every class, from which the intra-class term takes its negatives."""
+"""Class cache: recent embeddings of every class, from which the intra-class term takes its negatives."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hf_icckd.losses.intra_class import CachedNegatives
+
+class CachedNegatives(NamedTuple):
+    """Cached rows of earlier steps for each of N images, as `ClassEmbeddingCache.lookup` returns them.
+
+    Attributes:
+        embeddings: (N, K, D) unit-norm embeddings of the image's class.
+        sample_ids: (N, K) index of the image that each row shows.
+        filled: (N, K) True where a row holds an embedding.
+    """
+
+    embeddings: Tensor
+    sample_ids: Tensor
+    filled: Tensor
 
 
 class ClassEmbeddingCache(nn.Module):
     """Ring buffers of unit-norm embeddings, one per class, first in first out.
 
     A batch holds few images of one class (64 images, 100 classes: fewer than one each), so the negatives of an image
-    come from earlier steps. Update and lookup cost as much with ten thousand classes as with ten, and neither waits
+    come from earlier steps. Update and lookup cost the same with ten thousand classes as with ten, and neither waits
     for the device.
 
-    With several processes every rank must be given the same rows in the same order
-    (`hf_icckd.utils.distributed.gather_rows`); then all caches are identical. Keep it outside the module that
-    DistributedDataParallel wraps, which would broadcast the buffers at every forward, and save its
-    `state_dict` with a checkpoint.
+    With several processes, give every rank the same rows in the same order (`hf_icckd.utils.distributed.gather_rows`);
+    then all caches are identical. Keep the cache outside the module that DistributedDataParallel wraps, which would
+    broadcast the buffers at every forward, and save its `state_dict` with a checkpoint.
 
     Args:
         num_classes: Number of classes C.
@@ -29,6 +42,14 @@ class ClassEmbeddingCache(nn.Module):
 
     Raises:
         ValueError: If a size is not positive.
+
+    Example:
+        >>> import torch
+        >>> cache = ClassEmbeddingCache(num_classes=10, rows_per_class=32, dim=64)
+        >>> labels, sample_ids = torch.tensor([3, 3, 7]), torch.arange(3)
+        >>> cache.update(torch.randn(3, 64), labels, sample_ids)
+        >>> cache.lookup(labels).filled.sum(dim=1)
+        tensor([2, 2, 1])
     """
 
     embeddings: Tensor
@@ -62,7 +83,7 @@ class ClassEmbeddingCache(nn.Module):
         Args:
             embeddings: (N, D), or (N, V, D) for V views of each image; normalised here.
             labels: (N,) class indices.
-            sample_ids: (N,) which image.
+            sample_ids: (N,) index of each image in the training split.
 
         Raises:
             ValueError: If the embeddings are not D long.
@@ -75,7 +96,7 @@ class ClassEmbeddingCache(nn.Module):
             labels, sample_ids = labels.repeat_interleave(views), sample_ids.repeat_interleave(views)
         if len(labels) == 0:
             return
-        labels, order = torch.sort(labels, stable=True)  # rows of one class side by side, in their order
+        labels, order = torch.sort(labels, stable=True)  # rows of one class are adjacent, in their order
         rows = F.normalize(embeddings.to(self.embeddings.dtype), dim=1)[order]
         sample_ids = sample_ids[order]
 
@@ -87,8 +108,8 @@ class ClassEmbeddingCache(nn.Module):
         end = torch.where(last, index, len(labels)).flip(0).cummin(dim=0).values.flip(0)  # its last row
         rank, count = index - start, end - start + 1
 
-        # More rows of a class than the buffer holds: several rows claim one slot and the last of them must win. Each
-        # of them therefore writes the winner's values, and the order in which a device writes doesn't matter.
+        # If a class has more rows than its buffer, several rows claim one slot and the last must win. Each of them
+        # writes the winner's values, so the order in which a device writes doesn't matter.
         size = self.rows_per_class
         winner = start + rank + (count - 1 - rank) // size * size
         slot = (self.positions[labels] + rank) % size
@@ -98,5 +119,5 @@ class ClassEmbeddingCache(nn.Module):
         self.fill_counts[labels] = (self.fill_counts[labels] + count).clamp(max=size)
 
     def fill_fraction(self) -> Tensor:
-        """() share of the rows that are filled, 0 to 1."""
+        """() fraction of the rows that are filled."""
         return self.fill_counts.sum() / (self.num_classes * self.rows_per_class)

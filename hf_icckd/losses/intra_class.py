@@ -3,34 +3,24 @@
 Reference:
     Yuan, Xu, Geng, Rui: Enriching Knowledge Distillation with Intra-Class Contrastive Learning. arXiv 2509.22053.
 
-What the paper leaves open and is fixed here: both views serve as anchor in turn, each gated by its own probabilities;
-the sum over gated anchors is divided by the number of all anchors, so that the term grows as anchors pass the gate;
-negatives are detached, the positive is not.
+What the paper leaves open and we chose: both views serve as anchor in turn, each gated by its own probabilities. The
+sum over gated anchors is divided by the number of all anchors, so that the term grows as anchors pass the gate.
+Negatives are detached, the positive is not.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hf_icckd.losses.class_cache import CachedNegatives, ClassEmbeddingCache
 from hf_icckd.losses.objective import at_least_float32, no_autocast
-
-
-class CachedNegatives(NamedTuple):
-    """Rows of earlier steps for each of N images, as `ClassEmbeddingCache.lookup` returns them.
-
-    Attributes:
-        embeddings: (N, K, D) unit-norm embeddings of the image's class.
-        sample_ids: (N, K) which image each row shows.
-        filled: (N, K) True where a row holds an embedding.
-    """
-
-    embeddings: Tensor
-    sample_ids: Tensor
-    filled: Tensor
+from hf_icckd.losses.teacher_term import TeacherBatch, TeacherTerm
+from hf_icckd.models.classifier import ImageClassifier
+from hf_icckd.utils.distributed import gather_rows
 
 
 def margin_gate(logits: Tensor, labels: Tensor, margin: float) -> Tensor:
@@ -46,11 +36,16 @@ def margin_gate(logits: Tensor, labels: Tensor, margin: float) -> Tensor:
 
     Reference:
         arXiv 2509.22053, the margin condition on the intra-class term.
+
+    Example:
+        >>> import torch
+        >>> margin_gate(torch.tensor([[3.0, 0.0], [0.1, 0.0]]), torch.tensor([0, 0]), margin=0.2)
+        tensor([ True, False])
     """
     (logits,) = at_least_float32(logits.detach())
     probabilities = logits.softmax(dim=1)
     own = probabilities.gather(1, labels[:, None]).squeeze(1)
-    # Others are at least 0 anyway, so 0 in place of one's own probability is neutral, with a single class too.
+    # Other probabilities are at least 0, so replacing the true class's by 0 is neutral, even with a single class.
     other = probabilities.scatter(1, labels[:, None], 0.0).amax(dim=1)
     return own - other > margin
 
@@ -75,10 +70,17 @@ def intra_class_contrastive_loss(
         Scalar in at least float32. An anchor without a negative contributes 0; the result always has a graph.
 
     Raises:
-        ValueError: If the shapes don't fit together.
+        ValueError: If the shapes don't match.
 
     Reference:
         arXiv 2509.22053, the intra-class contrastive term and its margin.
+
+    Example:
+        >>> import torch
+        >>> positive, negative = torch.ones(1), torch.zeros(1, 3)
+        >>> everywhere = torch.ones(1, 3, dtype=torch.bool)
+        >>> intra_class_contrastive_loss(positive, negative, everywhere, everywhere[:, 0], temperature=1.0)
+        tensor(0.7437)
     """
     if (
         negative_similarity.shape[:1] != positive_similarity.shape
@@ -93,7 +95,7 @@ def intra_class_contrastive_loss(
     positive, negative = at_least_float32(positive_similarity, negative_similarity)
     positive = positive / temperature
     negative = (negative / temperature).masked_fill(~negative_mask, -torch.inf)
-    # The positive is always finite, so no row is -inf throughout: log-sum-exp and its gradient are finite.
+    # The positive is always finite, so no row is all -inf: log-sum-exp and its gradient are finite.
     losses = torch.cat([positive[:, None], negative], dim=1).logsumexp(dim=1) - positive
     return (losses * gate).sum() / max(len(losses), 1)
 
@@ -104,11 +106,11 @@ _SHORTEST = 1e-6  # embeddings below this length get no gradient
 class IntraClassContrastiveLoss(nn.Module):
     """Intra-class contrastive term of a batch of images in two views.
 
-    It compares every view of every image (the anchor) with the other view (the positive) and with other images of the
+    Every view of every image (the anchor) is compared with the other view (the positive) and with other images of the
     same class (the negatives): those of this batch and, if given, cached ones of earlier steps.
 
     Args:
-        margin: Margin of the gate on the probability scale; see `margin_gate`.
+        margin: Margin of the gate on the probability scale, -1 to 1; see `margin_gate`.
         temperature: Softmax temperature of the similarities.
         gate: Whether only anchors beyond the margin count.
         in_batch_negatives: Whether images of this batch serve as negatives.
@@ -121,19 +123,16 @@ class IntraClassContrastiveLoss(nn.Module):
         `cached`; without it and with few images of a class in a batch there is little to contrast.
 
     Example:
-        >>> criterion = IntraClassContrastiveLoss()
-        >>> cache = ClassEmbeddingCache(num_classes=10, rows_per_class=32, dim=64)
+        >>> import torch
+        >>> from hf_icckd import ClassEmbeddingCache, IntraClassContrastiveLoss
+        >>> labels, sample_ids = torch.tensor([0, 0, 1, 1]), torch.arange(4)
+        >>> logits, embeddings = torch.randn(4, 2, 2), torch.randn(4, 2, 8, requires_grad=True)
+        >>> cache = ClassEmbeddingCache(num_classes=2, rows_per_class=32, dim=8)
+        >>> criterion = IntraClassContrastiveLoss(gate=False)
         >>> terms = criterion(logits, embeddings, labels, sample_ids, cached=cache.lookup(labels))
-        >>> loss = cross_entropy + 0.05 * terms["intra_class"]
+        >>> (0.05 * terms["intra_class"]).backward()
         >>> cache.update(embeddings, labels, sample_ids)
     """
-
-    citation: ClassVar[str] = """@article{yuan2025enriching,
-  title = {Enriching Knowledge Distillation with Intra-Class Contrastive Learning},
-  author = {Yuan and Xu and Geng and Rui},
-  journal = {arXiv:2509.22053},
-  year = {2025}
-}"""
 
     def __init__(
         self, margin: float = 0.2, temperature: float = 0.1, gate: bool = True, in_batch_negatives: bool = True
@@ -188,11 +187,12 @@ class IntraClassContrastiveLoss(nn.Module):
         if reference_embeddings is None:
             reference_embeddings, reference_labels, reference_sample_ids = embeddings, labels, sample_ids
         with no_autocast(embeddings):
-            # What has no length has no direction: its gradient would be that of the next rounding error, times 1e12.
+            # An embedding without length has no direction: its gradient would be rounding error times 1e12.
             without_length = embeddings.detach().norm(dim=2, keepdim=True) < _SHORTEST
             anchors = F.normalize(torch.where(without_length, embeddings.detach(), embeddings), dim=2)
             positive = (anchors[:, 0] * anchors[:, 1]).sum(dim=1)  # (N,), the same for both views
-            similarities, masks = [], []
+            similarities: list[Tensor] = []
+            masks: list[Tensor] = []
             if cached is not None:
                 rows = cached.embeddings.to(anchors.dtype)
                 similarities.append(anchors @ rows.transpose(1, 2))  # (N, 2, K)
@@ -200,20 +200,112 @@ class IntraClassContrastiveLoss(nn.Module):
             if self.in_batch_negatives:
                 references = F.normalize(reference_embeddings.detach().to(anchors.dtype), dim=2).flatten(0, 1)
                 similarities.append(anchors @ references.T)  # (N, 2, 2G), both views of an image side by side
-                other_image = sample_ids[:, None] != reference_sample_ids
-                masks.append(((labels[:, None] == reference_labels) & other_image).repeat_interleave(2, dim=1))
-            negative = torch.cat(similarities, dim=2) if similarities else anchors.new_zeros(*anchors.shape[:2], 0)
-            mask = torch.cat(masks, dim=1) if masks else labels.new_zeros(len(labels), 0, dtype=torch.bool)
-            gate = (
-                margin_gate(logits.flatten(0, 1), labels.repeat_interleave(2), self.margin)
-                if self.gate
-                else torch.ones(2 * len(labels), dtype=torch.bool, device=labels.device)
+                other_image = sample_ids[:, None].ne(reference_sample_ids)
+                masks.append((labels[:, None].eq(reference_labels) & other_image).repeat_interleave(2, dim=1))
+            return self._of_similarities(positive, similarities, masks, self._gate(logits, labels))
+
+    def _gate(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(2N,) which anchors count."""
+        if self.gate:
+            return margin_gate(logits.flatten(0, 1), labels.repeat_interleave(2), self.margin)
+        return torch.ones(2 * len(labels), dtype=torch.bool, device=labels.device)
+
+    def _of_similarities(
+        self, positive: Tensor, similarities: list[Tensor], masks: list[Tensor], gate: Tensor
+    ) -> dict[str, Tensor]:
+        """Positive (N,); similarities (N, 2, M) of several kinds of candidates with their masks (N, M)."""
+        count = len(positive)
+        negative = torch.cat(similarities, dim=2) if similarities else positive.new_zeros(count, 2, 0)
+        mask = torch.cat(masks, dim=1) if masks else gate.new_zeros(count, 0)
+        loss = intra_class_contrastive_loss(
+            positive.repeat_interleave(2),
+            negative.flatten(0, 1),
+            mask.repeat_interleave(2, dim=0),
+            gate,
+            self.temperature,
+        )
+        return {"intra_class": loss, "gated_fraction": gate.to(positive.dtype).mean()}
+
+
+class IntraClassTerm(TeacherTerm):
+    """`IntraClassContrastiveLoss` with its class cache, as a term of a teacher's loss.
+
+    Args:
+        margin: Margin in probability that an image must be classified with for the term to apply to it.
+        gate: Whether the margin is asked for at all.
+        temperature: Softmax temperature of the similarities.
+        cache_size: Embeddings of earlier steps that are kept per class as negatives; 0 for no cache.
+        embedding: What is contrasted, pooled features or logits.
+        in_batch_negatives: Whether other images of the class in the same batch are negatives too.
+
+    Attributes:
+        cache: The class cache once the term is attached to a teacher; None without one.
+
+    Raises:
+        ValueError: If an argument is out of range, or there would be no negatives.
+    """
+
+    default_weight: ClassVar[float] = 0.05
+    term_weights: ClassVar[dict[str, float]] = {"intra_class": 1.0}
+    num_views: ClassVar[int | None] = 2
+    citation: ClassVar[str] = """@article{yuan2025enriching,
+  title = {Enriching Knowledge Distillation with Intra-Class Contrastive Learning},
+  author = {Yuan and Xu and Geng and Rui},
+  journal = {arXiv:2509.22053},
+  year = {2025}
+}"""
+
+    def __init__(
+        self,
+        margin: float = 0.2,
+        gate: bool = True,
+        temperature: float = 0.1,
+        cache_size: int = 32,
+        embedding: Literal["embeddings", "logits"] = "embeddings",
+        in_batch_negatives: bool = True,
+    ):
+        super().__init__()
+        if embedding not in ("embeddings", "logits"):
+            raise ValueError(f"intra_class embedding is {embedding!r}, expected embeddings or logits")
+        if cache_size < 0:
+            raise ValueError(f"intra_class cache_size is {cache_size}, expected at least 0")
+        if not cache_size and not in_batch_negatives:
+            raise ValueError(
+                "intra_class has cache_size 0 and in_batch_negatives false, which leaves no negatives; allow one of "
+                "them"
             )
-            loss = intra_class_contrastive_loss(
-                positive.repeat_interleave(2),
-                negative.flatten(0, 1),
-                mask.repeat_interleave(2, dim=0),
-                gate,
-                self.temperature,
-            )
-        return {"intra_class": loss, "gated_fraction": gate.to(anchors.dtype).mean()}
+        self.loss = IntraClassContrastiveLoss(margin, temperature, gate, in_batch_negatives)
+        self.cache_size, self.embedding = cache_size, embedding
+        self.cache: ClassEmbeddingCache | None = None
+
+    @staticmethod
+    def describe(arguments: dict[str, Any]) -> str:
+        """Weight and name of the term."""
+        return f"{arguments['weight']:g} x intra-class term"
+
+    def attach(self, teacher: ImageClassifier) -> None:
+        """Make the cache."""
+        if self.cache_size:
+            num_classes = len(teacher.spec.label_names)
+            dim = teacher.embedding_dim if self.embedding == "embeddings" else num_classes
+            weight = next(teacher.parameters())
+            # At least float32, even for a half-precision model: cached rows are compared with fresh embeddings.
+            dtype = torch.promote_types(weight.dtype, torch.float32)
+            self.cache = ClassEmbeddingCache(num_classes, self.cache_size, dim, dtype).to(weight.device)
+
+    def forward(self, batch: TeacherBatch) -> dict[str, Tensor]:
+        """Return `intra_class` and, to be logged, `gated_fraction`: the share of anchors that pass the gate."""
+        contrasted = batch.embeddings if self.embedding == "embeddings" else batch.logits
+        # Candidates of all processes, gathered once: negatives of this step now, of later steps through the cache.
+        candidates = [
+            gather_rows(tensor, batch.global_rows) for tensor in (contrasted, batch.labels, batch.sample_ids)
+        ]
+        cached = None if self.cache is None else self.cache.lookup(batch.labels)
+        terms = self.loss(batch.logits, contrasted, batch.labels, batch.sample_ids, cached, *candidates)
+        if self.cache is not None:
+            self.cache.update(*candidates)
+        return terms
+
+    def logs(self) -> dict[str, float]:
+        """Fill of the cache, 0 to 1."""
+        return {} if self.cache is None else {"cache_fill": self.cache.fill_fraction().item()}

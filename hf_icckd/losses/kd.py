@@ -33,6 +33,12 @@ def knowledge_distillation_loss(student_logits: Tensor, teacher_logits: Tensor, 
 
     Reference:
         arXiv 1503.02531, section 2.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.zeros(1, 2), torch.tensor([[2.0, 0.0]])
+        >>> knowledge_distillation_loss(student, teacher, temperature=1.0)
+        tensor(0.3278)
     """
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(
@@ -52,6 +58,11 @@ class KD(DistillationObjective):
 
     Args:
         temperature: Softmax temperature of both models.
+
+    Example:
+        >>> from hf_icckd.losses import parse_objectives
+        >>> parse_objectives(["kd:temperature=2"]).term_weights
+        {'kd': 1.0}
     """
 
     term_weights: ClassVar[dict[str, float]] = {"kd": 1.0}

@@ -11,7 +11,7 @@ from hf_icckd.models.classifier import ClassifierOutput
 
 
 class DistillationObjective(nn.Module):
-    """A distillation term: `forward(batch)` returns named, unweighted scalars; the trainer weighs, sums and logs them.
+    """A student's objective: `forward(batch)` returns named, unweighted scalars; the trainer weighs and logs them.
 
     To add one: write a file with a subclass and name it in `hf_icckd.losses.OBJECTIVES`. Its constructor arguments
     become options of the command line (`--objectives "name:argument=value"`).
@@ -21,10 +21,19 @@ class DistillationObjective(nn.Module):
     objective that is a mean over images needs no gathering.
 
     Attributes:
-        term_weights: The literature's weight of each term.
-        teacher_outputs: Which fields of the teacher's `ClassifierOutput` it reads; only these are sure to be there.
+        term_weights: Weight of each term in the literature.
+        teacher_outputs: Fields of the teacher's `ClassifierOutput` that it reads; only these are sure to be there.
             Feature maps are computed if an objective names them, and can't be recorded.
         citation: BibTeX of the source.
+
+    Example:
+        >>> import torch
+        >>> class MeanSquaredLogits(DistillationObjective):
+        ...     term_weights = {"mse": 1.0}
+        ...     teacher_outputs = ("logits",)
+        ...
+        ...     def forward(self, batch):
+        ...         return {"mse": (batch.student.logits - batch.teacher.logits).square().mean()}
     """
 
     term_weights: ClassVar[dict[str, float]] = {}
@@ -37,12 +46,12 @@ class DistillationObjective(nn.Module):
 
 
 def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Half precision goes up to float32; float32 and float64 stay what they are."""
+    """Half precision is raised to float32; float32 and float64 stay."""
     return tuple(tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors)
 
 
 def no_autocast(tensor: Tensor) -> torch.autocast:
-    """Context in which matrix products keep the precision of their operands, whatever surrounds the loss."""
+    """Context in which matrix products keep the precision of their operands, even under autocast."""
     return torch.autocast(device_type=tensor.device.type, enabled=False)
 
 
@@ -51,12 +60,21 @@ class DistillationBatch(NamedTuple):
 
     Attributes:
         student: Output of the student, with gradient.
-        teacher: Output of the frozen teacher for the same pixels; of a recorded one only what objectives say they
+        teacher: Output of the frozen teacher for the same pixels. A recorded one holds only what objectives say they
             read.
         labels: (B,) class indices.
         sample_ids: (B,) index of each image in the training split.
         progress: () fraction of the training that is done, 0 to 1, for scheduled objectives.
         global_rows: Number of images in this step over all processes, for `hf_icckd.utils.distributed.gather_rows`.
+
+    Example:
+        >>> import torch
+        >>> from hf_icckd import KD, ClassifierOutput
+        >>> outputs = [ClassifierOutput(torch.randn(4, 10), torch.randn(4, 64)) for _ in range(2)]
+        >>> labels = sample_ids = torch.arange(4)
+        >>> batch = DistillationBatch(*outputs, labels, sample_ids, progress=torch.zeros(()), global_rows=4)
+        >>> list(KD()(batch))
+        ['kd']
     """
 
     student: ClassifierOutput

@@ -18,7 +18,7 @@ from hf_icckd.utils.distributed import gather_rows, gather_rows_with_gradient
 
 def _relative_distances(embeddings: Tensor) -> Tensor:
     """(B, B) pairwise distances over their mean; duplicates have distance 0 and gradient 0."""
-    # Not by |a|^2 + |b|^2 - 2ab: that cancels for close pairs, which are just what intra-class knowledge is about.
+    # Not |a|^2 + |b|^2 - 2ab, which cancels for close pairs: those are what intra-class knowledge is about.
     distances = torch.cdist(embeddings, embeddings, compute_mode="donot_use_mm_for_euclid_dist")
     positive = distances > 0
     mean = distances.sum() / positive.sum().clamp(min=1)
@@ -30,7 +30,7 @@ def _angles(embeddings: Tensor) -> Tensor:
     sides = embeddings.unsqueeze(0) - embeddings.unsqueeze(1)
     squared = sides.square().sum(dim=2, keepdim=True)
     positive = squared > 0
-    # The inner `where` keeps the root's infinite slope at 0 out of the graph, the outer one sets the direction to 0.
+    # The inner `where` keeps the root's infinite slope at 0 out of the graph; the outer one sets the direction to 0.
     length = torch.where(positive, squared, torch.ones_like(squared)).sqrt()
     directions = torch.where(positive, sides / length, torch.zeros_like(sides))
     return directions @ directions.transpose(1, 2)
@@ -81,6 +81,11 @@ class RKD(DistillationObjective):
 
     Relations:
         Usually added to KD: `--objectives kd rkd`.
+
+    Example:
+        >>> from hf_icckd.losses import parse_objectives
+        >>> parse_objectives(["rkd:weight=0.5"]).term_weights
+        {'rkd_distance': 12.5, 'rkd_angle': 25.0}
     """
 
     term_weights: ClassVar[dict[str, float]] = {"rkd_distance": 25.0, "rkd_angle": 50.0}

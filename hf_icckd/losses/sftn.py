@@ -1,12 +1,22 @@
-"""Student-friendly teacher networks: the terms of the branches."""
+"""Student-friendly teacher networks (SFTN): parts of a student are trained along with the teacher.
+
+Reference:
+    Park, Cha, Jeong, Kim, Han: Learning Student-Friendly Teacher Networks for Knowledge Distillation. NeurIPS 2021,
+    arXiv 2102.07650.
+"""
 
 from __future__ import annotations
+
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_icckd.losses import knowledge_distillation_loss
+from hf_icckd.losses.kd import knowledge_distillation_loss
+from hf_icckd.losses.teacher_term import TeacherBatch, TeacherTerm
+from hf_icckd.models.classifier import ImageClassifier, check_architecture
+from hf_icckd.models.student_branches import StudentBranches, student_branches
 
 
 def student_branch_terms(
@@ -14,15 +24,15 @@ def student_branch_terms(
 ) -> dict[str, Tensor]:
     """Cross-entropy of the branches, and their KL divergence from the teacher: means over images and branches.
 
-    The temperature is 1, as in the paper. Our reading of it: the divergence is that of distillation (the teacher's
-    probabilities come first), and its gradient reaches the teacher through the feature maps and through its logits,
-    which are not detached, so that the teacher learns to say what a student can follow.
+    The temperature is 1, as in the paper. Our reading of it: the divergence is the one of distillation (the teacher's
+    probabilities come first). Its gradient reaches the teacher through the feature maps and through its logits, which
+    are not detached, so that the teacher learns to say what a student can follow.
 
     Args:
         logits: (B, C) of the teacher, with gradient.
         branch_logits: (B, C) of each branch, with gradient.
-        labels: (B,) classes.
-        label_smoothing: Label smoothing of the cross-entropy; ours.
+        labels: (B,) class indices.
+        label_smoothing: Label smoothing of the cross-entropy, which is ours.
 
     Returns:
         `branch_ce` and `branch_kl` in nats.
@@ -35,3 +45,43 @@ def student_branch_terms(
         "branch_ce": F.cross_entropy(stacked, labels.repeat(count), label_smoothing=label_smoothing),
         "branch_kl": knowledge_distillation_loss(stacked, logits.repeat(count, 1), temperature=1.0),
     }
+
+
+class SFTN(TeacherTerm):
+    """The terms of a student-friendly teacher, with the paper's weights for CIFAR-100.
+
+    Args:
+        student: Architecture of the student whose branches are trained along.
+
+    Raises:
+        ValueError: If timm has no such architecture.
+    """
+
+    term_weights: ClassVar[dict[str, float]] = {"branch_ce": 1.0, "branch_kl": 3.0}
+    shards: ClassVar[bool] = False
+    citation: ClassVar[str] = """@inproceedings{park2021learning,
+  title = {Learning Student-Friendly Teacher Networks for Knowledge Distillation},
+  author = {Park, Dae Young and Cha, Moon-Hyun and Jeong, Changwook and Kim, Dae Sin and Han, Bohyung},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2021}
+}"""
+
+    def __init__(self, student: str):
+        super().__init__()
+        check_architecture(student)
+        self.student = student
+
+    @staticmethod
+    def describe(arguments: dict[str, Any]) -> str:
+        """Whose branches they are."""
+        weight = f"{arguments['weight']:g} x " if arguments["weight"] != 1 else ""
+        return f"{weight}branches of {arguments['student']} (SFTN)"
+
+    def trained_part(self, teacher: ImageClassifier, seed: int) -> StudentBranches:
+        """Make the branches."""
+        return student_branches(teacher, self.student, seed)
+
+    def forward(self, batch: TeacherBatch) -> dict[str, Tensor]:
+        """Return `branch_ce` and `branch_kl`; `batch.part` holds the (B * V, C) logits of each branch."""
+        labels = batch.labels.repeat_interleave(batch.logits.shape[1])
+        return student_branch_terms(batch.logits.flatten(0, 1), batch.part, labels, batch.label_smoothing)

@@ -1,14 +1,15 @@
-"""Weighted sums of objectives, and the strings they are written as on a command line."""
+"""Weighted sums: several objectives of a student, or several terms of a teacher, with a weight each."""
 
 from __future__ import annotations
 
-import inspect
 import math
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
 from hf_icckd.losses.objective import DistillationBatch, DistillationObjective
-from hf_icckd.utils.text import suggest
+from hf_icckd.losses.teacher_term import TeacherTerm
 
 
 class WeightedObjectives(nn.Module):
@@ -24,6 +25,11 @@ class WeightedObjectives(nn.Module):
     Raises:
         ValueError: If there is no objective, two objectives share the name of a term, or a weight is below 0 or not
             finite.
+
+    Example:
+        >>> from hf_icckd import KD, RKD, WeightedObjectives
+        >>> WeightedObjectives([(KD(), 0.9), (RKD(), 0.5)]).term_weights
+        {'kd': 0.9, 'rkd_distance': 12.5, 'rkd_angle': 25.0}
     """
 
     def __init__(self, objectives: list[tuple[DistillationObjective, float]]):
@@ -34,75 +40,59 @@ class WeightedObjectives(nn.Module):
         self.teacher_outputs = tuple(
             sorted({name for objective, _ in objectives for name in objective.teacher_outputs})
         )
-        self.term_weights: dict[str, float] = {}
-        for objective, weight in objectives:
-            if not 0 <= weight < math.inf:
-                raise ValueError(
-                    f"weight is {weight} of {type(objective).__name__}, expected a number from 0 on; 1 is usual"
-                )
-            for term, term_weight in objective.term_weights.items():
-                if term in self.term_weights:
-                    raise ValueError(f"two objectives have a term called {term!r}; name each objective once")
-                self.term_weights[term] = weight * term_weight
+        self.term_weights = _term_weights(objectives, "objectives")
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return the named, unweighted terms of all objectives."""
         return {name: term for objective in self.objectives for name, term in objective(batch).items()}
 
 
-def parse_objectives(specs: list[str], registry: dict[str, type[DistillationObjective]]) -> WeightedObjectives:
-    """Build objectives from strings such as `kd`, `rkd:weight=0.5` or `kd:weight=0.9,temperature=2`.
+class WeightedTerms(nn.Module):
+    """Several teacher terms with a weight each; without any, the teacher is trained by cross-entropy alone.
 
     Args:
-        specs: One string per objective: its name, then optional `argument=value` pairs after a colon. `weight`
-            multiplies the objective; the other arguments are those of its constructor.
-        registry: Names and classes, usually `hf_icckd.losses.OBJECTIVES`.
+        terms: Name of each term to the term and its weight, which multiplies the term's own `term_weights`.
 
-    Returns:
-        The objectives with their weights.
+    Attributes:
+        terms: The terms by name.
+        term_weights: Weight of every scalar that is part of the loss.
 
     Raises:
-        ValueError: If a name, an argument or a value is not known; the message lists what is.
+        ValueError: As in `WeightedObjectives`, but there may be none.
+
+    Example:
+        >>> from hf_icckd.losses import IntraClassTerm
+        >>> WeightedTerms({"intra_class": (IntraClassTerm(margin=0.3), 0.5)}).term_weights
+        {'intra_class': 0.5}
     """
-    return WeightedObjectives([_parse_objective(spec, registry) for spec in specs])
+
+    def __init__(self, terms: dict[str, tuple[TeacherTerm, float]]):
+        super().__init__()
+        self.terms = nn.ModuleDict({name: term for name, (term, _) in terms.items()})
+        self.term_weights = _term_weights(list(terms.values()), "teacher terms")
+
+    def __getitem__(self, name: str) -> TeacherTerm:
+        return cast(TeacherTerm, self.terms[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.terms)
+
+    def items(self) -> list[tuple[str, TeacherTerm]]:
+        """Names and terms."""
+        return [(name, self[name]) for name in self]
+
+    def logs(self) -> dict[str, float]:
+        """Numbers of all terms that are read only when the training log is written."""
+        return {name: value for _, term in self.items() for name, value in term.logs().items()}
 
 
-def _parse_objective(
-    spec: str, registry: dict[str, type[DistillationObjective]]
-) -> tuple[DistillationObjective, float]:
-    name, _, tail = spec.partition(":")
-    if name not in registry:
-        raise ValueError(
-            f"unknown objective {name!r}, expected one of: {', '.join(registry)}{suggest(name, registry)}"
-        )
-    # A class without a constructor of its own takes no arguments, whatever nn.Module's signature says.
-    own_init = registry[name].__init__ is not nn.Module.__init__
-    defaults = {"weight": 1.0}
-    if own_init:
-        defaults |= {key: each.default for key, each in inspect.signature(registry[name]).parameters.items()}
-    allowed = list(defaults)
-    arguments = {}
-    for pair in filter(None, tail.split(",")):
-        key, equals, text = pair.partition("=")
-        if key not in allowed or not equals:
-            raise ValueError(
-                f"cannot read {pair!r} in objective {spec!r}, expected {name}:argument=value with one of the "
-                f"arguments: {', '.join(allowed)}{suggest(key, allowed)}"
-            )
-        try:
-            arguments[key] = _parse_value(text)
-            if isinstance(arguments[key], bool) != isinstance(defaults[key], bool):
-                raise ValueError
-        except ValueError:
-            raise ValueError(f"{key} is {text!r} in objective {spec!r}, expected a number or true/false") from None
-    weight = float(arguments.pop("weight", 1.0))
-    return registry[name](**arguments), weight
-
-
-def _parse_value(text: str) -> int | float | bool:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
+def _term_weights(members: Sequence[tuple[DistillationObjective | TeacherTerm, float]], kind: str) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for member, weight in members:
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"weight is {weight} of {type(member).__name__}, expected a finite number of at least 0")
+        for term, term_weight in member.term_weights.items():
+            if term in weights:
+                raise ValueError(f"two {kind} have a term called {term!r}; name each of them once")
+            weights[term] = weight * term_weight
+    return weights

@@ -1,4 +1,4 @@
-"""A teacher that is trained together with parts of a student: a control for the intra-class contrastive term.
+"""Branches of a student that are trained along with a teacher (SFTN).
 
 Reference:
     Park, Cha, Jeong, Kim, Han: Learning Student-Friendly Teacher Networks for Knowledge Distillation. NeurIPS 2021,
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import ClassVar
+from typing import Any
 
 import torch
 from timm.models.resnet import ResNet
@@ -21,52 +21,39 @@ from hf_icckd.utils.keyed_random import generator_seed
 
 
 class StudentBranch(nn.Module):
-    """A student behind one of its stages, fed with the teacher's feature map of that stage.
+    """The part of a student after one of its stages, fed with the teacher's feature map of that stage.
 
     Args:
-        transform: Makes of the teacher's map, (B, C_teacher, H, W), one as the student's stage puts out.
-        net: The student's net, with nothing left in front of the next stage.
+        transform: Turns the teacher's map, (B, C_teacher, H, W), into one of the shape the student's stage puts out.
+        net: The student's net, with nothing left before the next stage.
     """
 
-    def __init__(self, transform: nn.Module, net: nn.Module):
+    def __init__(self, transform: nn.Module, net: Any):
         super().__init__()
         self.transform, self.net = transform, net
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """Return logits (B, C)."""
-        return self.net.forward_head(self.net.forward_features(self.transform(feature_map)))
+        net: Any = self.net  # torch types attributes of modules as Tensor | Module
+        return net.forward_head(net.forward_features(self.transform(feature_map)))
 
 
-class TeacherWithBranches(nn.Module):
-    """All that is trained of a student-friendly teacher: the teacher, and a branch behind each stage but the last.
+class StudentBranches(nn.ModuleList):
+    """A branch after each stage of a teacher but the last.
 
-    From the paper: where the branches are, what they consist of, and the weights of the terms. Ours: the branches
-    share no weights, though those of one stage start alike in all of them; the transform is a 1x1 convolution,
-    BatchNorm and ReLU, behind an average pooling where the maps differ in height and width.
+    From the paper: where the branches are and what they consist of. Ours: the branches share no weights, though those
+    of one stage start alike in all of them; the transform is a 1x1 convolution, BatchNorm and ReLU, after an average
+    pooling where the maps differ in height and width.
 
     Args:
-        teacher: The teacher, the only part that is used afterwards.
+        teacher: The teacher; it is looked at only.
         student: Gives the architecture and the first weights of the branches, and stays as it is.
 
-    Attributes:
-        term_weights: Weights beside a cross-entropy of the teacher with weight 1; the paper's for CIFAR-100.
-        citation: BibTeX of the source.
-
     Raises:
-        ValueError: If one of them is of an architecture whose stages are not known here, or they differ in the number
-            of stages.
+        ValueError: If the stages of one of them are not known here, or they differ in the number of stages.
     """
 
-    term_weights: ClassVar[dict[str, float]] = {"branch_ce": 1.0, "branch_kl": 3.0}
-    citation: ClassVar[str] = """@inproceedings{park2021learning,
-  title = {Learning Student-Friendly Teacher Networks for Knowledge Distillation},
-  author = {Park, Dae Young and Cha, Moon-Hyun and Jeong, Changwook and Kim, Dae Sin and Han, Bohyung},
-  booktitle = {Advances in Neural Information Processing Systems},
-  year = {2021}
-}"""
-
     def __init__(self, teacher: ImageClassifier, student: ImageClassifier):
-        super().__init__()
         stages, expected = len(_sections(teacher)[1]), len(_sections(student)[1])
         if stages != expected:
             raise ValueError(
@@ -74,46 +61,39 @@ class TeacherWithBranches(nn.Module):
                 f"{student.spec.architecture} {expected}, expected as many; choose two of one family, such as "
                 "cifar_resnet20 and cifar_resnet8, or resnet34 and resnet18"
             )
-        self.teacher = teacher
-        branches = [_branch(teacher, student, stage) for stage in range(1, stages)]
-        self.branches = nn.ModuleList(branches).to(next(teacher.parameters()))
+        super().__init__(_branch(teacher, student, stage) for stage in range(1, stages))
+        self.to(next(teacher.parameters()))
 
-    def forward(self, images: Tensor) -> tuple[ClassifierOutput, tuple[Tensor, ...]]:
-        """Classify images.
-
-        Args:
-            images: (B, 3, H, W) uint8.
-
-        Returns:
-            The teacher's output, and the logits (B, C) of each branch.
-        """
-        output = self.teacher(images, feature_maps=True)
-        maps = output.feature_maps[1:-1]  # without the stem's and the last stage's
-        return output, tuple(branch(each) for branch, each in zip(self.branches, maps, strict=True))
+    def forward(self, output: ClassifierOutput) -> tuple[Tensor, ...]:
+        """Logits (B, C) of each branch from the teacher's output with its feature maps."""
+        maps = (output.feature_maps or ())[1:-1]  # without the stem's and the last stage's
+        return tuple(branch(each) for branch, each in zip(self, maps, strict=True))
 
 
-def with_student_branches(teacher: ImageClassifier, architecture: str, seed: int) -> TeacherWithBranches:
-    """A teacher with fresh branches, whose weights depend on the seed alone.
+def student_branches(teacher: ImageClassifier, architecture: str, seed: int) -> StudentBranches:
+    """Fresh branches for a teacher, whose weights depend on the seed alone.
 
     Args:
         teacher: The teacher; its weights stay as they are.
         architecture: Architecture of the student that the branches are parts of.
-        seed: Seed of the run. Torch's generator is seeded anew.
+        seed: Seed of the run. Torch's global generator is seeded again.
 
     Raises:
-        ValueError: As `create_classifier` and `TeacherWithBranches` do.
+        ValueError: If the architecture can't be built, or doesn't fit the teacher.
     """
-    # Not the seed itself: a student that is trained with that seed later would start as the branches did.
+    # Not the seed itself: a student trained later with that seed would start as the branches did.
     torch.manual_seed(generator_seed(seed, -1, 0))
     student = create_classifier(architecture, teacher.spec.label_names, image_size=teacher.spec.image_size)
-    return TeacherWithBranches(teacher, student)
+    return StudentBranches(teacher, student)
 
 
 def _sections(classifier: ImageClassifier) -> tuple[list[str], list[str]]:
-    """Names of the modules in front of a net's first stage, and of its stages."""
+    """Names of the modules before a net's first stage, and of its stages."""
     net = classifier.net
     if isinstance(net, ResNet):
-        stages = [name for name in ("layer1", "layer2", "layer3", "layer4") if len(net.get_submodule(name))]
+        stages = [
+            name for name in ("layer1", "layer2", "layer3", "layer4") if next(net.get_submodule(name).children(), None)
+        ]
         return ["conv1", "bn1", "act1", "maxpool"], stages  # with three stages in the cifar_resnets: layer4 is empty
     if isinstance(net, CifarWideResNet):
         return ["stem"], [f"stages.{name}" for name, _ in net.stages.named_children()]
@@ -125,7 +105,7 @@ def _sections(classifier: ImageClassifier) -> tuple[list[str], list[str]]:
 
 
 def _branch(teacher: ImageClassifier, student: ImageClassifier, stage: int) -> StudentBranch:
-    """The branch behind a stage, counted from 1, as in the feature maps, where 0 is the stem."""
+    """The branch after a stage, counted from 1 as in the feature maps, where 0 is the stem."""
     net = copy.deepcopy(student.net)
     stem, stages = _sections(student)
     for name in [*stem, *stages[:stage]]:
@@ -142,5 +122,6 @@ def _branch(teacher: ImageClassifier, student: ImageClassifier, stage: int) -> S
 
 def _map_shape(classifier: ImageClassifier, stage: int) -> tuple[int, int]:
     """Channels, and height and width, of a feature map."""
-    info = classifier.net.feature_info[stage]
+    net: Any = classifier.net
+    info = net.feature_info[stage]
     return info["num_chs"], math.ceil(classifier.spec.image_size / info["reduction"])

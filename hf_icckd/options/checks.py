@@ -8,11 +8,18 @@ import re
 from typing import Any
 
 
+def default_of(option: dataclasses.Field) -> Any:
+    """Default of an option, made by its factory if it has one."""
+    if option.default_factory is dataclasses.MISSING:
+        return option.default
+    return option.default_factory()
+
+
 def changed_options(arguments: Any) -> dict[str, Any]:
     """Of a dataclass of options, as it was given, those that differ from their defaults."""
     changed = {}
     for option in dataclasses.fields(arguments):
-        default = option.default if option.default is not dataclasses.MISSING else option.default_factory()
+        default = default_of(option)
         value = getattr(arguments, option.name)
         # The parser makes None or False of some defaults of the Trainer that say the same in a word.
         if value != default and not (default in ("", "no") and value in (None, False)):

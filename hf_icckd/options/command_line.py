@@ -1,4 +1,4 @@
-"""Command lines: an optional YAML file first, then `--option value` pairs that override it; errors in one line."""
+"""Command lines: an optional YAML file, then `--option value` pairs that override it. Errors are one line."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
 
+from hf_icckd.options.renamed import RENAMED, new_spelling
 from hf_icckd.utils import distributed
 from hf_icckd.utils.text import suggest
 from hf_icckd.utils.yaml_files import read_yaml
@@ -23,7 +24,7 @@ DIVERGED = 3  # exit code of a run whose loss or weights are no longer finite
 
 
 class UserError(SystemExit):
-    """Ends the program with one line that says what is wrong and how to mend it."""
+    """Ends the program with one line that says what is wrong and how to fix it."""
 
     def __init__(self, message: object):
         super().__init__(f"error: {message}")
@@ -31,10 +32,10 @@ class UserError(SystemExit):
 
 @contextlib.contextmanager
 def readable_errors(place: str = "folder with --output_dir") -> Iterator[None]:
-    """End the program with one line for what a user can mend; `--log_level debug` shows where it arose.
+    """End the program with one line for errors that a user can fix; `--log_level debug` shows the traceback.
 
     Args:
-        place: What to choose another of where something can't be written.
+        place: What to choose another of, in the message about a place that can't be written to.
     """
     try:
         yield
@@ -53,14 +54,14 @@ def readable_errors(place: str = "folder with --output_dir") -> Iterator[None]:
         logger.debug("the error in full", exc_info=True)
         raise UserError(
             f"another process is gone ({' '.join(str(error).split())[:200]}); see what it wrote last; the same "
-            "command goes on from the last checkpoint"
+            "command resumes from the last checkpoint"
         ) from error
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted; the same command goes on, from the last checkpoint if there is one\n")
+        sys.stderr.write("\ninterrupted; the same command resumes, from the last checkpoint if there is one\n")
         raise SystemExit(130) from None
     except OSError as error:  # a full disk, a folder that can't be written
         logger.debug("the error in full", exc_info=True)
-        raise UserError(f"{error}; mend that, or choose another {place}") from error
+        raise UserError(f"{error}; fix that, or choose another {place}") from error
 
 
 class ArgumentParser(HfArgumentParser):
@@ -70,13 +71,13 @@ class ArgumentParser(HfArgumentParser):
         raise UserError(message)
 
 
-def parse_arguments(types: list[type], description: str, argv: list[str] | None = None) -> tuple[Any, ...]:
+def parse_arguments(types: list[Any], description: str, argv: list[str] | None = None) -> tuple[Any, ...]:
     """Read a command line `[CONFIG.yaml] [--option value ...]` into dataclasses.
 
     Args:
         types: Dataclasses of options.
-        description: What `--help` says first.
-        argv: Words of the command line; None for those of this process.
+        description: First line of `--help`.
+        argv: Words of the command line; None for `sys.argv`.
 
     Returns:
         One object of each type.
@@ -98,14 +99,27 @@ def parse_arguments(types: list[type], description: str, argv: list[str] | None 
     except (ValueError, ImportError) as error:
         raise UserError(error) from error
     if unknown and unknown[0].endswith((".yaml", ".yml")):
-        raise UserError(f"{unknown[0]} stands behind options; give the YAML file first")
+        raise UserError(f"{unknown[0]} stands after options; give the YAML file first")
     if unknown:
-        raise UserError(f"unknown option {unknown[0]}{suggest(unknown[0], options)}; --help lists all")
+        raise UserError(_unknown(unknown, options))
     return tuple(arguments)
 
 
+def _unknown(words: list[str], known: set[str]) -> str:
+    """The message about words of a command line that belong to no option."""
+    given: dict[str, str | None] = {}
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        if word.startswith("--"):
+            name, equals, value = word.removeprefix("--").partition("=")
+            given[name] = value if equals else None if following.startswith("--") else following
+    if spelling := new_spelling(given):
+        names = ", ".join(f"--{name}" for name in given if name in RENAMED)
+        return f"{names} is now written {spelling}"
+    return f"unknown option {words[0]}{suggest(words[0], known)}; --help lists all"
+
+
 def _yaml_words(path: Path, known: set[str]) -> list[str]:
-    """The options of a YAML file as words of a command line, so that both are checked by the same code."""
+    """Options of a YAML file as words of a command line, so that both are checked by the same code."""
     try:
         options = read_yaml(path, "config file") or {}
     except ValueError as error:
@@ -114,12 +128,14 @@ def _yaml_words(path: Path, known: set[str]) -> list[str]:
         raise UserError(f"config file {str(path)!r} holds a {type(options).__name__}, expected `option: value` lines")
     for name in options:
         if name not in known:
-            raise UserError(f"unknown option {name!r} in {str(path)!r}{suggest(str(name), known)}")
+            spelling = new_spelling(options) if name in RENAMED else None
+            hint = f", which is now written {spelling}" if spelling else suggest(str(name), known)
+            raise UserError(f"unknown option {name!r} in {str(path)!r}{hint}")
     return option_words(options)
 
 
 def option_words(options: dict[str, Any]) -> list[str]:
-    """Options as words of a command line; those that are None are left out."""
+    """Options as words of a command line; None values are left out."""
     words = []
     for name, value in options.items():
         if value is None:
@@ -131,7 +147,7 @@ def option_words(options: dict[str, Any]) -> list[str]:
 
 def argument_values(*arguments: Any) -> dict[str, Any]:
     """All options of the dataclasses as plain values for YAML, without secrets."""
-    values = {}
+    values: dict[str, Any] = {}
     for group in arguments:
         full = group.to_dict() if hasattr(group, "to_dict") else dataclasses.asdict(group)
         values |= {name: value for name, value in full.items() if "token" not in name}

@@ -1,31 +1,31 @@
-"""What accelerate, torchrun or the machine told this process: how to shard, how many processes, how many cores."""
+"""What the launcher told this process, and what of it the trainers don't do."""
 
 from __future__ import annotations
 
 import os
 
 NO_DEEPSPEED = (
-    "the class cache and exact resume are not made for it; use recipes/accelerate/ddp.yaml, for "
+    "the class cache and exact resume don't work with it; use recipes/accelerate/ddp.yaml, for "
     "large teachers fsdp2.yaml"
 )
 
-# What accelerate's configuration of FSDP may say, and why nothing else. Unset, accelerate takes version 1 and of the
-# others the first value here.
+# Allowed values of accelerate's FSDP options, and why no others. If unset, accelerate uses FSDP version 1 and the
+# first option of each list.
 _FSDP_SETTINGS = {
-    "version": (("2",), "FSDP1 flattens weights, so that none has a weight decay or a checkpoint of its own"),
+    "version": (("2",), "FSDP1 flattens weights, so no weight has its own weight decay or checkpoint"),
     "auto_wrap_policy": (
         ("no_wrap", "transformer_based_wrap"),
-        "by size it would shard modules of which only parts are called",
+        "wrapping by size would shard modules of which only parts are called",
     ),
-    "cpu_ram_efficient_loading": (("false",), "accelerate can't do it where there are buffers, as those of BatchNorm"),
-    "offload_params": (("false",), "weights would be elsewhere than the images and the class cache"),
+    "cpu_ram_efficient_loading": (("false",), "accelerate can't do it for nets with buffers, such as BatchNorm's"),
+    "offload_params": (("false",), "weights would be on another device than the images and the class cache"),
     "activation_checkpointing": (("false",), "BatchNorm would see every batch twice"),
-    "ignored_modules": (("unset",), "no one would average their gradients"),
+    "ignored_modules": (("unset",), "their gradients would not be averaged"),
 }
 
 
 def check_launcher() -> None:
-    """Raise ValueError if the launcher was told what the trainers don't do, or the environment is half set."""
+    """Raise ValueError if the launcher was told what the trainers don't do, or the environment is incomplete."""
     for name in ("DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"):
         if accelerate_uses(name):
             raise ValueError(f"accelerate was told to use {name}, expected DDP or FSDP2: {NO_DEEPSPEED}")

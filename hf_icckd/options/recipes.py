@@ -1,10 +1,11 @@
-"""The option groups of each recipe, in the order in which `--help` shows them."""
+"""Which groups of options each recipe takes."""
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from hf_icckd.options.checks import default_of
 from hf_icckd.options.data import TrainingDataArguments
 from hf_icckd.options.training import StudentTrainingArguments, TeacherTrainingArguments
 
@@ -20,9 +21,9 @@ class TeacherModelArguments:
     start_from: str | None = field(
         default=None,
         metadata={
-            "help": "A trained classifier to go on from instead of from scratch, with its architecture and "
-            "preprocessing: a run's folder, a Hub id or a pretrained timm model's name. Its classification layer is "
-            "kept if its classes are those of the data."
+            "help": "A trained classifier to start from, with its architecture and preprocessing: the folder of a "
+            "run, a Hub id or the name of a pretrained timm model. Its classification layer is kept if it has the "
+            "classes of the data."
         },
     )
 
@@ -44,21 +45,17 @@ class StudentModelArguments:
     )
     teacher: str = field(
         default="runs/teacher",
-        metadata={"help": "A folder that recipes/teacher.py wrote, a Hub id or a pretrained timm model's name."},
+        metadata={"help": "Folder of a teacher's run, a Hub id or the name of a pretrained timm model."},
     )
 
 
-# What the recipes that train take, in the order in which `--help` shows it.
-RECIPES = {
+# In the order in which `--help` shows them.
+RECIPES: dict[str, list[Any]] = {
     "teacher": [TrainingDataArguments, TeacherModelArguments, TeacherTrainingArguments],
     "student": [TrainingDataArguments, StudentModelArguments, StudentTrainingArguments],
 }
 
 
 def defaults(recipe: str) -> dict[str, Any]:
-    """What the options of a recipe are where nobody gives them."""
-    return {
-        each.name: each.default if each.default_factory is MISSING else each.default_factory()
-        for group in RECIPES[recipe]
-        for each in fields(group)
-    }
+    """Default of each option of a recipe."""
+    return {each.name: default_of(each) for group in RECIPES[recipe] for each in fields(group)}

@@ -1,4 +1,4 @@
-"""Options: what is trained, and how. Each is documented and checked once, here; those of the data in `data_args`."""
+"""Options of the trainers, each documented and checked once, here. Those of the data are in `options.data`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from hf_icckd.utils.machine import best_device, cores, keep_freed_memory
 _NO_RECOMPUTING = (
     "BatchNorm would see every batch twice; lower per_device_train_batch_size and raise gradient_accumulation_steps"
 )
-# Trainer options that would break a promise of this package, with the reason the user is told.
+# Trainer options that would break a promise of this package, with the reason that the user is told.
 _REFUSED = {
     "load_best_model_at_end": "the last epoch is what is kept and reported; the best one on test data flatters",
     "metric_for_best_model": "the last epoch is what is kept and reported; the best one on test data flatters",
-    "eval_on_start": "a run that goes on would evaluate once more than one that was never cut",
+    "eval_on_start": "a resumed run would evaluate once more than an uninterrupted one",
     "auto_find_batch_size": "the batch size decides the result; lower per_device_train_batch_size and raise "
     "gradient_accumulation_steps yourself",
     "deepspeed": NO_DEEPSPEED,
-    "fsdp": "how to shard is said in accelerate's configuration; use recipes/accelerate/fsdp2.yaml",
+    "fsdp": "sharding is configured through accelerate; use recipes/accelerate/fsdp2.yaml",
     "gradient_checkpointing": _NO_RECOMPUTING,
     "activation_checkpointing": _NO_RECOMPUTING,  # its name in newer versions of transformers
     "use_liger_kernel": "it is for language models",
@@ -35,15 +35,15 @@ _REFUSED = {
     "label_smoothing_factor": "use --label_smoothing, which knows about views",
     "bf16_full_eval": "evaluation is in the precision of the weights: half-precision logits tie, which costs accuracy",
     "fp16_full_eval": "evaluation is in the precision of the weights: half-precision logits tie, which costs accuracy",
-    "dataloader_drop_last": "no image is left out of an epoch; only a remainder too small for a batch is",
-    "data_seed": "--seed decides the order of the images too",
+    "dataloader_drop_last": "no image is left out of an epoch, except a remainder too small for a batch",
+    "data_seed": "--seed determines the order of the images too",
     "resume_from_checkpoint": "--resume auto takes the newest whole checkpoint in output_dir",
-    "ignore_data_skip": "a run that goes on would see other images than one that was never cut",
-    "restore_callback_states_from_checkpoint": "it would stop a run that goes on where it was stopped",
-    "save_only_model": "a run could not go on from such checkpoints; the last weights are written anyway",
+    "ignore_data_skip": "a resumed run would see other images than an uninterrupted one",
+    "restore_callback_states_from_checkpoint": "it would stop a resumed run where it was stopped before",
+    "save_only_model": "a run could not resume from such checkpoints; the last weights are written anyway",
     "save_on_each_node": "checkpoints are written once; give an output_dir that all machines share",
-    "enable_jit_checkpoint": "it writes checkpoints past the atomic ones of this package",
-    "hub_always_push": "a save during the push of an earlier one is passed over; the last model is pushed in any case",
+    "enable_jit_checkpoint": "its checkpoints are not atomic",
+    "hub_always_push": "only finished runs are pushed",
 }
 
 
@@ -52,7 +52,7 @@ class DistillationTrainingArguments(TrainingArguments):
     """`transformers.TrainingArguments` with the defaults of the field and options that both trainers share.
 
     Attributes:
-        changed: The options that were given other values than their defaults.
+        changed: The options whose values differ from their defaults.
     """
 
     optim: str = field(
@@ -71,15 +71,15 @@ class DistillationTrainingArguments(TrainingArguments):
     lr_milestones: list[float] | None = field(
         default=None,
         metadata={
-            "help": "Multistep schedule in place of lr_scheduler_type: shares of the training (0 to 1) at which the "
+            "help": "Multistep schedule instead of lr_scheduler_type: fractions of the training (0 to 1) at which the "
             "learning rate is divided by ten, such as 0.625 0.75 0.875."
         },
     )
     lr_schedule_epochs: float | None = field(
         default=None,
         metadata={
-            "help": "Epochs that the learning-rate schedule is made for, if more than num_train_epochs: an "
-            "early-stopped teacher (a control: some report that it teaches better)."
+            "help": "Length of the learning-rate schedule in epochs, if more than num_train_epochs: an "
+            "early-stopped teacher (some report that it teaches better)."
         },
     )
     num_train_epochs: float = field(default=30.0, metadata={"help": "Passes over the training split."})
@@ -90,30 +90,30 @@ class DistillationTrainingArguments(TrainingArguments):
     )
     label_smoothing: float = field(
         default=0.0,
-        metadata={"help": "Label smoothing of the cross-entropy (a control: many report that it hurts distillation)."},
+        metadata={"help": "Label smoothing of the cross-entropy (many report that it hurts distillation)."},
     )
     channels_last: bool = field(
-        default=True, metadata={"help": "Memory layout of convolutions; faster nearly always. Not of sharded ones."}
+        default=True, metadata={"help": "Memory layout of convolutions; nearly always faster. Ignored with FSDP."}
     )
     sync_batchnorm: bool = field(
         default=False,
-        metadata={"help": "With several GPUs: BatchNorm takes its statistics over all processes' images."},
+        metadata={"help": "With several GPUs: compute BatchNorm statistics over the images of all processes."},
     )
     num_threads: int | None = field(
         default=None,
-        metadata={"help": "CPU threads per process; default: the cores here over the processes here."},
+        metadata={"help": "CPU threads per process; default: cores of the machine divided by its processes."},
     )
     seed: int = field(
         default=0, metadata={"help": "Seed of weights, order and, unless augmentation_seed is given, augmentation."}
     )
-    output_dir: str | None = field(default=None, metadata={"help": "Folder of the run."})
+    output_dir: str = field(default="runs/run", metadata={"help": "Folder of the run."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to checkpoint: no, steps or epoch."})
     save_total_limit: int | None = field(default=2, metadata={"help": "How many checkpoints to keep."})
     resume: Literal["auto", "never"] = field(
         default="auto",
         metadata={
-            "help": "auto: go on with the run in output_dir from its newest whole checkpoint; never: refuse a folder "
+            "help": "auto: resume the run in output_dir from its newest whole checkpoint; never: refuse a folder "
             "that holds a run."
         },
     )
@@ -124,22 +124,19 @@ class DistillationTrainingArguments(TrainingArguments):
     )
     push_to_hub: bool = field(
         default=False,
-        metadata={"help": "Push model, card, figures, options and pictures to the Hub when the run is finished."},
+        metadata={"help": "Push model, card, metrics, options and pictures to the Hub when the run is finished."},
     )
     hub_model_id: str | None = field(
         default=None,
-        metadata={"help": "Repository: namespace/name; default: the name of output_dir in your own namespace."},
+        metadata={"help": "Repository, namespace/name; default: the name of output_dir in your own namespace."},
     )
-    hub_strategy: str = field(
-        default="end",
-        metadata={"help": "end: push the finished run; every_save: also the model of each checkpoint while training."},
-    )
+    hub_strategy: str = field(default="end", metadata={"help": "Must stay end: only finished runs are pushed."})
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "As in DistributedDataParallel."})
     control: str | None = field(
         default=None,
         metadata={
-            "help": "Folder of a finished run of the same recipe on the same images; the model card shows it beside "
-            "this one."
+            "help": "Folder of a finished run of the same recipe on the same images, to be shown beside this one in "
+            "the model card."
         },
     )
     license: str | None = field(
@@ -150,7 +147,7 @@ class DistillationTrainingArguments(TrainingArguments):
     def __post_init__(self):
         self.changed = changed_options(self)  # before anything is filled in
         check_licence(self.license)
-        # Without this a CPU run under a launcher would not find its process group.
+        # Otherwise a CPU run under a launcher would not find its process group.
         self.use_cpu = self.use_cpu or best_device().type == "cpu"
         self._refuse()
         check_range(self, "momentum", 0, 1, exclude_high=True)
@@ -170,13 +167,15 @@ class DistillationTrainingArguments(TrainingArguments):
             )
         for milestone in self.lr_milestones or ():
             if not 0 < milestone < 1:
-                raise ValueError(f"lr_milestones holds {milestone}, expected shares of the training between 0 and 1")
+                raise ValueError(
+                    f"lr_milestones holds {milestone}, expected fractions of the training between 0 and 1"
+                )
         if self.sync_batchnorm and self.use_cpu:
             raise ValueError("sync_batchnorm is true, expected false on a CPU: torch's SyncBatchNorm needs GPUs")
         check_launcher()
         if self.sharded and self.fp16:
             raise ValueError(
-                "fp16 is true, expected bf16 or float32 with FSDP: a gradient scaler is not tried with sharded "
+                "fp16 is true, expected bf16 or float32 with FSDP: a gradient scaler was never tried with sharded "
                 "weights; give --bf16 true"
             )
         super().__post_init__()
@@ -193,12 +192,12 @@ class DistillationTrainingArguments(TrainingArguments):
 
     @property
     def precision(self) -> str:
-        """What matrix products are computed in: float32 (that of the weights), bf16 or fp16."""
+        """Precision of matrix products: float32 (that of the weights), bf16 or fp16."""
         return "bf16" if self.bf16 else "fp16" if self.fp16 else "float32"
 
     @property
     def hub_repo_id(self) -> str:
-        """Repository that a run is pushed to, perhaps without its namespace."""
+        """Repository that the run is pushed to, possibly without a namespace."""
         return self.hub_model_id or Path(self.output_dir).absolute().name
 
     @property
@@ -214,10 +213,10 @@ class DistillationTrainingArguments(TrainingArguments):
             raise ValueError(
                 "save_strategy is 'best', expected no, steps or epoch: the last epoch is what is kept and reported"
             )
-        if HubStrategy(self.hub_strategy) not in (HubStrategy.END, HubStrategy.EVERY_SAVE):
+        if HubStrategy(self.hub_strategy) != HubStrategy.END:
             raise ValueError(
-                f"hub_strategy is {HubStrategy(self.hub_strategy).value!r}, expected end or every_save: checkpoints "
-                "are for going on where they were written; only the model is published"
+                f"hub_strategy is {HubStrategy(self.hub_strategy).value!r}, expected end: only finished runs are "
+                "pushed, by --push_to_hub or later by `python -m hf_icckd.hub push FOLDER`"
             )
         if "plateau" in str(self.lr_scheduler_type):
             raise ValueError(
@@ -246,71 +245,42 @@ class DistillationTrainingArguments(TrainingArguments):
 
 @dataclass
 class TeacherTrainingArguments(DistillationTrainingArguments):
-    """Options of `TeacherTrainer`; `--intra_class_weight 0` is plain cross-entropy, `--num_views 1` takes one view."""
+    """Options of `TeacherTrainer`; `--terms none` is cross-entropy alone, `--num_views 1` takes one view.
 
-    output_dir: str | None = field(default="runs/teacher", metadata={"help": "Folder of the run."})
+    Example:
+        >>> args = TeacherTrainingArguments(output_dir="runs/t", terms=["intra_class:weight=0.5"], num_threads=1)
+        >>> args.learning_rate, args.num_views, args.terms
+        (0.05, 2, ['intra_class:weight=0.5'])
+    """
+
+    output_dir: str = field(default="runs/teacher", metadata={"help": "Folder of the run."})
     num_views: Literal[1, 2] = field(
         default=2, metadata={"help": "Augmented views of each image in a step; the intra-class term needs 2."}
     )
-    intra_class_weight: float = field(
-        default=0.05, metadata={"help": "Weight of the intra-class contrastive term; 0: cross-entropy alone."}
-    )
-    intra_class_margin: float = field(
-        default=0.2, metadata={"help": "Margin, in probability, beyond which the term applies to an image."}
-    )
-    intra_class_gate: bool = field(default=True, metadata={"help": "Whether the margin is asked for at all."})
-    intra_class_temperature: float = field(default=0.1, metadata={"help": "Softmax temperature of the similarities."})
-    intra_class_embedding: Literal["embeddings", "logits"] = field(
-        default="embeddings", metadata={"help": "What is contrasted: pooled features or logits."}
-    )
-    cache_size_per_class: int = field(
-        default=32, metadata={"help": "Embeddings of earlier steps kept per class as negatives; 0: none."}
-    )
-    in_batch_negatives: bool = field(
-        default=True, metadata={"help": "Whether other images of the class in the same batch are negatives too."}
-    )
-    student_branches: str | None = field(
-        default=None,
+    terms: list[str] = field(
+        default_factory=lambda: ["intra_class"],
         metadata={
-            "help": "Architecture of a student whose branches are trained along (SFTN, arXiv 2102.07650): a control "
-            "that takes the place of the intra-class term."
+            "help": "Terms besides cross-entropy, each as name or name:argument=value,..., or none; for example: "
+            "intra_class:weight=0.05,margin=0.2 sftn:student=cifar_resnet8. Names: see hf_icckd.losses.TEACHER_TERMS."
         },
     )
 
     def __post_init__(self):
         self.num_views = int(self.num_views)
-        check_range(self, "intra_class_weight", 0, math.inf)
-        check_range(self, "intra_class_margin", -1, 1)
-        check_range(self, "intra_class_temperature", 0, math.inf, exclude_low=True)
-        check_range(self, "cache_size_per_class", 0, math.inf)
-        if self.num_views == 1 and self.intra_class_weight:
-            raise ValueError(
-                f"num_views is 1 but intra_class_weight is {self.intra_class_weight}: the term compares two views; "
-                "set --num_views 2, or --intra_class_weight 0 for plain cross-entropy"
-            )
-        if self.intra_class_weight and not self.cache_size_per_class and not self.in_batch_negatives:
-            raise ValueError(
-                "cache_size_per_class is 0 and in_batch_negatives is false: the intra-class term would have no "
-                "negatives; allow one of them"
-            )
-        if self.student_branches is not None and self.intra_class_weight:
-            raise ValueError(
-                f"student_branches is {self.student_branches!r} but intra_class_weight is {self.intra_class_weight}, "
-                "expected one method at a time; add --intra_class_weight 0"
-            )
-        if self.student_branches is not None and self.sharded:
-            raise ValueError(
-                f"student_branches is {self.student_branches!r} but accelerate was told to use FSDP, expected DDP: it "
-                "is not tried with branches; use recipes/accelerate/ddp.yaml"
-            )
         super().__post_init__()
 
 
 @dataclass
 class StudentTrainingArguments(DistillationTrainingArguments):
-    """Options of `StudentTrainer`."""
+    """Options of `StudentTrainer`.
 
-    output_dir: str | None = field(default="runs/student", metadata={"help": "Folder of the run."})
+    Example:
+        >>> args = StudentTrainingArguments(output_dir="runs/s", objectives=["kd:temperature=2"], num_threads=1)
+        >>> args.ce_weight, args.objectives
+        (1.0, ['kd:temperature=2'])
+    """
+
+    output_dir: str = field(default="runs/student", metadata={"help": "Folder of the run."})
     ce_weight: float = field(default=1.0, metadata={"help": "Weight of the cross-entropy with the true labels."})
     objectives: list[str] = field(
         default_factory=lambda: ["kd"],
@@ -322,9 +292,9 @@ class StudentTrainingArguments(DistillationTrainingArguments):
     teacher_targets: Literal["live", "record", "replay", "auto"] = field(
         default="live",
         metadata={
-            "help": "live: run the teacher in every step; otherwise train from outputs kept in teacher_targets_dir. "
-            "record: first record all that are missing; auto: record each epoch's when it begins; replay: refuse to "
-            "train if any are missing."
+            "help": "live: run the teacher in every step. The others train from outputs recorded in "
+            "teacher_targets_dir; record: record all that are missing first; auto: record each epoch when it "
+            "begins; replay: refuse to train if any are missing."
         },
     )
     teacher_targets_dir: str | None = field(
@@ -336,8 +306,8 @@ class StudentTrainingArguments(DistillationTrainingArguments):
         check_range(self, "ce_weight", 0, math.inf)
         if self.teacher_targets == "live" and self.teacher_targets_dir is not None:
             raise ValueError(
-                f"teacher_targets_dir is {self.teacher_targets_dir!r} but teacher_targets is 'live', which has no use "
-                "for it; add --teacher_targets auto"
+                f"teacher_targets_dir is {self.teacher_targets_dir!r} but teacher_targets is 'live', which does not "
+                "use it; add --teacher_targets auto"
             )
         if self.sharded:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: they appear in its folder whole or not at all, and a damaged one is told from a whole one."""
+"""Checkpoints of a run: written atomically, with a manifest that tells a damaged one from a whole one."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from hf_icckd.utils.atomic_files import contiguous_state, sync
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 STATE_FILE, MANIFEST_FILE = "training_state.safetensors", "manifest.json"
 
 
 class DamagedCheckpointError(ValueError):
-    """A checkpoint lacks something or is not what was written."""
+    """A checkpoint is incomplete or was changed after it was written."""
 
 
 def checkpoints(output_dir: str | Path) -> list[Path]:
-    """Checkpoint folders of a run, oldest first, damaged ones among them."""
-    # Not checkpoint-best-10 and the like: a copy that somebody made is nobody's to remove.
+    """Checkpoint folders of a run, oldest first, damaged ones included."""
+    # Not checkpoint-best-10 and the like: copies that somebody made are not ours to remove.
     paths = Path(output_dir).glob("checkpoint-*")
     found = [path for path in paths if re.fullmatch("checkpoint-[0-9]+", path.name)]
     return sorted(found, key=_step)
 
 
 def newest_whole(output_dir: str | Path) -> Path | None:
-    """The newest checkpoint that is what was written; a warning names each damaged one that is passed over.
+    """The newest undamaged checkpoint; a warning names each damaged one that is skipped.
 
     Raises:
-        ValueError: If that checkpoint was written by a later version with another format.
+        ValueError: If it was written by a version with another format.
     """
     for path in reversed(checkpoints(output_dir)):
         try:
             verify(path)
             return path
         except DamagedCheckpointError as error:
-            logger.warning("%s; it is passed over", error)
+            logger.warning("%s; it is skipped", error)
     if checkpoints(output_dir):
-        logger.warning("no checkpoint in %s is whole: training starts anew", output_dir)
+        logger.warning("no checkpoint in %s is whole: training starts from the beginning", output_dir)
     return None
 
 
@@ -55,7 +55,7 @@ def verify(checkpoint: str | Path) -> None:
 
     Raises:
         DamagedCheckpointError: If a file is missing or has changed.
-        ValueError: If a later version with another format wrote it.
+        ValueError: If a version with another format wrote it.
     """
     checkpoint = Path(checkpoint)
     try:
@@ -65,10 +65,10 @@ def verify(checkpoint: str | Path) -> None:
         raise DamagedCheckpointError(
             f"{checkpoint} is damaged: {MANIFEST_FILE} is missing or damaged ({type(error).__name__})"
         ) from error
-    if written_as > FORMAT:
+    if written_as != FORMAT:
         raise ValueError(
-            f"{checkpoint} has format {written_as} of hf_icckd {version}, expected at most {FORMAT}; go on with that "
-            "version, or choose another folder with --output_dir"
+            f"{checkpoint} has format {written_as} of hf_icckd {version}, expected {FORMAT}; resume with "
+            "that version, or choose another folder with --output_dir"
         )
     for name, digest in files.items():
         try:
@@ -82,21 +82,21 @@ def verify(checkpoint: str | Path) -> None:
 
 
 def staging_folder(output_dir: str | Path) -> Path:
-    """Where a checkpoint is written before it is whole."""
+    """Where a checkpoint is written before it is moved to its place."""
     return Path(output_dir) / ".unfinished"
 
 
 def clear_staging(output_dir: str | Path) -> None:
-    """Remove what an interrupted write left behind."""
+    """Remove what an interrupted write left."""
     shutil.rmtree(staging_folder(output_dir), ignore_errors=True)
 
 
 def publish(output_dir: str | Path, step: int, extra_state: dict[str, Tensor]) -> None:
-    """Complete the staged checkpoint of a step and move it to its place when everything is on the disk.
+    """Complete the staged checkpoint of a step and move it to its place once everything is on the disk.
 
     Args:
         output_dir: Folder of the run.
-        step: Its step.
+        step: Step of the checkpoint.
         extra_state: Further tensors that belong to the checkpoint.
     """
     output_dir = Path(output_dir)
@@ -117,7 +117,7 @@ def publish(output_dir: str | Path, step: int, extra_state: dict[str, Tensor]) -
 def prune(output_dir: str | Path, step: int, limit: int | None) -> None:
     """Remove the oldest checkpoints up to a step.
 
-    Those ahead of the step count as little as damaged ones: the newest whole one is never removed for them.
+    Checkpoints of later steps, such as damaged ones of an earlier session, don't count.
 
     Args:
         output_dir: Folder of the run.
@@ -129,18 +129,18 @@ def prune(output_dir: str | Path, step: int, limit: int | None) -> None:
     for old in past[:-limit] if limit else []:
         try:
             shutil.rmtree(old)
-        except OSError as error:  # the new one is whole: no reason to stop training
+        except OSError as error:  # the new checkpoint is whole, so training can continue
             logger.warning("%s can't be removed: %s", old, error)
 
 
 def load_extra_state(checkpoint: str | Path) -> dict[str, Tensor]:
-    """What `publish` was given as `extra_state`."""
-    # Copied, as the tensors would keep the file mapped, and network file systems can't remove such files.
+    """The `extra_state` that `publish` was given."""
+    # Copied: the tensors would keep the file mapped, and network file systems can't remove mapped files.
     return {name: tensor.clone() for name, tensor in load_file(Path(checkpoint) / STATE_FILE).items()}
 
 
 def part_of(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries whose names begin with a prefix, without it."""
+    """Entries whose names begin with a prefix, with the prefix removed."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 

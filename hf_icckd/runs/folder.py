@@ -1,4 +1,4 @@
-"""The output folder of a run: whose it is, what is in it, who may write to it."""
+"""The output folder of a run: which run it belongs to, what is in it, and a lock for whoever writes to it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from hf_icckd.options.data import TrainingDataArguments
 from hf_icckd.options.recipes import StudentModelArguments, TeacherModelArguments
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs import checkpoints
-from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE, STAGING
+from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
 from hf_icckd.utils import distributed
 from hf_icckd.utils.atomic_files import write_text
 
 _LOCK_SECONDS = 10
-# Options that don't change what a run computes, so that it may go on with other values of them.
+# Options that don't change what a run computes: a resume may change them.
 _FREE_OPTIONS = {
     "control",
     "disable_tqdm",
@@ -35,7 +35,7 @@ _FREE_OPTIONS = {
     "num_threads",
     "output_dir",
     "per_device_eval_batch_size",
-    "per_device_train_batch_size",  # the global batch size is compared in its place
+    "per_device_train_batch_size",  # the global batch size is compared instead
     "project",
     "push_to_hub",
     "report_to",
@@ -43,7 +43,7 @@ _FREE_OPTIONS = {
     "resume",
     "resume_from_checkpoint",
     "run_name",
-    "teacher_targets",  # whether they were recorded is compared in its place
+    "teacher_targets",  # whether they were recorded is compared instead
     "teacher_targets_dir",
     "use_cpu",
 }
@@ -51,21 +51,21 @@ _FREE_PREFIXES = ("accelerator_", "dataloader_", "ddp_", "eval_", "hub_", "log_"
 
 
 class RunFolder:
-    """The output folder of a run: new, begun or finished; never that of another run.
+    """The output folder of one run: new, begun or finished.
 
     Args:
         recipe: `teacher` or `student`.
         args: Options of the trainer, with the folder.
         data_args: Options of the data.
         model_args: Options of the model.
-        **identity: Further values that make it this run.
+        **identity: Further values that tell this run from others.
 
     Attributes:
         values: All options, as all_args.yaml holds them.
-        changed: Those that differ from the defaults, but for the folder.
+        changed: Options that differ from their defaults, without the folder.
 
     Raises:
-        ValueError: If another run, or something that is none, is in the folder.
+        ValueError: If the folder holds another run, or files of something else.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class RunFolder:
             if args.resume == "never":
                 raise ValueError(
                     f"output folder {str(self.path)!r} holds a run and resume is 'never'; choose another with "
-                    "--output_dir, delete this one, or go on with --resume auto"
+                    "--output_dir, delete this one, or resume with --resume auto"
                 )
             self._check_same()
         elif self.path.exists() and any(not file.name.startswith(".") for file in self.path.iterdir()):
@@ -103,12 +103,11 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has ended and its figures stand in metrics.json."""
+        """Whether the run has ended: its metrics are in metrics.json."""
         return (self.path / METRICS_FILE).is_file()
 
     def clear_checkpoints(self) -> None:
-        """Of a finished run: it holds no pickle, and nothing to go on from."""
-        shutil.rmtree(self.path / STAGING, ignore_errors=True)
+        """Remove the checkpoints of a finished run, which then holds no pickle."""
         for checkpoint in checkpoints.checkpoints(self.path):
             shutil.rmtree(checkpoint)
 
@@ -119,7 +118,7 @@ class RunFolder:
             before = None
         if not isinstance(before, dict):
             raise ValueError(f"{self.recorded} is damaged; delete the folder, or choose another with --output_dir")
-        # Another version of transformers may have options that this one lacks, or lack some: those are no difference.
+        # Another version of transformers may have other options: those are no difference.
         theirs = {each.name for each in dataclasses.fields(TrainingArguments)}
         names = sorted(filter(_matters, (before.keys() & self.values.keys()) | (self.values.keys() - theirs)))
         differing = [
@@ -135,14 +134,14 @@ class RunFolder:
 
     @contextlib.contextmanager
     def owned(self, data_fingerprint: str) -> Iterator[str | None]:
-        """Context in which no other process writes to the folder; it yields the checkpoint to go on from, or None.
+        """Context in which no other process writes to the folder; it yields the checkpoint to resume from, or None.
 
         Args:
-            data_fingerprint: Of the data set of the run; other images under the same name are another run.
+            data_fingerprint: Of the run's data set: other images under the same name make another run.
 
         Raises:
-            ValueError: If processes differ in options or data, another one holds the folder, or the run in it had
-                other data.
+            ValueError: If processes differ in options or data, another process holds the folder, or the run in it
+                had other data.
         """
         self.values["data_fingerprint"] = data_fingerprint
         distributed.check_equal({name: value for name, value in self.values.items() if _matters(name)})
@@ -163,7 +162,7 @@ class RunFolder:
     def _begin(self, lock: FileLock) -> str | None:
         self.path.mkdir(parents=True, exist_ok=True)
         try:
-            # Data loading processes of a killed run take some seconds to notice it, and hold the lock until then.
+            # Loading workers of a killed run take some seconds to notice, and hold the lock until then.
             lock.acquire(timeout=_LOCK_SECONDS)
         except Timeout:
             raise ValueError(
@@ -181,7 +180,7 @@ class RunFolder:
 
 
 def _as_in_a_file(values: dict[str, Any]) -> dict[str, Any]:
-    """Through text, so that what is compared is what a file would give."""
+    """The values as they come back from a file, so that comparisons are like with like."""
     return yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(values, default=str))))
 
 

@@ -1,4 +1,4 @@
-"""What a run runs on and with: device, processor, precision, versions, and the command it was started by."""
+"""Provenance of a run: device, processor, precision, versions, and the command that started it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from hf_icckd.utils.machine import processor_name
 
 
 def device_name(args: DistillationTrainingArguments) -> str:
-    """What the GPU calls itself, or the CPU's architecture and instruction set."""
+    """Name of the GPU, or the CPU's architecture and instruction set."""
     cpu = f"CPU ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
     return torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else cpu
 
 
 def how_computed(args: DistillationTrainingArguments) -> str:
-    """Precision, layout and device, and what would be faster: never chosen for the user, as results depend on it."""
+    """Precision, layout and device, and a hint at what would be faster. Results depend on it, so the user chooses."""
     layout = "channels last" if args.channels_last else "channels first"
     text = f"{args.precision}, {layout}, on {args.world_size} x {device_name(args)}"
     if args.device.type == "cpu":
@@ -41,17 +41,17 @@ def how_computed(args: DistillationTrainingArguments) -> str:
 
 
 def _bf16_on_cpu() -> tuple[bool, bool]:
-    """Whether bf16 is slower than float32 by far, and whether it is faster; no to both if unknown.
+    """Whether bf16 is far slower than float32, and whether it is faster; False for both if unknown.
 
-    oneDNN computes it with AVX-512 even where there are no instructions for it; torch does without oneDNN below that.
+    oneDNN computes bf16 with AVX-512 even without instructions for it. Below AVX-512 torch does not use oneDNN.
     """
-    known = getattr(torch.cpu, "get_capabilities", dict)()
+    known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     slow = known.get("avx512_f") is False and not known.get("avx_ne_convert")
     return slow, bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
 def environment(args: DistillationTrainingArguments) -> dict[str, Any]:
-    """Versions, hardware and command line, as the metrics file of a run has them."""
+    """Versions, hardware and command line, as metrics.json holds them."""
     return {
         "hf_icckd": __version__,
         "torch": torch.__version__,

@@ -13,8 +13,8 @@ from hf_icckd.utils.atomic_files import user_path
 
 # What says how a run was trained, for people; see `how_trained` in model_card.py.
 _METHOD = (
-    "recipe", "model", "pretrained", "start_from", "seed", "label_smoothing", "num_views", "intra_class_weight",
-    "student_branches", "objectives", "ce_weight",
+    "recipe", "model", "pretrained", "start_from", "seed", "label_smoothing", "num_views", "num_views", "terms",
+    "objectives", "ce_weight", "objectives", "ce_weight",
 )  # fmt: skip
 _MACHINE = ("device", "processor", "threads", "torch")
 _ALWAYS_THERE = {ARGS_FILE: ("recipe", "model"), METRICS_FILE: ("test", "cost", "environment")}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hf_icckd.losses import OBJECTIVES, parse_objectives
+from hf_icckd.losses import parse_objectives
 from hf_icckd.options.command_line import option_words
 
 TARGETS = "teacher-targets"  # how the folders with a teacher's recorded outputs begin
@@ -88,7 +88,7 @@ class Run:
 
     def targets_folder(self, runs: str | Path) -> Path:
         """Where its teacher's outputs are recorded, for all students that need the same of it."""
-        needed = parse_objectives(self.options.get("objectives", ["kd"]), OBJECTIVES).teacher_outputs
+        needed = parse_objectives(self.options.get("objectives", ["kd"])).teacher_outputs
         return Path(runs, self.teacher_run.name).with_name("-".join([TARGETS, *needed]))
 
 

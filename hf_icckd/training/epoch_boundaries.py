@@ -1,4 +1,4 @@
-"""What happens at the borders of steps and epochs."""
+"""Epoch-boundary callback: evaluate and save once, after the last step of an epoch."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hf_icckd.utils import distributed
 from hf_icckd.utils.keyed_random import generator_seed
 
 
-class Rhythm(TrainerCallback):
-    """What happens at the borders of steps and epochs, the same for a run that goes on and one that was never cut.
+class EpochBoundaries(TrainerCallback):
+    """What happens at the boundaries of steps and epochs, the same for a resumed run and an uninterrupted one.
 
-    The Trainer evaluates and saves both behind the last step of an epoch and at its end. Here all that is due is done
-    once, at the end: a run that goes on from a checkpoint between the two would never do what is due at the second.
+    The Trainer evaluates and saves both after the last step of an epoch and at its end. A run resumed from a
+    checkpoint between the two would never do what is due at the second. So here everything is done once, at the end.
 
     Args:
         trainer: The trainer; `steps_per_epoch` and `stop_requested` are read, `begin_sums` and `begin_epoch` called.
@@ -23,15 +23,17 @@ class Rhythm(TrainerCallback):
 
     def __init__(self, trainer: Any):
         self.trainer = trainer
+        self._reset()
+
+    def _reset(self) -> None:
         self.due = {"evaluate": False, "save": False}
         self.stopping = self.cut_short = False
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Start the sums of the logs."""
         self.trainer.begin_sums()
-        self.due = {"evaluate": False, "save": False}
-        self.stopping = self.cut_short = False
-        # The intervals of a checkpoint's state are those of the run that wrote it.
+        self._reset()
+        # A checkpoint's state has the intervals of the run that wrote it.
         state.compute_steps(args, state.max_steps)
 
     def on_epoch_begin(self, args, state, control, train_dataloader, **kwargs):
@@ -44,7 +46,7 @@ class Rhythm(TrainerCallback):
 
     def on_step_begin(self, args, state, control, **kwargs):
         """Seed torch's own generator."""
-        # Dropout and drop-path draw from torch's generator: what they draw depends on the step, not on what was
+        # Dropout and drop-path draw from torch's generator. What they draw must depend on the step, not on what was
         # drawn before.
         seed = generator_seed(args.seed, state.global_step, args.process_index)
         torch.default_generator.manual_seed(seed)
@@ -66,7 +68,7 @@ class Rhythm(TrainerCallback):
 
     def on_epoch_end(self, args, state, control, **kwargs):
         """Do what was put off."""
-        if self.cut_short:  # what ends this epoch is left to the run that goes on
+        if self.cut_short:  # the resumed run will do what is due at the end of this epoch
             control.should_log = control.should_evaluate = control.should_save = False
             return
         control.should_log = True  # so that an evaluation stands beside the loss of its own epoch

@@ -10,18 +10,19 @@ from torch import Tensor
 from hf_icckd.utils import distributed
 
 
-class TermAverages:
-    """Means of the named terms of a loss, which also remember the first step at which each was not finite."""
+class LossAverages:
+    """Means of named scalars; they also remember the first step at which each was not finite."""
 
     def __init__(self):
-        self._reset()
+        self.reset()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Forget everything."""
         self.names: tuple[str, ...] = ()
-        self.sums: Tensor | None = None
-        self.first_bad: Tensor | None = None
+        self.sums: Tensor | None = None  # (terms,)
+        self.first_bad = torch.empty(0)  # (terms,) first step at which each was not finite
         self.count = 0
-        self._restored: Tensor | None = None  # sums of a checkpoint; the names come with the first `add`
+        self._restored: Tensor | None = None  # sums from a checkpoint; the names come with the first `add`
 
     @torch.no_grad()
     def add(self, terms: dict[str, Tensor], step: int) -> None:
@@ -44,19 +45,19 @@ class TermAverages:
         return {"sums": distributed.gather_ranks(sums), "count": torch.tensor(self.count)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from `state_dict`; with another number of processes each takes the mean of the sums."""
-        self._reset()
+        """Take back what `state_dict` returned. With another number of processes each takes the mean of the sums."""
+        self.reset()
         if state:
             self._restored = distributed.own_part(state["sums"])
             self.count = int(state["count"])
 
     def check(self) -> None:
         """Raise FloatingPointError if a term was not finite on any process. This waits for the device."""
-        if self.first_bad is not None and distributed.minimum_over_ranks(self.first_bad).isfinite().any():
+        if self.sums is not None and distributed.minimum_over_ranks(self.first_bad).isfinite().any():
             self.drain()
 
     def drain(self) -> dict[str, float]:
-        """Means over all added values and processes; starts anew. This waits for the device.
+        """Return the means over all added values and processes, and reset. This waits for the device.
 
         Raises:
             FloatingPointError: If a term was not finite; the message names term and step.
@@ -66,7 +67,7 @@ class TermAverages:
         names = self.names
         means = distributed.mean_over_ranks(self.sums / self.count).tolist()
         first_bad = distributed.minimum_over_ranks(self.first_bad).tolist()
-        self._reset()
+        self.reset()
         for name, mean, step in zip(names, means, first_bad, strict=True):
             if not math.isfinite(mean):
                 raise FloatingPointError(

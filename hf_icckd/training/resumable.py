@@ -1,4 +1,8 @@
-"""transformers' Trainer, made so that a run that was cut off ends as one that never was."""
+"""transformers' Trainer, changed so that an interrupted run ends with the same bits as an uninterrupted one.
+
+Every override of a private method of the Trainer stands in this file, so that a new release of transformers means
+reading one file. Checked against transformers 5.17 to 5.24 with accelerate 1.15.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +12,20 @@ import math
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from hf_icckd.data.sampling import batch_sampler, make_loader
 from hf_icckd.models.pretrained import WEIGHTS_FILE
+from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs import checkpoints
-from hf_icckd.training.epoch_boundaries import Rhythm
+from hf_icckd.training.epoch_boundaries import EpochBoundaries
 from hf_icckd.utils import distributed
 from hf_icckd.utils.atomic_files import contiguous_state
 
@@ -28,38 +34,55 @@ logger = logging.getLogger(__name__)
 OPTIMIZER_FILE, SCHEDULE_FILE = "optimizer.pt", "scheduler.pt"
 
 
-class ResumableTrainer(Trainer):
-    """Keyed batches, whole checkpoints, stops on request; subclasses say what is computed.
+class Stateful(Protocol):
+    """What has tensors that must survive a resume."""
 
-    Arguments are those of the Trainer.
+    def state_dict(self) -> dict[str, Tensor]:
+        """Its tensors; all ranks call this together."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> Any:
+        """Take back what `state_dict` returned."""
+        ...
+
+
+class ResumableTrainer(Trainer):
+    """Keyed batches, atomic checkpoints, stops on request. Subclasses define the loss and what `export` writes.
 
     Attributes:
-        steps_per_epoch: Optimiser steps in an epoch; known when training begins.
-        stop_requested: Whether training is to end behind the step under way.
+        steps_per_epoch: Optimiser steps in an epoch, known when training begins.
+        stop_requested: Whether training is to end after the current step.
+        stateful: Further parts with a `state_dict` that checkpoints hold, by name.
     """
 
-    def __init__(self, *args, **options):
+    args: DistillationTrainingArguments
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    lr_scheduler: torch.optim.lr_scheduler.LambdaLR
+
+    def __init__(self, *args: Any, **options: Any):
+        self.stateful: dict[str, Stateful] = {}
         super().__init__(*args, **options)
         self.steps_per_epoch = 1
         self.stop_requested = self._staging = False
         self._restored: dict[str, Tensor] = {}
-        self._whole: dict[str, dict] = {}
-        self._rhythm = Rhythm(self)
-        self.add_callback(self._rhythm)
+        self._gathered: dict[str, dict] = {}
+        self._epoch_boundaries = EpochBoundaries(self)
+        self.add_callback(self._epoch_boundaries)
 
     def add_callback(self, callback) -> None:
-        """Add a callback; ours that decides what is due at the end of an epoch stays the last one."""
+        """Add a callback. The one for epoch boundaries stays last: it decides after all others."""
         super().add_callback(callback)
-        rhythm = getattr(self, "_rhythm", None)
-        if rhythm in self.callback_handler.callbacks:
-            self.callback_handler.callbacks.remove(rhythm)
-            self.callback_handler.callbacks.append(rhythm)
+        last = getattr(self, "_epoch_boundaries", None)
+        if last in self.callback_handler.callbacks:
+            self.callback_handler.callbacks.remove(last)
+            self.callback_handler.callbacks.append(last)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, trial=None, ignore_keys_for_eval=None):
         """Train.
 
         Args:
-            resume_from_checkpoint: Checkpoint to go on from; True for the newest whole one in the output folder.
+            resume_from_checkpoint: Checkpoint to resume from; True for the newest undamaged one in the output folder.
             trial: Not used.
             ignore_keys_for_eval: Not used.
 
@@ -67,7 +90,7 @@ class ResumableTrainer(Trainer):
             What the Trainer returns.
 
         Raises:
-            ValueError: If the checkpoint is damaged or holds more than plain data, or there is none.
+            ValueError: If there is no checkpoint, or it is damaged or holds more than plain data.
         """
         if resume_from_checkpoint is True:
             newest = checkpoints.newest_whole(self.args.output_dir)
@@ -82,40 +105,24 @@ class ResumableTrainer(Trainer):
             self.stop_requested = False
 
     def request_stop(self) -> None:
-        """Have training end behind the step under way, with a checkpoint; one process may ask for all."""
+        """End training after the current step, with a checkpoint. One process may ask for all."""
         self.stop_requested = True
 
-    def extra_state(self) -> dict[str, Tensor]:
-        """Tensors beyond model and optimiser that a checkpoint must hold."""
-        return {}
+    def begin_epoch(self, epoch: int) -> bool:
+        """Prepare what must exist before the first batch of an epoch, also when resuming within it.
 
-    def load_extra_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `extra_state` gave."""
+        Returns:
+            False if a process has `stop_requested` before all was ready: then training ends here, with a checkpoint.
+        """
+        return True
 
-    # ---- data
-
-    def get_train_dataloader(self) -> DataLoader:
-        """Keyed batches; the sampler knows the processes, so accelerate must not cut them again."""
-        sampler = batch_sampler(self.train_dataset, self.args.train_batch_size, self.args.seed)
-        if sampler.num_used < sampler.num_samples:
-            logger.info(
-                "%d images of every epoch stay out: too few for a batch", sampler.num_samples - sampler.num_used
-            )
-        self.steps_per_epoch = math.ceil(len(sampler) / self.args.gradient_accumulation_steps)
-        return make_loader(self.train_dataset, sampler, self.args.dataloader_num_workers)
-
-    def _run_epoch(self, *args, **kwargs):
-        # A run that was cut off behind its last checkpoint has no step left; the Trainer would do one before it looks.
-        if self.state.global_step >= self.state.max_steps:
-            return
-        if not self.control.should_training_stop:
-            super()._run_epoch(*args, **kwargs)
-        elif self.state.global_step and self.args.save_strategy != "no":  # `begin_epoch` was asked to stop
-            newest = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            if not distributed.on_first_rank(newest.is_dir):
-                self._save_checkpoint(self.model, None)
-
-    # ---- checkpoints
+    def begin_sums(self) -> None:
+        """Restore the running sums of the logs, which the Trainer sets to zero when it starts."""
+        if self._restored:
+            self._tr_loss += distributed.own_part(self._restored["loss"]).to(self._tr_loss.device)
+            self._total_loss_scalar = self._restored["total_loss"].item()
+            self._globalstep_last_logged = int(self._restored["last_logged"])
+        self._restored = {}
 
     def check_finite(self) -> None:
         """Raise FloatingPointError if a weight is not finite on any process. This waits for the device."""
@@ -129,39 +136,107 @@ class ResumableTrainer(Trainer):
                 "checkpoint is kept"
             )
 
+    def export(self, folder: str) -> None:
+        """Write the trained model to a folder; all ranks call this."""
+        raise TypeError(f"{type(self).__name__} must define export(folder)")
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Export the trained model.
+
+        Args:
+            output_dir: Folder; None for the one of the run.
+            _internal_call: Set by the Trainer for the weights of a checkpoint, which hold all that is trained.
+        """
+        if not _internal_call:
+            self.export(output_dir or self.args.output_dir)
+        elif self.args.should_save:
+            folder = Path(output_dir or self.args.output_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            # No training_args.bin beside it: it is a pickle.
+            save_file(contiguous_state(self._gathered["weights"]), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+
+    # ---- data
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Keyed batches; the sampler knows the processes, so accelerate must not split them again."""
+        sampler = batch_sampler(self.train_dataset, self.args.train_batch_size, self.args.seed)
+        if sampler.num_used < sampler.num_samples:
+            logger.info(
+                "%d images of every epoch stay out: too few for a batch", sampler.num_samples - sampler.num_used
+            )
+        self.steps_per_epoch = math.ceil(len(sampler) / self.args.gradient_accumulation_steps)
+        return make_loader(self.train_dataset, sampler, self.args.dataloader_num_workers)
+
+    def _prepare_input(self, data):
+        # Loading workers pin their batches, so the copy to the device need not wait.
+        if isinstance(data, Tensor):
+            return data.to(self.args.device, non_blocking=True)
+        return super()._prepare_input(data)
+
+    # ---- steps and epochs
+
+    def _prepare_for_training(self, *args, **options):
+        model, train_dataloader = super()._prepare_for_training(*args, **options)
+        # accelerate puts autocast into the module's forward too, which evaluation calls.
+        self.accelerator.unwrap_model(model, keep_fp32_wrapper=False, keep_torch_compile=False)
+        return model, train_dataloader
+
+    def _run_epoch(self, *args, **kwargs):
+        # A run interrupted after its last checkpoint has no step left; the Trainer would do one before it looks.
+        if self.state.global_step >= self.state.max_steps:
+            return
+        if not self.control.should_training_stop:
+            super()._run_epoch(*args, **kwargs)
+        elif self.state.global_step and self.args.save_strategy != "no":  # `begin_epoch` was asked to stop
+            newest = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            if not distributed.on_first_rank(newest.is_dir):
+                self._save_checkpoint(self.model, None)
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        # The Trainer would compute the norm (a pass over all gradients and a wait) even if nothing is clipped.
+        return grad_norm
+
+    def store_flos(self) -> None:
+        """Nothing: operations are not counted in training, and processes would wait for each other."""
+
+    # ---- checkpoints: written to a staging folder, moved to their place when complete
+
     def _get_output_dir(self, trial) -> str:
         return str(checkpoints.staging_folder(self.args.output_dir)) if self._staging else self.args.output_dir
 
-    def store_flos(self) -> None:
-        """Nothing: nets here don't count operations in training, and processes would wait for each other."""
-
     def _save_checkpoint(self, model, trial) -> None:
-        """Write a checkpoint beside its final place and move it there when it is whole."""
         self.check_finite()
-        # All that processes must gather is gathered first: one that can't write must not leave the others waiting.
+        # Everything that processes must gather is gathered first: one that can't write must not leave others waiting.
         state = self._training_state()
-        self._whole = distributed.gather_shards(
+        self._gathered = distributed.gather_shards(
             {"weights": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         )
-        output_dir, step = Path(self.args.output_dir), self.state.global_step
         failure = None
         self._staging = True
         try:
-            if self.args.should_save:
-                output_dir.stat()  # a folder that has vanished is not made anew: what else was in it is missing
-                checkpoints.clear_staging(output_dir)
-            super()._save_checkpoint(model, trial)
-            if self.args.should_save:
-                checkpoints.publish(output_dir, step, state)
+            self._write_checkpoint(model, trial, state)
         except (OSError, RuntimeError, SafetensorError) as error:
-            # torch and safetensors have errors of their own for those of the disk; others are none of it.
+            # torch and safetensors raise their own types for errors of the disk; other RuntimeErrors are passed on.
             if isinstance(error, RuntimeError) and (
                 type(error) is not RuntimeError or distributed.is_lost_connection(error)
             ):
                 raise
             failure = error
         finally:
-            self._staging, self._whole = False, {}
+            self._staging, self._gathered = False, {}
+        self._finish_checkpoint(failure)
+
+    def _write_checkpoint(self, model, trial, state: dict[str, Tensor]) -> None:
+        output_dir = Path(self.args.output_dir)
+        if self.args.should_save:
+            output_dir.stat()  # a folder that has vanished is not made again: whatever else was in it is missing
+            checkpoints.clear_staging(output_dir)
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            checkpoints.publish(output_dir, self.state.global_step, state)
+
+    def _finish_checkpoint(self, failure: Exception | None) -> None:
+        output_dir, step = Path(self.args.output_dir), self.state.global_step
         if distributed.any_rank(failure is not None):
             if self.args.should_save:
                 checkpoints.clear_staging(output_dir)
@@ -174,35 +249,22 @@ class ResumableTrainer(Trainer):
             checkpoints.prune(output_dir, step, self.args.save_total_limit)
 
     def _training_state(self) -> dict[str, Tensor]:
-        """What the Trainer leaves out: our own state and the running sums of its logs; all ranks must call this."""
+        """What the Trainer leaves out: `stateful` and the running sums of its logs; all ranks call this."""
+        parts = {name: part.state_dict() for name, part in self.stateful.items()}
         return {
-            **{f"own.{name}": value for name, value in self.extra_state().items()},
+            **{f"{name}.{key}": value for name, state in parts.items() for key, value in state.items()},
             "loss": distributed.gather_ranks(self._tr_loss),
             "total_loss": torch.tensor(self._total_loss_scalar, dtype=torch.float64),
             "last_logged": torch.tensor(self._globalstep_last_logged),
             "steps_per_epoch": torch.tensor(self.steps_per_epoch),
         }
 
-    # The Trainer would write and read other files where weights are sharded. Here a checkpoint holds whole tensors in
-    # any case, so that any number of processes, sharded or not, goes on with it.
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the weights of a checkpoint; subclasses say what else a saved model is.
-
-        Args:
-            output_dir: Folder; None for that of the run.
-            _internal_call: Set by the Trainer for the weights of a checkpoint.
-        """
-        state = self._whole.get("weights") or distributed.gather_shards(self.model.state_dict())
-        if self.args.should_save:
-            folder = Path(output_dir or self.args.output_dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            # No training_args.bin beside it: it is a pickle.
-            save_file(contiguous_state(state), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    # The Trainer would write and read other files for sharded weights. Here a checkpoint always holds whole tensors,
+    # so that any number of processes, sharded or not, can resume from it.
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.args.should_save:
-            torch.save(self._whole["optimizer"], Path(output_dir) / OPTIMIZER_FILE)
+            torch.save(self._gathered["optimizer"], Path(output_dir) / OPTIMIZER_FILE)
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULE_FILE)
 
     def _load_from_checkpoint(self, checkpoint: str, model=None) -> None:
@@ -218,48 +280,44 @@ class ResumableTrainer(Trainer):
             state = torch.load(Path(checkpoint) / OPTIMIZER_FILE, map_location="cpu", weights_only=True)
             schedule = torch.load(Path(checkpoint) / SCHEDULE_FILE, weights_only=True)
             self._restored = checkpoints.load_extra_state(checkpoint)
+        if self._restored["steps_per_epoch"] != self.steps_per_epoch:
+            raise ValueError(
+                f"{checkpoint} has {self._restored['steps_per_epoch']} steps in an epoch, this run "
+                f"{self.steps_per_epoch}; resume with the images, batch size and number of processes it was written "
+                "with"
+            )
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         for index, moments in state["state"].items():
             for name, value in moments.items():
                 moments[name] = distributed.shard_like(value, parameters[index])
         self.optimizer.load_state_dict(state)
         self.lr_scheduler.load_state_dict(schedule)
-        state = self._restored
-        if state["steps_per_epoch"] != self.steps_per_epoch:
-            raise ValueError(
-                f"{checkpoint} has {state['steps_per_epoch']} steps in an epoch, this run {self.steps_per_epoch}; go "
-                "on with the images, batch size and number of processes it was written with"
-            )
-        self.load_extra_state(checkpoints.part_of(state, "own."))
-
-    def begin_sums(self) -> None:
-        """Take back the running sums behind the logs, which the Trainer sets to zero when it starts."""
-        if self._restored:
-            self._tr_loss += distributed.own_part(self._restored["loss"]).to(self._tr_loss.device)
-            self._total_loss_scalar = self._restored["total_loss"].item()
-            self._globalstep_last_logged = int(self._restored["last_logged"])
-        self._restored = {}
+        for name, part in self.stateful.items():
+            part.load_state_dict(checkpoints.part_of(self._restored, f"{name}."))
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         with _plain_data_only(checkpoint):
             super()._load_scaler(checkpoint)
 
-    def begin_epoch(self, epoch: int) -> bool:
-        """Make what must be there before the first batch of an epoch, also where a run goes on within it.
-
-        Args:
-            epoch: Epoch.
-
-        Returns:
-            False if a process has `stop_requested` before all was made: then training ends here, with a checkpoint.
-        """
-        return True
-
-    # Nothing draws from a generator whose state would have to be kept: see `Rhythm.on_step_begin`.
+    # No generator has a state that would have to be saved: see `EpochBoundaries.on_step_begin`.
     def _save_rng_state(self, output_dir: str) -> None:
         pass
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
+        pass
+
+    # ---- the Trainer's own ways to the Hub, which would send checkpoints, options as a pickle and its own card
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Nothing: `HubCallback` prepares the repository."""
+
+    def create_model_card(self, *args, **options) -> None:
+        """Nothing: the card of a run holds its metrics and is written with them."""
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        pass
+
+    def _finish_current_push(self) -> None:
         pass
 
 
@@ -270,6 +328,6 @@ def _plain_data_only(checkpoint: str | None) -> Iterator[None]:
         yield
     except (pickle.UnpicklingError, SafetensorError) as error:
         raise ValueError(
-            f"{checkpoint} holds more than plain data ({str(error).splitlines()[0]}); nothing of it was run; delete "
-            "the checkpoint"
+            f"{checkpoint} holds more than plain data ({str(error).splitlines()[0]}); none of it was run; delete the "
+            "checkpoint"
         ) from error

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from transformers.trainer_callback import TrainerCallback
 
 from hf_icckd.evaluation.split import SplitOutputs, run_split
-from hf_icckd.losses import OBJECTIVES, WeightedObjectives, parse_objectives
+from hf_icckd.losses import WeightedObjectives, parse_objectives
 from hf_icckd.losses.objective import DistillationBatch
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier, check_same_classes
 from hf_icckd.options.training import StudentTrainingArguments
@@ -23,126 +23,6 @@ from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.utils import distributed
 
 logger = logging.getLogger(__name__)
-
-
-class StudentTrainer(DistillationTrainer):
-    """Trains a classifier with `ce_weight * CE + objectives(student, teacher)`.
-
-    The teacher sees the same pixels in evaluation mode without gradient; its weights and buffers stay as they are.
-
-    Args:
-        model: The student.
-        teacher: The teacher; frozen here.
-        args: Options.
-        train_dataset: Data set of batches with one view; see `hf_icckd.data.ImagePipeline.dataset`.
-        eval_dataset: Data set for evaluation while training.
-        objectives: Weighted objectives; None for those that `args.objectives` names.
-        callbacks: Further callbacks.
-        targets: Recorded outputs of the teacher, unless `args.teacher_targets` is live.
-
-    Raises:
-        ValueError: If teacher and student differ in their classes or the order of them, or targets are not what the
-            arguments say.
-    """
-
-    def __init__(
-        self,
-        model: ImageClassifier,
-        teacher: ImageClassifier,
-        args: StudentTrainingArguments,
-        train_dataset: Dataset,
-        eval_dataset: Dataset | None = None,
-        objectives: WeightedObjectives | None = None,
-        callbacks: list[TrainerCallback] | None = None,
-        targets: TeacherTargets | None = None,
-    ):
-        if (targets is None) != (args.teacher_targets == "live"):
-            raise ValueError(
-                f"teacher_targets is {args.teacher_targets!r} but the trainer was given "
-                f"{'no' if targets is None else 'recorded'} targets; pass TeacherTargets for record, replay and auto "
-                "only"
-            )
-        if targets is not None and targets.precision != args.precision:
-            raise ValueError(
-                f"the teacher targets are of a teacher in {targets.precision}, the arguments say {args.precision}; "
-                "pass TeacherTargets(..., precision=args.precision)"
-            )
-        check_same_classes(teacher.spec.label_names, model.spec.label_names)
-        objectives = objectives or parse_objectives(args.objectives, OBJECTIVES)
-        trained = StudentWithObjective(model, objectives)
-        self._feature_maps = trained.feature_maps
-        self.live_dataset, self.targets = train_dataset, targets
-        if targets is not None:
-            train_dataset = WithTargets(train_dataset, targets)
-        super().__init__(trained, model, args, train_dataset, eval_dataset, callbacks, frozen=(teacher,))
-        self.teacher = teacher.requires_grad_(False).eval().to(args.device)
-        # The Trainer compiles what is trained, with the same backend and mode.
-        self._run_teacher = (
-            torch.compile(self.teacher, backend=args.torch_compile_backend, mode=args.torch_compile_mode)
-            if args.torch_compile
-            else self.teacher
-        )
-        # Modes of CUDA graphs: what the teacher's graph returns is overwritten as soon as the student's runs.
-        self._copy_outputs = args.torch_compile and args.torch_compile_mode in ("reduce-overhead", "max-autotune")
-        self._announced = False
-        self.term_weights = {"ce": args.ce_weight, **objectives.term_weights}
-        self._teacher_outputs: tuple[Dataset, SplitOutputs] | None = None
-
-    def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Cross-entropy and the terms of all objectives."""
-        images, labels = batch["pixel_values"][:, 0], batch["labels"]
-        teacher = self._teacher_output(images, batch.get("teacher"))
-        progress = torch.full((), self.state.global_step / max(self.state.max_steps, 1), device=images.device)
-        output, terms = model(images, teacher, labels, batch["sample_ids"], progress, batch["global_rows"])
-        ce = F.cross_entropy(output.logits, labels, label_smoothing=self.args.label_smoothing)
-        return {"ce": ce, **terms}, {}
-
-    def _teacher_output(self, images: Tensor, recorded: dict[str, Tensor] | None) -> ClassifierOutput:
-        if recorded is not None:
-            dtype = next(self.teacher.parameters()).dtype
-            values = {name: value.to(dtype) for name, value in recorded.items()}
-            return ClassifierOutput(values["logits"], values.get("embeddings"))
-        # no_grad, not inference_mode: objectives may keep teacher tensors for their backward pass.
-        with torch.no_grad(), self.accelerator.autocast():
-            output = self._run_teacher(images, self._feature_maps)
-        return output.clone() if self._copy_outputs else output
-
-    def begin_epoch(self, epoch: int) -> bool:
-        """Record what is missing of this epoch or, in mode record, of all that are left; False if asked to stop."""
-        if self.targets is None:
-            return True
-        start, mode = time.perf_counter(), self.args.teacher_targets
-        missing = self.targets.missing(range(epoch, math.ceil(self.state.max_steps / self.steps_per_epoch)))
-        if missing and mode == "replay":
-            raise ValueError(
-                f"{str(self.targets.folder)!r} lacks {len(missing)} block(s) that this run needs, the first of epoch "
-                f"{missing[0][0]}, rows {missing[0][1]} on; take --teacher_targets auto, which records them, or fewer "
-                "epochs"
-            )
-        if missing and not self._announced:
-            megabytes = distributed.on_first_rank(lambda: self.targets.check_space(missing)) / 1e6
-            logger.info("the teacher's outputs are kept in %s: %.1f MB to come", self.targets.folder, megabytes)
-            self._announced = True
-        for block in missing:
-            if mode == "auto" and block[0] != self.targets.recorded_epoch(epoch):
-                break
-            if distributed.any_rank(self.stop_requested):
-                return False
-            description = None if self.args.disable_tqdm else f"recording the teacher, epoch {block[0] + 1}"
-            options = self._evaluation_options(description)
-            with self.accelerator.autocast():
-                self.targets.record(
-                    *block, self.live_dataset, lambda rows, with_=options: run_split(self.teacher, rows, **with_)
-                )
-        self.targets.open_epoch(epoch)
-        self._clock += time.perf_counter() - start  # images per second are those of training
-        return True
-
-    def evaluation_teacher(self, dataset: Dataset) -> SplitOutputs:
-        """Outputs of the teacher, computed once for a data set."""
-        if self._teacher_outputs is None or self._teacher_outputs[0] is not dataset:
-            self._teacher_outputs = dataset, self._predict(self.teacher, dataset, None)
-        return self._teacher_outputs[1]
 
 
 class StudentWithObjective(nn.Module):
@@ -174,3 +54,146 @@ class StudentWithObjective(nn.Module):
         output = self.student(images, self.feature_maps)
         batch = DistillationBatch(output, teacher, labels, sample_ids, progress, global_rows)
         return output, self.objectives(batch)
+
+
+class StudentTrainer(DistillationTrainer):
+    """Trains a classifier with `ce_weight * CE + objectives(student, teacher)`.
+
+    The teacher sees the same pixels, in evaluation mode and without gradient. Its weights and buffers don't change.
+
+    Args:
+        model: The student.
+        teacher: The teacher; frozen here.
+        args: Options.
+        train_dataset: Data set of batches with one view; see `hf_icckd.data.ImagePipeline.dataset`.
+        eval_dataset: Data set for evaluation while training.
+        objectives: Weighted objectives; None for those that `args.objectives` names.
+        callbacks: Further callbacks.
+        targets: Recorded outputs of the teacher, unless `args.teacher_targets` is live.
+
+    Raises:
+        ValueError: If teacher and student differ in their classes or their order, or targets don't fit the arguments.
+
+    Example:
+        >>> import tempfile
+        >>> import hf_icckd
+        >>> data = hf_icckd.load_image_data("digits", max_train_samples=64, max_eval_samples=64)
+        >>> pipeline = hf_icckd.ImagePipeline(data)
+        >>> nets = ["cifar_resnet20", "cifar_resnet8"]
+        >>> teacher, student = (hf_icckd.create_classifier(net, data.label_names, image_size=8) for net in nets)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     args = hf_icckd.StudentTrainingArguments(folder, max_steps=1, disable_tqdm=True, eval_strategy="no")
+        ...     trainer = StudentTrainer(student, teacher, args, pipeline.dataset("train", training=True))
+        ...     trainer.train().global_step
+        1
+    """
+
+    args: StudentTrainingArguments
+
+    def __init__(
+        self,
+        model: ImageClassifier,
+        teacher: ImageClassifier,
+        args: StudentTrainingArguments,
+        train_dataset: Dataset,
+        eval_dataset: Dataset | None = None,
+        objectives: WeightedObjectives | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        targets: TeacherTargets | None = None,
+    ):
+        if (targets is None) != (args.teacher_targets == "live"):
+            raise ValueError(
+                f"teacher_targets is {args.teacher_targets!r} but the trainer was given "
+                f"{'no' if targets is None else 'recorded'} targets; pass TeacherTargets for record, replay and auto "
+                "only"
+            )
+        if targets is not None and targets.precision != args.precision:
+            raise ValueError(
+                f"the teacher targets are of a teacher in {targets.precision}, the arguments say {args.precision}; "
+                "pass TeacherTargets(..., precision=args.precision)"
+            )
+        check_same_classes(teacher.spec.label_names, model.spec.label_names)
+        objectives = objectives or parse_objectives(args.objectives)
+        trained = StudentWithObjective(model, objectives)
+        self._feature_maps = trained.feature_maps
+        self.live_dataset, self.targets = train_dataset, targets
+        if targets is not None:
+            train_dataset = WithTargets(train_dataset, targets)
+        super().__init__(trained, model, args, train_dataset, eval_dataset, callbacks, frozen=(teacher,))
+        self.teacher = teacher.requires_grad_(False).eval().to(args.device)
+        # The Trainer compiles the trained module with the same backend and mode.
+        self._run_teacher = (
+            torch.compile(self.teacher, backend=args.torch_compile_backend or "inductor", mode=args.torch_compile_mode)
+            if args.torch_compile
+            else self.teacher
+        )
+        # With CUDA graphs the teacher's output is overwritten as soon as the student's graph runs.
+        self._copy_outputs = args.torch_compile and args.torch_compile_mode in ("reduce-overhead", "max-autotune")
+        self._announced = False
+        self.term_weights = {"ce": args.ce_weight, **objectives.term_weights}
+        self._teacher_outputs: tuple[Dataset, SplitOutputs] | None = None
+
+    def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Cross-entropy and the terms of all objectives."""
+        images, labels = batch["pixel_values"][:, 0], batch["labels"]
+        teacher = self._teacher_output(images, batch.get("teacher"))
+        progress = torch.full((), self.state.global_step / max(self.state.max_steps, 1), device=images.device)
+        output, terms = model(images, teacher, labels, batch["sample_ids"], progress, batch["global_rows"])
+        ce = F.cross_entropy(output.logits, labels, label_smoothing=self.args.label_smoothing)
+        return {"ce": ce, **terms}
+
+    def _teacher_output(self, images: Tensor, recorded: dict[str, Tensor] | None) -> ClassifierOutput:
+        if recorded is not None:
+            dtype = next(self.teacher.parameters()).dtype
+            values = {name: value.to(dtype) for name, value in recorded.items()}
+            # Objectives declare what they read; embeddings that none of them reads are not there.
+            return ClassifierOutput(values["logits"], values.get("embeddings"))  # type: ignore[arg-type]
+        # no_grad, not inference_mode: objectives may keep teacher tensors for their backward pass.
+        with torch.no_grad(), self.accelerator.autocast():
+            output = self._run_teacher(images, self._feature_maps)
+        return output.clone() if self._copy_outputs else output
+
+    def begin_epoch(self, epoch: int) -> bool:
+        """Record missing teacher targets, of this epoch or (mode record) of all that are left; False if stopped."""
+        if self.targets is None:
+            return True
+        start = time.perf_counter()
+        missing = self.targets.missing(range(epoch, math.ceil(self.state.max_steps / self.steps_per_epoch)))
+        if self.args.teacher_targets == "auto":
+            this_epoch = self.targets.recorded_epoch(epoch)
+            now = [block for block in missing if block[0] == this_epoch]
+        else:
+            now = missing
+        if missing:
+            self._announce(self.targets, missing)
+        for block in now:
+            if distributed.any_rank(self.stop_requested):
+                return False
+            self._record(self.targets, *block)
+        self.targets.open_epoch(epoch)
+        self._clock += time.perf_counter() - start  # images per second are those of training
+        return True
+
+    def _announce(self, targets: TeacherTargets, missing: list[tuple[int, int]]) -> None:
+        if self.args.teacher_targets == "replay":
+            raise ValueError(
+                f"{str(targets.folder)!r} lacks {len(missing)} block(s) that this run needs, the first of epoch "
+                f"{missing[0][0]}, rows {missing[0][1]} on; take --teacher_targets auto, which records them, or fewer "
+                "epochs"
+            )
+        if not self._announced:
+            megabytes = distributed.on_first_rank(lambda: targets.check_space(missing)) / 1e6
+            logger.info("the teacher's outputs are recorded in %s: %.1f MB to come", targets.folder, megabytes)
+            self._announced = True
+
+    def _record(self, targets: TeacherTargets, epoch: int, start: int) -> None:
+        description = None if self.args.disable_tqdm else f"recording the teacher, epoch {epoch + 1}"
+        options = self._evaluation_options(description)
+        with self.accelerator.autocast():
+            targets.record(epoch, start, self.live_dataset, lambda rows: run_split(self.teacher, rows, **options))
+
+    def evaluation_teacher(self, dataset: Dataset) -> SplitOutputs:
+        """Outputs of the teacher, computed once for a data set."""
+        if self._teacher_outputs is None or self._teacher_outputs[0] is not dataset:
+            self._teacher_outputs = dataset, self._predict(self.teacher, dataset, None)
+        return self._teacher_outputs[1]

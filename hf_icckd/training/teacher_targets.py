@@ -1,8 +1,9 @@
-"""What a teacher says about every augmented image, recorded once and replayed for many students.
+"""Teacher targets: a teacher's outputs for every augmented image, recorded once and replayed for many students.
 
-Augmentation is keyed, so the image that a student sees is known by (epoch, sample id), whatever its order, batches or
-processes. A folder of targets holds `targets.json`, which says what was recorded of what, and blocks of rows as
-safetensors files in half precision, each whole or not there at all: an interrupted recording goes on with the next.
+Augmentation is keyed, so (epoch, sample id) determines the pixels a student sees, in any order and with any number of
+processes. A folder of targets holds `targets.json`, the identity of what was recorded, and blocks of rows as
+safetensors files in half precision. Each block is written atomically, so an interrupted recording continues with the
+next block.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from hf_icckd.utils.atomic_files import replace_file, replace_tensors, user_path
 
 FORMAT = 1
 IDENTITY_FILE, _LOCK_FILE = "targets.json", ".lock"
-BLOCK_ROWS = 32_768  # what an interruption loses at most
+BLOCK_ROWS = 32_768  # an interruption loses at most this many
 _RECORDABLE = ("logits", "embeddings")
 _LOCK_SECONDS = 5
 _AGAIN = "delete it, and --teacher_targets auto records it again"
@@ -44,19 +45,30 @@ class TeacherTargets:
     """A folder of recorded teacher outputs for the training images of a run.
 
     Args:
-        folder: Where they are, or will be.
+        folder: Folder of the targets.
         teacher: The teacher.
-        pipeline: Where the images come from, with their augmentation.
-        outputs: What is needed of the teacher: `logits`, `embeddings` or both. Logits are always kept.
-        precision: What the teacher computes in: float32 for that of its weights, or bf16 or fp16 for autocast.
-        create: Whether an empty folder, or none, becomes a new one.
+        pipeline: The images, with their augmentation.
+        outputs: Which outputs are needed: `logits`, `embeddings` or both. Logits are always recorded.
+        precision: `float32` for the precision of the teacher's weights, `bf16` or `fp16` for autocast.
+        create: Whether to make the folder if there are no targets in it.
 
     Attributes:
-        dims: Length of each output that is recorded.
-        block_rows: Rows of a block.
+        dims: Length of each recorded output.
+        block_rows: Rows in a block.
 
     Raises:
-        ValueError: If the folder holds other targets, or outputs can't be recorded.
+        ValueError: If the folder holds targets of something else, or an output can't be recorded.
+
+    Example:
+        >>> import tempfile
+        >>> import hf_icckd
+        >>> data = hf_icckd.load_image_data("digits", max_train_samples=64, max_eval_samples=64)
+        >>> pipeline = hf_icckd.ImagePipeline(data)
+        >>> teacher = hf_icckd.create_classifier("cifar_resnet8", data.label_names, image_size=8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     targets = TeacherTargets(folder, teacher, pipeline)
+        ...     targets.missing(range(2))
+        [(0, 0), (1, 0)]
     """
 
     def __init__(
@@ -87,7 +99,7 @@ class TeacherTargets:
         def open_folder() -> dict[str, Any]:
             identity = _identity(teacher, pipeline, precision)
             own = {"format": FORMAT, "block_rows": BLOCK_ROWS, "outputs": wanted, "identity": identity}
-            return self._open_folder(json.loads(json.dumps(own)), create)  # compared as a file would give it
+            return self._open_folder(json.loads(json.dumps(own)), create)  # as it comes back from the file
 
         found = distributed.on_first_rank(open_folder)
         if distributed.any_rank(not self._file_says(found)):
@@ -99,7 +111,7 @@ class TeacherTargets:
         self.block_rows: int = found["block_rows"]
         self._digest = hashlib.blake2b(json.dumps(found["identity"]).encode(), digest_size=16).hexdigest()
         self._constant = pipeline.augmentation is None  # then every epoch has the same images
-        self._pin = pipeline.resident and torch.cuda.is_available()  # of other data the loader does it
+        self._pin = pipeline.resident and torch.cuda.is_available()  # for other data the loader pins
         self._blocks: dict[tuple[int, int], dict[str, Tensor]] = {}
 
     def _file_says(self, expected: dict[str, Any]) -> bool:
@@ -109,7 +121,7 @@ class TeacherTargets:
             return False
 
     def _open_folder(self, own: dict[str, Any], create: bool) -> dict[str, Any]:
-        """What the folder holds, after a comparison with what this run needs; a new one is claimed for it."""
+        """Identity of the folder, compared with what this run needs; a new folder is claimed for this run."""
         file = self.folder / IDENTITY_FILE
         if not file.is_file():
             if not create:
@@ -155,7 +167,7 @@ class TeacherTargets:
         return found
 
     def _claim(self, file: Path, own: dict[str, Any]) -> None:
-        if file.is_file():  # another run was quicker
+        if file.is_file():  # another run was faster
             return
         if any(not each.name.startswith(".") for each in self.folder.iterdir()):
             raise ValueError(
@@ -164,14 +176,14 @@ class TeacherTargets:
             )
         replace_file(file, lambda path: path.write_text(json.dumps(own, indent=2) + "\n"))
 
-    # ---- which blocks there are
+    # ---- which blocks are there
 
     def recorded_epoch(self, epoch: int) -> int:
-        """The epoch under which the images of an epoch are recorded: the first for all if nothing is augmented."""
+        """Epoch under which the images of an epoch are recorded: the first for all, if nothing is augmented."""
         return 0 if self._constant else epoch
 
     def missing(self, epochs: range) -> list[tuple[int, int]]:
-        """Epoch and first row of every block that these epochs need and that is not recorded."""
+        """Epoch and first row of every block that these epochs need and that is not recorded yet."""
         return distributed.on_first_rank(
             lambda: [
                 (epoch, start)
@@ -182,7 +194,7 @@ class TeacherTargets:
         )
 
     def check_space(self, blocks: list[tuple[int, int]]) -> int:
-        """Bytes that blocks will take; raises ValueError unless the disk has them. For one process."""
+        """Bytes that blocks will take; ValueError if the disk has less. Called by one process."""
         rows = sum(min(self.block_rows, self.num_rows - start) for _, start in blocks)
         needed, free = 2 * sum(self.dims.values()) * rows, shutil.disk_usage(self.folder).free
         if needed > free:
@@ -204,20 +216,19 @@ class TeacherTargets:
         dataset: Dataset,
         run: Callable[[Dataset], Iterable[tuple[ClassifierOutput, Tensor, int]]],
     ) -> None:
-        """Run the teacher over a block, all processes together; nothing is done if another run has it by then.
+        """Record a block, all processes together; nothing is done if another run has recorded it by then.
 
         Args:
             epoch: Epoch of the block.
-            start: Its first row.
+            start: First row of the block.
             dataset: Training data set with one view, as the student gets it.
             run: Runs the teacher over a data set; see `hf_icckd.evaluation.split.run_split`.
 
         Raises:
-            ValueError: If an output is not finite in half precision.
-            ValueError: If the block can't be written.
+            ValueError: If an output is not finite in half precision, or the block can't be written.
         """
         file, lock = self._file(epoch, start), FileLock(self.folder / _LOCK_FILE)
-        # Asked again and again, so that processes that wait for the first one hear from it.
+        # Polled, so that processes waiting for the first one don't time out.
         while (state := distributed.on_first_rank(lambda: self._try_lock(file, lock))) == "taken":
             logger.info("another run records into %s; waiting for it", self.folder)
         if state == "recorded":
@@ -249,7 +260,7 @@ class TeacherTargets:
         return "recorded"
 
     def _write(self, epoch: int, start: int, parts: dict[str, list[Tensor]]) -> None:
-        with torch.autocast("cpu", enabled=False):  # which would refuse float16; the teacher may have run under it
+        with torch.autocast("cpu", enabled=False):  # it would refuse float16, and the teacher may have run under it
             block = {name: torch.cat(values) for name, values in parts.items()}
         for name, values in block.items():
             if not values.isfinite().all():
@@ -265,7 +276,7 @@ class TeacherTargets:
     def _cant_write(self, error: OSError) -> ValueError:
         return ValueError(
             f"teacher targets can't be written to {str(self.folder)!r}: {' '.join(str(error).split())}; what is there "
-            "is whole; mend that, or choose another folder with --teacher_targets_dir"
+            "is whole; fix that, or choose another folder with --teacher_targets_dir"
         )
 
     # ---- replay
@@ -294,7 +305,7 @@ class TeacherTargets:
         return {name: value.pin_memory() for name, value in values.items()} if self._pin else values
 
     def open_epoch(self, epoch: int) -> None:
-        """Look at every block of an epoch; raises what `read` would, before a loading worker does."""
+        """Open every block of an epoch, to raise what `read` would raise before a loading worker does."""
         for start in range(0, self.num_rows, self.block_rows):
             self._block(self.recorded_epoch(epoch), start)
 
@@ -327,7 +338,7 @@ class TeacherTargets:
 
 
 def _identity(teacher: ImageClassifier, pipeline: ImagePipeline, precision: str) -> dict[str, Any]:
-    """All that the recorded values depend on."""
+    """Everything that the recorded values depend on."""
     augmentation, spec = pipeline.augmentation, asdict(teacher.spec)
     return {
         "teacher": fingerprint(teacher),
@@ -342,7 +353,7 @@ def _identity(teacher: ImageClassifier, pipeline: ImagePipeline, precision: str)
 
 
 class EpochRows(Dataset):
-    """Consecutive rows of a data set as they look in an epoch.
+    """Consecutive rows of a data set as they are in one epoch.
 
     Args:
         dataset: Data set whose `__getitems__` takes a `BatchKey`.
@@ -363,7 +374,7 @@ class EpochRows(Dataset):
 
 
 class WithTargets(Dataset):
-    """A training data set whose batches bring the teacher's recorded outputs along.
+    """A training data set whose batches also hold the teacher's recorded outputs.
 
     Args:
         dataset: Data set whose `__getitems__` takes a `BatchKey`.

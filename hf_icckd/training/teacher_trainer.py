@@ -1,46 +1,54 @@
-"""Train a teacher: cross-entropy plus the intra-class contrastive term, or with the branches of a student."""
+"""Train a teacher: cross-entropy plus weighted teacher terms."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers.trainer_callback import TrainerCallback
 
-from hf_icckd.losses import IntraClassContrastiveLoss
-from hf_icckd.losses.class_cache import ClassEmbeddingCache
-from hf_icckd.losses.sftn import student_branch_terms
-from hf_icckd.models.classifier import ImageClassifier
-from hf_icckd.models.student_branches import with_student_branches
+from hf_icckd.losses import TeacherBatch, WeightedTerms, parse_terms
+from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.options.training import TeacherTrainingArguments
-from hf_icckd.runs.checkpoints import part_of
 from hf_icckd.training.trainer import DistillationTrainer
-from hf_icckd.utils.distributed import gather_rows
 
 
 class TeacherTrainer(DistillationTrainer):
-    """Trains a classifier with `CE + intra_class_weight * L_intra` (arXiv 2509.22053).
+    """Trains a classifier with `CE + terms(teacher)`.
 
-    Both views of an image go through the net in one forward pass of 2N images, with any weight: BatchNorm sees the
-    same in every arm of a comparison. Weight 0 is plain cross-entropy, computed without the term.
-
-    With `args.student_branches` parts of a student are trained along instead (`CE + CE of the branches + 3 KL`,
-    arXiv 2102.07650). Checkpoints hold them, the saved model does not.
+    All views of an image go through the net in one forward pass, with any terms: BatchNorm sees the same in every arm
+    of a comparison.
 
     Args:
         model: The teacher.
         args: Options.
         train_dataset: Data set of batches with `args.num_views` views; see `hf_icckd.data.ImagePipeline.dataset`.
         eval_dataset: Data set for evaluation while training.
+        terms: Weighted teacher terms; None for those that `args.terms` names.
         callbacks: Further callbacks.
 
     Attributes:
-        has_branches: Whether a student's branches are trained along.
-        cache: Memory of embeddings; None if the arguments want none.
+        terms: The terms. Their buffers are part of every checkpoint, and none of them is exported.
+
+    Raises:
+        ValueError: If a term does not fit the options or the teacher.
+
+    Example:
+        >>> import tempfile
+        >>> import hf_icckd
+        >>> data = hf_icckd.load_image_data("digits", max_train_samples=64, max_eval_samples=64)
+        >>> pipeline = hf_icckd.ImagePipeline(data)
+        >>> teacher = hf_icckd.create_classifier("cifar_resnet8", data.label_names, image_size=pipeline.image_size)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     args = hf_icckd.TeacherTrainingArguments(folder, max_steps=1, disable_tqdm=True, eval_strategy="no")
+        ...     trainer = TeacherTrainer(teacher, args, pipeline.dataset("train", training=True, num_views=2))
+        ...     trainer.train().global_step
+        1
     """
+
+    args: TeacherTrainingArguments
 
     def __init__(
         self,
@@ -48,71 +56,78 @@ class TeacherTrainer(DistillationTrainer):
         args: TeacherTrainingArguments,
         train_dataset: Dataset,
         eval_dataset: Dataset | None = None,
+        terms: WeightedTerms | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ):
-        self.has_branches = args.student_branches is not None
-        trained = with_student_branches(model, args.student_branches, args.seed) if self.has_branches else model
+        terms = parse_terms(args.terms) if terms is None else terms
+        check_terms(terms, args)
+        parts = {name: term.trained_part(model, args.seed) for name, term in terms.items()}
+        trained = TeacherWithParts(model, {name: part for name, part in parts.items() if part is not None})
         super().__init__(trained, model, args, train_dataset, eval_dataset, callbacks)
-        self.term_weights = {"ce": 1.0}
-        if self.has_branches:
-            self.term_weights |= trained.term_weights
-        self.criterion, self.cache = None, None
-        if not args.intra_class_weight:
-            return
-        self.term_weights["intra_class"] = args.intra_class_weight
-        self.criterion = IntraClassContrastiveLoss(
-            margin=args.intra_class_margin,
-            temperature=args.intra_class_temperature,
-            gate=args.intra_class_gate,
-            in_batch_negatives=args.in_batch_negatives,
-        )
-        if args.cache_size_per_class:
-            num_classes = len(model.spec.label_names)
-            dim = model.embedding_dim if args.intra_class_embedding == "embeddings" else num_classes
-            # Never narrower than float32, also in a half-precision model: rows are compared with fresh embeddings.
-            dtype = torch.promote_types(next(model.parameters()).dtype, torch.float32)
-            self.cache = ClassEmbeddingCache(num_classes, args.cache_size_per_class, dim, dtype).to(args.device)
+        self.term_weights = {"ce": 1.0, **terms.term_weights}
+        for _, term in terms.items():
+            term.attach(model)
+        self.terms = self.stateful["terms"] = terms.to(args.device)
 
-    def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Cross-entropy over all views and, with a weight, the intra-class term, or the terms of the branches."""
-        images, labels, sample_ids = batch["pixel_values"], batch["labels"], batch["sample_ids"]
+    def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Cross-entropy over all views, and what the teacher terms return."""
+        images, labels = batch["pixel_values"], batch["labels"]
         views, smoothing = images.shape[1], self.args.label_smoothing
-        view_labels = labels.repeat_interleave(views)
-        output = model(images.flatten(0, 1))
-        if self.has_branches:
-            output, branch_logits = output
-        ce = F.cross_entropy(output.logits, view_labels, label_smoothing=smoothing)
-        if self.has_branches:
-            return {"ce": ce, **student_branch_terms(output.logits, branch_logits, view_labels, smoothing)}, {}
-        if self.criterion is None:
-            return {"ce": ce}, {}
-        contrasted = output.embeddings if self.args.intra_class_embedding == "embeddings" else output.logits
-        embeddings = contrasted.unflatten(0, (-1, views))
-        # Candidates of all processes, gathered once: negatives of this step now, of later steps through the cache.
-        candidates = [gather_rows(tensor, batch["global_rows"]) for tensor in (embeddings, labels, sample_ids)]
-        terms = self.criterion(
-            output.logits.unflatten(0, (-1, views)),
-            embeddings,
-            labels,
-            sample_ids,
-            None if self.cache is None else self.cache.lookup(labels),
-            *candidates,
-        )
-        if self.cache is not None:
-            self.cache.update(*candidates)
-        gated_fraction = terms.pop("gated_fraction")
-        return {"ce": ce, **terms}, {"gated_fraction": gated_fraction}
+        output, parts = model(images.flatten(0, 1))
+        ce = F.cross_entropy(output.logits, labels.repeat_interleave(views), label_smoothing=smoothing)
+        scalars = {"ce": ce}
+        for name, term in self.terms.items():
+            scalars |= term(
+                TeacherBatch(
+                    output.logits.unflatten(0, (-1, views)),
+                    output.embeddings.unflatten(0, (-1, views)),
+                    labels,
+                    batch["sample_ids"],
+                    batch["global_rows"],
+                    smoothing,
+                    parts.get(name),
+                )
+            )
+        return scalars
 
     def extra_logs(self) -> dict[str, float]:
-        """Fill of the cache, 0 to 1."""
-        return {} if self.cache is None else {"cache_fill": self.cache.fill_fraction().item()}
+        """What the terms have to say when the log is written, such as the fill of a cache."""
+        return self.terms.logs()
 
-    def extra_state(self) -> dict[str, Tensor]:
-        """The cache too."""
-        return super().extra_state() | ({} if self.cache is None else self.cache.state_dict(prefix="cache."))
 
-    def load_extra_state(self, state: dict[str, Tensor]) -> None:
-        """The cache too."""
-        super().load_extra_state(state)
-        if self.cache is not None:
-            self.cache.load_state_dict(part_of(state, "cache."))
+class TeacherWithParts(nn.Module):
+    """All that is trained of a teacher, in one module: what DistributedDataParallel, FSDP and torch.compile wrap.
+
+    Args:
+        teacher: The teacher, the only part that is exported.
+        parts: What the terms train along with it, by the name of the term.
+    """
+
+    def __init__(self, teacher: ImageClassifier, parts: dict[str, nn.Module]):
+        super().__init__()
+        self.teacher, self.parts = teacher, nn.ModuleDict(parts)
+
+    @property
+    def _no_split_modules(self) -> list[str]:
+        """Blocks that FSDP gathers at a time; accelerate asks the trained module by this name."""
+        return self.teacher._no_split_modules
+
+    def forward(self, images: Tensor) -> tuple[ClassifierOutput, dict[str, Any]]:
+        """Return the teacher's output for (B, 3, H, W) uint8 images, and what each part makes of it."""
+        output = self.teacher(images, feature_maps=len(self.parts) > 0)
+        return output, {name: part(output) for name, part in self.parts.items()}
+
+
+def check_terms(terms: WeightedTerms, args: TeacherTrainingArguments) -> None:
+    """Raise ValueError if a term does not fit the options."""
+    for name, term in terms.items():
+        if term.num_views not in (None, args.num_views):
+            raise ValueError(
+                f"num_views is {args.num_views} but the term {name} compares {term.num_views} views; set --num_views "
+                f"{term.num_views}, or --terms none for cross-entropy alone"
+            )
+        if args.sharded and not term.shards:
+            raise ValueError(
+                f"terms name {name} but accelerate was told to use FSDP, expected DDP: the term was never tried with "
+                "sharded weights; use recipes/accelerate/ddp.yaml"
+            )

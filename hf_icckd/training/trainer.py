@@ -1,14 +1,13 @@
-"""What both trainers share: named terms, optimiser and schedule of the field, evaluation, logs, saving."""
+"""What both trainers share: named loss terms, optimiser and schedule, evaluation, logs, export."""
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-import sys
 import time
 from typing import Any
 
 import torch
+from huggingface_hub import CommitInfo
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -16,23 +15,20 @@ from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_callback import PrinterCallback, TrainerCallback
 
 from hf_icckd.evaluation.split import SplitOutputs, measure_split, predict_split
+from hf_icckd.hub import push_to_hub
 from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.pretrained import save_pretrained
 from hf_icckd.options.training import DistillationTrainingArguments
-from hf_icckd.runs.checkpoints import part_of
-from hf_icckd.training.hub_callback import PublishingTrainer
-from hf_icckd.training.loss_averages import TermAverages
+from hf_icckd.training.hub_callback import HubCallback
+from hf_icckd.training.loss_averages import LossAverages
 from hf_icckd.training.progress import ProgressLine
+from hf_icckd.training.resumable import ResumableTrainer
 from hf_icckd.utils import distributed
 
 logger = logging.getLogger(__name__)
 
-# accelerate asks twice in every step whether this optimiser is installed, which means a search of the whole path.
-if importlib.util.find_spec("lomo_optim") is None:
-    sys.modules["lomo_optim"] = None  # what Python itself notes of a module that is known not to be there
 
-
-class DistillationTrainer(PublishingTrainer):
+class DistillationTrainer(ResumableTrainer):
     """Common base of `TeacherTrainer` and `StudentTrainer`; subclasses define `compute_terms`.
 
     Args:
@@ -61,7 +57,11 @@ class DistillationTrainer(PublishingTrainer):
         for module in (model, *frozen):
             module.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
         super().__init__(
-            model=model, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, callbacks=callbacks
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            callbacks=[HubCallback(), *(callbacks or [])],
         )
         if args.optim != "sgd":
             self.get_optimizer_cls_and_kwargs(args)  # for its errors, before the run's folder is taken
@@ -70,7 +70,7 @@ class DistillationTrainer(PublishingTrainer):
         self.classifier = classifier
         self.loss_is_scaled_for_ga = False  # terms are means over a micro-batch
         self.model_accepts_loss_kwargs = False
-        self.terms = TermAverages()
+        self.averages = self.stateful["averages"] = LossAverages()
         self.term_weights: dict[str, float] = {}
         self._images_seen, self._clock = 0, time.perf_counter()
         for callback in (DEFAULT_PROGRESS_CALLBACK, PrinterCallback):
@@ -86,62 +86,47 @@ class DistillationTrainer(PublishingTrainer):
             )
         if state.dynamo_plugin.backend.value != "NO":
             raise ValueError(
-                "torch_compile is true, expected false with FSDP: evaluation calls the net that was not compiled, and "
-                "there nothing gathers the weights; leave one of them out"
+                "torch_compile is true, expected false with FSDP: evaluation calls the uncompiled net, and "
+                "nothing gathers the weights there; leave one of them out"
             )
-        # FSDP would round weights to half precision in evaluation too. They are gathered as they are instead, and
-        # autocast computes with them as it does without FSDP.
+        # FSDP would round weights to half precision in evaluation too. Gathered as they are, autocast computes with
+        # them as it does without FSDP.
         state.fsdp_plugin.mixed_precision_policy = None
         if self.args.channels_last:
-            logger.info("sharded weights are in the plain memory layout: torch shards no others")
-        self.model.to(self.args.device)  # the Trainer waits with that until training begins
+            logger.info("sharded weights are in the contiguous memory layout, the only one that torch shards")
+        self.model.to(self.args.device)  # the Trainer would do this only when training begins
 
     # ---- one step
 
-    def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Terms of the loss, each in `self.term_weights`, and further scalars to log."""
+    def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Terms of the loss, one for each name in `self.term_weights`, and further scalars that are only logged."""
         raise TypeError(f"{type(self).__name__} must define compute_terms(model, batch)")
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None) -> Tensor:
-        """Weighted sum of the named terms of a batch; they are logged under `loss/`."""
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Weighted sum of the named terms of a batch; they are logged under `loss/`, further scalars as they are."""
         try:
-            terms, extra = self.compute_terms(model, inputs)
+            scalars = self.compute_terms(model, inputs)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
             raise ValueError(
-                f"a step has {len(inputs['labels'])} image for this process, and BatchNorm needs two behind a map of "
-                "one pixel; take a --per_device_train_batch_size or --max_train_samples with a larger last batch"
+                f"a step has {len(inputs['labels'])} image for this process, and BatchNorm needs two where the last "
+                "feature map is one pixel; take a --per_device_train_batch_size or --max_train_samples with a larger "
+                "last batch"
             ) from error
-        loss = sum(self.term_weights[name] * term for name, term in terms.items())
+        loss = sum(weight * scalars[name] for name, weight in self.term_weights.items())
         # Not 1 where a short last batch does not split evenly over processes or micro-batches.
         share = distributed.local_share(len(inputs["labels"]), inputs["global_rows"]) * inputs.get("weight", 1)
         if share != 1:
             loss = loss * share
-        named = {f"loss/{name}": term for name, term in terms.items()} | extra
-        self.terms.add({name: value * share for name, value in named.items()}, self.state.global_step + 1)
+        named = {f"loss/{name}" if name in self.term_weights else name: value for name, value in scalars.items()}
+        self.averages.add({name: value * share for name, value in named.items()}, self.state.global_step + 1)
         self._images_seen += inputs["global_rows"]
         return (loss, None) if return_outputs else loss
 
     def autocast_smart_context_manager(self, cache_enabled: bool | None = True):
-        """Half precision, if asked for, where the terms are computed. Evaluation is in that of the weights."""
+        """Half precision, if asked for, for the terms of the loss. Evaluation is in the precision of the weights."""
         return self.accelerator.autocast()
-
-    def _prepare_for_training(self, *args, **options):
-        model, train_dataloader = super()._prepare_for_training(*args, **options)
-        # accelerate puts half precision into the module's forward too, which evaluation calls.
-        self.accelerator.unwrap_model(model, keep_fp32_wrapper=False, keep_torch_compile=False)
-        return model, train_dataloader
-
-    def _prepare_input(self, data):
-        # Loading workers pin their batches, so that nothing has to wait until they are on the device.
-        if isinstance(data, Tensor):
-            return data.to(self.args.device, non_blocking=True)
-        return super()._prepare_input(data)
-
-    def _get_grad_norm(self, model, grad_norm=None):
-        # The Trainer would compute the norm (a pass over all gradients and a wait) even if nothing is clipped.
-        return grad_norm
 
     # ---- optimiser and schedule
 
@@ -168,7 +153,7 @@ class DistillationTrainer(PublishingTrainer):
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
         """The Trainer's schedules, and multistep if `lr_milestones` is given; all with `warmup_steps`.
 
-        With `lr_schedule_epochs` they are made for more steps than are done.
+        With `lr_schedule_epochs` the schedule is longer than the training.
         """
         if self.args.lr_schedule_epochs is not None:
             num_training_steps = round(num_training_steps * self.args.lr_schedule_epochs / self.args.num_train_epochs)
@@ -217,7 +202,7 @@ class DistillationTrainer(PublishingTrainer):
         """Outputs of the teacher for a data set, if there is a teacher."""
         return None
 
-    def evaluate(
+    def evaluate(  # type: ignore[override]  # one data set, not a dict of them
         self,
         eval_dataset: Dataset | None = None,
         ignore_keys: list[str] | None = None,
@@ -231,7 +216,7 @@ class DistillationTrainer(PublishingTrainer):
             metric_key_prefix: Prefix of the names.
 
         Returns:
-            Figures of `hf_icckd.metrics` with the prefix.
+            Metrics of `hf_icckd.metrics`, their names with the prefix.
         """
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if dataset is None:
@@ -254,7 +239,7 @@ class DistillationTrainer(PublishingTrainer):
         if "train_loss" in logs:  # the Trainer divides by the steps since the last resume
             logs["train_loss"] = self._total_loss_scalar / max(self.state.global_step, 1)
         if "loss" in logs and "learning_rate" in logs:
-            logs |= self.terms.drain() | self.extra_logs()
+            logs |= self.averages.drain() | self.extra_logs()
             now = time.perf_counter()
             logs["images_per_second"] = self._images_seen / max(now - self._clock, 1e-9)
             self._images_seen, self._clock = 0, now
@@ -264,39 +249,58 @@ class DistillationTrainer(PublishingTrainer):
         """Scalars that are read only when logging."""
         return {}
 
-    # ---- checkpoints and saving
-
-    def extra_state(self) -> dict[str, Tensor]:
-        """The sums of the named terms."""
-        return {f"terms.{name}": value for name, value in self.terms.state_dict().items()}
-
-    def load_extra_state(self, state: dict[str, Tensor]) -> None:
-        """The sums of the named terms."""
-        self.terms.load_state_dict(part_of(state, "terms."))
+    # ---- checkpoints and export
 
     def begin_sums(self) -> None:
-        """Start the clock; forget the terms of an earlier training unless they belong to this one."""
+        """Start the clock; drop the averages of an earlier training unless this one resumes it."""
         self._images_seen, self._clock = 0, time.perf_counter()
         if not self._restored:
-            self.terms = TermAverages()
+            self.averages.reset()
         super().begin_sums()
 
     def check_finite(self) -> None:
         """Raise FloatingPointError if a term or a weight is not finite on any process. This waits for the device."""
-        self.terms.check()
+        self.averages.check()
         super().check_finite()
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the classifier as a folder that timm and transformers load.
-
-        Args:
-            output_dir: Folder; None for that of the run.
-            _internal_call: Set by the Trainer for the weights of a checkpoint, which hold all that is trained.
-        """
-        if _internal_call:
-            super().save_model(output_dir, _internal_call=True)
-            return
+    def export(self, folder: str) -> None:
+        """Write the classifier as a folder that timm and transformers load."""
         self.check_finite()
         state = distributed.gather_shards(self.classifier.net.state_dict())
         if self.args.should_save:
-            save_pretrained(output_dir or self.args.output_dir, self.classifier, state)
+            save_pretrained(folder, self.classifier, state)
+
+    def push_to_hub(  # type: ignore[override]  # always blocking, and the first process alone pushes
+        self,
+        commit_message: str | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+    ) -> CommitInfo | None:
+        """Export to the output folder and push what belongs on the Hub; all processes must call this.
+
+        Args:
+            commit_message: First line of the commit; None for one that names the package.
+            token: Token; None for the one in the arguments.
+            revision: Branch; None for the one in the arguments.
+            private: Whether a new repository is private; None for what the arguments say.
+
+        Returns:
+            The commit; None on other processes than the first.
+
+        Raises:
+            HubError: If the Hub can't be reached or refuses.
+        """
+        self.save_model()
+        if not self.is_world_process_zero():
+            return None
+        args = self.args
+        self.callback_handler.on_push_begin(args, self.state, self.control)
+        return push_to_hub(
+            args.output_dir,
+            args.hub_repo_id,
+            private=args.hub_private_repo if private is None else private,
+            revision=revision or args.hub_revision,
+            commit_message=commit_message,
+            token=token or args.hub_token,
+        )

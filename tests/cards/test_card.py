@@ -44,7 +44,7 @@ def runs(tmp_path_factory):
     def train(recipe, name, *words):
         recipe.main([*QUICK, "--output_dir", f"{folder}/{name}", *words])
 
-    train(teacher, "control-teacher", "--intra_class_weight", "0")
+    train(teacher, "control-teacher", "--terms", "none")
     train(teacher, "teacher", "--control", f"{folder}/control-teacher", "--license", "apache-2.0", "--seed", "1")
     train(student, "control-student", "--teacher", f"{folder}/control-teacher")
     train(student, "student", "--teacher", f"{folder}/teacher", "--control", f"{folder}/control-student",

@@ -100,7 +100,7 @@ def test_processes_share_the_batches_of_one(pipeline, monkeypatch):
 def test_a_run_on_a_stream_goes_on_exactly(folder, tmp_path, monkeypatch):
     words = ["--dataset", str(folder), "--streaming", "true", "--model", "cifar_resnet8", "--num_train_epochs", "2",
              "--per_device_train_batch_size", "8", "--disable_tqdm", "true", "--num_threads", "1", "--save_strategy",
-             "steps", "--save_steps", "2", "--intra_class_gate", "false", "--use_cpu", "true"]  # fmt: skip
+             "steps", "--save_steps", "2", "--terms", "intra_class:gate=false", "--use_cpu", "true"]  # fmt: skip
     teacher.main([*words, "--output_dir", f"{tmp_path}/whole"])
     save = resumable.ResumableTrainer._save_checkpoint
 

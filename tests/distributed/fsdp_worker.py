@@ -32,7 +32,7 @@ from hf_icckd.training import resumable
 from hf_icckd.utils import distributed
 
 PROCESSES = int(os.environ.get("WORLD_SIZE", 1))
-INTRA_CLASS = {"intra_class_weight": 1.0, "intra_class_margin": 0.0, "cache_size_per_class": 8}
+INTRA_CLASS = {"terms": ["intra_class:weight=1,margin=0,cache_size=8"]}
 # Evaluation leaves some weights gathered; the checkpoint of the same step comes behind it.
 SAVING = {
     "save_strategy": "steps",

@@ -29,7 +29,7 @@ exec sleep 600
 """
 OPTIONS = [
     "--max_train_samples", "151", "--max_eval_samples", "40", "--per_device_train_batch_size", "16",
-    "--model", "cifar_resnet8", "--disable_tqdm", "true", "--num_threads", "1", "--intra_class_gate", "false",
+    "--model", "cifar_resnet8", "--disable_tqdm", "true", "--num_threads", "1", "--terms", "intra_class:gate=false",
     "--save_strategy", "steps", "--save_steps", "5", "--use_cpu", "true", "--eval_strategy", "no",
     "--max_steps", "400", "--ddp_timeout", "30",
 ]  # fmt: skip
@@ -113,7 +113,7 @@ def test_two_hosts_equal_one_and_survive_the_loss_of_one(hosts, tmp_path):
         assert time.monotonic() - killed < 45
         text = (tmp_path / "cut-host0.log").read_text()
         assert "error: another process is gone" in text, text[-3000:]
-        assert "the same command goes on from the last checkpoint" in text
+        assert "the same command resumes from the last checkpoint" in text
         both = [start(hosts, host, tmp_path / "cut", "accelerate") for host in (0, 1)]
         assert [process.wait(timeout=120) for process in both] == [0, 0], logs(tmp_path / "cut")
         assert "going on from" in (tmp_path / "cut-host0.log").read_text()

@@ -98,7 +98,7 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
         trainer.train(resume_from_checkpoint=resume)
         return trainer
 
-    intra_class = {"intra_class_weight": 1.0, "intra_class_margin": 0.0, "cache_size_per_class": 8}
+    intra_class = {"terms": ["intra_class:weight=1,margin=0,cache_size=8"]}
     for accumulation in (1, 2):
         trainer = teacher(f"teacher-{accumulation}", accumulation=accumulation, **intra_class)
         results[f"intra_class x{accumulation}"] = outcome(trainer)
@@ -121,7 +121,7 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
             )
             student.train()
             results[f"{name} x{accumulation}"] = outcome(student)
-        trainer = teacher("ce", accumulation=accumulation, intra_class_weight=0.0)
+        trainer = teacher("ce", accumulation=accumulation, terms=["none"])
         results[f"ce x{accumulation}"] = outcome(trainer)
     test = pipeline.dataset("test")
     results["logits"] = trainer.predict_split(test).logits

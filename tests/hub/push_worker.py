@@ -26,7 +26,7 @@ def script(folder: str) -> None:
     model = create_classifier("cifar_resnet8", pipeline.data.label_names, image_size=pipeline.image_size)
     args = TeacherTrainingArguments(
         output_dir=folder, hub_model_id="script", max_steps=2, disable_tqdm=True, num_threads=1, num_views=1,
-        intra_class_weight=0, save_strategy="steps", save_steps=1, eval_strategy="no",
+        terms=["none"], save_strategy="steps", save_steps=1, eval_strategy="no",
     )  # fmt: skip
     trainer = TeacherTrainer(model, args, pipeline.dataset("train", training=True))
     trainer.train()

@@ -12,15 +12,17 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hf_icckd import TeacherTrainer, create_classifier, from_pretrained, teacher
-from hf_icckd.losses.sftn import student_branch_terms
-from hf_icckd.models.student_branches import TeacherWithBranches, with_student_branches
+from hf_icckd.losses import parse_terms
+from hf_icckd.losses.sftn import SFTN, student_branch_terms
+from hf_icckd.models.student_branches import StudentBranches, student_branches
 from hf_icckd.options.command_line import UserError
 from hf_icckd.options.training import TeacherTrainingArguments
 from hf_icckd.runs.checkpoints import checkpoints
+from hf_icckd.training.teacher_trainer import TeacherWithParts, check_terms
 from tests.training.test_trainers import assert_same_state, teacher_args, train_teacher
 
 NAMES = tuple("abcde")
-BRANCHES = {"student_branches": "cifar_resnet8", "intra_class_weight": 0.0}
+BRANCHES = {"terms": ["sftn:student=cifar_resnet8"]}
 
 
 def classifier(architecture, size=16, seed=0, **model_args):
@@ -34,6 +36,29 @@ def classifier(architecture, size=16, seed=0, **model_args):
             for tensor in (module.bias, module.running_mean):
                 nn.init.normal_(tensor, std=0.1)
     return made
+
+
+class Wrapped(TeacherWithParts):
+    """A teacher and its branches as they are trained, with the branches' logits alone beside the teacher's output."""
+
+    def __init__(self, teacher, branches):
+        super().__init__(teacher, {"sftn": branches})
+
+    @property
+    def branches(self):
+        return self.parts["sftn"]
+
+    def forward(self, images):
+        output, parts = super().forward(images)
+        return output, parts["sftn"]
+
+
+def with_branches(teacher, student):
+    return Wrapped(teacher, StudentBranches(teacher, student))
+
+
+def with_student_branches(teacher, architecture, seed):
+    return Wrapped(teacher, student_branches(teacher, architecture, seed))
 
 
 def pixels(size=16, count=4):
@@ -56,7 +81,7 @@ def pixels(size=16, count=4):
 )
 def test_a_branch_behind_each_stage_but_the_last(big, small, size, channels):
     student = classifier(small, size, seed=1)
-    wrapped = TeacherWithBranches(classifier(big, size), student).train()
+    wrapped = with_branches(classifier(big, size), student).train()
     assert len(wrapped.branches) == len(channels)
     seen = {}
     for branch in wrapped.branches:
@@ -81,8 +106,8 @@ def test_a_branch_behind_each_stage_but_the_last(big, small, size, channels):
 def test_a_branch_is_the_student_from_its_stage_on(architecture):
     """Bit for bit, fed with the student's own map; so a twin of the student gets the student's logits from it."""
     student, other = classifier(architecture, 32).eval(), classifier(architecture, 32, seed=1)
-    wrapped = TeacherWithBranches(other, student).eval()
-    twin = TeacherWithBranches(classifier(architecture, 32), student).eval()
+    wrapped = with_branches(other, student).eval()
+    twin = with_branches(classifier(architecture, 32), student).eval()
     expected = student(pixels(32), feature_maps=True)
     assert not torch.equal(wrapped(pixels(32))[0].logits, expected.logits)
     for stage, branch in enumerate(wrapped.branches, 1):
@@ -96,7 +121,7 @@ def test_a_branch_is_the_student_from_its_stage_on(architecture):
 
 def test_maps_of_another_size_are_pooled():
     """A dilated teacher, whose maps are twice and four times as high as the student's."""
-    wrapped = TeacherWithBranches(classifier("cifar_wrn_16_2", output_stride=1), classifier("cifar_wrn_16_2"))
+    wrapped = with_branches(classifier("cifar_wrn_16_2", output_stride=1), classifier("cifar_wrn_16_2"))
     output, _ = wrapped(pixels())
     assert [each.shape[-1] for each in output.feature_maps] == [16, 16, 16, 16]
     sizes = [
@@ -139,14 +164,14 @@ def test_terms_equal_the_oracle(smoothing):
             ce -= sum(t * math.log(b) for t, b in zip(target, q, strict=True)) / 18
             kl += sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)) / 18
     terms = student_branch_terms(logits, tuple(branch_logits), labels, smoothing)
-    assert terms.keys() == TeacherWithBranches.term_weights.keys()
+    assert terms.keys() == SFTN.term_weights.keys()
     assert terms["branch_ce"].item() == pytest.approx(ce, rel=1e-12)
     assert terms["branch_kl"].item() == pytest.approx(kl, rel=1e-12)
 
 
 def test_the_divergence_teaches_the_teacher():
     """Through the maps that its branches get and, in layers behind the last branch, through its own logits."""
-    wrapped = TeacherWithBranches(classifier("cifar_resnet8"), classifier("cifar_resnet8", seed=1)).train()
+    wrapped = with_branches(classifier("cifar_resnet8"), classifier("cifar_resnet8", seed=1)).train()
     output, logits = wrapped(pixels())
     student_branch_terms(output.logits, logits, torch.zeros(4, dtype=torch.long))["branch_kl"].backward()
     net = wrapped.teacher.net
@@ -171,7 +196,7 @@ def test_the_divergence_teaches_the_teacher():
 def test_logs_have_named_terms(pipeline, tiny_classifier, tmp_path, options):
     model = tiny_classifier("cifar_resnet20")
     trainer = train_teacher(pipeline, model, tmp_path, max_steps=2, **BRANCHES, **options)
-    assert trainer.classifier is model and trainer.cache is None
+    assert trainer.classifier is model and list(trainer.terms) == ["sftn"]
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert len(logs) == 2
     for entry in logs:
@@ -206,7 +231,7 @@ def test_resume_equals_uninterrupted(deterministic, pipeline, tiny_classifier, t
     whole = train_teacher(pipeline, tiny_classifier(), tmp_path, **options)
     checkpoint = checkpoints(tmp_path)[0]
     assert checkpoint.name == "checkpoint-3"  # in the middle of the first epoch of five steps
-    assert any(name.startswith("branches.1.transform.") for name in load_file(checkpoint / "model.safetensors"))
+    assert any(name.startswith("parts.sftn.1.transform.") for name in load_file(checkpoint / "model.safetensors"))
     resumed = train_teacher(pipeline, tiny_classifier(seed=5), tmp_path, resume=str(checkpoint), **options)
     assert_same_state(whole.model, resumed.model)
     for name in ("loss", "loss/branch_ce", "loss/branch_kl"):
@@ -220,13 +245,13 @@ def test_synchronised_batchnorm_reaches_the_branches(pipeline, tiny_classifier, 
     monkeypatch.setattr(TeacherTrainingArguments, "world_size", property(lambda self: 2))
     trainer = TeacherTrainer(tiny_classifier(), args, pipeline.dataset("train", training=True, num_views=2))
     assert not any(isinstance(module, nn.BatchNorm2d) for module in trainer.model.modules())
-    assert sum(isinstance(module, nn.SyncBatchNorm) for module in trainer.model.branches.modules()) > 2
+    assert sum(isinstance(module, nn.SyncBatchNorm) for module in trainer.model.parts["sftn"].modules()) > 2
 
 
 def test_the_recipe_exports_the_teacher_alone(tmp_path):
     words = ["--max_train_samples", "160", "--max_eval_samples", "80", "--disable_tqdm", "true", "--num_threads", "1",
              "--output_dir", f"{tmp_path}/run", "--model", "cifar_resnet20", "--max_steps", "2"]  # fmt: skip
-    teacher.main([*words, "--student_branches", "cifar_resnet8", "--intra_class_weight", "0"])
+    teacher.main([*words, "--terms", "sftn:student=cifar_resnet8"])
     plain = timm.create_model("cifar_resnet20", num_classes=10)
     assert load_file(tmp_path / "run" / "model.safetensors").keys() == plain.state_dict().keys()
     parameters = sum(parameter.numel() for parameter in plain.parameters())
@@ -236,8 +261,8 @@ def test_the_recipe_exports_the_teacher_alone(tmp_path):
     assert metrics["training"]["loss/branch_kl"] > 0
     card = (tmp_path / "run" / "README.md").read_text()
     assert "branches of cifar_resnet8 (SFTN)" in card and "a control" in card and "park2021" in card
-    with pytest.raises(UserError, match="it differs in: student_branches 'cifar_resnet8' -> None"):
-        teacher.main([*words, "--intra_class_weight", "0"])
+    with pytest.raises(UserError, match=r"it differs in: terms \['sftn:student=cifar_resnet8'\] -> \['none'\]"):
+        teacher.main([*words, "--terms", "none"])
 
 
 # Refused
@@ -262,16 +287,15 @@ def test_pairs_that_do_not_fit_are_refused(big, small, message):
 
 
 def test_options_that_do_not_fit_are_refused(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"intra_class_weight is 0\.05, expected one method .*add --intra_class_weig"):
-        teacher_args(tmp_path, student_branches="cifar_resnet8")
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "2")
-    with pytest.raises(ValueError, match=r"is 'cifar_resnet8' but accelerate was told to use FSDP, .*accelerate/ddp"):
-        teacher_args(tmp_path, **BRANCHES)
+    args = teacher_args(tmp_path, **BRANCHES)
+    with pytest.raises(ValueError, match=r"terms name sftn but accelerate was told to use FSDP, .*accelerate/ddp"):
+        check_terms(parse_terms(args.terms), args)
 
 
 def test_a_wrong_student_ends_in_one_line_before_the_data_is_read(tmp_path):
-    words = ["--intra_class_weight", "0", "--dataset", f"{tmp_path}/none", "--output_dir", f"{tmp_path}/run"]
+    words = ["--dataset", f"{tmp_path}/none", "--output_dir", f"{tmp_path}/run"]
     with pytest.raises(UserError, match=r"^error: unknown model 'resnt18'"):
-        teacher.main([*words, "--student_branches", "resnt18"])
+        teacher.main([*words, "--terms", "sftn:student=resnt18"])
     assert not (tmp_path / "run").exists()

@@ -39,11 +39,11 @@ from tests.training.test_trainers import assert_same_state, teacher_args, train_
 COMMAND = [
     "--max_train_samples", "160", "--max_eval_samples", "40", "--per_device_train_batch_size", "32",
     "--model", "cifar_resnet8", "--max_steps", "12", "--logging_steps", "3", "--disable_tqdm", "true",
-    "--num_threads", "1", "--intra_class_gate", "false", "--save_strategy", "steps", "--save_steps", "4",
+    "--num_threads", "1", "--terms", "intra_class:gate=false", "--save_strategy", "steps", "--save_steps", "4",
     "--use_cpu", "true",
 ]  # fmt: skip
-OPTIONS = {"max_steps": 12, "save_strategy": "steps", "save_steps": 4, "intra_class_gate": False, "logging_steps": 3,
-           "eval_strategy": "epoch"}  # fmt: skip
+OPTIONS = {"max_steps": 12, "save_strategy": "steps", "save_steps": 4, "logging_steps": 3,
+           "terms": ["intra_class:gate=false"], "eval_strategy": "epoch"}  # fmt: skip
 
 
 class At(TrainerCallback):
@@ -129,6 +129,11 @@ def uncut(pipeline, tiny_classifier, tmp_path_factory):
         return train_teacher(pipeline, tiny_classifier(), tmp_path_factory.mktemp("uncut"), **OPTIONS)
 
 
+def empty_cache(trainer):
+    cache = trainer.terms["intra_class"].cache
+    cache.load_state_dict(type(cache)(10, 32, cache.dim).state_dict())
+
+
 @pytest.mark.parametrize("step", [0, 1, 4, 5, 7, 10, 11, 12])
 def test_a_stopped_run_goes_on_as_if_never_stopped(deterministic, uncut, pipeline, tiny_classifier, tmp_path, step):
     """Also where steps, logs, checkpoints and epochs end together."""
@@ -150,7 +155,7 @@ def test_a_stopped_run_goes_on_as_if_never_stopped(deterministic, uncut, pipelin
     resumed = trainer()
     resumed.train(resume_from_checkpoint=str(newest))
     assert_same_state(uncut.model, resumed.model)
-    assert_same_state(uncut.cache, resumed.cache)
+    assert_same_state(uncut.terms["intra_class"].cache, resumed.terms["intra_class"].cache)
     assert figures(uncut.state.log_history) == figures(resumed.state.log_history)
 
 
@@ -169,7 +174,7 @@ def test_a_signal_ends_the_program_behind_the_step(whole, tmp_path, monkeypatch,
     with pytest.raises(SystemExit) as ended:
         teacher.main(command(tmp_path / "run"))
     assert ended.value.code == code
-    assert f"{number.name}: stopping behind this step" in capfd.readouterr().err
+    assert f"{number.name}: stopping after this step" in capfd.readouterr().err
     assert [path.name for path in checkpoints(tmp_path / "run")] == ["checkpoint-4", "checkpoint-7"]
     assert signal.getsignal(number) == before
     teacher.main(command(tmp_path / "run"))
@@ -245,7 +250,7 @@ def test_launchers_pass_a_signal_on(tmp_path, launcher):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert code == {"accelerate launch": -signal.SIGTERM, "torchrun": 1}[launcher], log.read_text()
-    assert "SIGTERM: stopping behind this step" in log.read_text()
+    assert "SIGTERM: stopping after this step" in log.read_text()
     assert newest_whole(tmp_path / "run") is not None
 
 
@@ -347,7 +352,7 @@ def test_without_a_whole_checkpoint_a_run_starts_anew(whole, tmp_path, monkeypat
     shutil.copy(whole / "all_args.yaml", folder)
     teacher.main(command(folder))
     assert "checkpoint-4 is damaged: manifest.json is missing" in caplog.text
-    assert "no checkpoint in " in caplog.text and "is whole: training starts anew" in caplog.text
+    assert "no checkpoint in " in caplog.text and "is whole: training starts from the beginning" in caplog.text
     assert_same_run(folder, whole)
 
 
@@ -380,7 +385,7 @@ def test_the_newest_whole_checkpoint_by_the_trainer_itself(pipeline, tiny_classi
         train_teacher(pipeline, tiny_classifier(), tmp_path, resume=str(checkpoints(tmp_path)[-1]), **OPTIONS)
     resumed = train_teacher(pipeline, tiny_classifier(seed=3), tmp_path, resume=True, **OPTIONS)
     assert_same_state(whole.model, resumed.model)
-    assert_same_state(whole.cache, resumed.cache)
+    assert_same_state(whole.terms["intra_class"].cache, resumed.terms["intra_class"].cache)
 
 
 def test_a_trainer_can_be_used_again(deterministic, pipeline, tiny_classifier, tmp_path):
@@ -389,13 +394,13 @@ def test_a_trainer_can_be_used_again(deterministic, pipeline, tiny_classifier, t
     first = figures(trainer.state.log_history)
     again = train_teacher(pipeline, tiny_classifier(), tmp_path / "a", resume=True, **OPTIONS)
     again.request_stop()
-    again.model.load_state_dict(tiny_classifier().state_dict())
-    again.cache.load_state_dict(type(again.cache)(10, 32, again.cache.dim).state_dict())
+    again.classifier.load_state_dict(tiny_classifier().state_dict())
+    empty_cache(again)
     again.optimizer = again.lr_scheduler = None
     again.train()
     assert again.state.global_step == 1  # it was asked to stop
-    again.model.load_state_dict(tiny_classifier().state_dict())
-    again.cache.load_state_dict(type(again.cache)(10, 32, again.cache.dim).state_dict())
+    again.classifier.load_state_dict(tiny_classifier().state_dict())
+    empty_cache(again)
     again.optimizer = again.lr_scheduler = None
     again.train()
     assert figures(again.state.log_history) == first
@@ -520,7 +525,7 @@ def test_weights_that_are_not_finite_are_never_saved(pipeline, tiny_classifier, 
     with pytest.raises(FloatingPointError, match=r"net\..*weight is not finite after step 8, so it is not saved"):
         train_teacher(pipeline, model, tmp_path, callbacks=[At(8, poison)], **OPTIONS)
     assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-4"]
-    trainer = train_teacher(pipeline, model, tmp_path / "other", max_steps=0, intra_class_weight=0.0)
+    trainer = train_teacher(pipeline, model, tmp_path / "other", max_steps=0, terms=["none"])
     with pytest.raises(FloatingPointError, match="is not finite"):
         trainer.save_model()
     assert not (tmp_path / "other" / "model.safetensors").exists()

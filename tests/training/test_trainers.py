@@ -23,7 +23,7 @@ from hf_icckd import (
 from hf_icckd.data.augment import crop_and_flip
 from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
 from hf_icckd.runs.checkpoints import checkpoints
-from hf_icckd.training.loss_averages import TermAverages
+from hf_icckd.training.loss_averages import LossAverages
 from hf_icckd.utils.machine import best_device
 
 
@@ -65,7 +65,7 @@ def assert_same_state(module, other):
 def test_weight_zero_is_cross_entropy_to_the_bit(deterministic, pipeline, tiny_classifier, tmp_path, views):
     model = tiny_classifier()
     plain = copy.deepcopy(model).to(pipeline.device).to(memory_format=torch.channels_last).train()
-    train_teacher(pipeline, model, tmp_path, intra_class_weight=0.0, num_views=views, max_steps=7)
+    train_teacher(pipeline, model, tmp_path, terms=["none"], num_views=views, max_steps=7)
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     schedule = get_cosine_schedule_with_warmup(optimizer, 0, 7)
     dataset = pipeline.dataset("train", training=True, num_views=views)
@@ -82,7 +82,7 @@ def test_weight_zero_is_cross_entropy_to_the_bit(deterministic, pipeline, tiny_c
 
 
 def test_teacher_logs_named_terms(pipeline, tiny_classifier, tmp_path):
-    trainer = train_teacher(pipeline, tiny_classifier(), tmp_path, intra_class_gate=False, intra_class_weight=0.5)
+    trainer = train_teacher(pipeline, tiny_classifier(), tmp_path, terms=["intra_class:weight=0.5,gate=false"])
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert len(logs) == 4
     for entry in logs:
@@ -96,14 +96,12 @@ def test_teacher_logs_named_terms(pipeline, tiny_classifier, tmp_path):
 
 
 def test_embedding_may_be_the_logits_and_the_cache_absent(pipeline, tiny_classifier, tmp_path):
+    trainer = train_teacher(pipeline, tiny_classifier(), tmp_path, terms=["intra_class:embedding=logits,gate=false"])
+    assert trainer.terms["intra_class"].cache.dim == 10
     trainer = train_teacher(
-        pipeline, tiny_classifier(), tmp_path, intra_class_embedding="logits", intra_class_gate=False
+        pipeline, tiny_classifier(), tmp_path, terms=["intra_class:cache_size=0,gate=false"], max_steps=1
     )
-    assert trainer.cache.dim == 10
-    trainer = train_teacher(
-        pipeline, tiny_classifier(), tmp_path, cache_size_per_class=0, intra_class_gate=False, max_steps=1
-    )
-    assert trainer.cache is None
+    assert trainer.terms["intra_class"].cache is None
     assert trainer.state.log_history[0]["loss/intra_class"] > 0
 
 
@@ -156,7 +154,7 @@ def test_teacher_and_student_may_want_different_pixels(pipeline, tiny_classifier
 
 
 def test_resume_equals_uninterrupted(deterministic, pipeline, tiny_classifier, tmp_path):
-    options = {"max_steps": 8, "save_strategy": "steps", "save_steps": 3, "intra_class_gate": False}
+    options = {"max_steps": 8, "save_strategy": "steps", "save_steps": 3, "terms": ["intra_class:gate=false"]}
     whole = train_teacher(pipeline, tiny_classifier(), tmp_path / "whole", **options)
 
     class Stop(TrainerCallback):
@@ -168,7 +166,7 @@ def test_resume_equals_uninterrupted(deterministic, pipeline, tiny_classifier, t
     assert checkpoint.name == "checkpoint-3"  # in the middle of the first epoch of five steps
     resumed = train_teacher(pipeline, tiny_classifier(seed=5), tmp_path / "cut", resume=str(checkpoint), **options)
     assert_same_state(whole.model, resumed.model)
-    assert_same_state(whole.cache, resumed.cache)
+    assert_same_state(whole.terms["intra_class"].cache, resumed.terms["intra_class"].cache)
     assert [path.name for path in checkpoints(tmp_path / "cut")] == ["checkpoint-6", "checkpoint-8"]
     assert not list(tmp_path.rglob("training_args.bin"))
     # Cut off behind the last checkpoint, in the middle of an epoch: nothing is left to do.
@@ -210,7 +208,7 @@ def test_gradient_accumulation_equals_one_large_batch_for_cross_entropy(tmp_path
         spec = ClassifierSpec("test_convnext", tuple(digits.label_names), (0.5,) * 3, (0.5,) * 3, 32)
         model = ImageClassifier(net, spec).double()
         train_teacher(
-            pipeline, model, tmp_path, intra_class_weight=0.0, max_steps=7,
+            pipeline, model, tmp_path, terms=["none"], max_steps=7,
             per_device_train_batch_size=size, gradient_accumulation_steps=accumulation,
         )  # fmt: skip
         results.append(model)
@@ -248,7 +246,12 @@ def test_weight_decay_policy(pipeline, tiny_classifier, tmp_path):
 @pytest.mark.parametrize("options", [{"bf16": True}, {"torch_compile_backend": "eager"}, {"optim": "adamw_torch"}])
 def test_other_ways_to_compute(pipeline, tiny_classifier, tmp_path, options):
     trainer = train_teacher(
-        pipeline, tiny_classifier(), tmp_path, intra_class_gate=False, max_steps=2, **{"learning_rate": 1e-3} | options
+        pipeline,
+        tiny_classifier(),
+        tmp_path,
+        terms=["intra_class:gate=false"],
+        max_steps=2,
+        **{"learning_rate": 1e-3} | options,
     )
     for entry in trainer.state.log_history[:2]:
         assert math.isfinite(entry["loss/ce"]) and math.isfinite(entry["loss/intra_class"])
@@ -330,7 +333,7 @@ def test_non_finite_loss_names_term_and_step(pipeline, tiny_classifier, tmp_path
 
 
 def test_term_averages():
-    averages = TermAverages()
+    averages = LossAverages()
     assert averages.drain() == {}
     averages.add({"a": torch.tensor(1.0), "b": torch.tensor(2.0)}, 1)
     averages.add({"a": torch.tensor(3.0), "b": torch.tensor(6.0)}, 2)
@@ -370,12 +373,8 @@ def test_classes_must_agree(pipeline, tiny_classifier, tmp_path):
         ({"fsdp": "full_shard"}, r"fsdp is 'full_shard'.*use recipes/accelerate/fsdp2\.yaml"),
         ({"label_smoothing_factor": 0.1}, "use --label_smoothing"),
         ({"remove_unused_columns": True}, "remove_unused_columns is true, expected false"),
-        ({"num_views": 1}, "num_views is 1 but intra_class_weight is 0.05"),
-        ({"cache_size_per_class": 0, "in_batch_negatives": False}, "would have no negatives"),
-        ({"intra_class_temperature": 0}, "intra_class_temperature is 0, expected a number above 0"),
-        ({"intra_class_margin": 2}, "intra_class_margin is 2, expected a number at least -1 and at most 1"),
         ({"momentum": 1}, "momentum is 1, expected a number at least 0 and below 1"),
-        ({"lr_milestones": [0.5, 150]}, "lr_milestones holds 150, expected shares"),
+        ({"lr_milestones": [0.5, 150]}, "lr_milestones holds 150, expected fractions"),
         ({"learning_rate": 0}, "learning_rate is 0"),
         ({"num_train_epochs": 3, "lr_schedule_epochs": 2}, "lr_schedule_epochs is 2 but num_train_epochs 3"),
     ],

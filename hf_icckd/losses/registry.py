@@ -1,0 +1,115 @@
+"""The two tables of names, and what the names on a command line mean. A new objective or term is one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hf_icckd.losses.intra_class import IntraClassTerm
+from hf_icckd.losses.kd import KD
+from hf_icckd.losses.objective import DistillationObjective
+from hf_icckd.losses.rkd import RKD
+from hf_icckd.losses.sftn import SFTN
+from hf_icckd.losses.specs import parse_spec, shortest_spec, write_spec
+from hf_icckd.losses.teacher_term import TeacherTerm
+from hf_icckd.losses.weighted import WeightedObjectives, WeightedTerms
+
+OBJECTIVES: dict[str, type[DistillationObjective]] = {
+    "kd": KD,
+    "rkd": RKD,
+}
+TEACHER_TERMS: dict[str, type[TeacherTerm]] = {
+    "intra_class": IntraClassTerm,
+    "sftn": SFTN,
+}
+NO_TERMS = "none"  # the spec of a teacher trained by cross-entropy alone
+
+
+def parse_objectives(
+    specs: list[str], registry: Mapping[str, type[DistillationObjective]] = OBJECTIVES
+) -> WeightedObjectives:
+    """Build objectives from specs such as `kd`, `rkd:weight=0.5` or `kd:weight=0.9,temperature=2`.
+
+    Raises:
+        ValueError: If a name, an argument or a value is not known; the message lists what is.
+    """
+    members = []
+    for spec in specs:
+        name, arguments = parse_spec(spec, registry, "objective")
+        weight = float(arguments.pop("weight"))
+        members.append((registry[name](**arguments), weight))
+    return WeightedObjectives(members)
+
+
+def parse_terms(specs: list[str]) -> WeightedTerms:
+    """Build teacher terms from specs such as `intra_class:weight=0.5` or `none`; one of weight 0 is left out.
+
+    Raises:
+        ValueError: If a name, an argument or a value is not known; the message lists what is.
+
+    Example:
+        >>> parse_terms(["intra_class:weight=0.5,gate=false"]).term_weights
+        {'intra_class': 0.5}
+        >>> parse_terms(["none"]).term_weights
+        {}
+    """
+    terms = {}
+    for name, arguments in term_arguments(specs).items():
+        weight = float(arguments.pop("weight"))
+        terms[name] = TEACHER_TERMS[name](**arguments), weight
+    return WeightedTerms(terms)
+
+
+def term_arguments(specs: list[str]) -> dict[str, dict[str, Any]]:
+    """What specs mean: the name of each term with a weight, to all its arguments, defaults filled in.
+
+    Raises:
+        ValueError: As in `parse_terms`.
+
+    Example:
+        >>> term_arguments(["sftn:student=cifar_resnet8", "intra_class:weight=0"])
+        {'sftn': {'weight': 1.0, 'student': 'cifar_resnet8'}}
+    """
+    if NO_TERMS in specs and len(specs) > 1:
+        raise ValueError(f"terms are {' '.join(specs)}, expected {NO_TERMS!r} alone or without it")
+    found: dict[str, dict[str, Any]] = {}
+    for spec in specs if list(specs) != [NO_TERMS] else []:
+        name, arguments = parse_spec(spec, TEACHER_TERMS, "teacher term")
+        if name in found:
+            raise ValueError(f"teacher term {name!r} is given twice; name each of them once")
+        found[name] = arguments
+    return {name: arguments for name, arguments in found.items() if arguments["weight"] != 0}
+
+
+def set_term_argument(specs: list[str], path: str, value: Any) -> list[str]:
+    """Specs with one argument replaced; a term that is not there is added.
+
+    Args:
+        specs: The specs.
+        path: Term and argument, such as `intra_class.weight`.
+        value: The argument's new value.
+
+    Raises:
+        ValueError: If there is no such term or argument.
+
+    Example:
+        >>> set_term_argument(["intra_class:weight=0.5"], "intra_class.gate", False)
+        ['intra_class:weight=0.5,gate=false']
+        >>> set_term_argument(["none"], "intra_class.weight", 0.1)
+        ['intra_class:weight=0.1']
+    """
+    name, _, argument = path.partition(".")
+    meaning = dict(parse_spec(spec, TEACHER_TERMS, "teacher term") for spec in specs if spec != NO_TERMS)
+    changed = write_spec(name, meaning.get(name, {}) | {argument: value})
+    meaning |= dict([parse_spec(changed, TEACHER_TERMS, "teacher term")])
+    return [shortest_spec(each, arguments, TEACHER_TERMS) for each, arguments in meaning.items()]
+
+
+def describe_terms(specs: list[str]) -> list[str]:
+    """Words for cards and reports.
+
+    Example:
+        >>> describe_terms(["intra_class"])
+        ['0.05 x intra-class term']
+    """
+    return [TEACHER_TERMS[name].describe(arguments) for name, arguments in term_arguments(specs).items()]

@@ -1,0 +1,88 @@
+"""Specs: how an objective or a teacher term is written on a command line, `name:argument=value,argument=value`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from hf_icckd.utils.text import suggest
+
+REQUIRED = inspect.Parameter.empty
+
+
+def parse_spec(spec: str, registry: Mapping[str, type], kind: str) -> tuple[str, dict[str, Any]]:
+    """Read a spec.
+
+    Args:
+        spec: A name of the registry, then optional `argument=value` pairs after a colon.
+        registry: Names and classes. Arguments are those of the class's constructor, and `weight`.
+        kind: What the registry holds, for errors: `objective` or `teacher term`.
+
+    Returns:
+        The name and all arguments, defaults filled in, `weight` first.
+
+    Raises:
+        ValueError: If a name, an argument or a value is not known, or a required argument is missing.
+    """
+    name, _, tail = spec.partition(":")
+    if name not in registry:
+        raise ValueError(f"unknown {kind} {name!r}, expected one of: {', '.join(registry)}{suggest(name, registry)}")
+    parameters = _parameters(registry[name])
+    arguments = {"weight": getattr(registry[name], "default_weight", 1.0)}
+    arguments |= {key: parameter.default for key, parameter in parameters.items()}
+    for pair in filter(None, tail.split(",")):
+        key, equals, text = pair.partition("=")
+        if key not in arguments or not equals:
+            raise ValueError(
+                f"cannot read {pair!r} in {kind} {spec!r}, expected {name}:argument=value with one of the arguments: "
+                f"{', '.join(arguments)}{suggest(key, arguments)}"
+            )
+        arguments[key] = _parse_value(text, key, parameters.get(key), f"{kind} {spec!r}")
+    missing = [key for key, value in arguments.items() if value is REQUIRED]
+    if missing:
+        raise ValueError(f"{kind} {spec!r} lacks {missing[0]}, expected {name}:{missing[0]}=VALUE")
+    return name, arguments
+
+
+def write_spec(name: str, arguments: Mapping[str, Any]) -> str:
+    """The spec that names all of these arguments."""
+    texts = {key: str(value).lower() if isinstance(value, bool) else value for key, value in arguments.items()}
+    return f"{name}:{','.join(f'{key}={text}' for key, text in texts.items())}" if texts else name
+
+
+def shortest_spec(name: str, arguments: Mapping[str, Any], registry: Mapping[str, type]) -> str:
+    """The spec with that meaning that leaves out arguments with their default values."""
+    required = [key for key, each in _parameters(registry[name]).items() if each.default is REQUIRED]
+    _, defaults = parse_spec(write_spec(name, {key: arguments[key] for key in required}), registry, "spec")
+    shown = {key: value for key, value in arguments.items() if key in required or value != defaults[key]}
+    return write_spec(name, shown)
+
+
+def _parameters(kind: type) -> dict[str, inspect.Parameter]:
+    # A class without a constructor of its own takes no arguments, whatever nn.Module's signature says.
+    inherited = inspect.getattr_static(kind, "__init__") is inspect.getattr_static(nn.Module, "__init__")
+    return {} if inherited else dict(inspect.signature(kind).parameters)
+
+
+def _parse_value(text: str, key: str, parameter: inspect.Parameter | None, where: str) -> Any:
+    default = 1.0 if parameter is None else parameter.default
+    if isinstance(default, str) or (parameter is not None and parameter.annotation in ("str", str)):
+        return text
+    flag = {"true": True, "false": False}.get(text.lower())
+    if isinstance(default, bool) or flag is not None:
+        if not isinstance(default, bool) or flag is None:
+            expected = "true or false" if isinstance(default, bool) else "a number"
+            raise ValueError(f"{key} is {text!r} in {where}, expected {expected}")
+        return flag
+    for number in (int, float):
+        try:
+            value = number(text)
+        except ValueError:
+            continue
+        if isinstance(default, int) and not isinstance(value, int):
+            raise ValueError(f"{key} is {text!r} in {where}, expected a whole number")
+        return value
+    raise ValueError(f"{key} is {text!r} in {where}, expected a number")

@@ -1,0 +1,89 @@
+"""The seam every term of a teacher's loss plugs into."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from hf_icckd.models.classifier import ImageClassifier
+
+
+class TeacherBatch(NamedTuple):
+    """Everything a teacher term may look at in one step: B images in V views.
+
+    Attributes:
+        logits: (B, V, C) with gradient.
+        embeddings: (B, V, D) with gradient.
+        labels: (B,) class indices.
+        sample_ids: (B,) index of each image in the training split.
+        global_rows: Number of images in this step over all processes, for `hf_icckd.utils.distributed.gather_rows`.
+        label_smoothing: Label smoothing of the cross-entropy, for terms that have one of their own.
+        part: What the term's `trained_part` returned for this batch; None without one.
+
+    Example:
+        >>> import torch
+        >>> labels = sample_ids = torch.arange(4)
+        >>> TeacherBatch(torch.randn(4, 2, 10), torch.randn(4, 2, 64), labels, sample_ids, global_rows=4).part
+    """
+
+    logits: Tensor
+    embeddings: Tensor
+    labels: Tensor
+    sample_ids: Tensor
+    global_rows: int
+    label_smoothing: float = 0.0
+    part: Any = None
+
+
+class TeacherTerm(nn.Module):
+    """A term of a teacher's loss: `forward(batch)` returns named, unweighted scalars; the trainer weighs them.
+
+    To add one: write a file with a subclass and name it in `hf_icckd.losses.TEACHER_TERMS`. Its constructor arguments
+    become options of the command line (`--terms name:argument=value`). Its buffers are saved with every checkpoint.
+
+    Attributes:
+        default_weight: Weight of the term if nobody gives one.
+        term_weights: Weight of each scalar relative to the term's own. Scalars without a weight are logged only.
+        num_views: Views of an image that the term compares; None if any number will do.
+        shards: Whether the term was tried with sharded weights (FSDP2).
+        citation: BibTeX of the source.
+
+    Example:
+        >>> class Spread(TeacherTerm):
+        ...     default_weight = 0.01
+        ...     term_weights = {"spread": 1.0}
+        ...
+        ...     def forward(self, batch):
+        ...         return {"spread": -batch.embeddings.flatten(0, 1).std(dim=0).mean()}
+    """
+
+    default_weight: ClassVar[float] = 1.0
+    term_weights: ClassVar[dict[str, float]] = {}
+    num_views: ClassVar[int | None] = None
+    shards: ClassVar[bool] = True
+    citation: ClassVar[str] = ""
+
+    @staticmethod
+    def describe(arguments: dict[str, Any]) -> str:
+        """Words for model cards and reports, such as `0.05 x intra-class term`, from all arguments of the term."""
+        raise TypeError("a teacher term must define describe(arguments)")
+
+    def trained_part(self, teacher: ImageClassifier, seed: int) -> nn.Module | None:
+        """Build what is trained along with the teacher and thrown away at export; None if there is no such thing.
+
+        It is called with the teacher's `ClassifierOutput`, feature maps included, and what it returns reaches
+        `forward` as `batch.part`.
+        """
+        return None
+
+    def attach(self, teacher: ImageClassifier) -> None:
+        """Build state whose shape depends on the teacher, before training begins."""
+
+    def forward(self, batch: TeacherBatch) -> dict[str, Tensor]:
+        """Return one scalar for each name in `term_weights`, and perhaps further ones to log."""
+        raise TypeError(f"{type(self).__name__} must define forward(batch)")
+
+    def logs(self) -> dict[str, float]:
+        """Numbers that are read only when the training log is written."""
+        return {}

@@ -1,0 +1,42 @@
+"""Options of earlier versions: using one is an error that gives the new spelling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_TERM_ARGUMENTS = {
+    "intra_class_weight": "weight",
+    "intra_class_margin": "margin",
+    "intra_class_gate": "gate",
+    "intra_class_temperature": "temperature",
+    "cache_size_per_class": "cache_size",
+    "intra_class_embedding": "embedding",
+    "in_batch_negatives": "in_batch_negatives",
+}
+RENAMED = (*_TERM_ARGUMENTS, "student_branches")
+
+
+def new_spelling(old: Mapping[str, object]) -> str | None:
+    """How options of 0.1 are written now; None if none of these options is one.
+
+    Args:
+        old: Options by name, without dashes, with their values; a value that is not known is None.
+
+    Example:
+        >>> new_spelling({"intra_class_weight": "0.5", "intra_class_gate": "false"})
+        '--terms intra_class:weight=0.5,gate=false'
+        >>> new_spelling({"intra_class_weight": 0, "student_branches": "cifar_resnet8"})
+        '--terms sftn:student=cifar_resnet8'
+        >>> new_spelling({"intra_class_weight": 0})
+        '--terms none'
+    """
+    if not any(name in RENAMED for name in old):
+        return None
+    specs = []
+    arguments = {new: old[name] for name, new in _TERM_ARGUMENTS.items() if name in old}
+    if arguments and str(arguments.get("weight")) not in ("0", "0.0"):
+        shown = {name: "VALUE" if value is None else str(value).lower() for name, value in arguments.items()}
+        specs.append("intra_class:" + ",".join(f"{name}={value}" for name, value in shown.items()))
+    if "student_branches" in old:
+        specs.append(f"sftn:student={old['student_branches'] or 'ARCHITECTURE'}")
+    return f"--terms {' '.join(specs or ['none'])}"
