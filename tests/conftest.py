@@ -28,6 +28,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from hf_icckd import ImagePipeline, create_classifier, load_image_data
 from tests.forks import LIBRARIES, PACKAGE, Forks
+from tests.hub.hub_server import HubServer, serve
 
 datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0  # 5 s for threads of Arrow at the end of every stream
 _BEGUN = time.monotonic()
@@ -105,6 +106,30 @@ def device(request) -> Iterator[str]:
     torch.set_float32_matmul_precision("highest")
     yield request.param
     torch.set_float32_matmul_precision(before)
+
+
+@pytest.fixture(scope="session")
+def hub() -> Iterator[HubServer]:
+    """A server that stands for the Hub."""
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def hub_libraries(hub, libraries, tmp_path_factory) -> Iterator[Forks]:
+    """A server of forks that take `hub` for the Hub, without a token, and have imported none of ours."""
+    environment = hub.environment(tmp_path_factory.mktemp("home"), None) | {"CUDA_VISIBLE_DEVICES": ""}
+    server = Forks(["timm", "transformers.pipelines"], environment, within=libraries)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def hub_forks(hub_libraries) -> Iterator[Forks]:
+    """As `forks`, but they take `hub` for the Hub."""
+    server = Forks(PACKAGE, hub_libraries.environment, within=hub_libraries)
+    yield server
+    server.close()
 
 
 @contextlib.contextmanager

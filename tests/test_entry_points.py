@@ -300,7 +300,7 @@ def test_configs_are_valid_and_say_what_they_are_for(path):
 
 
 @pytest.mark.parametrize(("name", "processes"), [("one_process", 1), ("ddp", 2), ("two_nodes", 2)])
-def test_accelerate_configs(tmp_path, name, processes):
+def test_accelerate_configs(forks, tmp_path, name, processes):
     """All can be read; those for one machine are started (two_nodes.yaml in tests/distributed/test_two_hosts.py)."""
     from accelerate.commands.config.config_args import load_config_from_file
 
@@ -309,11 +309,8 @@ def test_accelerate_configs(tmp_path, name, processes):
     assert path.read_text().startswith("# ")
     if name == "two_nodes":
         return
-    done = subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", "--config_file", path, ROOT / "recipes" / "teacher.py",
-         *QUICK, "--use_cpu", "true", "--output_dir", f"{tmp_path}/run"],
-        capture_output=True, text=True, cwd=ROOT, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-    )  # fmt: skip
+    launch = ["-m", "accelerate.commands.launch", "--config_file", path, ROOT / "recipes" / "teacher.py"]
+    done = forks.run([*launch, *QUICK, "--use_cpu", "true", "--output_dir", f"{tmp_path}/run"], cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["environment"]["processes"] == processes
 

@@ -218,7 +218,7 @@ def test_loading_workers_leave_signals_to_their_parent(pipeline):
 
 
 @pytest.mark.parametrize("launcher", ["accelerate launch", "torchrun"])
-def test_launchers_pass_a_signal_on(tmp_path, launcher):
+def test_launchers_pass_a_signal_on(forks, tmp_path, launcher):
     """SIGTERM to the process group under accelerate (its launcher passes nothing on), to torchrun itself otherwise."""
     module = {
         "accelerate launch": ["accelerate.commands.launch", "--num_processes", "1"],
@@ -228,12 +228,8 @@ def test_launchers_pass_a_signal_on(tmp_path, launcher):
     words = command(tmp_path / "run", "--max_steps", "100000", "--eval_strategy", "no", "--save_strategy", "no")
     log = tmp_path / "log"
     with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *module, *python, ROOT / "recipes" / "teacher.py", *words],
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        process = forks.start(
+            ["-m", *module, *python, ROOT / "recipes" / "teacher.py", *words], stdout=file, stderr=file
         )
     try:
         wait_for_training(process, log)
