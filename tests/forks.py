@@ -52,9 +52,9 @@ PACKAGE = (
 class Program:
     """A fork, with as much of `subprocess.Popen` as the tests need."""
 
-    def __init__(self, words: list[str], pid: int, status: socket.socket):
+    def __init__(self, words: list[str], pid: int, status: socket.socket, stdin: IO | None, stdout: IO | None):
         self.args, self.pid, self.returncode = words, pid, None
-        self._status = status
+        self.stdin, self.stdout, self._status = stdin, stdout, status
 
     def poll(self) -> int | None:
         """Exit status, negative for a signal, or None while it runs."""
@@ -115,20 +115,27 @@ class Forks:
     ) -> Program:  # fmt: skip
         """Start what `python WORDS` would run: a module after -m, code after -c, or a script.
 
-        Files are those of this process unless others are given; there is nothing to read.
+        Files are those of this process unless others are given; there is nothing to read. As for Popen, standard input
+        and output may be pipes, which carry bytes.
         """
         words = [str(word) for word in words]
         request = {"words": words, "cwd": str(cwd or Path.cwd()), "environment": env or self.environment}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, open(os.devnull) as nothing:
-            files = [stdin or nothing, stdout or 1, stderr or 2, theirs]
+        into = out = None
+        with contextlib.ExitStack() as given:
+            given.enter_context(theirs)
+            if stdin == subprocess.PIPE:
+                stdin, into = _pipe(given, 0)
+            if stdout == subprocess.PIPE:
+                stdout, out = _pipe(given, 1)
+            files = [stdin or given.enter_context(open(os.devnull)), stdout or 1, stderr or 2, theirs]
             numbers = [file if isinstance(file, int) else file.fileno() for file in files]
             data = json.dumps(request).encode()
             assert len(data) <= _MESSAGE, "more than the server reads at once"
             socket.send_fds(self._socket, [data], numbers)
             pid = self._socket.recv(64)
         assert pid, "the server of the forks is gone"
-        return Program(words, int(pid), ours)
+        return Program(words, int(pid), ours, into, out)
 
     def run(
         self, words: Iterable[object], *, cwd: Path | None = None, env: dict[str, str] | None = None,
@@ -184,6 +191,13 @@ def group(processes: int) -> list[dict[str, str]]:
     return [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
 
 
+def _pipe(given: contextlib.ExitStack, end: int) -> tuple[int, IO[bytes]]:
+    """A pipe: its reading (0) or writing (1) end to give away, closed here with the stack, and the other to keep."""
+    ends = os.pipe()
+    given.callback(os.close, ends[end])
+    return ends[end], os.fdopen(ends[1 - end], "rb" if end else "wb")
+
+
 def _wait_for_all(programs: list[Program], timeout: float) -> None:
     """Wait until all have ended; where one fails the others get a moment to end by themselves, then a signal."""
     left = list(programs)
@@ -207,8 +221,9 @@ def _tails(programs: list[Program]) -> bytes:
 
 
 def _text(file: IO[bytes]) -> str:
+    """What was written, with one kind of line end, as Popen's `text=True` gives it."""
     file.seek(0)
-    return file.read().decode(errors="replace")
+    return file.read().decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
 
 
 # ---- in the server and its forks

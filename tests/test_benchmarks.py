@@ -219,13 +219,8 @@ def forked_arms(forks, monkeypatch):
     """Has arms forked. What a process is to the driver stays the same: files, a group that stops, an exit code."""
 
     def start(command, *, stdin, stdout, stderr, cwd, env, start_new_session):
-        assert command[0] == sys.executable and stdin == stdout == subprocess.PIPE and start_new_session
-        (theirs, into), (out, ours) = os.pipe(), os.pipe()
-        program = forks.start(command[1:], cwd=cwd, env=env, stdin=theirs, stdout=ours, stderr=stderr)
-        for number in (theirs, ours):
-            os.close(number)
-        program.stdin, program.stdout = open(into, "wb"), open(out, "rb")
-        return program
+        assert command[0] == sys.executable and start_new_session
+        return forks.start(command[1:], cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr)
 
     stand_in = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
     monkeypatch.setattr("benchmarks.rounds.subprocess", stand_in)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
 import re
 import shlex
@@ -13,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from subprocess import PIPE
 
 import numpy as np
 import pytest
@@ -37,21 +37,16 @@ class Worker:
 
     def __init__(self, forks: Forks, home: Path):
         self.log = home / "log"
-        (theirs, into), (out, ours) = os.pipe(), os.pipe()
         with self.log.open("a") as log:
-            self.process = forks.start(
-                ["-m", "tests.hub.push_worker"], cwd=ROOT, stdin=theirs, stdout=ours, stderr=log
-            )
-        for number in (theirs, ours):
-            os.close(number)
-        self.stdin, self.stdout = open(into, "w"), open(out)
+            self.process = forks.start(["-m", "tests.hub.push_worker"], cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=log)
 
     def __call__(self, *argv: object, token: str | None = WRITER) -> dict:
         """How an entry point ended: `error`, the client's `pauses`, and what was logged meanwhile."""
         begin = len(self.log.read_text())
-        self.stdin.write(json.dumps({"argv": [str(word) for word in argv], "token": token}) + "\n")
-        self.stdin.flush()
-        while not (line := self.stdout.readline()).startswith('{"error"'):
+        asked = json.dumps({"argv": [str(word) for word in argv], "token": token})
+        self.process.stdin.write(f"{asked}\n".encode())
+        self.process.stdin.flush()
+        while not (line := self.process.stdout.readline().decode()).startswith('{"error"'):
             assert line, self.log.read_text()[begin:]
         return json.loads(line) | {"log": self.log.read_text()[begin:]}
 
@@ -61,9 +56,8 @@ def worker(hub_forks, tmp_path_factory):
     """One program for all tests."""
     worker = Worker(hub_forks, tmp_path_factory.mktemp("worker"))
     yield worker
-    worker.stdin.close()
+    worker.process.stdin.close()
     assert worker.process.wait(60) == 0
-    worker.stdout.close()
 
 
 @pytest.fixture(scope="module")
