@@ -310,7 +310,7 @@ def torture(arguments: argparse.Namespace, folder: Path) -> list[str]:
     while kills.total() < arguments.kills:
         log.write_bytes(b"")
         what = kill_once(arguments, words, log, draw, training_seconds, points.pop(0) if points else "")
-        resumed |= {int(step) for step in re.findall(r"going on from .*checkpoint-(\d+)", log.read_text())}
+        resumed |= {int(step) for step in re.findall(r"resuming from .*checkpoint-(\d+)", log.read_text())}
         if what is not None:
             kills[what] += 1
             continue

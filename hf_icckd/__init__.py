@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hf_icckd.models  # noqa: F401  registers the cifar_* architectures in timm
 from hf_icckd._version import __version__
-from hf_icckd.data import ImageData, ImagePipeline, load_image_data
+from hf_icckd.data import Augmentation, ImageData, ImagePipeline, load_image_data
 from hf_icckd.evaluation.split import predict_split, split_metrics
 from hf_icckd.hub.push import push_to_hub
 from hf_icckd.losses import (
@@ -37,6 +37,7 @@ __all__ = [
     "OBJECTIVES",
     "RKD",
     "TEACHER_TERMS",
+    "Augmentation",
     "ClassEmbeddingCache",
     "ClassifierOutput",
     "ClassifierSpec",

@@ -18,7 +18,7 @@ from hf_icckd.cards.card import write_card
 from hf_icckd.options.checks import check_licence
 from hf_icckd.runs.layout import ARGS_FILE
 from hf_icckd.runs.records import read_records
-from hf_icckd.utils.atomic_files import replace_file
+from hf_icckd.utils.atomic_files import write_text
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -39,8 +39,7 @@ def main(argv: list[str] | None = None) -> None:
                 )
             if options.license is not None:
                 arguments["license"] = options.license
-                text = yaml.safe_dump(arguments, sort_keys=True)
-                replace_file(Path(folder) / ARGS_FILE, lambda path, text=text: path.write_text(text))
+                write_text(Path(folder) / ARGS_FILE, yaml.safe_dump(arguments, sort_keys=True))
             write_card(folder, arguments, results)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -1,17 +1,26 @@
-"""What the entry points share: the folder of a run, the data of its options, and how it ends."""
+"""What the recipes of teacher and student share: building the net, and all from training to a finished folder."""
 
 from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import set_seed
+from transformers.trainer_callback import TrainerCallback
 
 from hf_icckd.cards.card import write_card
-from hf_icckd.cards.content import CardCallback
+from hf_icckd.cards.content import (
+    EmbeddingPlane,
+    FinishedRun,
+    card_content,
+    describe_teacher,
+    embedding_plane,
+    shown_images,
+)
 from hf_icckd.data import ImageData, ImagePipeline
 from hf_icckd.evaluation.cost import cost_metrics
 from hf_icckd.evaluation.split import SplitOutputs, split_metrics
@@ -35,7 +44,7 @@ from hf_icckd.utils.text import show
 
 logger = logging.getLogger(__name__)
 
-_OUTPUTS_MAX_BYTES = 2 * 1024**3  # of the training split, whose outputs are held for its figures
+_OUTPUTS_MAX_BYTES = 2 * 1024**3  # of the training split, whose outputs are all held while it is measured
 
 
 def build_classifier(
@@ -46,18 +55,27 @@ def build_classifier(
     normalisation: Callable[[], tuple[tuple[float, ...], tuple[float, ...]]],
     start: ImageClassifier | None = None,
 ) -> ImageClassifier:
-    """The net that is trained: from scratch, normalised as `normalisation()` says, or trained, as it was."""
+    """The net to train: new, pretrained, or a trained classifier to start from.
+
+    Args:
+        model_args: Architecture, and whether its weights are pretrained.
+        data_args: Image size, if the user set one.
+        pipeline: Data of the run.
+        seed: Seed of the initial weights.
+        normalisation: Returns mean and std of a net that is trained from scratch.
+        start: Trained classifier to start from; it keeps its normalisation.
+    """
     set_seed(seed)
     if start is not None:
         if start.spec.label_names != tuple(pipeline.data.label_names):
-            logger.info("what it goes on from has other classes than the data: it gets a new classification layer")
+            logger.info("the start checkpoint has other classes than the data: it gets a new classification layer")
         # Small images are taken whole, whatever the net was evaluated with before.
         return go_on_from(start, pipeline.data.label_names, data_args.image_size, pipeline.crop_pct)
     mean, std = (None, None) if model_args.pretrained else normalisation()
     return create_classifier(
         model_args.model,
         pipeline.data.label_names,
-        # Pretrained weights want the size they were made with, and get it on the device, unless told otherwise.
+        # A pretrained net takes the size it was trained with, unless the user sets another; it resizes on the device.
         image_size=data_args.image_size if model_args.pretrained else pipeline.image_size,
         mean=mean,
         std=std,
@@ -70,36 +88,32 @@ def build_classifier(
 def train_and_report(
     trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFolder, teacher: ImageClassifier | None = None
 ) -> dict[str, Any]:
-    """Train or go on, measure the last epoch, write model, figures, options and card; push them if asked to.
+    """Train or resume a run, write what a finished folder holds, and push it if asked to.
 
     Args:
         trainer: The trainer.
         pipeline: Its data.
         folder: Folder of the run.
-        teacher: Teacher of a student, for its figures beside the student's.
+        teacher: Teacher of a student.
 
     Returns:
         What metrics.json holds.
+
+    Raises:
+        SystemExit: If training was stopped by a signal.
     """
     with folder.owned(pipeline.data.fingerprint()) as checkpoint:
-        card = CardCallback(folder, pipeline, teacher, _control(trainer.args, folder, pipeline))
-        trainer.add_callback(card)
-        logger.info("%s", how_computed(trainer.args))
-        if checkpoint:
-            logger.info("going on from %s", checkpoint)
-        with StopOnSignal(trainer.request_stop) as stop:
-            trainer.train(resume_from_checkpoint=checkpoint)
-        state = trainer.state
-        if state.global_step < state.max_steps:
-            logger.info("stopped at step %d of %d; the same command goes on there", state.global_step, state.max_steps)
-            raise SystemExit(stop.exit_code)
-        results = _report(trainer, pipeline, folder, teacher, card)
+        control = _read_control(trainer.args, folder, pipeline)
+        stopwatch = _train(trainer, checkpoint)
+        results = _report(trainer, pipeline, folder, teacher, control, stopwatch)
     publish(folder, trainer.args)
     return results
 
 
-def _control(args: DistillationTrainingArguments, folder: RunFolder, pipeline: ImagePipeline) -> dict[str, Any] | None:
-    """Figures of the run to compare with; refused before anything is trained if it is none of the same images."""
+def _read_control(
+    args: DistillationTrainingArguments, folder: RunFolder, pipeline: ImagePipeline
+) -> dict[str, Any] | None:
+    """Record of the control, read before anything is trained so that a wrong one is refused at once."""
 
     def read() -> dict[str, Any] | None:
         if args.control is None:
@@ -110,78 +124,108 @@ def _control(args: DistillationTrainingArguments, folder: RunFolder, pipeline: I
     return distributed.on_first_rank(read)
 
 
+class Stopwatch(TrainerCallback):
+    """Measures the training of this session.
+
+    Attributes:
+        first_step: Optimiser steps that were done before this session.
+        seconds: Wall time of training.
+    """
+
+    def __init__(self) -> None:
+        self.first_step, self.seconds, self._start = 0, 0.0, time.perf_counter()
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        """Start the clock."""
+        self.first_step, self._start = state.global_step, time.perf_counter()
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        """Stop the clock."""
+        self.seconds = time.perf_counter() - self._start
+
+
+def _train(trainer: DistillationTrainer, checkpoint: str | None) -> Stopwatch:
+    """Train to the last step. Raises SystemExit if a signal stops it before."""
+    stopwatch = Stopwatch()
+    trainer.add_callback(stopwatch)
+    logger.info("%s", how_computed(trainer.args))
+    if checkpoint:
+        logger.info("resuming from %s", checkpoint)
+    with StopOnSignal(trainer.request_stop) as stop:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    state = trainer.state
+    if state.global_step < state.max_steps:
+        logger.info("stopped at step %d of %d; the same command resumes there", state.global_step, state.max_steps)
+        raise SystemExit(stop.exit_code)
+    return stopwatch
+
+
 def _report(
     trainer: DistillationTrainer,
     pipeline: ImagePipeline,
     folder: RunFolder,
     teacher: ImageClassifier | None,
-    card: CardCallback,
+    control: dict[str, Any] | None,
+    stopwatch: Stopwatch,
 ) -> dict[str, Any]:
-    """Measure the trained classifier; write model, figures, pictures and card."""
-    trainer.save_model()  # before the figures: whatever happens to them, the model is there
-    results: dict[str, Any] = {}
-    outputs: dict[str, SplitOutputs] = {}
-    for split in ("test", "validation", "train"):
-        if split in pipeline.data.splits() and _fits(trainer, pipeline, split):
-            dataset = pipeline.dataset(split)
-            outputs[split], of_teacher = trainer.predict_split(dataset), trainer.evaluation_teacher(dataset)
-            results[split] = {"images": len(dataset), **split_metrics(outputs[split], of_teacher)}
-            if split == "test" and of_teacher is not None:
-                results["teacher_test"] = split_metrics(of_teacher)
-            if split == "test" and trainer.is_world_process_zero():
-                card.look(outputs[split], of_teacher)
-    results |= _probes(pipeline.data, outputs)
-    del outputs, of_teacher
+    """Measure the trained classifier and write model, pictures, card and metrics. Returns what metrics.json holds."""
+    trainer.save_model()  # first, so that the model is there whatever happens to the rest
+    measured = _measure_splits(trainer, pipeline)
+    results = measured.metrics
     if trainer.is_world_process_zero():
-        # Of what was exported: of a sharded net one process alone can't compute anything.
-        exported = from_pretrained(folder.path).to(trainer.args.device)
-        layout = torch.channels_last if trainer.args.channels_last else torch.contiguous_format
-        results |= {
-            "cost": cost_metrics(exported.to(memory_format=layout)),
-            "training": _last_training_log(trainer)
-            | {"seconds_of_last_session": card.seconds, "first_step_of_last_session": card.first_step},
-            "history": [entry for entry in trainer.state.log_history if "eval_top1" in entry],
-            "notes": pipeline.data.notes,
-            "environment": environment(trainer.args),
-        } | card.facts(trainer.classifier.spec)
-        text = json.dumps(results, indent=2) + "\n"
-        results = json.loads(text)  # the card is made of what a file gives, as when it is made anew
-        card.draw(results)
+        results |= _facts(trainer, pipeline, folder, stopwatch)
+        about_teacher = None if teacher is None else describe_teacher(teacher, folder.values["teacher"])
+        run = FinishedRun(
+            folder.values, folder.changed, trainer.classifier.spec, trainer.state.log_history, about_teacher, control
+        )
+        mapped = measured.test if measured.teacher_test is None else measured.teacher_test
+        plane = embedding_plane(mapped, pipeline.data.label_names)
+        results |= card_content(run, pipeline.data, measured.test, measured.teacher_test, plane)
+        results = json.loads(json.dumps(results))  # as `python -m hf_icckd.model_card` will read it
+        _draw(folder, pipeline, results, plane)
         write_card(folder.path, folder.values, results)
-        # Last, because it marks the run as finished.
-        write_text(folder.path / METRICS_FILE, text)
+        _mark_as_finished(folder, results)
         folder.clear_checkpoints()
         show(summary_table(results, str(folder.path)))
     distributed.barrier()
     return results
 
 
-def publish(folder: RunFolder, args: DistillationTrainingArguments) -> None:
-    """Push a finished run if its arguments say so; what is on the Hub already is not sent again."""
-    # The others need not wait: nothing is left for them to do.
-    if args.push_to_hub and distributed.rank() == 0:
-        commit = push_to_hub(
-            folder.path,
-            args.hub_repo_id,
-            private=args.hub_private_repo,
-            revision=args.hub_revision,
-            token=args.hub_token,
-        )
-        show(f"{folder.path} is on the Hub: {commit.repo_url}")
+class _Measured(NamedTuple):
+    """Metrics of all splits, and the outputs for the test split that the card shows."""
+
+    metrics: dict[str, Any]
+    test: SplitOutputs
+    teacher_test: SplitOutputs | None
+
+
+def _measure_splits(trainer: DistillationTrainer, pipeline: ImagePipeline) -> _Measured:
+    """Measure every split; all processes take part."""
+    results: dict[str, Any] = {}
+    outputs: dict[str, SplitOutputs] = {}
+    teacher_test = None
+    for split in ("test", "validation", "train"):
+        if split in pipeline.data.splits() and _fits(trainer, pipeline, split):
+            dataset = pipeline.dataset(split)
+            outputs[split], of_teacher = trainer.predict_split(dataset), trainer.evaluation_teacher(dataset)
+            results[split] = {"images": len(dataset), **split_metrics(outputs[split], of_teacher)}
+            if split == "test" and of_teacher is not None:
+                results["teacher_test"], teacher_test = split_metrics(of_teacher), of_teacher
+    return _Measured(results | _probes(pipeline.data, outputs), outputs["test"], teacher_test)
 
 
 def _fits(trainer: DistillationTrainer, pipeline: ImagePipeline, split: str) -> bool:
-    """Whether the outputs of a split, which its figures need all at once, are small enough; the test split must be."""
+    """Whether the outputs of a split can be held all at once, as its metrics need. The test split must fit."""
     images = len(pipeline.data.splits()[split])
     size = 4 * images * (len(trainer.classifier.spec.label_names) + trainer.classifier.embedding_dim)
     if split == "train" and size > _OUTPUTS_MAX_BYTES:
-        logger.info("no figures of the training split: its outputs would take %.1f GiB", size / 2**30)
+        logger.info("the training split is not measured: its outputs would take %.1f GiB", size / 2**30)
         return False
     return True
 
 
 def _probes(data: ImageData, outputs: dict[str, SplitOutputs]) -> dict[str, Any]:
-    """How well finer classes than those that were learned can be told, fitted on the training split."""
+    """How well linear probes, fitted on the training split, find finer classes than the ones that were learned."""
     if "train" not in outputs or data.fine_labels("test") is None:
         return {}
     pair = outputs["train"], outputs["test"]
@@ -197,27 +241,66 @@ def _probes(data: ImageData, outputs: dict[str, SplitOutputs]) -> dict[str, Any]
     return {"fine_probe": fine_class_probe(logits, embeddings, groups, (fine[0], fine[1][known]))}
 
 
-def _last_training_log(trainer: DistillationTrainer) -> dict[str, float]:
-    logs = [entry for entry in trainer.state.log_history if "images_per_second" in entry]
-    return logs[-1] if logs else {}
+def _facts(
+    trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFolder, stopwatch: Stopwatch
+) -> dict[str, Any]:
+    """Cost of the exported model, course of the training and environment; for one process alone."""
+    # Cost is that of the exported model: one process can't compute anything with a shard.
+    exported = from_pretrained(folder.path).to(trainer.args.device)
+    layout = torch.channels_last if trainer.args.channels_last else torch.contiguous_format
+    logged = [entry for entry in trainer.state.log_history if "images_per_second" in entry]
+    return {
+        "cost": cost_metrics(exported.to(memory_format=layout)),
+        "training": (logged[-1] if logged else {})
+        | {"seconds_of_last_session": stopwatch.seconds, "first_step_of_last_session": stopwatch.first_step},
+        "history": [entry for entry in trainer.state.log_history if "eval_top1" in entry],
+        "notes": pipeline.data.notes,
+        "environment": environment(trainer.args),
+    }
+
+
+def _draw(folder: RunFolder, pipeline: ImagePipeline, results: dict[str, Any], plane: EmbeddingPlane | None) -> None:
+    # Imported here: matplotlib takes a while, and only the first process needs it, at the very end.
+    from hf_icckd.cards.pictures import draw_pictures
+
+    draw_pictures(folder.path, results, pipeline.evaluation_split, shown_images(pipeline, results), plane)
+
+
+def _mark_as_finished(folder: RunFolder, results: dict[str, Any]) -> None:
+    """Write metrics.json, which comes last because a folder that has it counts as finished."""
+    write_text(folder.path / METRICS_FILE, json.dumps(results, indent=2) + "\n")
+
+
+def publish(folder: RunFolder, args: DistillationTrainingArguments) -> None:
+    """Push a finished run if its options say so. Files that are on the Hub already are not sent again."""
+    # Other processes don't wait for the first one: they have nothing left to do.
+    if args.push_to_hub and distributed.rank() == 0:
+        commit = push_to_hub(
+            folder.path,
+            args.hub_repo_id,
+            private=args.hub_private_repo,
+            revision=args.hub_revision,
+            token=args.hub_token,
+        )
+        show(f"{folder.path} is on the Hub: {commit.repo_url}")
 
 
 def show_finished(folder: RunFolder, args: DistillationTrainingArguments) -> None:
-    """Print the figures of a finished run, and push it if its arguments say so.
+    """Print the metrics of a finished run, and push it if its options say so.
 
     Raises:
-        ValueError: If they ask for another licence or control than its card was made with.
+        ValueError: If a licence or control is asked for that the card was not made with.
     """
     recorded = read_options(folder.path)
     for name, hint in (
-        ("license", f"make the card anew with python -m hf_icckd.model_card {folder.path} --license {args.license}"),
-        ("control", "a control is measured when a run ends; leave it out"),
+        ("license", f"change it with python -m hf_icckd.model_card {folder.path} --license {args.license}"),
+        ("control", "a control is compared when the run ends; leave the option out"),
     ):
         asked, before = getattr(args, name), recorded.get(name)
         if asked not in (None, before):
             raise ValueError(f"{name} is {asked!r} but {str(folder.path)!r} was finished with {before!r}; {hint}")
     if distributed.rank() == 0:
-        folder.clear_checkpoints()  # if the run was killed in between
+        folder.clear_checkpoints()  # in case the run was killed just before
         results = json.loads((folder.path / METRICS_FILE).read_text())
         show(summary_table(results, f"{folder.path} is finished"))
     publish(folder, args)

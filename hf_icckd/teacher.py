@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from timm.models import get_pretrained_cfg
-
 from hf_icckd.data.from_options import load_pipeline
 from hf_icckd.losses import parse_terms
-from hf_icckd.models.classifier import ImageClassifier, check_architecture
+from hf_icckd.models.classifier import ImageClassifier, check_architecture, default_cfg
 from hf_icckd.models.pretrained import fingerprint, from_pretrained
 from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
 from hf_icckd.options.recipes import RECIPES, TeacherModelArguments
@@ -48,7 +46,7 @@ def _wanted_pixels(start: ImageClassifier | None, model_args: TeacherModelArgume
     """Image size, share of the short side that evaluation keeps, and interpolation that the net is made for."""
     if start is not None:
         return start.spec.image_size, start.spec.crop_pct, start.spec.interpolation
-    default = get_pretrained_cfg(model_args.model)
+    default = default_cfg(model_args.model)
     return default.input_size[-1], default.crop_pct, default.interpolation if model_args.pretrained else "bilinear"
 
 

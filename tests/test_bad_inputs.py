@@ -203,7 +203,7 @@ def _edit_config(folder: Path, **values) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (shutil.rmtree, "teacher' is no folder here"),
+        (shutil.rmtree, "teacher' is not a folder here"),
         (lambda f: (f / "config.json").unlink(), r"has no config\.json; expected a finished run"),
         (lambda f: (f / "config.json").write_text("{"), "can't be loaded: JSONDecodeError"),
         (lambda f: (f / "config.json").write_text("[]"), "can't be loaded"),

@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 
-from hf_icckd import ImagePipeline
-from hf_icckd.data.augment import Augmentation, augment
+from hf_icckd import Augmentation, ImagePipeline
+from hf_icckd.data.augment import augment
 from hf_icckd.runs.checkpoints import checkpoints
 from hf_icckd.utils import keyed_random
 from tests.training.test_teacher_targets import train_student
@@ -50,7 +50,9 @@ def test_resume_equals_uninterrupted_in_bf16(deterministic, pipeline, tiny_class
 def test_a_step_never_waits_for_the_device(digits, tiny_classifier, tmp_path, where):
     """Nor does augmentation on the device; loading workers pin what they decode."""
     more = {"trivial_augment": True, "color_jitter": 0.3, "random_erasing": 0.5}
-    pipeline = ImagePipeline(digits, device="cuda", resident_max_bytes=2**30 * (where == "resident"), **more)
+    pipeline = ImagePipeline(
+        digits, Augmentation(**more), device="cuda", resident_max_bytes=2**30 * (where == "resident")
+    )
     trainer = train_teacher(pipeline, tiny_classifier(), tmp_path, max_steps=3, terms=["intra_class:gate=false"])
     batches = iter(trainer.get_train_dataloader())
     if where == "decoded":

@@ -173,7 +173,7 @@ def test_what_a_teacher_went_on_from_makes_the_run(runs, tmp_path):
             ["--start_from", "{teacher}", "--model", "cifar_resnet56"],
             "model is 'cifar_resnet56' but start_from .* is a",
         ),
-        (["--start_from", "no/where/at/all"], "no folder here, no timm architecture and no Hub id"),
+        (["--start_from", "no/where/at/all"], "is not a folder here, a timm architecture or a Hub id"),
     ],
 )
 def test_wrong_starts_end_in_one_line(runs, tmp_path, words, message):
@@ -383,7 +383,7 @@ def test_a_push_in_offline_mode_is_refused_before_training(tmp_path):
     [
         ("learnin_rate: 1", "unknown option 'learnin_rate' in .*did you mean 'learning_rate'"),
         ("- a\n- b", "holds a list, expected `option: value` lines"),
-        ("a: [", "is no valid YAML"),
+        ("a: [", "is not valid YAML"),
         ("learning_rate: fast", "invalid float value: 'fast'"),
     ],
 )
@@ -423,7 +423,7 @@ def test_divergence_has_an_exit_code_of_its_own(tmp_path, capsys):
 def test_student_errors_come_before_anything_is_loaded(tmp_path):
     with pytest.raises(UserError, match="unknown objective 'kdd'"):
         student.main(["--objectives", "kdd", "--teacher", "nowhere", "--output_dir", f"{tmp_path}/run"])
-    with pytest.raises(UserError, match="model 'no/where/here' is no folder here"):
+    with pytest.raises(UserError, match="model 'no/where/here' is not a folder here"):
         student.main(["--teacher", "no/where/here", "--output_dir", f"{tmp_path}/run"])
 
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_icckd import ClassEmbeddingCache, IntraClassContrastiveLoss
-from hf_icckd.data.augment import Augmentation, augment
+from hf_icckd.data import Augmentation
+from hf_icckd.data.augment import augment
 from hf_icckd.data.sampling import KeyedBatchSampler
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]

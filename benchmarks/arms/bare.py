@@ -27,7 +27,7 @@ from benchmarks.arms.common import (
 )
 from benchmarks.arms.meter import Meter
 from hf_icckd import ClassEmbeddingCache, ImageClassifier, IntraClassContrastiveLoss, knowledge_distillation_loss
-from hf_icckd.data.sampling import batch_sampler, make_loader
+from hf_icckd.data.sampling import make_loader
 from hf_icckd.utils.machine import keep_freed_memory
 
 
@@ -44,7 +44,7 @@ def train(spec: Spec, meter: Meter) -> None:
     trained.train()
     optimizer = sgd(trained.parameters())
     dataset = pipeline.dataset("train", training=True, num_views=1 if spec.task == "student" else 2)
-    sampler = batch_sampler(dataset, spec.batch_size, spec.seed)
+    sampler = dataset.batch_sampler(spec.batch_size, spec.seed)
     loader = make_loader(dataset, sampler, spec.workers)
     for epoch in itertools.count():
         sampler.set_epoch(epoch)

@@ -21,7 +21,7 @@ from transformers import Trainer
 from transformers.trainer_callback import TrainerCallback
 
 from benchmarks.arms.meter import Meter, Stopped
-from hf_icckd import ImageClassifier, ImagePipeline, create_classifier, load_image_data
+from hf_icckd import Augmentation, ImageClassifier, ImagePipeline, create_classifier, load_image_data
 
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.05, 0.9, 5e-4
 TEMPERATURE = 4.0
@@ -154,7 +154,12 @@ def load_pipeline(spec: Spec, device: torch.device | str = "cpu") -> ImagePipeli
     data = load_image_data(spec.dataset, label_column=spec.label_column, max_train_samples=spec.max_train_samples)
     backend = "inductor" if spec.compile else None
     return ImagePipeline(
-        data, image_size=spec.image_size, default_size=128, seed=spec.seed, device=device, compile_backend=backend
+        data,
+        Augmentation(seed=spec.seed),
+        image_size=spec.image_size,
+        default_size=128,
+        device=device,
+        compile_backend=backend,
     )
 
 

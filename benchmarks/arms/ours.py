@@ -28,7 +28,7 @@ from hf_icckd import (
     TeacherTrainer,
     TeacherTrainingArguments,
 )
-from hf_icckd.data.sampling import batch_sampler, make_loader
+from hf_icckd.data.sampling import make_loader
 from hf_icckd.utils.machine import keep_freed_memory
 
 
@@ -56,7 +56,7 @@ def student_trainer(
     """With the live teacher, or with its outputs, recorded before the first step for as many steps as will come."""
     dataset, targets = pipeline.dataset("train", training=True), None
     if spec.replay:
-        steps_per_epoch = len(batch_sampler(dataset, spec.batch_size, spec.seed))
+        steps_per_epoch = len(dataset.batch_sampler(spec.batch_size, spec.seed))
         options |= {"teacher_targets": "record", "num_train_epochs": math.ceil(spec.total_steps / steps_per_epoch)}
         targets = TeacherTargets(f"{options['output_dir']}/targets", teacher, pipeline, precision=spec.precision)
     args = StudentTrainingArguments(**options, objectives=[f"kd:temperature={TEMPERATURE}"])
@@ -66,7 +66,7 @@ def student_trainer(
 def load(spec: Spec, pipeline: ImagePipeline, model: ImageClassifier, meter: Meter) -> None:
     """Two views, and what the net does to pixels before it computes with them."""
     dataset = pipeline.dataset("train", training=True, num_views=2)
-    sampler = batch_sampler(dataset, spec.batch_size, spec.seed)
+    sampler = dataset.batch_sampler(spec.batch_size, spec.seed)
     loader = make_loader(dataset, sampler, spec.workers)
     keep_freed_memory()
     for epoch in itertools.count():

@@ -15,37 +15,27 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
 from hf_icckd.losses import OBJECTIVES, TEACHER_TERMS, describe_terms, term_arguments
+from hf_icckd.metrics.catalogue import INFORMATION, METRICS
 from hf_icckd.runs.layout import CARD_FILE
 from hf_icckd.runs.records import machine_of
 from hf_icckd.utils.atomic_files import replace_file
+from hf_icckd.utils.text import escape_markdown
 
 logger = logging.getLogger(__name__)
 CURVES, RELIABILITY = "training_curves.png", "reliability.png"
 EMBEDDING_MAP, SOFT_LABELS = "embedding_map.png", "soft_labels.png"
 PICTURES = (CURVES, RELIABILITY, EMBEDDING_MAP, SOFT_LABELS)
-_FIGURES = (
-    ("top1", "top-1", "{:.2f} %"),
-    ("top5", "top-5", "{:.2f} %"),
-    ("nll", "negative log-likelihood (nats)", "{:.4f}"),
-    ("ece", "expected calibration error, 15 bins", "{:.4f}"),
-    ("agreement", "top-1 agreement with the teacher", "{:.2f} %"),
-    ("kl_to_teacher", "KL divergence from the teacher (nats)", "{:.4f}"),
-    ("distance_ratio", "intra-class / inter-class distance", "{:.4f}"),
-    ("nc1", "neural collapse NC1", "{:.4f}"),
-    ("soft_label_information", "soft-label information at T = 1 (nats)", "{:.4f}"),
-    ("soft_label_information_t4", "soft-label information at T = 4 (nats)", "{:.4f}"),
-    ("soft_label_information_matched", "soft-label information at half of the largest entropy (nats)", "{:.4f}"),
-)
+_METRICS = ("top1", "top5", "nll", "ece", "agreement", "kl_to_teacher", "distance_ratio", "nc1", *INFORMATION)
 _SPLITS = {
     "test": "test split",
     "teacher_test": "teacher, test split",
     "validation": "validation split",
     "train": "training split",
 }
-_INDEXED = (  # figure, metric id, name for people, decimals
-    ("top1", "accuracy", "top-1 accuracy (%)", 2),
-    ("top5", "top_5_accuracy", "top-5 accuracy (%)", 2),
-    ("ece", "expected_calibration_error", "expected calibration error, 15 bins", 4),
+_INDEXED = (  # metric, its type on the Hub, its name there
+    ("top1", "accuracy", "top-1 accuracy (%)"),
+    ("top5", "top_5_accuracy", "top-5 accuracy (%)"),
+    ("ece", "expected_calibration_error", METRICS["ece"].in_full),
 )
 
 
@@ -89,9 +79,9 @@ class CardData:
                 dataset_revision=data["revision"],
                 metric_type=kind,
                 metric_name=name,
-                metric_value=round(self.results["test"][figure], decimals),
+                metric_value=round(self.results["test"][metric], METRICS[metric].decimals),
             )
-            for figure, kind, name, decimals in _INDEXED
+            for metric, kind, name in _INDEXED
         ]
         return ModelCardData(
             library_name="timm",
@@ -150,7 +140,7 @@ class CardData:
         return [
             f"{role}: {architecture}<br>{how_trained(method)}",
             str((method or {}).get("seed", "not recorded")),
-            *(f"{figures[key]:.{decimals}f}" for key, _, _, decimals in _INDEXED),
+            *(f"{figures[metric]:.{METRICS[metric].decimals}f}" for metric, _, _ in _INDEXED),
             f"{cost['parameters']:,}",
             f"{cost['flops']:,}",
             f"{cost['latency_ms']:.2f}" if same_machine else "another machine",
@@ -166,9 +156,9 @@ class CardData:
         """Rows of all figures: title, then a cell for each split."""
         splits = [self.results[key] for key in _SPLITS if key in self.results]
         return [
-            [title, *(form.format(split[key]) if key in split else "" for split in splits)]
-            for key, title, form in _FIGURES
-            if key in self.results["test"]
+            [METRICS[name].full_title, *(METRICS[name].show(split[name]) if name in split else "" for split in splits)]
+            for name in _METRICS
+            if name in self.results["test"]
         ]
 
     @property
@@ -232,11 +222,6 @@ def citations(method: dict[str, Any], *before: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(filter(None, found)))
 
 
-def plain(text: object) -> str:
-    """Text in which nothing is markdown: names of classes and data sets are whatever people call them."""
-    return re.sub(r"([\\`*_{}\[\]<>#|$~&])", r"\\\1", " ".join(str(text).split()))
-
-
 @functools.cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
@@ -245,7 +230,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["plain"] = plain
+    environment.filters["escape"] = escape_markdown
     return environment.get_template("model_card.md")
 
 

@@ -1,197 +1,217 @@
-"""What a card shows beyond the figures of a run: gathered while it trains and from its last outputs, then drawn."""
+"""What metrics.json holds for the card of a run, beside the metrics themselves."""
 
 from __future__ import annotations
 
-import time
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import timm
 import torch
 from timm.models import is_model
 from torch import Tensor
-from transformers.trainer_callback import TrainerCallback
 
 from hf_icckd import metrics
-from hf_icckd.cards.card import CURVES, EMBEDDING_MAP, RELIABILITY, SOFT_LABELS
-from hf_icckd.data import ImagePipeline
+from hf_icckd.data import ImageData, ImagePipeline
 from hf_icckd.data.sampling import BatchKey
 from hf_icckd.evaluation.cost import cost_metrics
 from hf_icckd.evaluation.split import SplitOutputs
 from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier
-from hf_icckd.runs.folder import RunFolder
 from hf_icckd.runs.records import loss_row, method_of, read_options
 from hf_icckd.utils.atomic_files import user_path
 
 _LOSS_ROWS = 200  # of the training log that metrics.json keeps
-_SHOWN_IMAGES, _SHOWN_CLASSES = 3, 5  # of the picture of soft labels
+_SHOWN_IMAGES, _SHOWN_CLASSES = 3, 5  # in the picture of soft labels
 _KEPT_CLASSES = 20  # probabilities of an image in metrics.json, so that another run can draw them beside its own
-_TEMPERATURE = 4.0  # that of soft labels in distillation; at 1 a trained net says little but its class
-_COLOURED_CLASSES, _COLOURED_IMAGES, _GREY_IMAGES = 10, 1000, 500  # of the map
+_TEMPERATURE = 4.0  # usual in distillation; at 1 a trained net puts nearly everything on one class
+_COLOURED_CLASSES, _COLOURED_IMAGES, _GREY_IMAGES = 10, 1000, 500  # in the map of embeddings
 _NAMED_CLASSES = 12  # that the text lists
 
 
-class CardCallback(TrainerCallback):
-    """Gathers what the card of a run needs, and draws its pictures.
-
-    Args:
-        folder: Folder of the run, with its options.
-        pipeline: Its data.
-        teacher: Teacher of a student.
-        control: What `hf_icckd.runs.records.read_control` says, if there is a control.
+@dataclass(frozen=True)
+class FinishedRun:
+    """What the card says about a run apart from its outputs.
 
     Attributes:
-        seconds: Wall time of training in this session.
-        first_step: Optimiser steps that were done when this session began.
+        values: All options, as in all_args.yaml.
+        changed: The options that differ from their defaults.
+        spec: The trained model.
+        log: The training log of the Trainer.
+        teacher: From `describe_teacher`, for a student.
+        control: From `hf_icckd.runs.records.read_control`, if there is a control.
     """
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        pipeline: ImagePipeline,
-        teacher: ImageClassifier | None = None,
-        control: dict[str, Any] | None = None,
-    ):
-        self.folder, self.pipeline, self.teacher, self.comparison = folder, pipeline, teacher, control
-        self.first_step, self.seconds, self._start = 0, 0.0, time.perf_counter()
-        self._seen: dict[str, Any] = {"losses": []}
-        self._map: dict[str, Any] | None = None
+    values: dict[str, Any]
+    changed: dict[str, Any]
+    spec: ClassifierSpec
+    log: Sequence[dict[str, float]]
+    teacher: dict[str, Any] | None = None
+    control: dict[str, Any] | None = None
 
-    def on_train_begin(self, args, state, control, **kwargs):
-        """Start the clock."""
-        self.first_step, self._start = state.global_step, time.perf_counter()
 
-    def on_train_end(self, args, state, control, **kwargs):
-        """Stop the clock; keep the curves, thinned."""
-        self.seconds = time.perf_counter() - self._start
-        logged = [entry for entry in state.log_history if "images_per_second" in entry]
-        self._seen["losses"] = [loss_row(logged[index]) for index in _spread(len(logged), _LOSS_ROWS)]
+class EmbeddingPlane(NamedTuple):
+    """Embeddings projected onto their first two principal axes.
 
-    def look(self, outputs: SplitOutputs, teacher: SplitOutputs | None = None) -> None:
-        """Take from the outputs for the test split what the card shows of them.
+    Attributes:
+        points: (N, 2).
+        shares: (2,) share of the variance along each axis.
+        labels: (N,) class indices.
+        names: Names of the classes that get a colour, by index.
+    """
 
-        Args:
-            outputs: Those of the trained model.
-            teacher: Those of its teacher, if it has one.
-        """
-        table = metrics.reliability_table(outputs.logits, outputs.labels)
-        columns = [column.tolist() for column in table.values()]
-        self._seen["calibration"] = [dict(zip(table, row, strict=True)) for row in zip(*columns, strict=True)]
-        self._seen["soft_labels"] = {"temperature": _TEMPERATURE, "images": self._soft_labels(outputs, teacher)}
-        self._map = self._embedding_map(outputs if teacher is None else teacher)
-        if self._map is not None:
-            self._seen["embedding_map"] = {
-                "of": "model" if teacher is None else "teacher",
-                "images": len(self._map["points"]),
-                "coloured_classes": len(self._map["names"]),
-                "variance_percent": [100 * share for share in self._map.pop("shares").tolist()],
-            }
+    points: np.ndarray
+    shares: np.ndarray
+    labels: np.ndarray
+    names: dict[int, str]
 
-    def _soft_labels(self, outputs: SplitOutputs, teacher: SplitOutputs | None) -> list[dict[str, Any]]:
-        names, labels = self.pipeline.data.label_names, outputs.labels
-        shown = {"model": outputs} | ({} if teacher is None else {"teacher": teacher})
-        return [
-            {"row": row, "label": names[labels[row]]}
-            | {who: _most_probable(each.logits[row], names) for who, each in shown.items()}
-            for row in self._shown_rows(labels)
-        ]
 
-    def _shown_rows(self, labels: Tensor) -> list[int]:
-        """The first image of each of three classes, whatever models say about them; of a stream the first images."""
-        if self.pipeline.data.streamed:
-            return list(range(min(_SHOWN_IMAGES, len(labels))))
-        present = labels.unique()
-        return [int((labels == present[index]).nonzero()[0]) for index in _spread(len(present), _SHOWN_IMAGES)]
+def card_content(
+    run: FinishedRun,
+    data: ImageData,
+    outputs: SplitOutputs,
+    teacher: SplitOutputs | None = None,
+    plane: EmbeddingPlane | None = None,
+) -> dict[str, Any]:
+    """What metrics.json holds for the card.
 
-    def _embedding_map(self, outputs: SplitOutputs) -> dict[str, Any] | None:
-        from hf_icckd.cards.pictures import principal_plane
+    Args:
+        run: The run.
+        data: Its data set.
+        outputs: Outputs of the trained model for the test split.
+        teacher: Outputs of its teacher for the test split, if it has one.
+        plane: Map of the teacher's embeddings, or of the model's own if it has no teacher.
+    """
+    content: dict[str, Any] = {
+        "model": {
+            "architecture": run.spec.architecture,
+            "image_size": run.spec.image_size,
+            "num_classes": len(run.spec.label_names),
+            "class_names": list(run.spec.label_names[:_NAMED_CLASSES]),
+            "base_models": _base_models(run),
+        },
+        "data": {
+            "name": data.hub_id or user_path(data.name).resolve().name,
+            "hub_id": data.hub_id,
+            "revision": data.revision,
+            "streamed": data.streamed,
+            "images": {name: len(split) for name, split in data.splits().items()},
+        },
+        "options": run.changed,
+        "losses": _losses(run.log),
+        **describe_outputs(data, outputs, teacher, plane),
+    }
+    if run.values.get("start_from"):
+        content["start"] = {"method": method_of(read_options(run.values["start_from"])) or None}
+    if run.teacher is not None:
+        content["teacher"] = run.teacher
+    if run.control is not None:
+        content["control"] = run.control
+    return content
 
-        labels = outputs.labels.cpu()
-        counts = labels.bincount(minlength=len(self.pipeline.data.label_names))
-        frequent = counts.argsort(descending=True, stable=True)[:_COLOURED_CLASSES]
-        frequent = frequent[counts[frequent] > 0].sort().values.tolist()
-        coloured = np.isin(labels, frequent)
-        rows = [
-            np.flatnonzero(chosen)[_spread(int(chosen.sum()), limit)]
-            for chosen, limit in ((coloured, _COLOURED_IMAGES), (~coloured, _GREY_IMAGES))
-        ]
-        rows = np.sort(np.concatenate(rows))
-        if min(len(rows), outputs.embeddings.shape[1]) < 2:
-            return None
-        shown = outputs.embeddings[torch.as_tensor(rows, device=outputs.embeddings.device)]
-        embeddings = torch.nn.functional.normalize(shown.double(), dim=1).cpu().numpy()
-        points, shares = principal_plane(embeddings)
-        names = {label: self.pipeline.data.label_names[label] for label in frequent}
-        return {"points": points, "shares": shares, "labels": labels[rows].numpy(), "names": names}
 
-    def facts(self, spec: ClassifierSpec) -> dict[str, Any]:
-        """What metrics.json holds for the card.
-
-        Args:
-            spec: The trained model.
-        """
-        data, values = self.pipeline.data, self.folder.values
-        teacher_id = None if self.teacher is None else hub_id(values["teacher"])
-        start = values.get("start_from") or (values["model"] if values["pretrained"] else None)
-        start_id = None if start is None else hub_id(start)
-        facts = {
-            "model": {
-                "architecture": spec.architecture,
-                "image_size": spec.image_size,
-                "num_classes": len(spec.label_names),
-                "class_names": list(spec.label_names[:_NAMED_CLASSES]),
-                "base_models": [each for each in (teacher_id, start_id) if each is not None],
-            },
-            "data": {
-                "name": data.hub_id or user_path(data.name).resolve().name,
-                "hub_id": data.hub_id,
-                "revision": data.revision,
-                "streamed": data.streamed,
-                "images": {name: len(split) for name, split in data.splits().items()},
-            },
-            "options": self.folder.changed,
-            **self._seen,
+def describe_outputs(
+    data: ImageData, outputs: SplitOutputs, teacher: SplitOutputs | None = None, plane: EmbeddingPlane | None = None
+) -> dict[str, Any]:
+    """Calibration, soft labels of a few images and the size of the map; arguments as in `card_content`."""
+    table = {
+        name: column.tolist() for name, column in metrics.reliability_table(outputs.logits, outputs.labels).items()
+    }
+    content: dict[str, Any] = {
+        "calibration": [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)],
+        "soft_labels": {"temperature": _TEMPERATURE, "images": _soft_labels(data, outputs, teacher)},
+    }
+    if plane is not None:
+        content["embedding_map"] = {
+            "of": "model" if teacher is None else "teacher",
+            "images": len(plane.points),
+            "coloured_classes": len(plane.names),
+            "variance_percent": [100 * share for share in plane.shares.tolist()],
         }
-        if values.get("start_from"):
-            facts["start"] = {"method": method_of(read_options(start)) or None}
-        if self.teacher is not None:
-            facts["teacher"] = {
-                "architecture": self.teacher.spec.architecture,
-                "hub_id": teacher_id,
-                "method": method_of(read_options(values["teacher"])) or None,
-                "cost": cost_metrics(self.teacher),
-            }
-        return facts | ({} if self.comparison is None else {"control": self.comparison})
+    return content
 
-    def draw(self, results: dict[str, Any]) -> None:
-        """Write the pictures into the folder of the run.
 
-        Args:
-            results: What metrics.json will hold.
-        """
-        # Only one process draws, and only at the end: none should wait for matplotlib at the start.
-        from hf_icckd.cards import pictures
+def _base_models(run: FinishedRun) -> list[str]:
+    """Hub ids of the teacher and of the model that training started from, as far as they are on the Hub."""
+    found = [] if run.teacher is None else [run.teacher["hub_id"]]
+    if run.values.get("start_from"):
+        found.append(hub_id(run.values["start_from"]))
+    elif run.values["pretrained"]:
+        found.append(hub_id(run.values["model"]))
+    return [each for each in found if each is not None]
 
-        path = self.folder.path
-        if results["losses"] or results["history"]:
-            pictures.draw_training_curves(
-                path / CURVES, results["losses"], results["history"], self.pipeline.evaluation_split
-            )
-        pictures.draw_reliability(path / RELIABILITY, results["calibration"])
-        if self._map is not None:
-            pictures.draw_embedding_map(path / EMBEDDING_MAP, **self._map)
-        shown = results["soft_labels"]["images"]
-        pictures.draw_soft_labels(
-            path / SOFT_LABELS, self._pixels(shown), [each["label"] for each in shown], soft_label_series(results)
-        )
 
-    def _pixels(self, shown: list[dict[str, Any]]) -> np.ndarray:
-        """(n, S, S, 3) uint8, as the models see them."""
-        rows = [each["row"] for each in shown]
-        stored = list(self.pipeline.data.test.head(len(rows))) if self.pipeline.data.streamed else None
-        key = BatchKey(0, torch.tensor(rows), len(rows), stored)
-        batch = self.pipeline.dataset("test").__getitems__(key)
-        return batch["pixel_values"][:, 0].permute(0, 2, 3, 1).cpu().numpy()
+def describe_teacher(teacher: ImageClassifier, name: str) -> dict[str, Any]:
+    """Architecture, address, training and cost of a teacher.
+
+    Args:
+        teacher: The teacher, on the device on which its latency is measured.
+        name: Folder, Hub id or timm name it was loaded from.
+    """
+    return {
+        "architecture": teacher.spec.architecture,
+        "hub_id": hub_id(name),
+        "method": method_of(read_options(name)) or None,
+        "cost": cost_metrics(teacher),
+    }
+
+
+def hub_id(name: str) -> str | None:
+    """Hub id of a model named on the command line, or None if it is not known to be on the Hub.
+
+    Args:
+        name: Folder, Hub id or timm name.
+    """
+    if user_path(name).is_dir():
+        options = read_options(name)
+        pushed = str(options.get("hub_model_id") or "") if options.get("push_to_hub") else ""
+        return pushed if "/" in pushed else None  # without a namespace nobody knows whose it is
+    if "/" not in name and is_model(name.partition(".")[0]):
+        pretrained = timm.get_pretrained_cfg(name)
+        return None if pretrained is None else pretrained.hf_hub_id or None
+    return name
+
+
+def _losses(log: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    """At most `_LOSS_ROWS` rows of the training log."""
+    logged = [entry for entry in log if "images_per_second" in entry]
+    return [loss_row(logged[index]) for index in _spread(len(logged), _LOSS_ROWS)]
+
+
+def _soft_labels(data: ImageData, outputs: SplitOutputs, teacher: SplitOutputs | None) -> list[dict[str, Any]]:
+    names, labels = data.label_names, outputs.labels
+    shown = {"model": outputs} | ({} if teacher is None else {"teacher": teacher})
+    return [
+        {"row": row, "label": names[labels[row]]}
+        | {who: _most_probable(each.logits[row], names) for who, each in shown.items()}
+        for row in _shown_rows(labels, data.streamed)
+    ]
+
+
+def _shown_rows(labels: Tensor, streamed: bool) -> list[int]:
+    """The first image of each of three classes, never chosen by what a model says; the first images of a stream."""
+    if streamed:
+        return list(range(min(_SHOWN_IMAGES, len(labels))))
+    present = labels.unique()
+    return [int((labels == present[index]).nonzero()[0]) for index in _spread(len(present), _SHOWN_IMAGES)]
+
+
+def _most_probable(logits: Tensor, names: Sequence[str]) -> dict[str, float]:
+    values, indices = (logits.double() / _TEMPERATURE).softmax(dim=0).topk(min(_KEPT_CLASSES, len(logits)))
+    return {names[index]: round(value, 5) for index, value in zip(indices.tolist(), values.tolist(), strict=True)}
+
+
+def shown_images(pipeline: ImagePipeline, content: dict[str, Any]) -> np.ndarray:
+    """The images whose soft labels are shown, as the models see them: (n, S, S, 3) uint8.
+
+    Args:
+        pipeline: Data of the run.
+        content: From `describe_outputs`.
+    """
+    rows = [each["row"] for each in content["soft_labels"]["images"]]
+    stored = list(pipeline.data.test.head(len(rows))) if pipeline.data.streamed else None
+    batch = pipeline.dataset("test").__getitems__(BatchKey(0, torch.tensor(rows), len(rows), stored))
+    return batch["pixel_values"][:, 0].permute(0, 2, 3, 1).cpu().numpy()
 
 
 def soft_label_series(results: dict[str, Any]) -> dict[str, list[dict[str, float]]]:
@@ -202,11 +222,8 @@ def soft_label_series(results: dict[str, Any]) -> dict[str, list[dict[str, float
     """
     own, control = results["soft_labels"], results.get("control", {}).get("soft_labels")
 
-    def same(key: str) -> bool:
-        return [each[key] for each in own["images"]] == [each[key] for each in control["images"]]
-
-    if control and not (same("row") and same("label") and own["temperature"] == control["temperature"]):
-        control = None  # of a version that shows other images
+    if control and _shown_in(control) != _shown_in(own):
+        control = None  # recorded by a version that shows other images
     guided = "teacher" in own["images"][0]
     sources = [("teacher", own, "teacher" if guided else "model")]
     if control:
@@ -223,26 +240,55 @@ def soft_label_series(results: dict[str, Any]) -> dict[str, list[dict[str, float
     return series
 
 
-def hub_id(name: str) -> str | None:
-    """Where on the Hub a model is that was named on the command line; None if it is not known to be there.
+def _shown_in(soft_labels: dict[str, Any]) -> tuple[float, list[tuple[int, str]]]:
+    """Temperature, and row and class of each image."""
+    return soft_labels["temperature"], [(each["row"], each["label"]) for each in soft_labels["images"]]
+
+
+def embedding_plane(outputs: SplitOutputs, names: Sequence[str]) -> EmbeddingPlane | None:
+    """Map of unit-length embeddings, or None if there are fewer than two images or dimensions.
+
+    The most frequent classes get a colour. Of many images some are left out, evenly over their order.
 
     Args:
-        name: A folder, a Hub id or a timm name, as for `hf_icckd.from_pretrained`.
+        outputs: Outputs of a model for a split.
+        names: Names of all classes.
     """
-    if user_path(name).is_dir():
-        options = read_options(name)
-        pushed = str(options.get("hub_model_id") or "") if options.get("push_to_hub") else ""
-        return pushed if "/" in pushed else None  # without a namespace it is not known whose
-    if "/" not in name and is_model(name.partition(".")[0]):
-        return timm.get_pretrained_cfg(name).hf_hub_id or None
-    return name
+    labels = outputs.labels.cpu()
+    counts = labels.bincount(minlength=len(names))
+    frequent = counts.argsort(descending=True, stable=True)[:_COLOURED_CLASSES]
+    coloured = frequent[counts[frequent] > 0].sort().values.tolist()
+    in_colour = np.isin(labels, coloured)
+    kept = [
+        np.flatnonzero(chosen)[_spread(int(chosen.sum()), limit)]
+        for chosen, limit in ((in_colour, _COLOURED_IMAGES), (~in_colour, _GREY_IMAGES))
+    ]
+    rows = np.sort(np.concatenate(kept))
+    if min(len(rows), outputs.embeddings.shape[1]) < 2:
+        return None
+    shown = outputs.embeddings[torch.as_tensor(rows, device=outputs.embeddings.device)]
+    points, shares = principal_plane(torch.nn.functional.normalize(shown.double(), dim=1).cpu().numpy())
+    return EmbeddingPlane(points, shares, labels[rows].numpy(), {label: names[label] for label in coloured})
 
 
-def _most_probable(logits: Tensor, names: list[str]) -> dict[str, float]:
-    values, indices = (logits.double() / _TEMPERATURE).softmax(dim=0).topk(min(_KEPT_CLASSES, len(logits)))
-    return {names[index]: round(value, 5) for index, value in zip(indices.tolist(), values.tolist(), strict=True)}
+def principal_plane(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Project onto the two directions of largest variance (PCA by a full singular value decomposition).
+
+    Args:
+        embeddings: (N, D) with N and D at least 2.
+
+    Returns:
+        points (N, 2), and the share of the variance along each direction (2,). The largest entry of a direction is
+        positive, so that the same embeddings always give the same picture.
+    """
+    centred = embeddings.astype(np.float64) - embeddings.mean(axis=0, dtype=np.float64)
+    _, scale, directions = np.linalg.svd(centred, full_matrices=False)
+    directions = directions[:2]
+    largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1)
+    variance = scale**2
+    return centred @ (directions * np.where(largest < 0, -1, 1)).T, variance[:2] / max(variance.sum(), 1e-300)
 
 
 def _spread(count: int, limit: int) -> list[int]:
-    """At most `limit` of `count` places, evenly spaced, the first and the last among them."""
+    """At most `limit` of `count` indices, evenly spaced, the first and the last among them."""
     return np.unique(np.linspace(0, count - 1, min(count, limit)).round().astype(int)).tolist()

@@ -1,8 +1,10 @@
-"""Images: where they come from, how they are cut into batches, and what is done to them."""
+"""Images: sources, batches and augmentation."""
 
 from __future__ import annotations
 
 from hf_icckd.data.pipeline import ImagePipeline
-from hf_icckd.data.sources.load import ImageData, load_image_data
+from hf_icckd.data.sources.image_data import ImageData
+from hf_icckd.data.sources.load import load_image_data
+from hf_icckd.options.augmentation import Augmentation
 
-__all__ = ["ImageData", "ImagePipeline", "load_image_data"]
+__all__ = ["Augmentation", "ImageData", "ImagePipeline", "load_image_data"]

@@ -1,110 +1,96 @@
-"""From a loaded data set to batches: image size, where the pixels live, augmentation and normalisation."""
+"""From a loaded data set to batches: image size, memory or disk, augmentation, channel statistics."""
 
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 
-from hf_icckd.data.augment import Augmentation
 from hf_icckd.data.decoded import DecodedImages
 from hf_icckd.data.images import image_size
 from hf_icckd.data.resident import ResidentImages, load_split
-from hf_icckd.data.sampling import BatchKey
-from hf_icckd.data.sources.load import ImageData
+from hf_icckd.data.sampling import BatchDataset, BatchKey
+from hf_icckd.data.sources.image_data import ImageData
 from hf_icckd.data.sources.stream import StreamedSplit
 from hf_icckd.data.streamed import StreamedImages
+from hf_icckd.options.augmentation import Augmentation
+from hf_icckd.options.checks import check_number
+from hf_icckd.options.data import RESIDENT_MAX_BYTES
 
 logger = logging.getLogger(__name__)
 
 SMALL_IMAGE = 96
+STANDARD = Augmentation()  # crops and mirrors
 _PROBED_IMAGES = 256
 _STATISTICS_IMAGES = 2048
 _STATISTICS_PIECE = 64
 
+Channels = tuple[float, float, float]
+
 
 class ImagePipeline:
-    """The splits of a data set as torch data sets that produce whole batches.
+    """Prepares the splits of a data set as torch data sets that return whole batches.
 
-    Small images (up to 96 pixels) are read once and, if they fit, stay in memory on the device; their augmentation is
-    a random crop with padding. Larger ones are decoded by workers as they are needed and get a random resized crop.
+    Small images (up to 96 pixels) are read once and kept in memory on the device if they fit; their augmentation
+    starts with a random crop with padding. Larger ones are decoded by workers as needed and get a random resized crop.
 
     Args:
-        data: The data set.
-        image_size: Height and width of the batches; None for the images' own if they are small, else `default_size`.
-        default_size: What large images are scaled to.
-        max_size: Small images that are larger are scaled to this; None for no bound.
+        augmentation: Changes to training images; None for none.
+        image_size: Side of the batches in pixels; None for the images' own if they are small, else `default_size`.
+        default_size: Side that large images are scaled to.
+        max_size: Largest side of small images: larger ones are scaled down to it.
         crop_pct: Share of the short side that evaluation keeps of a large image.
         interpolation: How images are scaled: nearest, bilinear, bicubic or lanczos.
-        augmentation: Whether training images are cropped and mirrored at all.
-        crop_padding: Padding of the random crop of small images; None for an eighth of the size.
-        min_crop_scale: Smallest share of the area a random resized crop of large images keeps.
-        horizontal_flip: Whether training images are mirrored; None for what suits the data set.
-        color_jitter: See `Augmentation`; this and the next two are further augmentations.
-        trivial_augment: See `Augmentation`.
-        random_erasing: See `Augmentation`.
-        resident_max_bytes: Splits above this size are decoded as they are needed.
-        seed: Seed of the augmentation.
-        device: Where resident splits live.
+        resident_max_bytes: Largest split that is kept in memory.
+        device: Where resident splits are kept.
         compile_backend: See `ResidentImages`.
 
     Attributes:
-        image_size: Height and width of the batches.
+        image_size: Side of the batches in pixels.
         crop_pct: Share of the short side that evaluation keeps (1 for small images).
+        augmentation: The same with every choice made to suit the images.
+
+    Example:
+        >>> from hf_icckd import load_image_data
+        >>> pipeline = ImagePipeline(load_image_data("digits"), Augmentation(seed=1))
+        >>> pipeline.image_size, pipeline.resident, len(pipeline.dataset("train", training=True))
+        (8, True, 1438)
     """
 
     def __init__(
         self,
         data: ImageData,
+        augmentation: Augmentation | None = STANDARD,
         *,
         image_size: int | None = None,
         default_size: int = 224,
         max_size: int | None = None,
         crop_pct: float = 0.875,
         interpolation: str = "bilinear",
-        augmentation: bool = True,
-        crop_padding: int | None = None,
-        min_crop_scale: float = 0.35,
-        horizontal_flip: bool | None = None,
-        color_jitter: float = 0.0,
-        trivial_augment: bool = False,
-        random_erasing: float = 0.0,
-        resident_max_bytes: int = 2 * 1024**3,
-        seed: int = 0,
+        resident_max_bytes: int = RESIDENT_MAX_BYTES,
         device: torch.device | str = "cpu",
         compile_backend: str | None = None,
     ):
-        _check_at_least(1, image_size=image_size, default_size=default_size, max_size=max_size)
-        _check_at_least(0, crop_padding=crop_padding, resident_max_bytes=resident_max_bytes)
-        for name, share in (("crop_pct", crop_pct), ("min_crop_scale", min_crop_scale)):
-            if not 0 < share <= 1:
-                raise ValueError(f"{name} is {share}, expected a share above 0 and at most 1")
-        for name, share in (("color_jitter", color_jitter), ("random_erasing", random_erasing)):
-            if not 0 <= share <= 1:
-                raise ValueError(f"{name} is {share}, expected a share from 0 to 1")
-        self.data, self.device, self.compile_backend = data, torch.device(device), compile_backend
+        for name, size in (("image_size", image_size), ("default_size", default_size), ("max_size", max_size)):
+            check_number(name, size, 1)
+        check_number("resident_max_bytes", resident_max_bytes, 0)
+        check_number("crop_pct", crop_pct, 0, 1, exclude_low=True)
+        self.data, self.interpolation = data, interpolation
+        self.device, self.compile_backend = torch.device(device), compile_backend
         native = _native_size(data)
         small = native <= SMALL_IMAGE
         self.image_size = image_size or (min(native, max_size or native) if small else default_size)
         self.crop_pct = 1.0 if small else crop_pct
-        self.interpolation = interpolation
         self.augmentation = None
-        if augmentation:
-            padding = self.image_size // 8 if crop_padding is None else crop_padding
-            self.augmentation = Augmentation(
-                crop_padding=padding if small else None,
-                min_crop_scale=None if small else min_crop_scale,
-                horizontal_flip=data.mirrored if horizontal_flip is None else horizontal_flip,
-                seed=seed,
-                color_jitter=color_jitter,
-                trivial_augment=trivial_augment,
-                random_erasing=random_erasing,
-            )
+        if augmentation is not None:
+            self.augmentation = augmentation.for_images(self.image_size, small=small, mirrored=data.mirrored)
         largest = max(len(split) for split in data.splits().values()) * 3 * self.image_size**2
         self.resident = small and largest <= resident_max_bytes and not data.streamed
         self._pixels: dict[str, torch.Tensor] = {}
+        kept = f"kept in memory on {self.device} ({largest / 2**20:,.0f} MiB for the largest split)"
         logger.info(
             "%s: %d classes, %s images of about %d pixels; batches of %d x %d pixels, %s",
             data.name,
@@ -113,13 +99,11 @@ class ImagePipeline:
             native,
             self.image_size,
             self.image_size,
-            f"kept in memory on {self.device} ({largest / 2**20:,.0f} MiB for the largest split)"
-            if self.resident
-            else ("streamed" if data.streamed else "decoded as needed"),
+            kept if self.resident else ("streamed" if data.streamed else "decoded as needed"),
         )
 
-    def dataset(self, split: str, *, training: bool = False, num_views: int = 1) -> torch.utils.data.Dataset:
-        """A split as a data set whose `__getitems__` takes a `BatchKey`.
+    def dataset(self, split: str, *, training: bool = False, num_views: int = 1) -> BatchDataset:
+        """Return a split as a data set of batches.
 
         Args:
             split: `train`, `validation` or `test`.
@@ -127,13 +111,13 @@ class ImagePipeline:
             num_views: Views per image.
 
         Raises:
-            ValueError: If there is no such split, or no view.
+            ValueError: If there is no such split, or `num_views` is below 1.
         """
         if split not in self.data.splits():
             raise ValueError(f"split is {split!r}, expected one of {', '.join(self.data.splits())}")
-        _check_at_least(1, num_views=num_views)
+        check_number("num_views", num_views, 1)
         rows, augmentation = self.data.splits()[split], self.augmentation if training else None
-        decoding = {
+        decoding: dict[str, Any] = {
             "size": self.image_size,
             "crop_pct": self.crop_pct,
             "augmentation": augmentation,
@@ -141,7 +125,7 @@ class ImagePipeline:
             "name": split,
             "interpolation": self.interpolation,
         }
-        if self.data.streamed:
+        if isinstance(rows, StreamedSplit):
             return StreamedImages(rows, **decoding)
         labels = torch.from_numpy(self.data.labels(split))
         if not self.resident:
@@ -152,13 +136,13 @@ class ImagePipeline:
 
     @property
     def evaluation_split(self) -> str:
-        """What training is evaluated on: the validation split if there is one, else the test split."""
+        """Split that training is evaluated on: validation if there is one, else test."""
         return "test" if self.data.validation is None else "validation"
 
-    def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of each channel over (at most 2,048) training images, 0 to 1.
+    def channel_statistics(self) -> tuple[Channels, Channels]:
+        """Mean and standard deviation of each RGB channel on the scale 0 to 1, from up to 2,048 training images.
 
-        They are evenly spaced, of a stream the first ones.
+        They are evenly spaced rows of the split, or the first rows of a stream.
         """
         train, rows = _some_rows(self.data.train, _STATISTICS_IMAGES)
         images = self.dataset("train")
@@ -166,22 +150,21 @@ class ImagePipeline:
             labels = torch.zeros(len(train))
             images = DecodedImages(train, labels, self.image_size, self.crop_pct, interpolation=self.interpolation)
         total, squares, count = torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64), 0
-        # In pieces, as large images would fill the memory; in whole numbers, so that it does not matter in which.
+        # In pieces, because large images would fill the memory; in integers, so that the pieces don't matter.
         for piece in rows.split(_STATISTICS_PIECE):
             pixels = images.__getitems__(BatchKey(0, piece, len(piece)))["pixel_values"].cpu().flatten(0, 1).long()
             total += pixels.sum(dim=(0, 2, 3))
             squares += pixels.square().sum(dim=(0, 2, 3))
             count += pixels.numel() // 3
         mean = total.double() / count
-        # An image set without any contrast would make the division blow up.
+        # Images without any contrast would make the normalisation divide by zero.
         std = (squares.double() / count - mean.square()).clamp(min=1).sqrt()
-        return tuple(round(x / 255, 4) for x in mean.tolist()), tuple(round(x / 255, 4) for x in std.tolist())
+        return _rounded(mean), _rounded(std)
 
 
-def _check_at_least(least: int, **options: int | None) -> None:
-    for name, value in options.items():
-        if value is not None and value < least:
-            raise ValueError(f"{name} is {value}, expected {least} or more")
+def _rounded(values: torch.Tensor) -> Channels:
+    red, green, blue = (round(value / 255, 4) for value in values.tolist())
+    return red, green, blue
 
 
 def _native_size(data: ImageData) -> int:
@@ -192,6 +175,6 @@ def _native_size(data: ImageData) -> int:
 
 
 def _some_rows(split: Dataset | StreamedSplit, count: int) -> tuple[Dataset, torch.Tensor]:
-    """A table and at most `count` evenly spaced rows in it; of a stream the first ones."""
+    """Return a table and up to `count` evenly spaced rows in it; for a stream, its first rows."""
     table = split.head(count) if isinstance(split, StreamedSplit) else split
     return table, torch.from_numpy(np.unique(np.linspace(0, len(table) - 1, min(len(table), count)).astype(np.int64)))

@@ -91,9 +91,10 @@ def main(argv: list[str] | None = None) -> None:
             Net(role, origin, from_pretrained(origin).to(device))
             for role, origin in (("teacher", names.teacher), ("student", names.student))
         ]
-        check_same_classes(*(net.model.spec.label_names for net in nets), second="student")
+        check_same_classes(nets[0].model.spec.label_names, nets[1].model.spec.label_names, second="student")
         data, note = find_data(data_args, nets[0])
-        examples, label_names = [], shared_names(nets[0].model, nets[1].model)
+        examples: list[tuple[Path, str]] = []
+        label_names = shared_names(nets[0].model, nets[1].model)
         if data is not None:
             # The teacher may have come without names, and been compared with neither.
             check_same_classes(nets[1].model.spec.label_names, tuple(data.label_names), "student")
@@ -103,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
             examples, label_names = save_examples(data, Path(folder)), tuple(data.label_names)
         # Interrupted, Gradio leaves what people dropped where it is; this folder goes with all that is in it.
         os.environ.setdefault("GRADIO_TEMP_DIR", folder)
-        page = build_page(*nets, label_names, note, examples)
+        page = build_page(nets[0], nets[1], label_names, note, examples)
         addresses = launch(page, args.host, args.port, args.share)
         show(f"{' and '.join(addresses)} shows {names.teacher} and {names.student}; Ctrl-C ends it")
         page.block_thread()
@@ -157,7 +158,7 @@ def save_examples(data: ImageData, folder: Path) -> list[tuple[Path, str]]:
     """The first test image of some classes as a file, and the name of its class."""
     rows = data.test.head(256) if data.streamed else data.test
     labels = labels_of(rows)
-    examples = []
+    examples: list[tuple[Path, str]] = []
     for label, row in zip(*np.unique(labels, return_index=True), strict=True):
         if label >= 0 and len(examples) < _EXAMPLES:
             path = folder / f"{len(examples)}.png"

@@ -64,12 +64,12 @@ def class_means(model: ImageClassifier, split: Dataset, labels: np.ndarray, desc
     Returns:
         (C, D) float32 on the CPU; zeros for a class without a row.
     """
-    spec, labels = model.spec, torch.from_numpy(labels)
-    images = DecodedImages(split, labels, spec.image_size, spec.crop_pct, interpolation=spec.interpolation)
+    spec, classes = model.spec, torch.from_numpy(labels)
+    images = DecodedImages(split, classes, spec.image_size, spec.crop_pct, interpolation=spec.interpolation)
     embeddings = predict_split(model, images, batch_size=64, description=description).embeddings.cpu()
     sums = torch.zeros(len(spec.label_names), embeddings.shape[1])
-    sums.index_add_(0, labels, F.normalize(embeddings, dim=1))
-    return sums / labels.bincount(minlength=len(sums)).clamp(min=1)[:, None]
+    sums.index_add_(0, classes, F.normalize(embeddings, dim=1))
+    return sums / classes.bincount(minlength=len(sums)).clamp(min=1)[:, None]
 
 
 @torch.no_grad()
@@ -123,7 +123,7 @@ def relate(
         dict of `soft_label` and `neighbours` (lists of name and probability or distance) and `latency_ms`.
     """
     pair = student.logits[None], teacher.logits[None]
-    found = {
+    found: dict[str, Any] = {
         "temperature": temperature,
         "same_class": metrics.agreement(*pair).item() == 1,
         "kl": max(0.0, metrics.kl_divergence(*pair, temperature).item()),  # rounding may make a tiny one negative

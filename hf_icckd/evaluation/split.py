@@ -1,4 +1,4 @@
-"""Measure a classifier on a split: every figure comes from one pass and the pure functions of `metrics`."""
+"""Measure a classifier on a split: one pass over the images, then the pure functions of `metrics`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from hf_icckd import metrics
-from hf_icckd.data.sampling import batch_sampler, make_loader
+from hf_icckd.data.sampling import BatchDataset, make_loader
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.utils import distributed
 
@@ -32,25 +31,29 @@ class SplitOutputs(NamedTuple):
 
 def predict_split(
     model: ImageClassifier,
-    dataset: Dataset,
+    dataset: BatchDataset,
     *,
     batch_size: int = 256,
     num_workers: int = 0,
     description: str | None = None,
 ) -> SplitOutputs:
-    """Run a classifier over a split, each process over its share, and keep what it says.
+    """Run a classifier over a split, each process over its share, and gather the outputs of all images.
 
-    In the precision of its weights, whatever it was trained in: logits in bf16 often tie, which costs top-1.
+    It runs in the precision of its weights, without autocast: logits in bf16 often tie, which costs top-1. The outputs
+    are on the model's device.
 
     Args:
-        model: Classifier; its training mode is restored.
-        dataset: Data set whose `__getitems__` takes a `BatchKey`.
         batch_size: Images per process and step.
-        num_workers: Workers that decode.
+        num_workers: Workers that decode; images in memory need none.
         description: Text in front of the progress bar; None for no bar.
 
-    Returns:
-        Outputs of all images on the model's device.
+    Example:
+        >>> from hf_icckd import ImagePipeline, create_classifier, load_image_data
+        >>> data = load_image_data("digits", max_eval_samples=20)
+        >>> model = create_classifier("cifar_resnet8", data.label_names, image_size=8)
+        >>> outputs = predict_split(model, ImagePipeline(data).dataset("test"))
+        >>> outputs.logits.shape, outputs.embeddings.shape
+        (torch.Size([20, 10]), torch.Size([20, 64]))
     """
     logits, embeddings, labels = [], [], []
     for output, own_labels, rows in run_split(model, dataset, batch_size, num_workers, description):
@@ -62,53 +65,49 @@ def predict_split(
 
 def measure_split(
     model: ImageClassifier,
-    dataset: Dataset,
+    dataset: BatchDataset,
     teacher_logits: Tensor | None = None,
     *,
     batch_size: int = 256,
     num_workers: int = 0,
     description: str | None = None,
 ) -> dict[str, float]:
-    """Accuracy, calibration and agreement of a split, in one pass that keeps a few numbers for each image.
+    """Measure accuracy, calibration and agreement in one pass that keeps a few numbers for each image.
 
     Args:
-        model: As in `predict_split`.
-        dataset: As in `predict_split`.
-        teacher_logits: (N, C) of its teacher for the same images, for agreement.
-        batch_size: As in `predict_split`.
-        num_workers: As in `predict_split`.
-        description: As in `predict_split`.
+        teacher_logits: (N, C) logits of the teacher for the same images, for agreement with it.
 
     Returns:
-        Names and values as in `hf_icckd.metrics.mean_figures`.
+        The metrics of `hf_icckd.metrics.mean_metrics`.
     """
-    figures, first = [], 0
+    rows_of_metrics, first = [], 0
     for output, labels, rows in run_split(model, dataset, batch_size, num_workers, description):
         shares = distributed.even_split(rows, distributed.world_size())
         own = first + sum(shares[: distributed.rank()])
         teacher = None if teacher_logits is None else teacher_logits[own : own + len(labels)]
-        figures.append(distributed.gather_rows(metrics.sample_figures(output.logits.float(), labels, teacher), rows))
+        own_metrics = metrics.sample_metrics(output.logits.float(), labels, teacher)
+        rows_of_metrics.append(distributed.gather_rows(own_metrics, rows))
         first += rows
-    return metrics.mean_figures(torch.cat(figures))
+    return metrics.mean_metrics(torch.cat(rows_of_metrics))
 
 
 @torch.no_grad()
 def run_split(
     model: ImageClassifier,
-    dataset: Dataset,
+    dataset: BatchDataset,
     batch_size: int = 256,
     num_workers: int = 0,
     description: str | None = None,
 ) -> Iterator[tuple[ClassifierOutput, Tensor, int]]:
-    """Output and labels of this process's share of each batch, and the rows of all shares.
+    """Yield outputs and labels of this process's share of each batch, and the number of rows over all processes.
 
-    Arguments are those of `predict_split`; take all batches, or the model is left in evaluation mode.
+    Read it to the end: only then is the model's training mode restored.
     """
     training = model.training
     model.eval()
     device = next(model.parameters()).device
     distributed.broadcast_buffers(model)
-    loader = make_loader(dataset, batch_sampler(dataset, batch_size), num_workers)
+    loader = make_loader(dataset, dataset.batch_sampler(batch_size), num_workers)
     hidden = description is None or distributed.rank() > 0
     for batch in tqdm(loader, desc=description, leave=False, disable=hidden, unit="batch", delay=2):
         output = model(batch["pixel_values"][:, 0].to(device, non_blocking=True))
@@ -117,20 +116,24 @@ def run_split(
 
 
 def split_metrics(outputs: SplitOutputs, teacher: SplitOutputs | None = None) -> dict[str, float]:
-    """Figures of a split.
+    """Compute all metrics of a split, by the names of `hf_icckd.metrics.catalogue`.
+
+    Geometry and soft-label information need two classes among the labels, agreement needs a teacher.
 
     Args:
-        outputs: Outputs of the model.
-        teacher: Outputs of its teacher for the same images, for agreement.
+        teacher: Outputs of the teacher for the same images.
 
-    Returns:
-        Names and values as in `hf_icckd.metrics`: accuracy and calibration, agreement if there is a teacher, geometry
-        and soft-label figures if there are two classes.
+    Example:
+        >>> torch.manual_seed(0)  # doctest: +ELLIPSIS
+        <torch._C.Generator object at ...>
+        >>> outputs = SplitOutputs(torch.randn(50, 3), torch.randn(50, 8), torch.arange(50) % 3)
+        >>> sorted(split_metrics(outputs))[:4]
+        ['distance_ratio', 'ece', 'effective_rank', 'inter_class_distance']
     """
     logits, embeddings, labels = outputs
-    figures = metrics.classification_metrics(logits, labels)
+    results = metrics.classification_metrics(logits, labels)
     if teacher is not None:
-        figures |= metrics.agreement_metrics(logits, teacher.logits)
+        results |= metrics.agreement_metrics(logits, teacher.logits)
     if labels.unique().numel() > 1:
-        figures |= metrics.representation_metrics(logits, embeddings, labels, logits.shape[1])
-    return figures
+        results |= metrics.representation_metrics(logits, embeddings, labels, logits.shape[1])
+    return results

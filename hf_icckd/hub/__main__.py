@@ -15,15 +15,15 @@ from hf_icckd.utils.text import show
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Push a folder as the command line says, or go on with a push that was cut off."""
+    """Push a folder, or resume a push that was cut off."""
     args = _parser().parse_args(argv)
     set_up_logging()
     with readable_errors():
-        # A run that was to be private must not become public because its push was cut off.
+        # A run that was meant to be private must not become public when its push is repeated.
         recorded = _recorded(Path(args.folder) / ARGS_FILE)
         repo_id = args.repo_id or recorded.get("hub_model_id") or (recorded and Path(args.folder).absolute().name)
         if not repo_id:
-            raise ValueError(f"{args.folder} says nothing about a repository; give --repo_id NAMESPACE/NAME")
+            raise ValueError(f"{args.folder} names no repository; give one with --repo_id NAMESPACE/NAME")
         commit = push_to_hub(
             args.folder,
             repo_id,
@@ -44,22 +44,25 @@ def _parser() -> ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("command", choices=["push"], help="What to do.")
-    parser.add_argument("folder", help="Folder with config and weights, such as that of a finished run.")
+    parser.add_argument("folder", help="Folder with config and weights, such as a finished run.")
     parser.add_argument(
         "--repo_id",
-        help="Repository; default: hub_model_id of the run, or the name of its folder in your own namespace.",
+        help="Repository; default: hub_model_id of the run, or the folder's name in your own namespace.",
     )
     parser.add_argument(
-        "--private", action="store_true", default=None, help="A new repository is private; default: as the run says."
+        "--private",
+        action="store_true",
+        default=None,
+        help="Make a new repository private; default: the run's hub_private_repo.",
     )
-    parser.add_argument("--revision", help="Branch, made if it is not there; default: that of the run, or main.")
+    parser.add_argument("--revision", help="Branch, created if missing; default: the run's hub_revision, or main.")
     parser.add_argument("--commit_message", help="First line of the commit.")
     parser.add_argument("--create_pr", action="store_true", help="Open a pull request instead of a commit.")
     return parser
 
 
 def _recorded(path: Path) -> dict[str, Any]:
-    """Options of the run in the folder; none if it is a folder without a run."""
+    """Recorded options of the run; empty if the folder holds none."""
     if not path.is_file():
         return {}
     try:
@@ -67,7 +70,7 @@ def _recorded(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError):
         options = None
     if not isinstance(options, dict):
-        raise ValueError(f"{path} is damaged; write the folder anew, or remove the file")
+        raise ValueError(f"{path} is damaged, expected options of a run; write the folder again, or remove the file")
     return options
 
 

@@ -1,14 +1,11 @@
-"""The way of a model folder to the Hub: one commit of the files that belong there, and what to do if it fails."""
+"""Push a model folder to the Hub in one commit, and say what to do if that fails."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
 import shlex
-import shutil
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, get_token
@@ -18,28 +15,20 @@ from hf_icckd._version import __version__
 from hf_icckd.hub.published import published_files
 from hf_icckd.models.pretrained import WEIGHTS_FILE
 
-logger = logging.getLogger(__name__)
-
-# Answers after which the same request may succeed later.
+# HTTP status codes after which the same request may succeed later.
 _PASSING = {408, 409, 412, 425, 429, 500, 502, 503, 504}
 
 
 class HubError(ValueError):
-    """Something could not be done on the Hub; the message says why and which command goes on.
-
-    Args:
-        what: What could not be done.
-        reason: Why.
-        go_on: What to do then.
-        passing: Whether the same may succeed later.
+    """A request to the Hub failed; the message says why, and with which command to try again.
 
     Attributes:
-        reason: Why.
-        passing: Whether the same may succeed later.
+        reason: Why it failed.
+        passing: Whether the same request may succeed later.
     """
 
-    def __init__(self, what: str, reason: str, go_on: str, passing: bool):
-        super().__init__(f"{what}: {reason}. {go_on}")
+    def __init__(self, what: str, reason: str, fix: str, passing: bool):
+        super().__init__(f"{what}: {reason}. {fix}")
         self.reason, self.passing = reason, passing
 
 
@@ -55,31 +44,42 @@ def push_to_hub(
 ) -> CommitInfo:
     """Push a model folder to the Hub in one commit.
 
-    Weights, config, card, figures, options and pictures go there, and nothing else of the folder: see
-    `published_files`. What is on the Hub already is not sent again, so the same call goes on where one was cut off.
+    Weights, config, card, metrics, options and pictures are pushed, and nothing else in the folder; see
+    `published_files`. Files that are on the Hub already are not sent again, so the same call resumes a push that was
+    cut off.
 
     Args:
-        folder: A folder with config and weights, such as that of a finished run. It stays as it is.
-        repo_id: `namespace/name`, or a name in one's own namespace; made if it is not there.
-        private: Whether a new repository is private; None for what the namespace has as default.
-        revision: Branch to commit to, made if it is not there; None for `main`.
+        folder: A folder with config and weights, such as a finished run. It is not changed.
+        repo_id: `namespace/name`, or a name in your own namespace; created if missing.
+        private: Whether a new repository is private; None for the default of the namespace.
+        revision: Branch to commit to, created if missing; None for `main`.
         commit_message: First line of the commit; None for one that names the package.
         create_pr: Whether to open a pull request instead.
-        token: Token with write access; None for HF_TOKEN or the one of `hf auth login`.
+        token: Token with write access; None for HF_TOKEN or the login of `hf auth login`.
 
     Returns:
-        The commit; if nothing had changed, the one that is there.
+        The new commit, or the latest one if nothing had changed.
 
     Raises:
-        ValueError: If the folder holds no model, or a file that must not leave this machine.
+        ValueError: If the folder holds no model, or a file that must not be published.
         HubError: If the Hub can't be reached or refuses.
+
+    Example:
+        >>> import tempfile
+        >>> from hf_icckd import create_classifier, push_to_hub, save_pretrained
+        >>> from hf_icckd.hub import published_files
+        >>> folder = tempfile.mkdtemp()
+        >>> save_pretrained(folder, create_classifier("cifar_resnet8", ("cat", "dog"), image_size=8))
+        >>> [file.name for file in published_files(folder)]  # what would be pushed
+        ['config.json', 'model.safetensors']
+        >>> push_to_hub(folder, "me/cats-and-dogs", private=True)  # doctest: +SKIP
     """
     folder = Path(folder)
     files = published_files(folder)
     _check_secrets(files, token)
     command = _push_command(folder, repo_id, private, revision, commit_message, create_pr)
-    go_on = f"Nothing here is lost; go on with `{command}`"
-    with _explained(f"{folder} could not be pushed to {repo_id}", repo_id, token, go_on):
+    fix = f"Nothing here is lost; try again with `{command}`"
+    with _explained(f"{folder} could not be pushed to {repo_id}", repo_id, token, fix):
         api = _client(token)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         if revision is not None and not create_pr and not revision.startswith("refs/"):
@@ -94,63 +94,21 @@ def push_to_hub(
 
 
 def prepare_repo(repo_id: str, folder: str | Path, *, private: bool | None = None, token: str | None = None) -> None:
-    """Make sure that a model can be pushed later: the token is known, the repository there and open to it.
+    """Create a repository and check that the token may write to it, so that a run can be pushed when it is finished.
 
     Args:
-        repo_id: As in `push_to_hub`.
-        folder: What is to be pushed when it is finished; for the error alone.
-        private: As in `push_to_hub`.
-        token: As in `push_to_hub`.
+        repo_id: Repository, as in `push_to_hub`.
+        folder: Folder of the run, which the error names.
 
     Raises:
-        HubError: As in `push_to_hub`.
+        HubError: If the Hub can't be reached or refuses.
     """
     command = _push_command(folder, repo_id, private)
-    go_on = f"Mend that, or train without --push_to_hub and push when the run is finished: `{command}`"
-    with _explained(f"nothing could be pushed to {repo_id}", repo_id, token, go_on):
+    fix = f"Fix that, or train without --push_to_hub and push when the run is finished: `{command}`"
+    with _explained(f"nothing could be pushed to {repo_id}", repo_id, token, fix):
         api = _client(token)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        api.auth_check(repo_id, write=True)  # one that is there already may be open for reading only
-
-
-class BackgroundPush:
-    """A push beside what else the program does, one at a time. If it fails that is logged, and ends nothing."""
-
-    def __init__(self):
-        self._thread: threading.Thread | None = None
-
-    @property
-    def running(self) -> bool:
-        """Whether a push is under way."""
-        return self._thread is not None and self._thread.is_alive()
-
-    def start(self, folder: Path, push: Callable[[], object], name: str) -> None:
-        """Begin a push.
-
-        Args:
-            folder: What is pushed; removed when that has ended.
-            push: Pushes it.
-            name: What it is called in the log.
-        """
-
-        def work() -> None:
-            try:
-                push()
-                logger.info("%s is pushed", name)
-            except (ValueError, OSError) as error:
-                logger.warning("%s is not pushed: %s; training goes on", name, getattr(error, "reason", error))
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-
-        # A daemon, so that a program that was asked to stop does not wait for it.
-        self._thread = threading.Thread(target=work, name="push to the Hub", daemon=True)
-        self._thread.start()
-
-    def wait(self) -> None:
-        """Wait until no push is under way."""
-        if self.running:
-            logger.info("waiting for the push that is under way")
-            self._thread.join()
+        api.auth_check(repo_id, write=True)  # an existing one may be read-only
 
 
 def _client(token: str | None) -> HfApi:
@@ -162,7 +120,7 @@ def _check_secrets(files: list[Path], token: str | None) -> None:
     secret = (token or get_token() or "").encode()
     for file in files:
         if secret and file.name != WEIGHTS_FILE and secret in file.read_bytes():
-            raise ValueError(f"{file} holds your Hub token, so it is not pushed; take the token out of it")
+            raise ValueError(f"{file} holds your Hub token, so it is not pushed; remove the token from it")
 
 
 def _push_command(
@@ -182,8 +140,8 @@ def _push_command(
 
 
 @contextlib.contextmanager
-def _explained(what: str, repo_id: str, token: str | None, go_on: str) -> Iterator[None]:
-    """Say in one line why the Hub could not do something."""
+def _explained(what: str, repo_id: str, token: str | None, fix: str) -> Iterator[None]:
+    """Turn whatever the Hub client raises into a HubError of one line."""
     try:
         yield
     except Exception as error:  # the Hub client raises many types, and hides some within others
@@ -197,11 +155,11 @@ def _explained(what: str, repo_id: str, token: str | None, go_on: str) -> Iterat
                 reason = f"the connection to the Hub failed ({reason})"
         if isinstance(error, RuntimeError) and error.__cause__ is not None:  # names the file that was being sent
             reason = f"{_one_line(error)}: {reason}"
-        raise HubError(what, reason, go_on, passing) from error
+        raise HubError(what, reason, fix, passing) from error
 
 
 def _answer(error: BaseException | None) -> tuple[int | None, str]:
-    """Status and words of the Hub's answer that an error stands for; None without one."""
+    """Status and text of the HTTP response in an error or its causes; None if there is no response."""
     while error is not None:
         response = getattr(error, "response", None)
         if response is not None:
@@ -222,11 +180,11 @@ def _reason(status: int, said: str, repo_id: str, token: str | None) -> str:
     if status == 404:
         return f"{answer}: check the namespace and name of {repo_id}, the revision, and what the token may see"
     if status in (409, 412):
-        return f"{answer}: {repo_id} was changed by someone else meanwhile"
+        return f"{answer}: {repo_id} was changed by someone else in the meantime"
     if status == 429:
-        return f"{answer}: too many requests, and the client has given up; wait before you go on"
+        return f"{answer}: too many requests, and the client has given up; wait before you try again"
     if status >= 500:
-        return f"{answer}: an error of its own, and the client has given up; wait before you go on"
+        return f"{answer}: an error on its side, and the client has given up; wait before you try again"
     return answer
 
 

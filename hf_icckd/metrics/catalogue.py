@@ -1,4 +1,7 @@
-"""The one catalogue of metrics: what they are called and how they print."""
+"""The one catalogue of metrics: what each is called, its unit, how it prints and which way is better.
+
+Tables, model cards, study reports and the progress line read it. The keys are the names in `metrics.json`.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +10,68 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """How a figure is shown.
+    """Name, unit and look of a metric.
 
     Attributes:
-        title: What it is called, with its unit.
-        decimals: How many are worth showing.
-        unit: Unit of a difference.
-        higher_is_better: Which way is up.
+        name: Short name.
+        unit: "%", "nats" or nothing.
+        decimals: Decimals that matter where runs are compared.
+        in_full: Name for readers who don't know the short one; empty if it is the same.
+        higher_is_better: Which way is better.
+
+    Example:
+        >>> METRICS["nll"].title, METRICS["top1"].show(71.2345)
+        ('NLL (nats)', '71.23 %')
     """
 
-    title: str
-    decimals: int = 3
+    name: str
     unit: str = ""
+    decimals: int = 3
+    in_full: str = ""
     higher_is_better: bool = True
+
+    @property
+    def title(self) -> str:
+        """Short name with the unit, for the head of a column."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+    @property
+    def full_title(self) -> str:
+        """Name in full, with the unit if values are shown without it."""
+        in_full = self.in_full or self.name
+        return f"{in_full} ({self.unit})" if self.unit not in ("", "%") else in_full
+
+    @property
+    def difference_unit(self) -> str:
+        """Unit of a difference between two values."""
+        return "points" if self.unit == "%" else self.unit
+
+    def show(self, value: float, decimals: int = 4) -> str:
+        """Return a value as text, percentages with two decimals."""
+        return f"{value:.2f} %" if self.unit == "%" else f"{value:.{decimals}f}"
 
 
 METRICS = {
-    "top1": Metric("top-1 (%)", 2, "points"),
-    "top5": Metric("top-5 (%)", 2, "points"),
-    "nll": Metric("NLL (nats)", 4, "nats", higher_is_better=False),
-    "ece": Metric("ECE", 4, higher_is_better=False),
-    "agreement": Metric("agreement with the teacher (%)", 2, "points"),
-    "kl_to_teacher": Metric("KL from the teacher (nats)", 4, "nats", higher_is_better=False),
+    "top1": Metric("top-1", "%", 2),
+    "top5": Metric("top-5", "%", 2),
+    "nll": Metric("NLL", "nats", 4, "negative log-likelihood", higher_is_better=False),
+    "ece": Metric("ECE", "", 4, "expected calibration error, 15 bins", higher_is_better=False),
+    "agreement": Metric("agreement with the teacher", "%", 2, "top-1 agreement with the teacher"),
+    "kl_to_teacher": Metric(
+        "KL from the teacher", "nats", 4, "KL divergence from the teacher", higher_is_better=False
+    ),
     "intra_class_distance": Metric("intra-class distance"),
     "inter_class_distance": Metric("inter-class distance"),
-    "distance_ratio": Metric("distance ratio"),
-    "nc1": Metric("NC1"),
-    "effective_rank": Metric("effective rank", 1),
-    "soft_label_information": Metric("information, T = 1 (nats)", 3, "nats"),
-    "soft_label_information_t4": Metric("information, T = 4 (nats)", 3, "nats"),
-    "soft_label_information_matched": Metric("information, matched (nats)", 3, "nats"),
-    "matched_temperature": Metric("matched temperature", 2),
-    "mean_entropy": Metric("mean entropy (nats)", 3, "nats"),
-    "non_target_entropy": Metric("non-target entropy (nats)", 3, "nats"),
+    "distance_ratio": Metric("distance ratio", in_full="intra-class / inter-class distance"),
+    "nc1": Metric("NC1", in_full="neural collapse NC1"),
+    "effective_rank": Metric("effective rank", decimals=1),
+    "soft_label_information": Metric("information, T = 1", "nats", 3, "soft-label information at T = 1"),
+    "soft_label_information_t4": Metric("information, T = 4", "nats", 3, "soft-label information at T = 4"),
+    "soft_label_information_matched": Metric(
+        "information, matched", "nats", 3, "soft-label information at half of the largest entropy"
+    ),
+    "matched_temperature": Metric("matched temperature", decimals=2),
+    "mean_entropy": Metric("mean entropy", "nats"),
+    "non_target_entropy": Metric("non-target entropy", "nats"),
 }
 INFORMATION = ("soft_label_information", "soft_label_information_t4", "soft_label_information_matched")

@@ -1,4 +1,4 @@
-"""What metrics take. Each check raises one error: the value, what was expected, what to do."""
+"""Checks of what metrics take. Each raises an error that names the value, what was expected and the fix."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from torch import Tensor
 
 
 def widened(values: Tensor) -> Tensor:
+    """Return the values in float32 at least, without a graph."""
     return values.detach().to(torch.promote_types(values.dtype, torch.float32))
 
 
-def checked_logits(logits: Tensor, labels: Tensor | None = None):
+def checked_logits(logits: Tensor) -> Tensor:
     if logits.ndim != 2 or logits.shape[0] < 1 or logits.shape[1] < 2:
         raise ValueError(
             f"logits have shape {tuple(logits.shape)}, expected (N, C) with N >= 1 and C >= 2: pass one row per sample"
         )
-    if labels is None:
-        return widened(logits)
-    return widened(logits), checked_labels(labels, len(logits), logits.shape[1])
+    return widened(logits)
+
+
+def checked_samples(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    return checked_logits(logits), checked_labels(labels, len(logits), logits.shape[1])
 
 
 def checked_embeddings(embeddings: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
@@ -39,7 +42,7 @@ def checked_labels(labels: Tensor, num_samples: int, num_classes: int) -> Tensor
         )
     if labels.is_floating_point() or labels.dtype == torch.bool:
         raise ValueError(f"labels have dtype {labels.dtype}, expected integers: pass class indices, not one-hot rows")
-    smallest, largest = labels.min().item(), labels.max().item()
+    smallest, largest = int(labels.min()), int(labels.max())
     if smallest < 0 or largest >= num_classes:
         raise ValueError(
             f"labels span {smallest}..{largest}, expected 0..{num_classes - 1}: drop unlabelled samples or check the "

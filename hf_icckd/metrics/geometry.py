@@ -1,4 +1,4 @@
-"""How embeddings of a class and of different classes lie to each other."""
+"""Geometry of embeddings: within a class, and between classes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def intra_class_distance(embeddings: Tensor, labels: Tensor, num_classes: int) -
     With unit embeddings u_i and class mean m, the mean of 1 - u_i . m/|m| is 1 - |m|. A zero embedding has distance 1.
 
     Args:
-        embeddings: (N, D), of any length: normalised here.
-        labels: (N,) integer classes; absent classes are skipped.
-        num_classes: number of classes, present or not.
+        embeddings: (N, D); normalised here.
+        labels: (N,) class indices; absent classes are skipped.
+        num_classes: Number of classes, present or not.
 
     Returns:
-        Distance in 0..1; 0 if every class has one direction.
+        Distance in 0..1; 0 if all embeddings of a class have one direction.
 
     Raises:
-        ValueError: on empty or non-finite input, mismatched shapes or labels outside 0..num_classes-1.
+        ValueError: If shapes don't match, a label is outside 0..num_classes-1, or embeddings are not finite or empty.
     """
     return (1 - _mean_unit_embeddings(embeddings, labels, num_classes).norm(dim=1)).clamp(min=0).mean()
 
@@ -33,15 +33,15 @@ def inter_class_distance(embeddings: Tensor, labels: Tensor, num_classes: int) -
     """Mean cosine distance between the mean directions of two different classes.
 
     Args:
-        embeddings: (N, D), of any length: normalised here.
-        labels: (N,) integer classes; absent classes are skipped.
-        num_classes: number of classes, present or not.
+        embeddings: (N, D); normalised here.
+        labels: (N,) class indices; absent classes are skipped.
+        num_classes: Number of classes, present or not.
 
     Returns:
         Distance in 0..2; C / (C-1) if the classes form a simplex.
 
     Raises:
-        ValueError: as `intra_class_distance`, or if fewer than two classes are present.
+        ValueError: As for `intra_class_distance`, or if fewer than two classes are present.
     """
     directions = F.normalize(_mean_unit_embeddings(embeddings, labels, num_classes), dim=1)
     present = at_least_two_classes(len(directions))
@@ -54,15 +54,15 @@ def distance_ratio(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tens
     """Intra-class over inter-class distance, the quantity that the intra-class term should raise.
 
     Args:
-        embeddings: (N, D), of any length: normalised here.
-        labels: (N,) integer classes; absent classes are skipped.
-        num_classes: number of classes, present or not.
+        embeddings: (N, D); normalised here.
+        labels: (N,) class indices; absent classes are skipped.
+        num_classes: Number of classes, present or not.
 
     Returns:
         Ratio >= 0; finite (but huge) if all classes share one direction.
 
     Raises:
-        ValueError: as `inter_class_distance`.
+        ValueError: As for `inter_class_distance`.
 
     Reference:
         Yuan et al. 2025, Enriching Knowledge Distillation with Intra-Class Contrastive Learning, arXiv 2509.22053.
@@ -81,14 +81,14 @@ def nc1(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
 
     Args:
         embeddings: (N, D), raw: neither centred nor normalised. Any rescaling gives the same value.
-        labels: (N,) integer classes; absent classes are skipped.
-        num_classes: number of classes, present or not.
+        labels: (N,) class indices; absent classes are skipped.
+        num_classes: Number of classes, present or not.
 
     Returns:
-        Value >= 0. If all class means coincide, pinv makes it 0: read it beside `inter_class_distance`.
+        Value >= 0. If all class means coincide, pinv makes it 0, so read it together with `inter_class_distance`.
 
     Raises:
-        ValueError: as `inter_class_distance`.
+        ValueError: As for `inter_class_distance`.
 
     Reference:
         Papyan et al. 2020, Prevalence of Neural Collapse, arXiv 2008.08186.
@@ -115,15 +115,15 @@ def effective_rank(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tens
 
     Args:
         embeddings: (N, D) raw embeddings.
-        labels: (N,) integer classes; classes with fewer than two samples are skipped.
-        num_classes: number of classes, present or not.
+        labels: (N,) class indices; classes with fewer than two samples are skipped.
+        num_classes: Number of classes, present or not.
 
     Returns:
         Mean over classes, between 1 and min(n - 1, D). A class whose embeddings coincide counts 0; so does an
         input without any class of two samples.
 
     Raises:
-        ValueError: on empty or non-finite input, mismatched shapes or labels outside 0..num_classes-1.
+        ValueError: If shapes don't match, a label is outside 0..num_classes-1, or embeddings are not finite or empty.
 
     Reference:
         Roy & Vetterli 2007, The Effective Rank: A Measure of Effective Dimensionality, EUSIPCO 2007 (no arXiv entry).

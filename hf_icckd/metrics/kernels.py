@@ -1,4 +1,4 @@
-"""Pieces that several metrics are made of; they check nothing, so that a GPU need not wait."""
+"""Building blocks of several metrics. They check nothing, so that a GPU need not wait."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def confidences(logits: Tensor) -> Tensor:
 
 
 def agrees(student: Tensor, teacher: Tensor) -> Tensor:
-    """(N,) whether both name the same class."""
+    """(N,) whether both predict the same class."""
     return student.argmax(dim=1) == teacher.argmax(dim=1)
 
 
@@ -43,7 +43,7 @@ def sum_by_class(rows: Tensor, labels: Tensor, num_classes: int) -> Tensor:
 
 
 def by_confidence(confidence: Tensor, correct: Tensor, num_bins: int) -> dict[str, Tensor]:
-    """The table of `reliability_table`."""
+    """Compute the table that `reliability_table` returns."""
     confidence = confidence.double().contiguous()
     edges = torch.linspace(0, 1, num_bins + 1, dtype=torch.float64, device=confidence.device)
     bins = torch.bucketize(confidence, edges[1:-1])
@@ -53,5 +53,9 @@ def by_confidence(confidence: Tensor, correct: Tensor, num_bins: int) -> dict[st
 
 
 def calibration_error(table: dict[str, Tensor]) -> Tensor:
-    """Expected calibration error of that table."""
+    """Expected calibration error: sum over bins of count / N * |accuracy - confidence|.
+
+    Reference:
+        Guo et al. 2017, On Calibration of Modern Neural Networks, arXiv 1706.04599, equation 3.
+    """
     return (table["count"] * (table["accuracy"] - table["confidence"]).abs()).sum() / table["count"].sum()

@@ -1,7 +1,7 @@
-"""What a classifier knows but was never told: the finer class of an image, read off its outputs by a linear probe.
+"""Linear probe: how well the outputs of a classifier tell finer classes apart than those it was trained on.
 
-Trained on groups of classes, a collapsed classifier maps all images of a group to one point and its soft labels to
-one distribution; whatever still tells the classes within a group apart is intra-class knowledge, measured.
+A collapsed classifier maps all images of a group of classes to one point, and its soft labels to one distribution.
+Whatever still tells the classes within a group apart is intra-class knowledge.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _STEPS = 200
 
 
 def linear_probe(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Multinomial logistic regression: mean cross-entropy plus 1e-3 / 2 times the squared weights, solved by L-BFGS.
+    """Fit a multinomial logistic regression: mean cross-entropy plus 1e-3 / 2 times the squared weights, by L-BFGS.
 
     Args:
-        features: (N, D), best standardised.
+        features: (N, D), preferably standardised.
         labels: (N,) class indices.
         num_classes: Number C of classes.
 
@@ -46,33 +46,33 @@ def linear_probe(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Te
 def probe_within_groups(
     features: tuple[Tensor, Tensor], groups: tuple[Tensor, Tensor], fine_labels: tuple[Tensor, Tensor]
 ) -> float:
-    """How often a linear probe, one for each group, names the right class within the group.
+    """Fit a linear probe for each group, and return how often it finds the right class within the group.
 
-    Every argument is a pair, for the images it is fitted on and for those it is scored on.
+    Every argument is a pair: for the images that probes are fitted on, and for the images they are scored on.
 
     Args:
-        features: (N, D) and (M, D); standardised here within each group, by the first ones.
+        features: (N, D) and (M, D); standardised here within each group, by the statistics of the fitted images.
         groups: (N,) and (M,), the true group of each image.
-        fine_labels: (N,) and (M,), its class.
+        fine_labels: (N,) and (M,), the class of each image.
 
     Returns:
         Percent of the M images.
 
     Raises:
-        ValueError: If a group that is scored has nothing to fit on.
+        ValueError: If there is no image to fit the probe of a group on.
     """
     right = 0
     for group in groups[1].unique().tolist():
         fitted, scored = (each == group for each in groups)
         if not fitted.any():
-            raise ValueError(f"group {group} has no image to fit a probe on; expected one at least")
+            raise ValueError(f"group {group} has no image to fit a probe on, expected at least one")
         classes, targets = fine_labels[0][fitted].unique(return_inverse=True)
         known = features[0][fitted].double()
         mean, std = known.mean(dim=0), known.std(dim=0, correction=0)
-        std = torch.where(std > 1e-12 * (1 + mean.abs()), std, torch.inf)  # what never changes says nothing
+        std = torch.where(std > 1e-12 * (1 + mean.abs()), std, torch.inf)  # a constant feature says nothing
         weight, bias = linear_probe((known - mean) / std, targets, len(classes))
         predicted = ((features[1][scored].double() - mean) / std @ weight.T + bias).argmax(dim=1)
-        right += (classes[predicted] == fine_labels[1][scored]).sum().item()
+        right += int((classes[predicted] == fine_labels[1][scored]).sum())
     return 100 * right / len(groups[1])
 
 
@@ -82,23 +82,23 @@ def fine_class_probe(
     groups: tuple[Tensor, Tensor],
     fine_labels: tuple[Tensor, Tensor],
 ) -> dict[str, float]:
-    """How much of the class within its group can be read off embeddings and soft labels.
+    """Measure how well embeddings and soft labels tell the classes within a group apart.
 
     Soft labels are probed as log-probabilities at temperature 1. Another temperature changes them by a factor, which
-    standardising undoes, and by an offset of each image, which moves the figure by some tenths of a point.
+    standardising undoes, and by an offset for each image, which changes the result by some tenths of a point.
 
     Args:
-        logits: (N, C) and (M, C), for the images the probes are fitted on and those they are scored on.
+        logits: (N, C) and (M, C), for the images that probes are fitted on and the images they are scored on.
         embeddings: (N, D) and (M, D).
-        groups: (N,) and (M,), what the classifier was trained to tell.
-        fine_labels: (N,) and (M,), what it was not.
+        groups: (N,) and (M,), the labels that the classifier was trained on.
+        fine_labels: (N,) and (M,), the finer labels that it never saw.
 
     Returns:
-        `embeddings` and `soft_labels` in percent of the M images, and `chance`: always the most frequent class of the
-        group.
+        `embeddings` and `soft_labels` in percent of the M images, and `chance`, the score of always naming the most
+        frequent class of the group.
     """
-    soft = tuple(each.double().log_softmax(dim=1) for each in logits)
-    constant = tuple(torch.zeros(len(each), 1, device=each.device) for each in groups)
+    soft = logits[0].double().log_softmax(dim=1), logits[1].double().log_softmax(dim=1)
+    constant = torch.zeros_like(groups[0])[:, None], torch.zeros_like(groups[1])[:, None]
     return {
         "embeddings": probe_within_groups(embeddings, groups, fine_labels),
         "soft_labels": probe_within_groups(soft, groups, fine_labels),

@@ -1,4 +1,4 @@
-"""What soft labels say beyond the class."""
+"""Information in soft labels beyond the class."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from hf_icckd.metrics.checks import checked_logits, require_finite, require_positive
+from hf_icckd.metrics.checks import checked_logits, checked_samples, require_finite, require_positive
 from hf_icckd.metrics.kernels import entropies
 
 ROWS_PER_CHUNK = 4096  # rows held in float64 at a time: 50,000 x 1,000 probabilities would need 400 MB a copy
@@ -20,20 +20,20 @@ def soft_label_information(logits: Tensor, labels: Tensor, temperature: float = 
     temperature and with under-training: compare teachers at equal `mean_entropy` (see `temperature_for_entropy`).
 
     Args:
-        logits: (N, C) pre-softmax scores.
-        labels: (N,) integer classes; absent classes are skipped.
-        temperature: softmax temperature of p = softmax(logits / temperature).
+        logits: (N, C).
+        labels: (N,) class indices; absent classes are skipped.
+        temperature: Softmax temperature of p = softmax(logits / temperature).
 
     Returns:
         Nats, between 0 (all soft labels of a class alike) and log C.
 
     Raises:
-        ValueError: on empty input, mismatched shapes, labels outside 0..C-1 or temperature <= 0.
+        ValueError: If shapes don't match, a label is outside 0..C-1, there is no sample, or temperature <= 0.
 
     Reference:
         The intra-class information of Yuan et al. 2025, arXiv 2509.22053, measured as a Jensen-Shannon divergence.
     """
-    logits, labels = checked_logits(logits, labels)
+    logits, labels = checked_samples(logits, labels)
     num_classes = logits.shape[1]
     mixture = logits.new_zeros(num_classes, num_classes, dtype=torch.float64)
     entropy = logits.new_zeros(num_classes, dtype=torch.float64)
@@ -52,33 +52,33 @@ def mean_entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Mean entropy H(p) of the soft labels p = softmax(logits / temperature).
 
     Args:
-        logits: (N, C) pre-softmax scores.
-        temperature: softmax temperature.
+        logits: (N, C).
+        temperature: Softmax temperature.
 
     Returns:
         Nats, between 0 and log C.
 
     Raises:
-        ValueError: on empty input, wrong shape or temperature <= 0.
+        ValueError: If the shape is wrong, there is no sample, or temperature <= 0.
     """
     return entropies(_soft_labels(checked_logits(logits), temperature)).mean(dtype=torch.float64)
 
 
 def temperature_for_entropy(logits: Tensor, target_entropy: float) -> float:
-    """The temperature at which the soft labels have a given mean entropy, so that teachers compare on equal terms.
+    """Find the temperature at which soft labels have a given mean entropy, to compare teachers on equal terms.
 
     H grows with temperature (dH / dlog T is the variance of logits / T under p), so bisection on log T finds it.
 
     Args:
-        logits: (N, C) pre-softmax scores, finite.
-        target_entropy: nats, strictly between 0 and log C.
+        logits: (N, C), finite.
+        target_entropy: Nats, strictly between 0 and log C.
 
     Returns:
         The temperature, its logarithm to 1e-6.
 
     Raises:
-        ValueError: on empty, wrongly shaped or non-finite input; if the target is outside (0, log C) or no temperature
-            reaches it, as with rows of equal logits.
+        ValueError: If logits are empty, not finite or of a wrong shape; if the target is outside (0, log C), or no
+            temperature reaches it, as with rows of equal logits.
     """
     logits = checked_logits(logits)
     require_finite(logits, "logits")
@@ -109,20 +109,20 @@ def temperature_for_entropy(logits: Tensor, target_entropy: float) -> float:
 
 
 def non_target_entropy(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:
-    """Mean entropy of p without the true class, renormalised: how the teacher ranks the wrong classes.
+    """Mean entropy of p without the true class, renormalised: how evenly a teacher rates the wrong classes.
 
     Args:
-        logits: (N, C) pre-softmax scores.
-        labels: (N,) integer classes.
-        temperature: softmax temperature.
+        logits: (N, C).
+        labels: (N,) class indices.
+        temperature: Softmax temperature.
 
     Returns:
         Nats, between 0 and log(C - 1); 0 for two classes.
 
     Raises:
-        ValueError: on empty input, mismatched shapes, labels outside 0..C-1 or temperature <= 0.
+        ValueError: If shapes don't match, a label is outside 0..C-1, there is no sample, or temperature <= 0.
     """
-    logits, labels = checked_logits(logits, labels)
+    logits, labels = checked_samples(logits, labels)
     # Removing the class before the softmax stays exact where 1 - p[label] would be 0.
     others = logits.scatter(1, labels[:, None], -math.inf)
     return entropies(_soft_labels(others, temperature)).mean(dtype=torch.float64)
@@ -130,5 +130,5 @@ def non_target_entropy(logits: Tensor, labels: Tensor, temperature: float = 1.0)
 
 def _soft_labels(logits: Tensor, temperature: float) -> Tensor:
     require_positive(temperature)
-    # The largest logit goes first: divided by a small temperature it could overflow.
+    # The largest logit is subtracted first: divided by a small temperature it could overflow.
     return ((logits - logits.amax(dim=1, keepdim=True)) / temperature).softmax(dim=1)

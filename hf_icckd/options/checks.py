@@ -28,10 +28,21 @@ def changed_options(arguments: Any) -> dict[str, Any]:
 
 
 def check_range(
-    arguments, name: str, low: float, high: float, exclude_low: bool = False, exclude_high: bool = False
+    arguments: Any, name: str, low: float, high: float, exclude_low: bool = False, exclude_high: bool = False
 ) -> None:
-    """Raise ValueError if an option is a number outside its range; None is not looked at."""
-    value = getattr(arguments, name)
+    """Raise ValueError if an option is a number outside its range; None passes."""
+    check_number(name, getattr(arguments, name), low, high, exclude_low, exclude_high)
+
+
+def check_number(
+    name: str,
+    value: float | None,
+    low: float,
+    high: float = math.inf,
+    exclude_low: bool = False,
+    exclude_high: bool = False,
+) -> None:
+    """Raise ValueError if a number is outside its range; None passes."""
     if value is None:
         return
     if not low <= value <= high or (exclude_low and value == low) or (exclude_high and value == high):

@@ -1,4 +1,4 @@
-"""Options: which images, and what is done to them. Each is documented and checked once, here."""
+"""Options of the data: which images, how large, and how they are augmented."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hf_icckd.options.augmentation import CHOICES, OFF_BY_DEFAULT, Augmentation, option_of
 from hf_icckd.options.checks import check_range
+
+RESIDENT_MAX_BYTES = 2 * 1024**3
 
 
 @dataclass
-class DataArguments:
-    """Which images."""
+class ImageDataArguments:
+    """Which images to load: all that `load_image_data` needs."""
 
     dataset: str = field(
         default="digits",
@@ -23,18 +26,22 @@ class DataArguments:
     dataset_config_name: str | None = field(
         default=None, metadata={"help": "Configuration of a Hub data set that has several."}
     )
-    image_column: str | None = field(default=None, metadata={"help": "Column of the images; found by its type."})
-    label_column: str | None = field(default=None, metadata={"help": "Column of the labels; found by its type."})
+    image_column: str | None = field(
+        default=None, metadata={"help": "Column of the images; default: found by its type."}
+    )
+    label_column: str | None = field(
+        default=None, metadata={"help": "Column of the labels; default: found by its type."}
+    )
     classes: list[str] | None = field(default=None, metadata={"help": "Names of the classes to use; default: all."})
     label_groups: str | None = field(
         default=None,
         metadata={
-            "help": "YAML file of lines `group: [class, class]`: groups are learned in place of classes, and a probe "
-            "says how well the classes can still be told apart."
+            "help": "YAML file of lines `group: [class, class]`: train on groups instead of classes; a probe measures "
+            "how well the classes can still be told apart."
         },
     )
     test_fraction: float = field(
-        default=0.2, metadata={"help": "Share of every class to cut off as test split where there is none."}
+        default=0.2, metadata={"help": "Share of every class to cut off as test split if there is none."}
     )
     validation_fraction: float = field(
         default=0.0, metadata={"help": "Share of every class of the training split to set aside for validation."}
@@ -47,21 +54,32 @@ class DataArguments:
     )
     streaming: bool = field(
         default=False,
-        metadata={"help": "Read rows one after the other instead of fetching the data set to the disk first."},
-    )
-    image_size: int | None = field(
-        default=None,
-        metadata={"help": "Pixels of a batch's side; default: the images' own up to 96 pixels, else the model's."},
-    )
-    resident_max_bytes: int = field(
-        default=2 * 1024**3, metadata={"help": "Small images stay in memory up to this size of a split."}
+        metadata={"help": "Read rows one by one instead of downloading the data set first."},
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_range(self, "validation_fraction", 0, 1, exclude_high=True)
         check_range(self, "test_fraction", 0, 1, exclude_low=True, exclude_high=True)
-        for name in ("max_train_samples", "max_eval_samples", "image_size"):
-            check_range(self, name, 1, math.inf)
+        check_range(self, "max_train_samples", 1, math.inf)
+        check_range(self, "max_eval_samples", 1, math.inf)
+
+
+@dataclass
+class DataArguments(ImageDataArguments):
+    """Which images to load, and how large to make them."""
+
+    image_size: int | None = field(
+        default=None,
+        metadata={"help": "Side of the batches in pixels; default: the images' own up to 96, else the model's."},
+    )
+    resident_max_bytes: int = field(
+        default=RESIDENT_MAX_BYTES,
+        metadata={"help": "Largest split of small images that is kept in memory."},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, "image_size", 1, math.inf)
 
 
 @dataclass
@@ -72,44 +90,38 @@ class TrainingDataArguments(DataArguments):
         default="standard",
         metadata={"help": "standard: random crop and mirroring; none: training images as in evaluation."},
     )
-    crop_padding: int | None = field(
-        default=None,
-        metadata={"help": "Padding of the random crop of images up to 96 pixels; default: an eighth of the side."},
-    )
-    min_crop_scale: float = field(
-        default=0.35, metadata={"help": "Smallest share of the area that the random crop of larger images keeps."}
-    )
-    horizontal_flip: bool | None = field(
-        default=None, metadata={"help": "Mirror half of the training images; default: yes, but not digits."}
-    )
-    color_jitter: float = field(
-        default=0.0,
-        metadata={"help": "Change brightness, contrast and saturation by factors between 1 - this and 1 + this."},
-    )
-    trivial_augment: bool = field(
-        default=False, metadata={"help": "One random operation of TrivialAugment (Wide) per training image."}
-    )
-    random_erasing: float = field(
-        default=0.0, metadata={"help": "Share of the training images in which a random box is painted over."}
-    )
+    crop_padding: int | None = option_of("crop_padding")
+    min_crop_scale: float = option_of("min_crop_scale")
+    horizontal_flip: bool | None = option_of("horizontal_flip")
+    color_jitter: float = option_of("color_jitter")
+    trivial_augment: bool = option_of("trivial_augment")
+    random_erasing: float = option_of("random_erasing")
     augmentation_seed: int | None = field(
         default=None,
         metadata={
-            "help": "Seed of all that is done to pixels; default: seed. Students of other seeds can replay recorded "
-            "teacher targets if it stays the same."
+            "help": "Seed of the augmentation; default: seed. If it is the same, students of other seeds can replay "
+            "recorded teacher targets."
         },
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
-        check_range(self, "min_crop_scale", 0, 1, exclude_low=True)
-        check_range(self, "crop_padding", 0, math.inf)
-        check_range(self, "color_jitter", 0, 1)
-        check_range(self, "random_erasing", 0, 1)
-        asked_for = ("crop_padding", "horizontal_flip", "color_jitter", "trivial_augment", "random_erasing")
-        more = [name for name in asked_for if getattr(self, name)]
-        if self.augmentation == "none" and more:
+        self.chosen_augmentation(0)  # checks the ranges
+        given = [name for name in OFF_BY_DEFAULT if getattr(self, name)]
+        if self.augmentation == "none" and given:
             raise ValueError(
-                f"augmentation is 'none' but {more[0]} is {getattr(self, more[0])}: nothing would be augmented; leave "
-                "one of them out"
+                f"augmentation is 'none' but {given[0]} is {getattr(self, given[0])}: nothing would be augmented; "
+                "leave one of them out"
             )
+
+    def chosen_augmentation(self, seed: int) -> Augmentation | None:
+        """Return the augmentation asked for, None for none; `seed` is that of the run.
+
+        Raises:
+            ValueError: If an option is out of range.
+        """
+        choices = Augmentation(
+            seed=seed if self.augmentation_seed is None else self.augmentation_seed,
+            **{name: getattr(self, name) for name in CHOICES},
+        )
+        return choices if self.augmentation == "standard" else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_TERM_ARGUMENTS = {
+TERM_ARGUMENTS = {
     "intra_class_weight": "weight",
     "intra_class_margin": "margin",
     "intra_class_gate": "gate",
@@ -13,7 +13,7 @@ _TERM_ARGUMENTS = {
     "intra_class_embedding": "embedding",
     "in_batch_negatives": "in_batch_negatives",
 }
-RENAMED = (*_TERM_ARGUMENTS, "student_branches")
+RENAMED = (*TERM_ARGUMENTS, "student_branches")
 
 
 def new_spelling(old: Mapping[str, object]) -> str | None:
@@ -33,7 +33,7 @@ def new_spelling(old: Mapping[str, object]) -> str | None:
     if not any(name in RENAMED for name in old):
         return None
     specs = []
-    arguments = {new: old[name] for name, new in _TERM_ARGUMENTS.items() if name in old}
+    arguments = {new: old[name] for name, new in TERM_ARGUMENTS.items() if name in old}
     if arguments and str(arguments.get("weight")) not in ("0", "0.0"):
         shown = {name: "VALUE" if value is None else str(value).lower() for name, value in arguments.items()}
         specs.append("intra_class:" + ",".join(f"{name}={value}" for name, value in shown.items()))

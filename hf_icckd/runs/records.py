@@ -11,10 +11,10 @@ import yaml
 from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
 from hf_icckd.utils.atomic_files import user_path
 
-# What says how a run was trained, for people; see `how_trained` in model_card.py.
+# Options that say how a run was trained; `hf_icckd.cards.card.how_trained` puts them into words.
 _METHOD = (
-    "recipe", "model", "pretrained", "start_from", "seed", "label_smoothing", "num_views", "num_views", "terms",
-    "objectives", "ce_weight", "objectives", "ce_weight",
+    "recipe", "model", "pretrained", "start_from", "seed", "label_smoothing", "num_views", "terms", "objectives",
+    "ce_weight",
 )  # fmt: skip
 _MACHINE = ("device", "processor", "threads", "torch")
 _ALWAYS_THERE = {ARGS_FILE: ("recipe", "model"), METRICS_FILE: ("test", "cost", "environment")}

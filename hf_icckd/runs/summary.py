@@ -1,29 +1,30 @@
-"""The table that a person sees when a run has finished."""
+"""The table that is printed when a run has finished."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.utils.text import format_table
 
 
 def summary_table(results: dict[str, Any], title: str, split: str = "test") -> str:
-    """The figures a person looks at first."""
-    figures = results[split]
-    rows = [(f"{split} top-1", f"{figures['top1']:.2f} % ({figures['images']:,} images)")]
+    """Return the most important results of a run as a table."""
+    measured = results[split]
+    rows = [(f"{split} top-1", f"{_shown(measured, 'top1')} ({measured['images']:,} images)")]
     if f"teacher_{split}" in results:
-        rows.append(("teacher's top-1", f"{results[f'teacher_{split}']['top1']:.2f} %"))
-        rows.append(("agreement with teacher", f"{figures['agreement']:.2f} %"))
-    rows.append((f"{split} top-5", f"{figures['top5']:.2f} %"))
-    rows.append((f"{split} NLL, ECE", f"{figures['nll']:.4f}, {figures['ece']:.4f}"))
-    if "distance_ratio" in figures:
-        information = [figures["soft_label_information"], figures["soft_label_information_t4"]]
-        rows.append(("distance ratio (intra / inter)", f"{figures['distance_ratio']:.4f}"))
-        rows.append(("soft-label information, T = 1, 4", "{:.4f}, {:.4f} nats".format(*information)))
+        rows.append(("teacher's top-1", _shown(results[f"teacher_{split}"], "top1")))
+        rows.append(("agreement with teacher", _shown(measured, "agreement")))
+    rows.append((f"{split} top-5", _shown(measured, "top5")))
+    rows.append((f"{split} NLL, ECE", _shown(measured, "nll", "ece")))
+    if "distance_ratio" in measured:
+        information = _shown(measured, "soft_label_information", "soft_label_information_t4")
+        rows.append(("distance ratio (intra / inter)", _shown(measured, "distance_ratio")))
+        rows.append(("soft-label information, T = 1, 4", f"{information} nats"))
     if "validation" in results and split != "validation":
-        rows.append(("validation top-1", f"{results['validation']['top1']:.2f} %"))
+        rows.append(("validation top-1", _shown(results["validation"], "top1")))
     if "nc1" in results.get("train", {}) and split != "train":
-        rows.append(("training top-1, NC1", f"{results['train']['top1']:.2f} %, {results['train']['nc1']:.4f}"))
+        rows.append(("training top-1, NC1", _shown(results["train"], "top1", "nc1")))
     if "fine_probe" in results and split == "test":
         probe = results["fine_probe"]
         rows.append(
@@ -40,3 +41,7 @@ def summary_table(results: dict[str, Any], title: str, split: str = "test") -> s
         ("parameters, FLOPs, latency", f"{cost['parameters']:,}, {cost['flops']:,}, {cost['latency_ms']:.2f} ms")
     )
     return format_table(rows, title)
+
+
+def _shown(measured: dict[str, float], *names: str) -> str:
+    return ", ".join(METRICS[name].show(measured[name]) for name in names)

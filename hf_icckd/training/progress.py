@@ -1,4 +1,4 @@
-"""What a person sees while a model trains: one bar, and one line per evaluation."""
+"""Progress of a training: one bar, and one line per evaluation."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ import contextlib
 from tqdm.auto import tqdm
 from transformers.trainer_callback import TrainerCallback
 
-# Shown in this order, under these names, in these formats, where they were logged.
-_EVALUATION = (
-    ("eval_top1", "top-1", "{:.2f} %"),
-    ("eval_nll", "NLL", "{:.3f}"),
-    ("eval_ece", "ECE", "{:.3f}"),
-    ("eval_agreement", "agreement", "{:.2f} %"),
-)
+from hf_icckd.metrics.catalogue import METRICS
+
+_SHOWN = ("top1", "nll", "ece", "agreement")
 
 
 class ProgressLine(TrainerCallback):
@@ -50,7 +46,11 @@ class ProgressLine(TrainerCallback):
         terms = [f"{name.removeprefix('loss/')} {value:.3f}" for name, value in self.latest.items() if "/" in name]
         if self.latest:
             parts.append(f"loss {self.latest['loss']:.3f} ({', '.join(terms)})")
-        parts += [f"{title} {form.format(metrics[key])}" for key, title, form in _EVALUATION if key in metrics]
+        parts += [
+            f"{METRICS[name].name} {METRICS[name].show(metrics[f'eval_{name}'], 3)}"
+            for name in _SHOWN
+            if f"eval_{name}" in metrics
+        ]
         if "gated_fraction" in self.latest:
             parts.append(f"gated {self.latest['gated_fraction']:.2f}")
         with _survive_closed_pipe():
@@ -65,5 +65,5 @@ class ProgressLine(TrainerCallback):
 
 
 def _survive_closed_pipe() -> contextlib.suppress:
-    """A closed pipe (a Ctrl-C ends `| tee log` too) or a full disk under a log is no reason to lose a run."""
+    """Ignore a closed pipe (Ctrl-C ends `| tee log` too) or a full disk under a log: neither should end a run."""
     return contextlib.suppress(OSError)

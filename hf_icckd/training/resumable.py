@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
-from hf_icckd.data.sampling import batch_sampler, make_loader
+from hf_icckd.data.sampling import BatchDataset, make_loader
 from hf_icckd.models.pretrained import WEIGHTS_FILE
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs import checkpoints
@@ -57,6 +57,8 @@ class ResumableTrainer(Trainer):
 
     args: DistillationTrainingArguments
     model: nn.Module
+    train_dataset: BatchDataset
+    eval_dataset: BatchDataset | None
     optimizer: torch.optim.Optimizer
     lr_scheduler: torch.optim.lr_scheduler.LambdaLR
 
@@ -159,7 +161,7 @@ class ResumableTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Keyed batches; the sampler knows the processes, so accelerate must not split them again."""
-        sampler = batch_sampler(self.train_dataset, self.args.train_batch_size, self.args.seed)
+        sampler = self.train_dataset.batch_sampler(self.args.train_batch_size, self.args.seed)
         if sampler.num_used < sampler.num_samples:
             logger.info(
                 "%d images of every epoch stay out: too few for a batch", sampler.num_samples - sampler.num_used

@@ -10,15 +10,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 from transformers.trainer_callback import TrainerCallback
 
+from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.evaluation.split import SplitOutputs, run_split
 from hf_icckd.losses import WeightedObjectives, parse_objectives
 from hf_icckd.losses.objective import DistillationBatch
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier, check_same_classes
 from hf_icckd.options.training import StudentTrainingArguments
-from hf_icckd.training.teacher_targets import TeacherTargets, WithTargets
+from hf_icckd.training.recorded_batches import WithTargets
+from hf_icckd.training.teacher_targets import TeacherTargets
 from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.utils import distributed
 
@@ -95,8 +96,8 @@ class StudentTrainer(DistillationTrainer):
         model: ImageClassifier,
         teacher: ImageClassifier,
         args: StudentTrainingArguments,
-        train_dataset: Dataset,
-        eval_dataset: Dataset | None = None,
+        train_dataset: BatchDataset,
+        eval_dataset: BatchDataset | None = None,
         objectives: WeightedObjectives | None = None,
         callbacks: list[TrainerCallback] | None = None,
         targets: TeacherTargets | None = None,
@@ -118,7 +119,7 @@ class StudentTrainer(DistillationTrainer):
         self._feature_maps = trained.feature_maps
         self.live_dataset, self.targets = train_dataset, targets
         if targets is not None:
-            train_dataset = WithTargets(train_dataset, targets)
+            train_dataset = WithTargets(train_dataset, targets.read)
         super().__init__(trained, model, args, train_dataset, eval_dataset, callbacks, frozen=(teacher,))
         self.teacher = teacher.requires_grad_(False).eval().to(args.device)
         # The Trainer compiles the trained module with the same backend and mode.
@@ -131,7 +132,7 @@ class StudentTrainer(DistillationTrainer):
         self._copy_outputs = args.torch_compile and args.torch_compile_mode in ("reduce-overhead", "max-autotune")
         self._announced = False
         self.term_weights = {"ce": args.ce_weight, **objectives.term_weights}
-        self._teacher_outputs: tuple[Dataset, SplitOutputs] | None = None
+        self._teacher_outputs: tuple[BatchDataset, SplitOutputs] | None = None
 
     def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Cross-entropy and the terms of all objectives."""
@@ -192,7 +193,7 @@ class StudentTrainer(DistillationTrainer):
         with self.accelerator.autocast():
             targets.record(epoch, start, self.live_dataset, lambda rows: run_split(self.teacher, rows, **options))
 
-    def evaluation_teacher(self, dataset: Dataset) -> SplitOutputs:
+    def evaluation_teacher(self, dataset: BatchDataset) -> SplitOutputs:
         """Outputs of the teacher, computed once for a data set."""
         if self._teacher_outputs is None or self._teacher_outputs[0] is not dataset:
             self._teacher_outputs = dataset, self._predict(self.teacher, dataset, None)

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 from transformers.trainer_callback import TrainerCallback
 
+from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.losses import TeacherBatch, WeightedTerms, parse_terms
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.options.training import TeacherTrainingArguments
@@ -54,8 +54,8 @@ class TeacherTrainer(DistillationTrainer):
         self,
         model: ImageClassifier,
         args: TeacherTrainingArguments,
-        train_dataset: Dataset,
-        eval_dataset: Dataset | None = None,
+        train_dataset: BatchDataset,
+        eval_dataset: BatchDataset | None = None,
         terms: WeightedTerms | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ):

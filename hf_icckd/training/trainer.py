@@ -10,10 +10,10 @@ import torch
 from huggingface_hub import CommitInfo
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_callback import PrinterCallback, TrainerCallback
 
+from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.evaluation.split import SplitOutputs, measure_split, predict_split
 from hf_icckd.hub import push_to_hub
 from hf_icckd.models.classifier import ImageClassifier
@@ -46,8 +46,8 @@ class DistillationTrainer(ResumableTrainer):
         model: nn.Module,
         classifier: ImageClassifier,
         args: DistillationTrainingArguments,
-        train_dataset: Dataset,
-        eval_dataset: Dataset | None = None,
+        train_dataset: BatchDataset,
+        eval_dataset: BatchDataset | None = None,
         callbacks: list[TrainerCallback] | None = None,
         frozen: tuple[nn.Module, ...] = (),
     ):
@@ -184,11 +184,11 @@ class DistillationTrainer(ResumableTrainer):
 
     # ---- evaluation
 
-    def predict_split(self, dataset: Dataset, description: str | None = None) -> SplitOutputs:
+    def predict_split(self, dataset: BatchDataset, description: str | None = None) -> SplitOutputs:
         """Outputs of the classifier for a data set."""
         return self._predict(self.classifier, dataset, description)
 
-    def _predict(self, model: ImageClassifier, dataset: Dataset, description: str | None) -> SplitOutputs:
+    def _predict(self, model: ImageClassifier, dataset: BatchDataset, description: str | None) -> SplitOutputs:
         return predict_split(model, dataset, **self._evaluation_options(description))
 
     def _evaluation_options(self, description: str | None) -> dict[str, Any]:
@@ -198,13 +198,13 @@ class DistillationTrainer(ResumableTrainer):
             "description": description,
         }
 
-    def evaluation_teacher(self, dataset: Dataset) -> SplitOutputs | None:
+    def evaluation_teacher(self, dataset: BatchDataset) -> SplitOutputs | None:
         """Outputs of the teacher for a data set, if there is a teacher."""
         return None
 
     def evaluate(  # type: ignore[override]  # one data set, not a dict of them
         self,
-        eval_dataset: Dataset | None = None,
+        eval_dataset: BatchDataset | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:

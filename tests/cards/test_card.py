@@ -7,20 +7,27 @@ import re
 import shlex
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import datasets
 import pytest
-import torch
 import yaml
 from datasets import Dataset
 from huggingface_hub import ModelCard, ModelCardData
 
 from hf_icckd import load_image_data, model_card, student, teacher
-from hf_icckd.cards.card import CardData, citations, how_trained, plain, render, write_card
-from hf_icckd.cards.content import CardCallback, hub_id, soft_label_series
+from hf_icckd.cards.card import (
+    _INDEXED,
+    _METRICS,
+    PICTURES,
+    CardData,
+    citations,
+    how_trained,
+    render,
+    write_card,
+)
+from hf_icckd.cards.content import hub_id, soft_label_series
 from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
-from hf_icckd.evaluation.split import SplitOutputs
+from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.options.checks import changed_options, check_licence
 from hf_icckd.options.command_line import UserError, parse_arguments
 from hf_icckd.options.recipes import RECIPES
@@ -82,8 +89,8 @@ def numbers(text: str) -> list[str]:
 def foreign_numbers(text: str, *records: dict) -> set[str]:
     """Numbers of a card that are neither of the records nor words of the template."""
     known = set(numbers(re.sub(r"{{.*?}}|{%.*?%}", "", TEMPLATE.read_text())))
-    known |= {number for title, name, _ in model_card._FIGURES for number in numbers(f"{title} {name}")}
-    known |= {number for _, _, name, _ in model_card._INDEXED for number in numbers(name)}
+    titles = [METRICS[name].full_title for name in _METRICS]
+    known |= {number for title in [*titles, *(name for *_, name in _INDEXED)] for number in numbers(title)}
     for leaf in leaves(list(records)):
         if isinstance(leaf, str):
             known |= set(numbers(leaf))
@@ -245,7 +252,7 @@ def test_which_base_model(runs, tmp_path):
 
 
 def test_data_of_the_hub_have_a_revision(tmp_path, monkeypatch):
-    from hf_icckd.data.sources import load as sources
+    from hf_icckd.data.sources import hub as sources
 
     digits = load_image_data("digits", max_train_samples=20, max_eval_samples=20)
     splits = {}
@@ -269,12 +276,12 @@ def test_no_link_is_broken_and_pictures_are_small(runs, folder):
     folder = runs / folder
     targets = re.findall(r"\]\(([^)]+)\)", text_of(folder))
     pictures = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", text_of(folder))
-    assert [target for _, target in pictures] == list(model_card.PICTURES)
+    assert [target for _, target in pictures] == list(PICTURES)
     for target in targets:
         assert target.startswith("https://") or (folder / target).is_file(), target
     for text, target in pictures:
         assert len(text) > 40 and (folder / target).stat().st_size < 200_000
-    assert {path.name for path in folder.glob("*.png")} == set(model_card.PICTURES)
+    assert {path.name for path in folder.glob("*.png")} == set(PICTURES)
 
 
 @pytest.mark.parametrize("name", ["teacher", "student"])
@@ -341,7 +348,6 @@ def test_names_are_not_markdown(runs):
     results["model"]["class_names"] = ["a|b", "<img src=x>", "*", "[x](y)", "{{ 7 * 7 }}", "`", "$$", "&lt;b&gt;"]
     text = render(CardData(arguments, results))
     assert r"Classes: a\|b, \<img src=x\>, \*, \[x\](y), \{\{ 7 \* 7 \}\}, \`, \$\$, \&lt;b\&gt;" in text
-    assert plain("one\n\ntwo") == "one two"
 
 
 # Made anew
@@ -506,32 +512,6 @@ def test_a_control_of_an_earlier_version_is_read(runs, tmp_path):
 # Other data
 
 
-def outputs(count: int, classes: int, seed: int) -> SplitOutputs:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(classes, (count,), generator=generator)
-    labels[:200] = 700 % classes
-    return SplitOutputs(
-        torch.randn(count, classes, generator=generator), torch.randn(count, 16, generator=generator), labels
-    )
-
-
-def test_a_thousand_classes(tmp_path):
-    names = [f"class {index}" for index in range(1000)]
-    pipeline = SimpleNamespace(data=SimpleNamespace(label_names=names, streamed=False))
-    card = CardCallback(SimpleNamespace(path=tmp_path), pipeline)
-    model, guide = outputs(5000, 1000, seed=0), outputs(5000, 1000, seed=1)
-    guide = guide._replace(labels=model.labels, logits=guide.logits + 3 * model.logits)
-    card.look(model, guide)
-    plane = card._map
-    assert len(plane["names"]) == 10 and 700 in plane["names"]
-    assert len(plane["points"]) == len(plane["labels"]) <= 1500
-    assert (plane["labels"] == 700).sum() >= 200
-    assert len(json.dumps(card._seen)) < 20_000
-    series = soft_label_series(card._seen)
-    assert all(len(row) == 5 for rows in series.values() for row in rows)
-    assert len(card._seen["soft_labels"]["images"][0]["model"]) == 20
-
-
 def test_a_stream_shows_its_first_images(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1)  # 5 seconds an epoch
     digits = load_image_data("digits", max_train_samples=48, max_eval_samples=20)
@@ -556,22 +536,6 @@ def test_a_stream_shows_its_first_images(tmp_path, monkeypatch):
     assert (tmp_path / "run" / "soft_labels.png").is_file()
 
 
-def test_images_beside_the_bars_are_those_that_were_judged(digits, pipeline):
-    card = CardCallback(SimpleNamespace(), pipeline)
-    labels = torch.from_numpy(digits.labels("test"))
-    card.look(SplitOutputs(torch.zeros(80, 10), torch.eye(80), labels))
-    shown = card._seen["soft_labels"]["images"]
-    assert [each["label"] for each in shown] == ["0", "4", "9"]
-    pixels = card._pixels(shown)
-    for each, image in zip(shown, pixels, strict=True):
-        assert digits.label_names[digits.test[each["row"]]["label"]] == each["label"]
-        from hf_icckd.data.images import read_image
-
-        assert (
-            image.tolist() == torch.tensor(list(read_image(digits.test, each["row"]).getdata())).view(8, 8, 3).tolist()
-        )
-
-
 # Golden files
 
 
@@ -580,7 +544,7 @@ def test_cards_of_real_runs_are_what_the_renderer_writes(folder):
     arguments, results = read_records(folder)
     text = text_of(folder)
     assert is_sealed(text)
-    pictures = tuple(name for name in model_card.PICTURES if (folder / name).is_file())
+    pictures = tuple(name for name in PICTURES if (folder / name).is_file())
     assert (
         render(CardData(arguments, results, pictures), regions_of(text)).encode()
         == (folder / "README.md").read_bytes()

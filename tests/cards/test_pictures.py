@@ -87,39 +87,3 @@ def test_style_stays_in_the_pictures(tmp_path):
 def test_nothing_to_draw_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="neither losses nor evaluations"):
         pictures.draw_training_curves(tmp_path / "one.png", [], [], "test")
-
-
-def test_principal_plane_holds_the_largest_variance():
-    generator = np.random.default_rng(0)
-    embeddings = generator.normal(size=(60, 2)) @ np.array([[3.0, 0, 0, 0], [0, 0, 2.0, 0]]) + 7
-    embeddings = embeddings + 0.1 * generator.normal(size=embeddings.shape)
-    points, shares = pictures.principal_plane(embeddings)
-    values, vectors = np.linalg.eigh(np.cov(embeddings.T))
-    np.testing.assert_allclose(shares, values[:-3:-1] / values.sum(), rtol=1e-10)
-    expected = (embeddings - embeddings.mean(axis=0)) @ vectors[:, :-3:-1]
-    np.testing.assert_allclose(np.abs(points), np.abs(expected), atol=1e-10)
-    # Neither a shift nor the sign of a decomposition matters, and float32 is enough.
-    again, _ = pictures.principal_plane((embeddings - 3).astype(np.float32))
-    np.testing.assert_allclose(again, points, atol=1e-4)
-
-
-def test_a_plane_of_equal_embeddings_is_a_point():
-    points, shares = pictures.principal_plane(np.ones((4, 3)))
-    assert np.array_equal(points, np.zeros((4, 2))) and np.array_equal(shares, np.zeros(2))
-
-
-def test_text_is_legible_on_its_ground():
-    """Contrast as the Web Content Accessibility Guidelines define it: 7 for text, 3 between lines and ground."""
-
-    def luminance(colour: str) -> float:
-        channels = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-    def contrast(one: str, other: str) -> float:
-        high, low = sorted((luminance(one), luminance(other)), reverse=True)
-        return (high + 0.05) / (low + 0.05)
-
-    assert contrast(pictures._INK, pictures._GROUND) > 7
-    for colour in pictures._COLOURS[:3]:  # those of lines and bars
-        assert contrast(colour, pictures._GROUND) > 3, colour

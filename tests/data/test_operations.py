@@ -9,8 +9,8 @@ import torch
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
-from hf_icckd.data import operations
-from hf_icckd.data.augment import _TRIVIAL, Augmentation, augment, erasing_boxes, trivial_augment
+from hf_icckd.data import Augmentation, operations
+from hf_icckd.data.augment import _TRIVIAL, augment, erasing_boxes, trivial_augment
 
 IMAGES = torch.randint(0, 256, (12, 3, 15, 18), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 IMAGES[1] = 7  # without contrast

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import asdict
 
 import datasets
 import numpy as np
@@ -13,10 +14,11 @@ import timm
 import torch
 from datasets import ClassLabel, Dataset, Features, Image
 
-from hf_icckd.data import ImageData, ImagePipeline, resident
-from hf_icckd.data.augment import Augmentation, augment, resized_crop_boxes
+from hf_icckd.data import Augmentation, ImageData, ImagePipeline, resident
+from hf_icckd.data.augment import augment, resized_crop_boxes
 from hf_icckd.data.images import UnreadableImageError, image_size, read_image, resize_and_crop, to_rgb
 from hf_icckd.data.sampling import BatchKey, KeyedBatchSampler, make_loader
+from hf_icckd.options.data import TrainingDataArguments
 
 FEATURES = Features({"image": Image(decode=False), "label": ClassLabel(names=["a", "b"])})
 
@@ -255,7 +257,7 @@ def test_sizes(small, large):
 @pytest.mark.parametrize("size", [16, 11, 24])
 def test_both_ways_give_the_same_pixels(size, more):
     data = data_of([noise(16 + seed % 3, 16, seed, channels=1 + 2 * (seed % 2)) for seed in range(8)])
-    kept, decoded = both_ways(data, image_size=size, **more)
+    kept, decoded = both_ways(data, augmentation=Augmentation(**more), image_size=size)
     for training in (False, True):
         first, second = (batch_of(each, [5, 0, 3], views=2, training=training) for each in (kept, decoded))
         assert first.keys() == second.keys()
@@ -301,7 +303,7 @@ def test_views_lie_in_memory_as_nets_want_them(small, large, kind):
 def test_augmentation_depends_on_its_key_alone(small, large, kind):
     def pipeline(seed: int = 0) -> ImagePipeline:
         options = {"resident_max_bytes": 0} if kind == "decoded" else {}
-        return ImagePipeline(large if kind == "large" else small, default_size=24, seed=seed, **options)
+        return ImagePipeline(large if kind == "large" else small, Augmentation(seed=seed), default_size=24, **options)
 
     rows = [6, 1, 4, 0, 3]
     pixels = batch_of(pipeline(), rows, epoch=2, views=2)["pixel_values"]
@@ -319,7 +321,8 @@ def test_augmentation_depends_on_its_key_alone(small, large, kind):
 
 @pytest.mark.parametrize("more", [{}, {"trivial_augment": True, "color_jitter": 0.3, "random_erasing": 0.5}])
 def test_workers_do_not_matter(large, more):
-    dataset = ImagePipeline(large, default_size=24, **more).dataset("train", training=True, num_views=2)
+    pipeline = ImagePipeline(large, Augmentation(**more), default_size=24)
+    dataset = pipeline.dataset("train", training=True, num_views=2)
     epochs = []
     for workers in (0, 2):
         sampler = KeyedBatchSampler(len(dataset), 3, seed=1)
@@ -336,8 +339,8 @@ def test_workers_do_not_matter(large, more):
 
 
 def test_without_padding_and_mirroring_nothing_changes(small):
-    for options in ({"crop_padding": 0, "horizontal_flip": False}, {"augmentation": False}):
-        for pipeline in both_ways(small, **options):
+    for augmentation in (Augmentation(crop_padding=0, horizontal_flip=False), None):
+        for pipeline in both_ways(small, augmentation=augmentation):
             training = batch_of(pipeline, [3, 1], views=2)["pixel_values"]
             evaluation = batch_of(pipeline, [3, 1], training=False)["pixel_values"]
             assert torch.equal(training, evaluation.expand_as(training))
@@ -364,7 +367,7 @@ def test_crops_and_mirrors_are_what_they_say():
 def test_mirroring_follows_the_data_set(small, digits):
     assert ImagePipeline(small).augmentation.horizontal_flip
     assert not ImagePipeline(digits).augmentation.horizontal_flip
-    assert ImagePipeline(digits, horizontal_flip=True).augmentation.horizontal_flip
+    assert ImagePipeline(digits, Augmentation(horizontal_flip=True)).augmentation.horizontal_flip
 
 
 def test_boxes_of_random_crops():
@@ -411,13 +414,10 @@ def test_images_without_contrast_have_a_standard_deviation_all_the_same():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image_size": 0}, "image_size is 0, expected 1 or more"),
-        ({"max_size": -4}, "max_size is -4, expected 1 or more"),
-        ({"crop_padding": -1}, "crop_padding is -1, expected 0 or more"),
-        ({"crop_pct": 0}, "crop_pct is 0, expected a share"),
-        ({"min_crop_scale": 1.5}, "min_crop_scale is 1.5, expected a share"),
-        ({"color_jitter": 2}, "color_jitter is 2, expected a share"),
-        ({"random_erasing": -1}, "random_erasing is -1, expected a share"),
+        ({"image_size": 0}, "image_size is 0, expected a number at least 1"),
+        ({"max_size": -4}, "max_size is -4, expected a number at least 1"),
+        ({"resident_max_bytes": -1}, "resident_max_bytes is -1, expected a number at least 0"),
+        ({"crop_pct": 0}, "crop_pct is 0, expected a number above 0 and at most 1"),
     ],
 )
 def test_options_out_of_range(small, options, message):
@@ -425,8 +425,48 @@ def test_options_out_of_range(small, options, message):
         ImagePipeline(small, **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"crop_padding": -1}, "crop_padding is -1, expected a number at least 0"),
+        ({"min_crop_scale": 1.5}, "min_crop_scale is 1.5, expected a number above 0 and at most 1"),
+        ({"min_crop_scale": 0}, "min_crop_scale is 0, expected a number above 0"),
+        ({"color_jitter": 2}, "color_jitter is 2, expected a number at least 0 and at most 1"),
+        ({"random_erasing": -1}, "random_erasing is -1, expected a number at least 0 and at most 1"),
+    ],
+)
+def test_augmentations_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        Augmentation(**options)
+    with pytest.raises(ValueError, match=message):
+        TrainingDataArguments(**options)
+
+
+def test_what_the_options_choose():
+    assert TrainingDataArguments(augmentation="none").chosen_augmentation(3) is None
+    chosen = TrainingDataArguments(color_jitter=0.2, crop_padding=2).chosen_augmentation(3)
+    assert chosen == Augmentation(color_jitter=0.2, crop_padding=2, seed=3)
+    assert TrainingDataArguments(augmentation_seed=5).chosen_augmentation(3).seed == 5
+
+
+def test_choices_left_open_are_made_for_the_images():
+    """Recorded teacher targets belong to this dictionary."""
+    small = Augmentation(seed=7).for_images(32, small=True, mirrored=False)
+    assert asdict(small) == {
+        "crop_padding": 4,
+        "min_crop_scale": None,
+        "horizontal_flip": False,
+        "seed": 7,
+        "color_jitter": 0.0,
+        "trivial_augment": False,
+        "random_erasing": 0.0,
+    }
+    large = Augmentation(crop_padding=3, horizontal_flip=False).for_images(224, small=False, mirrored=True)
+    assert (large.crop_padding, large.min_crop_scale, large.horizontal_flip) == (None, 0.35, False)
+
+
 def test_unknown_splits_and_no_views(small):
     with pytest.raises(ValueError, match="split is 'validation', expected one of train, test"):
         ImagePipeline(small).dataset("validation")
-    with pytest.raises(ValueError, match="num_views is 0, expected 1 or more"):
+    with pytest.raises(ValueError, match="num_views is 0, expected a number at least 1"):
         ImagePipeline(small).dataset("train", num_views=0)

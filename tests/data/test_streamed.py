@@ -12,7 +12,7 @@ from datasets import ClassLabel, Dataset, Features, Image, NamedSplit, SplitDict
 
 from hf_icckd import ImagePipeline, load_image_data, predict_split, teacher
 from hf_icckd.data import streamed as streaming
-from hf_icckd.data.sampling import batch_sampler, make_loader
+from hf_icckd.data.sampling import make_loader
 from hf_icckd.options.command_line import UserError
 from hf_icckd.training import resumable
 from hf_icckd.utils import distributed
@@ -46,7 +46,7 @@ def pipeline(folder):
 
 def epoch_of(pipeline, epoch: int = 0, workers: int = 0, seed: int | None = 3, batch_size: int = 8, training=True):
     dataset = pipeline.dataset("train", training=training, num_views=2)
-    sampler = batch_sampler(dataset, batch_size, seed)
+    sampler = dataset.batch_sampler(batch_size, seed)
     sampler.set_epoch(epoch)
     assert len(sampler) == len(list(sampler))
     return list(make_loader(dataset, sampler, workers))
@@ -61,7 +61,7 @@ def test_a_stream_shows_the_images_that_are_there(folder, pipeline):
     assert (len(pipeline.data.train), len(pipeline.data.test), pipeline.data.label_names) == (45, 12, ["a", "b", "c"])
     whole = ImagePipeline(load_image_data(str(folder)))
     assert (pipeline.image_size, pipeline.channel_statistics()) == (whole.image_size, whole.channel_statistics())
-    outputs = [joined(list(make_loader(each.dataset("test"), batch_sampler(each.dataset("test"), 5))), "pixel_values")
+    outputs = [joined(list(make_loader(each.dataset("test"), each.dataset("test").batch_sampler(5))), "pixel_values")
                for each in (pipeline, whole)]  # fmt: skip
     assert torch.equal(*outputs)
     batches = epoch_of(pipeline)
@@ -143,7 +143,7 @@ def test_a_stream_from_the_hub(folder, monkeypatch):
         asked.append((*names, streaming))
         return splits
 
-    monkeypatch.setattr("hf_icckd.data.sources.load.load_dataset", load)
+    monkeypatch.setattr("hf_icckd.data.sources.hub.load_dataset", load)
     with pytest.raises(ValueError, match="does not tell how many images its test split has; give --max_eval_samples"):
         load_image_data("me/x", streaming=True)
     data = load_image_data("me/x", streaming=True, max_eval_samples=6)
@@ -225,4 +225,4 @@ def test_streams_that_are_not_what_they_say(folder):
         rows = data.train.rows.map(lambda row, image=image: row | {"image": image})
         dataset = streaming.StreamedImages(streaming.StreamedSplit(rows, 45, 3, "train"), 12, 1.0)
         with pytest.raises(ValueError, match=r"^train split: an image of the stream cannot be read as an image"):
-            list(make_loader(dataset, batch_sampler(dataset, 8), 0))
+            list(make_loader(dataset, dataset.batch_sampler(8), 0))

@@ -22,6 +22,7 @@ from hf_icckd.demo import __main__ as demo
 from hf_icckd.demo import page as demo_page
 from hf_icckd.demo.comparison import ask, class_means, compare, prepare
 from hf_icckd.options.command_line import UserError
+from hf_icckd.utils.text import escape_markdown
 
 NAMES = ("cat", "dog", "<b>fish</b>")
 
@@ -194,7 +195,7 @@ def test_the_data_of_a_teacher_that_is_no_folder_are_not_looked_for(folders):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{runs}/nowhere"], "has no config.json|is no folder here"),
+        (["{runs}/nowhere"], "has no config.json|is not a folder here"),
         (
             ["{runs}/teacher", "{runs}/fewer"],
             "teacher has 10 classes, the student 3; take two that were trained on the",
@@ -264,15 +265,22 @@ def test_the_page_answers(served, tmp_path):
     assert "fonts.googleapis" not in front.text and "cdn" not in front.text.lower()
     client = Client(address, verbose=False, analytics_enabled=False)
     picture(mode="P").save(tmp_path / "palette.png")
-    html = client.predict(handle_file(tmp_path / "palette.png"), 4, api_name="/compare")
+    verdict, *columns = client.predict(handle_file(tmp_path / "palette.png"), 4, api_name="/compare")
     with PIL.Image.open(tmp_path / "palette.png") as image:
         assert image.mode == "P"
         found = compare(nets[0].model, nets[1].model, image, 4)
-    assert f"KL(teacher ‖ student) is {found['kl']:.4f} nats" in html and "Nearest classes" in html
-    for role in ("teacher", "student"):
-        assert all(f"{100 * share:.2f} %" in html for _, share in found[role]["soft_label"])
-    assert "&lt;b&gt;fish&lt;/b&gt;" in html and "<b>fish" not in html and "<i>" not in html  # names are text
-    assert "Drop or paste a picture" in client.predict(None, 4, api_name="/compare")
+    assert f"KL(teacher ‖ student) is {found['kl']:.4f} nats" in verdict
+    for role, label, details in (("teacher", *columns[:2]), ("student", *columns[2:])):
+        shown = [(each["label"], each["confidence"]) for each in label["confidences"]]
+        assert shown == [(name, pytest.approx(share)) for name, share in found[role]["soft_label"]]
+        for name, distance in found[role]["neighbours"]:
+            assert f"{escape_markdown(name)} ({distance:.3f})" in details
+        assert "ms on the CPU" in details
+    assert not any("<b>fish" in text for text in (verdict, columns[1], columns[3]))  # names are text
+    shown = [each["props"].get("value") for each in client.config["components"] if each["type"] == "markdown"]
+    assert sum(r"runs/\<i\>x\</i\>" in str(text) for text in shown) == 2
+    empty = client.predict(None, 4, api_name="/compare")
+    assert "Drop or paste a picture" in empty[0] and empty[1:] == (None, "", None, "")
     (tmp_path / "broken.png").write_bytes((tmp_path / "palette.png").read_bytes()[:50])
     with pytest.raises(AppError, match="the picture cannot be read as an image"):
         client.predict(handle_file(tmp_path / "broken.png"), 4, api_name="/compare")

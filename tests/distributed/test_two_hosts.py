@@ -116,7 +116,7 @@ def test_two_hosts_equal_one_and_survive_the_loss_of_one(hosts, tmp_path):
         assert "the same command resumes from the last checkpoint" in text
         both = [start(hosts, host, tmp_path / "cut", "accelerate") for host in (0, 1)]
         assert [process.wait(timeout=120) for process in both] == [0, 0], logs(tmp_path / "cut")
-        assert "going on from" in (tmp_path / "cut-host0.log").read_text()
+        assert "resuming from" in (tmp_path / "cut-host0.log").read_text()
     finally:
         for host in hosts:
             switch_off(host)

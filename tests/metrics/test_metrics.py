@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from hf_icckd import metrics
+from hf_icckd.metrics import classification_metrics
+from hf_icckd.metrics.kernels import calibration_error, is_correct
 
 # --- oracles: plain loops over samples and classes -----------------------------------------------------------------
 
@@ -118,11 +120,6 @@ GEOMETRY = {
     metrics.effective_rank: naive_effective_rank,
 }
 ON_LOGITS = {
-    metrics.accuracy: naive_accuracy,
-    metrics.negative_log_likelihood: lambda z, y: np.mean(
-        [-math.log(softmax(r)[c]) for r, c in zip(z, y, strict=True)]
-    ),
-    metrics.expected_calibration_error: naive_ece,
     metrics.soft_label_information: naive_information,
     metrics.non_target_entropy: naive_non_target_entropy,
 }
@@ -143,6 +140,19 @@ def test_metrics_of_logits_equal_the_naive_loop(metric, size):
     logits, _, labels = make_data(*size)
     expected = ON_LOGITS[metric](logits.numpy(), labels.numpy())
     assert metric(logits, labels).item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_classification_metrics_equal_the_naive_loops(size):
+    logits, _, labels = make_data(*size)
+    z, y = logits.numpy(), labels.numpy()
+    expected = {
+        "top1": 100 * naive_accuracy(z, y),
+        "top5": 100 * naive_accuracy(z, y, min(5, size[1])),
+        "nll": np.mean([-math.log(softmax(row)[label]) for row, label in zip(z, y, strict=True)]),
+        "ece": naive_ece(z, y),
+    }
+    assert metrics.classification_metrics(logits, labels) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("temperature", [0.3, 4.0])
@@ -176,22 +186,16 @@ def test_a_perfect_classifier():
     assert found == pytest.approx({"top1": 100.0, "top5": 100.0, "nll": 0.0, "ece": 0.0})
 
 
-def test_figures_of_parts_are_those_of_the_whole():
+def test_a_split_in_parts_has_the_metrics_of_the_whole():
     generator = torch.Generator().manual_seed(0)
     logits, teacher = torch.randn(2, 50, 7, generator=generator)
     labels = torch.randint(7, (50,), generator=generator)
-    expected = {
-        "top1": 100 * metrics.accuracy(logits, labels).item(),
-        "top5": 100 * metrics.accuracy(logits, labels, top_k=5).item(),
-        "nll": metrics.negative_log_likelihood(logits, labels).item(),
-        "ece": metrics.expected_calibration_error(logits, labels).item(),
-    }
-    assert metrics.classification_metrics(logits, labels) == pytest.approx(expected, rel=1e-12)
+    expected = metrics.classification_metrics(logits, labels)
     parts = [
-        metrics.sample_figures(logits[rows], labels[rows], teacher[rows])
+        metrics.sample_metrics(logits[rows], labels[rows], teacher[rows])
         for rows in torch.arange(50).split([0, 13, 37])
     ]
-    found = metrics.mean_figures(torch.cat(parts))
+    found = metrics.mean_metrics(torch.cat(parts))
     assert found == pytest.approx(expected | metrics.agreement_metrics(logits, teacher), rel=1e-12)
 
 
@@ -208,12 +212,13 @@ def test_uniform_logits():
 def test_top_k_counts_and_is_clipped():
     logits = torch.tensor([[3.0, 2.0, 1.0]]).repeat(3, 1)
     labels = torch.tensor([0, 1, 2])
-    found = [metrics.accuracy(logits, labels, top_k=k).item() for k in (1, 2, 3, 5)]
+    found = [is_correct(logits, labels, top_k=k).mean().item() for k in (1, 2, 3, 5)]
     assert found == pytest.approx([1 / 3, 2 / 3, 1, 1])
 
 
 def test_a_diverged_model_is_not_accurate():
-    assert metrics.accuracy(torch.full((4, 10), math.nan), torch.zeros(4, dtype=torch.long), top_k=5).item() == 0
+    found = metrics.classification_metrics(torch.full((4, 10), math.nan), torch.zeros(4, dtype=torch.long))
+    assert (found["top1"], found["top5"]) == (0, 0)
 
 
 def test_reliability_table():
@@ -227,8 +232,9 @@ def test_reliability_table():
 def test_one_bin_compares_the_means():
     logits, _, labels = make_data()
     confidence = logits.softmax(1).amax(1).mean()
-    expected = (metrics.accuracy(logits, labels) - confidence).abs().item()
-    assert metrics.expected_calibration_error(logits, labels, num_bins=1).item() == pytest.approx(expected)
+    expected = (is_correct(logits, labels).mean() - confidence).abs().item()
+    found = calibration_error(metrics.reliability_table(logits, labels, num_bins=1))
+    assert found.item() == pytest.approx(expected)
 
 
 def test_collapsed_classes():
@@ -361,7 +367,8 @@ def test_labels_of_any_integer_type(dtype):
 
 def test_a_gradient_is_not_kept():
     logits, _, labels = make_data()
-    assert not metrics.negative_log_likelihood(logits.requires_grad_(), labels).requires_grad
+    assert not metrics.sample_metrics(logits.requires_grad_(), labels).requires_grad
+    assert not metrics.kl_divergence(logits, logits.flip(1)).requires_grad
 
 
 def test_zero_embeddings_give_numbers():
@@ -407,14 +414,19 @@ LOGITS, EMBEDDINGS, LABELS = torch.randn(4, 3), torch.randn(4, 2), torch.tensor(
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: metrics.accuracy(LOGITS[0], LABELS), r"logits have shape \(3,\), expected \(N, C\)"),
-        (lambda: metrics.accuracy(LOGITS[:0], LABELS[:0]), r"logits have shape \(0, 3\), expected .* N >= 1"),
+        (lambda: classification_metrics(LOGITS[0], LABELS), r"logits have shape \(3,\), expected \(N, C\)"),
+        (
+            lambda: classification_metrics(LOGITS[:0], LABELS[:0]),
+            r"logits have shape \(0, 3\), expected .* N >= 1",
+        ),
         (lambda: metrics.mean_entropy(LOGITS[:, :1]), "C >= 2"),
-        (lambda: metrics.accuracy(LOGITS, LABELS[:3]), r"labels have shape \(3,\), expected \(4,\)"),
-        (lambda: metrics.accuracy(LOGITS, LABELS.float()), "labels have dtype torch.float32, expected integers"),
-        (lambda: metrics.accuracy(LOGITS, LABELS + 1), r"labels span 1..3, expected 0..2"),
-        (lambda: metrics.accuracy(LOGITS, LABELS - 1), r"labels span -1..1, expected 0..2"),
-        (lambda: metrics.accuracy(LOGITS, LABELS, top_k=0), "top_k is 0, expected at least 1"),
+        (lambda: classification_metrics(LOGITS, LABELS[:3]), r"labels have shape \(3,\), expected \(4,\)"),
+        (
+            lambda: classification_metrics(LOGITS, LABELS.float()),
+            "labels have dtype torch.float32, expected integers",
+        ),
+        (lambda: classification_metrics(LOGITS, LABELS + 1), r"labels span 1..3, expected 0..2"),
+        (lambda: classification_metrics(LOGITS, LABELS - 1), r"labels span -1..1, expected 0..2"),
         (lambda: metrics.reliability_table(LOGITS, LABELS, num_bins=0), "num_bins is 0, expected at least 1"),
         (lambda: metrics.mean_entropy(LOGITS, 0.0), "temperature is 0.0, expected a positive number"),
         (lambda: metrics.kl_divergence(LOGITS, LOGITS, -1.0), "temperature is -1.0"),

@@ -338,7 +338,7 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(whole, unreported, tmp_pa
     with caplog.at_level(logging.INFO, "hf_icckd"):
         teacher.main(command(folder, "--save_total_limit", "1"))
     assert f"checkpoint-12 is damaged: {message}" in caplog.text
-    assert f"going on from {folder}/checkpoint-8" in caplog.text
+    assert f"resuming from {folder}/checkpoint-8" in caplog.text
     assert_same_run(folder, whole)
 
 
@@ -502,7 +502,7 @@ def test_code_in_other_files_is_not_run(whole, tmp_path):
     with pytest.raises(UserError, match=r"all_args\.yaml is damaged"):
         teacher.main(command(tmp_path / "run"))
     (tmp_path / "config.yaml").write_text(tag)
-    with pytest.raises(UserError, match="is no valid YAML"):
+    with pytest.raises(UserError, match="is not valid YAML"):
         teacher.main([f"{tmp_path}/config.yaml"])
     shutil.copytree(whole, tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").write_bytes(evil(tmp_path / "pwned"))

@@ -13,14 +13,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from hf_icckd import ImagePipeline, StudentTrainer, TeacherTargets, load_image_data, student, teacher
+from hf_icckd import Augmentation, ImagePipeline, StudentTrainer, TeacherTargets, load_image_data, student, teacher
 from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
 from hf_icckd.evaluation.split import run_split
 from hf_icckd.losses import KD, OBJECTIVES, WeightedObjectives, parse_objectives
 from hf_icckd.options.command_line import UserError
 from hf_icckd.runs.checkpoints import checkpoints
 from hf_icckd.training import teacher_targets
-from hf_icckd.training.teacher_targets import WithTargets
+from hf_icckd.training.recorded_batches import WithTargets
 from hf_icckd.utils import atomic_files as files
 from tests.training.test_trainers import assert_same_state, student_args
 
@@ -104,7 +104,7 @@ def test_replay_never_runs_the_teacher(pipeline, tiny_classifier, tmp_path, monk
 
 
 @pytest.mark.parametrize("where", ["resident", "decoded"])
-@pytest.mark.parametrize("augmentation", [True, False])
+@pytest.mark.parametrize("augmentation", [Augmentation(), None])
 def test_batches_bring_what_the_teacher_says_of_their_pixels(digits, tiny_classifier, tmp_path, where, augmentation):
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipeline = ImagePipeline(
@@ -118,7 +118,7 @@ def test_batches_bring_what_the_teacher_says_of_their_pixels(digits, tiny_classi
     sampler = KeyedBatchSampler(160, 48, seed=5)
     sampler.set_epoch(2)
     seen = 0
-    for batch in make_loader(WithTargets(live, targets), sampler, num_workers=2):
+    for batch in make_loader(WithTargets(live, targets.read), sampler, num_workers=2):
         with torch.no_grad():
             expected = guide(batch["pixel_values"][:, 0].to(device))
         for name in BOTH:
@@ -238,9 +238,9 @@ def _edit(folder, **values):
 
 
 OTHERS = {
-    "seed": ({"seed": 1}, {}, "differs in: augmentation .*'seed': 0.* -> .*'seed': 1"),
-    "augmentation": ({"random_erasing": 0.5}, {}, "differs in: augmentation"),
-    "none": ({"augmentation": False}, {}, "differs in: augmentation .* -> None"),
+    "seed": ({"augmentation": Augmentation(seed=1)}, {}, "differs in: augmentation .*'seed': 0.* -> .*'seed': 1"),
+    "augmentation": ({"augmentation": Augmentation(random_erasing=0.5)}, {}, "differs in: augmentation"),
+    "none": ({"augmentation": None}, {}, "differs in: augmentation .* -> None"),
     "size": ({"image_size": 12}, {}, "differs in: image_size 8 -> 12"),
     "teacher": ({}, {"teacher": 2}, "differs in: teacher '"),
     "precision": ({}, {"precision": "bf16"}, "precision 'float32' -> 'bf16'"),

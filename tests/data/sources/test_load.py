@@ -219,7 +219,7 @@ def test_what_lies_beside_the_splits_is_named(tmp_path, caplog):
     files(tmp_path, *class_files("train/cat", "train/dog", "test/cat", "test/dog", "holdout/cat", "old/dog"))
     data = load_image_data(str(tmp_path))
     assert (len(data.train), len(data.test)) == (10, 10)
-    assert "images in holdout, old stay out, as splits are called train, training, test" in caplog.text
+    assert "images in holdout, old are left out, because splits are called train, training, test" in caplog.text
 
 
 def test_splits_without_one_to_train_on_are_no_classes(tmp_path):
@@ -238,7 +238,7 @@ def test_a_class_folder_that_can_not_be_read_is_an_error(tmp_path, monkeypatch):
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(ValueError, match=r"folder '.*dog' can't be read: Permission denied; mend its permissions"):
+    with pytest.raises(ValueError, match=r"folder '.*dog' can't be read: Permission denied; change its permissions"):
         load_image_data(str(tmp_path))
 
 
@@ -422,11 +422,15 @@ def test_a_class_column_goes_before_text_and_an_image_column_before_bytes(tmp_pa
         ({"label": ["a", None, "b"] * 4}, {}, "row 1 of the train split has no valid label"),
         ({"label": pa.array([None] * 12, pa.string())}, {}, "row 0 of the train split has no valid label"),
         ({"label": ["a"] * 12}, {}, "the one class 'a', expected two or more"),
-        ({"label": EVEN}, {"max_train_samples": 0}, "max_train_samples is 0, expected at least 1"),
-        ({"label": EVEN}, {"max_eval_samples": -3}, "max_eval_samples is -3, expected at least 1"),
-        ({"label": EVEN}, {"validation_fraction": 1.5}, "validation_fraction is 1.5, expected a share"),
-        ({"label": EVEN}, {"validation_fraction": -0.1}, "validation_fraction is -0.1, expected a share"),
-        ({"label": EVEN}, {"test_fraction": 0.0}, "test_fraction is 0.0, expected a share"),
+        ({"label": EVEN}, {"max_train_samples": 0}, "max_train_samples is 0, expected a number at least 1"),
+        ({"label": EVEN}, {"max_eval_samples": -3}, "max_eval_samples is -3, expected a number at least 1"),
+        (
+            {"label": EVEN},
+            {"validation_fraction": 1.5},
+            "validation_fraction is 1.5, expected a number at least 0 and below 1",
+        ),
+        ({"label": EVEN}, {"validation_fraction": -0.1}, "validation_fraction is -0.1, expected a number at least 0"),
+        ({"label": EVEN}, {"test_fraction": 0.0}, "test_fraction is 0.0, expected a number above 0 and below 1"),
         ({"label": EVEN}, {"config_name": "small"}, "configuration 'small' .* only Hub data sets have them"),
     ],
 )
@@ -460,7 +464,7 @@ def test_a_hub_data_set(monkeypatch):
         asked.append((*names, streaming))
         return DatasetDict(train=labelled(EVEN, ["a", "b"], fine=EVEN), test=labelled([1], ["a", "b"], fine=[0]))
 
-    monkeypatch.setattr("hf_icckd.data.sources.load.load_dataset", load)
+    monkeypatch.setattr("hf_icckd.data.sources.hub.load_dataset", load)
     data = load_image_data("someone/something", config_name="small", label_column="fine")
     assert (asked, data.label_names, len(data.test)) == ([("someone/something", "small", False)], ["x", "y"], 1)
 
@@ -472,7 +476,7 @@ def test_a_hub_data_set_that_is_not_to_be_had(monkeypatch):
         except FileNotFoundError as error:
             raise RuntimeError("wrapped") from error
 
-    monkeypatch.setattr("hf_icckd.data.sources.load.load_dataset", load)
+    monkeypatch.setattr("hf_icckd.data.sources.hub.load_dataset", load)
     with pytest.raises(
         ValueError, match=r"'nobody/nothing' is none of digits, synthetic, .*\['fine', 'coarse'\]"
     ) as caught:

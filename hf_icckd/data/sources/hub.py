@@ -1,0 +1,43 @@
+"""Data sets of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, IterableDataset, load_dataset
+
+from hf_icckd.data.sources.built_in import BUILT_IN
+from hf_icckd.data.sources.source import Source, reason
+
+
+class Hub(Source):
+    """A data set of the Hub by its id, such as `uoft-cs/cifar100`."""
+
+    def __init__(self, hub_id: str, config_name: str | None):
+        self.hub_id, self.config_name = hub_id, config_name
+
+    def splits(self) -> Mapping[str, Dataset]:
+        """Fetch the data set, or read the copy that was fetched before."""
+        return self._load(streaming=False)
+
+    def streams(self) -> Mapping[str, IterableDataset]:
+        """Open the data set without fetching it."""
+        return self._load(streaming=True)
+
+    def revision(self, rows: Dataset) -> str | None:
+        """Return the commit: `datasets` names the folder of its copy after it."""
+        names = {Path(file["filename"]).parent.name for file in rows.cache_files}
+        name = names.pop() if len(names) == 1 else ""
+        return name if re.fullmatch("[0-9a-f]{40}", name) else None
+
+    def _load(self, streaming: bool) -> Any:
+        try:
+            return load_dataset(self.hub_id, self.config_name, streaming=streaming)
+        except Exception as error:  # the Hub client and the builders raise dozens of types
+            raise ValueError(
+                f"dataset {self.hub_id!r} is none of {', '.join(BUILT_IN)}, no folder here, and could not be loaded "
+                f"from the Hub: {reason(error)}; check the name, its configurations and the connection"
+            ) from error

@@ -1,0 +1,76 @@
+"""What is done to training images: each choice with its default, its range and its help text."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from hf_icckd.options.checks import check_range
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes to training images: a crop, mirroring, colours, erasing.
+
+    A padding or mirroring of None is chosen to suit the images, by `for_images`.
+
+    Example:
+        >>> Augmentation(trivial_augment=True).for_images(32, small=True, mirrored=True)
+        Augmentation(crop_padding=4, min_crop_scale=None, horizontal_flip=True, seed=0, color_jitter=0.0, \
+trivial_augment=True, random_erasing=0.0)
+    """
+
+    crop_padding: int | None = field(
+        default=None,
+        metadata={"help": "Padding of the random crop of images up to 96 pixels; default: an eighth of the side."},
+    )
+    min_crop_scale: float | None = field(
+        default=0.35, metadata={"help": "Smallest share of the area that the random crop of larger images keeps."}
+    )
+    horizontal_flip: bool | None = field(
+        default=None, metadata={"help": "Mirror half of the training images; default: yes, but not digits."}
+    )
+    seed: int = field(default=0, metadata={"help": "Seed of all random changes to pixels."})
+    color_jitter: float = field(
+        default=0.0,
+        metadata={"help": "Change brightness, contrast and saturation by factors between 1 - this and 1 + this."},
+    )
+    trivial_augment: bool = field(
+        default=False, metadata={"help": "One random operation of TrivialAugment (Wide) per training image."}
+    )
+    random_erasing: float = field(
+        default=0.0, metadata={"help": "Share of the training images in which a random box is painted over."}
+    )
+
+    def __post_init__(self) -> None:
+        check_range(self, "crop_padding", 0, math.inf)
+        check_range(self, "min_crop_scale", 0, 1, exclude_low=True)
+        check_range(self, "color_jitter", 0, 1)
+        check_range(self, "random_erasing", 0, 1)
+
+    def for_images(self, size: int, *, small: bool, mirrored: bool) -> Augmentation:
+        """Return the augmentation with every choice made: small images get a padded crop, large ones a resized crop.
+
+        Args:
+            size: Side of the batches in pixels.
+            small: Whether the stored images are small.
+            mirrored: Whether a mirrored image still shows its class.
+        """
+        padding = size // 8 if self.crop_padding is None else self.crop_padding
+        return replace(
+            self,
+            crop_padding=padding if small else None,
+            min_crop_scale=None if small else self.min_crop_scale,
+            horizontal_flip=mirrored if self.horizontal_flip is None else self.horizontal_flip,
+        )
+
+
+_FIELDS = {each.name: each for each in fields(Augmentation)}
+CHOICES = tuple(name for name in _FIELDS if name != "seed")
+OFF_BY_DEFAULT = tuple(name for name in CHOICES if not _FIELDS[name].default)
+
+
+def option_of(name: str) -> Any:
+    """A command-line option with default and help text of a field of `Augmentation`."""
+    return field(default=_FIELDS[name].default, metadata=dict(_FIELDS[name].metadata))
