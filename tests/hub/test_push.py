@@ -7,8 +7,6 @@ import json
 import pickle
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from subprocess import PIPE
 
