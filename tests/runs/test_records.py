@@ -40,7 +40,7 @@ TEACHER = {
     ],
 )
 def test_a_run_of_an_earlier_version_is_read(tmp_path, old, terms, words):
-    """Students of a teacher of 0.1, and teachers that start from it or are compared with it, name it in their cards."""
+    """A teacher of 0.1 is named in the cards of its students, and of teachers that start from it."""
     options = TEACHER | DEFAULTS | old
     (tmp_path / "all_args.yaml").write_text(yaml.safe_dump(options))
     of_start = {"method": TEACHER | {"intra_class_weight": 0.05, "student_branches": None}}
