@@ -61,8 +61,8 @@ class TeacherTrainer(DistillationTrainer):
     ):
         terms = parse_terms(args.terms) if terms is None else terms
         check_terms(terms, args)
-        parts = {name: term.trained_part(model, args.seed) for name, term in terms.items()}
-        parts = {name: part for name, part in parts.items() if part is not None}
+        made = {name: term.trained_part(model, args.seed) for name, term in terms.items()}
+        parts = {name: part for name, part in made.items() if part is not None}
         # Without parts the teacher itself: FSDP gathers weights only where the module that it wrapped is called, and
         # evaluation calls the teacher.
         trained = TeacherWithParts(model, parts) if parts else model
@@ -127,6 +127,6 @@ def check_terms(terms: WeightedTerms, args: TeacherTrainingArguments) -> None:
             )
         if args.sharded and type(term).trained_part is not TeacherTerm.trained_part:
             raise ValueError(
-                f"terms name {name} but accelerate was told to use FSDP, expected DDP: what the term trains along would "
-                "hide the teacher's sharded weights from evaluation; use recipes/accelerate/ddp.yaml"
+                f"terms name {name} but accelerate was told to use FSDP, expected DDP: what the term trains along "
+                "would hide the teacher's sharded weights from evaluation; use recipes/accelerate/ddp.yaml"
             )
