@@ -12,7 +12,8 @@ def changed_options(arguments: Any) -> dict[str, Any]:
     """Of a dataclass of options, as it was given, those that differ from their defaults."""
     changed = {}
     for option in dataclasses.fields(arguments):
-        default = option.default if option.default is not dataclasses.MISSING else option.default_factory()
+        factory = option.default_factory
+        default = option.default if factory is dataclasses.MISSING else factory()
         value = getattr(arguments, option.name)
         # The parser makes None or False of some defaults of the Trainer that say the same in a word.
         if value != default and not (default in ("", "no") and value in (None, False)):
