@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import subprocess
-import sys
 
 import pytest
 import timm
@@ -160,7 +158,7 @@ def test_folder_holds_weights_and_plain_data_only(tmp_path):
     assert not provenance & config["pretrained_cfg"].keys()
 
 
-def test_stock_architecture_needs_nothing_of_ours(tmp_path):
+def test_stock_architecture_needs_nothing_of_ours(hub_libraries, tmp_path):
     save_pretrained(tmp_path, make("resnet18", 64))
     code = f"""
 import sys
@@ -174,7 +172,7 @@ assert torch.allclose(a, b, atol=1e-5)
 from PIL import Image
 print(pipeline("image-classification", "{tmp_path}")(Image.new("RGB", (80, 80)))[0]["label"])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = hub_libraries.run(["-c", code])
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() in NAMES
 
