@@ -9,8 +9,8 @@ from pathlib import Path
 from hf_icckd.data import ImagePipeline
 from hf_icckd.data.from_options import load_data
 from hf_icckd.evaluation.cost import cost_metrics
-from hf_icckd.evaluation.split import predict_split, split_metrics
-from hf_icckd.models.classifier import check_same_classes
+from hf_icckd.evaluation.split import SplitOutputs, predict_split, split_metrics
+from hf_icckd.models.classifier import ImageClassifier, check_same_classes
 from hf_icckd.models.pretrained import from_pretrained
 from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
 from hf_icckd.options.data import DataArguments
@@ -21,20 +21,20 @@ from hf_icckd.utils.text import show
 
 @dataclass
 class EvaluationArguments:
-    """What is measured."""
+    """Which model to measure, on which split."""
 
     model: str = field(
         default="runs/student", metadata={"help": "Folder of a run, Hub id or a pretrained timm model's name."}
     )
-    teacher: str | None = field(default=None, metadata={"help": "A second model, for agreement with it."})
+    teacher: str | None = field(default=None, metadata={"help": "A second model, to measure agreement with."})
     split: str = field(default="test", metadata={"help": "train, validation or test."})
     batch_size: int = field(default=256, metadata={"help": "Images per step."})
     num_workers: int = field(default=0, metadata={"help": "Processes that decode large images."})
-    output_file: str | None = field(default=None, metadata={"help": "JSON file for all figures."})
+    output_file: str | None = field(default=None, metadata={"help": "JSON file to write all metrics to."})
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure a classifier as the command line says; nothing is trained."""
+    """Measure a classifier."""
     data_args, args = parse_arguments([DataArguments, EvaluationArguments], __doc__, argv)
     set_up_logging()
     device = best_device()
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
         keep_freed_memory()
     with readable_errors("file with --output_file"):
         if args.output_file is not None and not Path(args.output_file).absolute().parent.is_dir():
-            raise ValueError(f"output_file is {args.output_file!r}, whose folder does not exist; make it first")
+            raise ValueError(f"output_file is {args.output_file!r}, whose folder does not exist; create it first")
         model = from_pretrained(args.model).to(device)
         data = load_data(data_args)
         if args.split not in data.splits():
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         )
         dataset = pipeline.dataset(args.split)
 
-        def outputs(classifier):
+        def outputs(classifier: ImageClassifier) -> SplitOutputs:
             return predict_split(
                 classifier,
                 dataset,
@@ -74,8 +74,8 @@ def main(argv: list[str] | None = None) -> None:
             other = from_pretrained(args.teacher).to(device)
             check_same_classes(other.spec.label_names, model.spec.label_names, second="model")
             teacher = outputs(other)
-        figures = {"images": len(dataset), **split_metrics(outputs(model), teacher)}
-        results = {args.split: figures, "cost": cost_metrics(model)}
+        measured = {"images": len(dataset), **split_metrics(outputs(model), teacher)}
+        results = {args.split: measured, "cost": cost_metrics(model)}
         if teacher is not None:
             results[f"teacher_{args.split}"] = split_metrics(teacher)
         show(summary_table(results, f"{args.model} on {data.name}", args.split))

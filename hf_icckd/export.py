@@ -18,36 +18,36 @@ from hf_icckd.utils.text import format_table, show
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Export as the command line says; a finished run gets the figures into its records and its card."""
+    """Write the ONNX file; for a finished run, add the comparison with torch to its metrics and its card."""
     parser = ArgumentParser([], prog="python -m hf_icckd.export", description=__doc__, allow_abbrev=False)
     parser.add_argument("folder", help="Folder of a run, Hub id or a pretrained timm model's name.")
-    parser.add_argument("--output", help="The file; default: model.onnx in the folder.")
+    parser.add_argument("--output", help="File to write; default: model.onnx in the folder.")
     parser.add_argument("--num_images", type=int, default=1000, help="Random images to compare with torch on.")
-    parser.add_argument("--tolerance", type=float, default=1e-4, help="Largest difference of a logit.")
+    parser.add_argument("--tolerance", type=float, default=1e-4, help="Largest difference from torch in a logit.")
     args = parser.parse_args(argv)
     set_up_logging()
     with readable_errors("file with --output"):
         folder = Path(args.folder)
         if args.output is None and not folder.is_dir():
-            raise ValueError(f"{args.folder!r} is no folder here; say with --output where the ONNX file is to go")
+            raise ValueError(f"{args.folder!r} is not a local folder; name the ONNX file with --output")
         output = args.output or folder / "model.onnx"
         export = export_onnx(args.folder, output, num_images=args.num_images, tolerance=args.tolerance)
         if (folder / METRICS_FILE).is_file():
             _note(folder, export, args.num_images)
         rows = [
-            ("largest difference of a logit", f"{export.max_difference:.2g}"),
-            ("same class first", f"{export.agreement:.2%} of {args.num_images:,} random images"),
+            ("largest difference in a logit", f"{export.max_difference:.2g}"),
+            ("same top class", f"{export.agreement:.2%} of {args.num_images:,} random images"),
             ("ONNX Runtime, one image", f"{export.latency_ms:.2f} ms"),
         ]
         show(format_table(rows, f"{export.path} agrees with torch"))
 
 
 def _note(folder: Path, export: OnnxExport, num_images: int) -> None:
-    """Add the comparison to the figures of a finished run, and to its card."""
+    """Add the comparison to the metrics of a finished run, and to its card."""
     try:
         arguments, results = read_records(folder)
     except ValueError as error:
-        raise ValueError(f"{error}; the ONNX file is written, but its figures are not noted") from error
+        raise ValueError(f"{error}; the ONNX file is written, but the comparison is not recorded") from error
     results["onnx"] = {
         "latency_ms": export.latency_ms,
         "processor": processor_name(),
@@ -57,7 +57,7 @@ def _note(folder: Path, export: OnnxExport, num_images: int) -> None:
         "images": num_images,
     }
     write_text(folder / METRICS_FILE, json.dumps(results, indent=2) + "\n")
-    if "model" in results:  # not in runs of 0.1.0, whose records don't make a card
+    if "model" in results:  # runs of 0.1.0 recorded too little for a card
         write_card(folder, arguments, results)
 
 

@@ -1,8 +1,7 @@
-"""The README.md of a run's folder: what the model is, its figures, how to use it, how it was made.
+"""Write model cards again from the records of runs: `python -m hf_icckd.model_card FOLDER ... [--license ID]`.
 
-Everything in it comes from the two records of the run, metrics.json and all_args.yaml, so it can be made anew at any
-time: `python -m hf_icckd.model_card FOLDER [FOLDER ...] [--license ID]`. It shows the pictures that are in the folder.
-What a person wrote between the marks `<!-- yours: begin NAME -->` and `<!-- yours: end NAME -->` stays as it is.
+A card is the README.md of a run's folder. All of it comes from metrics.json, all_args.yaml and the pictures in the
+folder, except what a person wrote between `<!-- yours: begin NAME -->` and `<!-- yours: end NAME -->`, which is kept.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ import yaml
 
 from hf_icckd.cards.card import write_card
 from hf_icckd.options.checks import check_licence
-from hf_icckd.runs.layout import ARGS_FILE
+from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
 from hf_icckd.runs.records import read_records
 from hf_icckd.utils.atomic_files import write_text
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Make the cards of finished runs anew; nothing is trained and no image is read."""
+    """Write the cards of finished runs again. Nothing is trained and no image is read."""
     parser = argparse.ArgumentParser(prog="python -m hf_icckd.model_card", description=main.__doc__)
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="Folder of a finished run.")
-    parser.add_argument("--license", help="Identifier of the licence, written into all_args.yaml too.")
+    parser.add_argument("--license", help="Identifier of the licence; also recorded in all_args.yaml.")
     options = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
@@ -36,6 +35,12 @@ def main(argv: list[str] | None = None) -> None:
                 raise ValueError(
                     f"the run in {folder!r} was made by an earlier version, which recorded less than a card needs; "
                     "train it again"
+                )
+            if arguments["recipe"] == "teacher" and "terms" not in arguments:
+                files = f"{folder}/{ARGS_FILE} {folder}/{METRICS_FILE}"
+                raise ValueError(
+                    f"the run in {folder!r} was recorded by version 0.1, expected options of 0.2; convert them first: "
+                    f"python -m hf_icckd.study.convert {files}"
                 )
             if options.license is not None:
                 arguments["license"] = options.license

@@ -44,6 +44,7 @@ from hf_icckd.utils.text import show
 
 logger = logging.getLogger(__name__)
 
+Channels = tuple[float, float, float]
 _OUTPUTS_MAX_BYTES = 2 * 1024**3  # of the training split, whose outputs are all held while it is measured
 
 
@@ -52,7 +53,7 @@ def build_classifier(
     data_args: TrainingDataArguments,
     pipeline: ImagePipeline,
     seed: int,
-    normalisation: Callable[[], tuple[tuple[float, ...], tuple[float, ...]]],
+    normalisation: Callable[[], tuple[Channels, Channels]],
     start: ImageClassifier | None = None,
 ) -> ImageClassifier:
     """The net to train: new, pretrained, or a trained classifier to start from.

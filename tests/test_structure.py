@@ -20,16 +20,12 @@ def test_functions_and_files_stay_short():
     assert not long, f"files over {structure.LONG_FILE} lines: {long}"
 
 
-@pytest.mark.parametrize("trainer", structure.TRAINERS)
-def test_at_most_two_classes_between_the_trainer_and_ours(trainer):
-    between = structure.levels_below_trainer(PACKAGE, trainer)
-    assert len(between) <= 2, between
-
-
-def test_private_methods_of_the_trainer_are_overridden_in_one_file():
-    found = structure.private_overrides(PACKAGE)
-    assert len(found) == 1, found
-    assert len(*found.values()) >= 5  # the count itself works
+def test_trainers_are_counted_as_they_are():
+    for trainer in structure.TRAINERS:
+        assert structure.levels_below_trainer(PACKAGE, trainer) == ["DistillationTrainer", "ResumableTrainer"]
+    overrides = structure.private_overrides(PACKAGE)
+    assert list(overrides) == ["hf_icckd/training/resumable.py"]
+    assert {"_save_checkpoint", "_run_epoch"} <= set(*overrides.values())
 
 
 def test_rooms_never_import_one_another():

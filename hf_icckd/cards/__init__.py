@@ -1,1 +1,1 @@
-"""Model cards: text, content, pictures."""
+"""Model cards: what they say, the template, the pictures."""

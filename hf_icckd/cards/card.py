@@ -1,4 +1,4 @@
-"""The model card of a run: what it says, and the README.md it is written to."""
+"""The model card of a run, written to README.md in its folder."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ _INDEXED = (  # metric, its type on the Hub, its name there
 
 @dataclass(frozen=True)
 class CardData:
-    """All that a card says; its properties are what the template shows.
+    """Everything the template of the card shows.
 
     Attributes:
-        arguments: Options of the run: what all_args.yaml holds.
+        arguments: What all_args.yaml holds.
         results: What metrics.json holds.
-        pictures: Names of the pictures beside the card.
+        pictures: File names of the pictures in the folder.
     """
 
     arguments: dict[str, Any]
@@ -55,17 +55,17 @@ class CardData:
 
     @property
     def is_student(self) -> bool:
-        """Whether it was distilled from a teacher."""
+        """Whether the model was distilled from a teacher."""
         return self.arguments["recipe"] == "student"
 
     @property
     def licence(self) -> str | None:
-        """Identifier of the licence, as the Hub spells it; None if its maker did not say."""
+        """Licence identifier as the Hub spells it; None if none was given."""
         return self.arguments.get("license")
 
     @property
     def metadata(self) -> ModelCardData:
-        """What the Hub reads."""
+        """Metadata header, which the Hub reads."""
         data, model = self.results["data"], self.results["model"]
         role = "student" if self.is_student else "teacher"
         results = [
@@ -102,17 +102,19 @@ class CardData:
 
     @property
     def terms(self) -> list[str]:
-        """Names of the terms of a teacher's loss."""
-        return [] if self.is_student else list(term_arguments(self.arguments["terms"]))
+        """Names of the terms in a teacher's loss; none for a student."""
+        if self.is_student or _is_of_earlier_version(self.arguments):
+            return []
+        return list(term_arguments(self.arguments["terms"]))
 
     @property
     def start_trained(self) -> str:
-        """How the classifier was trained that it went on from."""
+        """How the classifier was trained that training started from."""
         return how_trained(self.results["start"]["method"])
 
     @property
     def comparison(self) -> list[list[str]]:
-        """Rows of the model, its teacher and the control: name and training, seed, figures, costs."""
+        """Table rows of the model, its teacher and the control: name and training, seed, metrics, cost."""
         results, control = self.results, self.results.get("control")
         own = "this student" if self.is_student else "this teacher"
         rows = [
@@ -152,8 +154,8 @@ class CardData:
         return [title for key, title in _SPLITS.items() if key in self.results]
 
     @property
-    def figures(self) -> list[list[str]]:
-        """Rows of all figures: title, then a cell for each split."""
+    def metrics(self) -> list[list[str]]:
+        """Table rows of all metrics: title, then a cell for each split."""
         splits = [self.results[key] for key in _SPLITS if key in self.results]
         return [
             [METRICS[name].full_title, *(METRICS[name].show(split[name]) if name in split else "" for split in splits)]
@@ -169,19 +171,19 @@ class CardData:
 
     @property
     def precision(self) -> str:
-        """What matrix products of the training were computed in."""
+        """Precision of training."""
         names = {"bf16": "bfloat16 (autocast)", "fp16": "float16 (autocast)"}
         return next((title for name, title in names.items() if self.arguments[name]), "float32")
 
     @property
     def citations(self) -> list[str]:
-        """BibTeX of exactly the methods that made the model."""
-        before = [(self.results.get(name) or {}).get("method") for name in ("teacher", "start")]
-        return citations(self.arguments, *filter(None, before))
+        """BibTeX of the methods that made the model, its teacher and the classifier that training started from."""
+        earlier = [(self.results.get(name) or {}).get("method") for name in ("teacher", "start")]
+        return citations(self.arguments, *filter(None, earlier))
 
     @property
     def papers(self) -> list[str]:
-        """arXiv numbers of what is cited; the Hub makes tags of the links."""
+        """arXiv numbers of the cited papers; the Hub turns links to them into tags."""
         return re.findall(r"arXiv:(\d{4}\.\d{5})", "\n".join(self.citations))
 
 
@@ -189,10 +191,12 @@ def how_trained(method: dict[str, Any] | None) -> str:
     """How a model was trained, in a phrase.
 
     Args:
-        method: `hf_icckd.runs.records.method_of` its options, or all of them; None if they are not known.
+        method: Options of its run, or `hf_icckd.runs.records.method_of` them; None if they are not known.
     """
     if not method:
         return "not recorded"
+    if _is_of_earlier_version(method):
+        return "not recorded: trained by version 0.1"
     if method["recipe"] == "student":
         parts = [f"{method['ce_weight']:g} x cross-entropy", *(f"`{spec}`" for spec in method["objectives"])]
         text = " + ".join(parts)
@@ -206,20 +210,27 @@ def how_trained(method: dict[str, Any] | None) -> str:
     return text + (", from pretrained weights" if method["pretrained"] else "")
 
 
-def citations(method: dict[str, Any], *before: dict[str, Any]) -> list[str]:
-    """BibTeX of the methods that a run used, those behind its own that made what it was made from.
+def citations(method: dict[str, Any], *earlier: dict[str, Any]) -> list[str]:
+    """BibTeX of the methods a run used, then of the methods that earlier runs used.
 
     Args:
-        method: As in `how_trained`.
-        *before: The same of its teacher, or of the classifier that it went on from, where they are known.
+        method: Options of the run, as in `how_trained`.
+        *earlier: Options of its teacher and of the classifier that training started from, where they are known.
     """
-    if method["recipe"] == "student":
+    if _is_of_earlier_version(method):
+        found = []
+    elif method["recipe"] == "student":
         found = [OBJECTIVES[spec.partition(":")[0]].citation for spec in method["objectives"]]
     else:
         found = [TEACHER_TERMS[name].citation for name in term_arguments(method["terms"])]
-    for earlier in before:
-        found += citations(earlier)
+    for each in earlier:
+        found += citations(each)
     return list(dict.fromkeys(filter(None, found)))
+
+
+def _is_of_earlier_version(method: dict[str, Any]) -> bool:
+    """Whether a teacher's options are those of 0.1, which had no `terms`."""
+    return method["recipe"] == "teacher" and "terms" not in method
 
 
 @functools.cache
@@ -235,14 +246,11 @@ def _template() -> jinja2.Template:
 
 
 def render(card: CardData, regions: dict[str, str] | None = None) -> str:
-    """The card as markdown with a metadata header.
+    """Text of README.md: metadata header, card, seal.
 
     Args:
-        card: What it says.
-        regions: What a person wrote, by the name of the region; regions that the template lacks stand at the end.
-
-    Returns:
-        The text of README.md, sealed.
+        card: What the card says.
+        regions: What a person wrote, by name of the region. Regions that the template lacks are put at the end.
     """
     left = dict(regions or {})
 
@@ -257,9 +265,9 @@ def render(card: CardData, regions: dict[str, str] | None = None) -> str:
 
 
 def write_card(folder: str | Path, arguments: dict[str, Any], results: dict[str, Any]) -> None:
-    """Write README.md, with the pictures that are in the folder and what a person wrote into the card before.
+    """Write README.md, with the pictures in the folder and all that a person wrote into the regions of the old card.
 
-    A card that a person changed outside the regions, or whose marks are damaged, is kept beside the new one.
+    An old card that was changed outside its regions, or whose marks are damaged, is kept as README.md.bak.
 
     Args:
         folder: Folder of the run.
@@ -270,7 +278,7 @@ def write_card(folder: str | Path, arguments: dict[str, Any], results: dict[str,
     regions = _kept_regions(path) if path.exists() else {}
     pictures = tuple(name for name in PICTURES if (Path(folder) / name).is_file())
     text = render(CardData(arguments, results, pictures), regions)
-    # In bytes: no system should make other line ends of those that a person wrote.
+    # As bytes, so that the line ends a person wrote are kept on every system.
     replace_file(path, lambda unfinished: unfinished.write_bytes(text.encode()))
 
 

@@ -43,12 +43,12 @@ def draw_pictures(
 def draw_training_curves(
     path: str | Path, losses: Sequence[dict[str, float]], evaluations: Sequence[dict[str, float]], split: str
 ) -> None:
-    """Loss and its terms, accuracy and, where there is a gate, the share of anchors that pass it, over the epochs.
+    """Draw loss and terms, accuracy, and the share of anchors past the gate (if there is one) over the epochs.
 
     Args:
-        path: The file.
-        losses: Rows with `epoch`, `step`, `loss`, terms of the loss and maybe `gated_fraction`; may be empty.
-        evaluations: Rows with `epoch`, `eval_top1` and maybe `eval_agreement`, in per cent; may be empty.
+        path: File to write.
+        losses: Rows with `epoch`, `step`, `loss`, terms of the loss and perhaps `gated_fraction`; may be empty.
+        evaluations: Rows with `epoch`, `eval_top1` and perhaps `eval_agreement`, in per cent; may be empty.
         split: Name of the split that was evaluated.
 
     Raises:
@@ -83,10 +83,10 @@ def draw_training_curves(
 
 @styled
 def draw_reliability(path: str | Path, bins: Sequence[dict[str, float]]) -> None:
-    """Accuracy by confidence, and how many images there are of each confidence.
+    """Draw accuracy by confidence, and the number of images by confidence.
 
     Args:
-        path: The file.
+        path: File to write.
         bins: `count`, `confidence` and `accuracy` (fractions) of bins of equal width on 0..1, in their order.
     """
     counts, accuracy = (np.array([row[key] for row in bins], dtype=float) for key in ("count", "accuracy"))
@@ -109,13 +109,13 @@ def draw_reliability(path: str | Path, bins: Sequence[dict[str, float]]) -> None
 
 @styled
 def draw_embedding_map(path: str | Path, points: np.ndarray, labels: np.ndarray, names: dict[int, str]) -> None:
-    """Embeddings in a plane, coloured by class.
+    """Draw embeddings in a plane, coloured by class.
 
     Args:
-        path: The file.
+        path: File to write.
         points: (N, 2).
         labels: (N,) class indices.
-        names: Names of the (at most ten) classes that get a colour; all others are grey.
+        names: Names of the classes that get a colour, at most ten; all others are grey.
     """
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     axis = figure.subplots()
@@ -125,7 +125,7 @@ def draw_embedding_map(path: str | Path, points: np.ndarray, labels: np.ndarray,
         axis.scatter(points[others, 0], points[others, 1], s=9, color=FAINT, linewidths=0, label=title)
     for place, (label, name) in enumerate(names.items()):
         chosen = points[labels == label]
-        # matplotlib leaves out of a legend what begins with an underscore: hence the space.
+        # The space is there because matplotlib leaves labels that begin with an underscore out of the legend.
         axis.scatter(
             chosen[:, 0],
             chosen[:, 1],
@@ -146,16 +146,16 @@ def draw_embedding_map(path: str | Path, points: np.ndarray, labels: np.ndarray,
 def draw_soft_labels(
     path: str | Path, images: np.ndarray, titles: Sequence[str], series: dict[str, list[dict[str, float]]]
 ) -> None:
-    """Probabilities that several models give to the classes of some images, as bars beside the images.
+    """Draw some images and, beside each, the class probabilities of several models as bars.
 
     Args:
-        path: The file.
+        path: File to write.
         images: (N, H, W, 3) uint8.
-        titles: What stands above each image.
-        series: For each model, by name, the probabilities of every image by class: the same classes in all models,
-            the most probable first.
+        titles: Text above each image.
+        series: By model, for each image the probabilities by class: the same classes in all models, the most probable
+            first.
     """
-    # Of many classes even the most probable may have little: the axis ends where the longest bar does.
+    # With many classes even the largest probability may be small, so the axis ends at the longest bar.
     highest = max((value for rows in series.values() for row in rows for value in row.values()), default=1)
     figure = Figure(figsize=(WIDTH, 0.5 + 1.75 * len(images)), layout="constrained")
     grid = figure.subplots(len(images), 2, squeeze=False, width_ratios=(1, 3.6), sharex="col")
@@ -180,7 +180,7 @@ def draw_soft_labels(
 
 
 def short(name: str) -> str:
-    """A class name that fits beside an axis."""
+    """Class name, shortened to fit beside an axis."""
     name = " ".join(name.split())
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 

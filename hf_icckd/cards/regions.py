@@ -1,7 +1,7 @@
-"""What a person writes into a generated text: it stands between marks and survives when the text is made anew.
+"""Regions of a generated text that belong to a person and are kept when the text is generated again.
 
 `<!-- yours: begin NAME -->` ... `<!-- yours: end NAME -->` is a region. The last line of a text is its seal, a digest
-of all but the regions: where it is missing or wrong, a person has changed more than the regions.
+of everything outside the regions; if it is missing or wrong, someone has changed more than the regions.
 """
 
 from __future__ import annotations
@@ -26,16 +26,10 @@ def region(name: str, content: str) -> str:
 
 
 def regions_of(text: str) -> dict[str, str]:
-    """What stands in each region, to the last blank.
-
-    Args:
-        text: A card.
-
-    Returns:
-        Contents by name, in their order.
+    """Content of each region, in their order, white space included.
 
     Raises:
-        ValueError: If a mark lacks its partner, regions overlap or two have one name; the message gives the line.
+        ValueError: If a mark lacks its partner, regions overlap or two have the same name; the message gives the line.
     """
     return {span.name: text[span.start : span.end] for span in _spans(text)}
 
@@ -63,22 +57,18 @@ def _spans(text: str) -> list[_Span]:
 
 
 def seal(text: str) -> str:
-    """The text with its seal as the last line."""
+    """Add the seal as the last line."""
     return f"{text.rstrip()}\n\n<!-- made by hf_icckd; digest of all but your regions: {_digest(text)} -->\n"
 
 
 def is_sealed(text: str) -> bool:
-    """Whether nothing but the contents of regions was changed since the text was sealed.
-
-    Raises:
-        ValueError: As `regions_of`.
-    """
+    """Whether the text outside the regions is as it was when it was sealed. Raises like `regions_of`."""
     found = _SEAL.search(text)
     return found is not None and found.group(1) == _digest(text)
 
 
 def _digest(text: str) -> str:
-    """Line ends, and white space at the end, don't count: editors and git change them."""
+    """Digest of the text outside the regions, whatever the line ends: editors and git change them."""
     text = _SEAL.sub("", text)
     for span in reversed(_spans(text)):
         text = text[: span.start] + text[span.end :]

@@ -115,6 +115,8 @@ def resized_crop_boxes(
     Reference:
         Szegedy et al.: Going Deeper with Convolutions. arXiv 1409.4842, section 6.
     """
+    if augmentation.min_crop_scale is None:
+        raise ValueError("min_crop_scale is None, expected a share of the area; small images are cropped with padding")
     numbers = uniform(augmentation.seed, epoch, sample_ids, view, STREAM_CROP)
     start, box = _boxes(numbers, sizes.double(), augmentation.min_crop_scale, 1, 4 / 3)
     corners = torch.cat([start, start + box], dim=1).long().tolist()

@@ -78,7 +78,7 @@ class CroppedImages(BatchDataset):
         """(B, 3, S, S) uint8; B is 0 where a process has no row of a short last batch."""
         pixels = np.empty((len(images), self.size, self.size, 3), dtype=np.uint8)
         for row, image in enumerate(images):
-            pixels[row] = image
+            pixels[row] = np.asarray(image)
         return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 

@@ -85,7 +85,7 @@ def read_split(split: Dataset, size: int, name: str, interpolation: str = "bilin
     for row in tqdm(
         range(len(split)), desc=f"reading {name}", unit="img", disable=distributed.rank() > 0, leave=False
     ):
-        images[row] = resize_and_crop(read_image(split, row, name), size, 1.0, interpolation)
+        images[row] = np.asarray(resize_and_crop(read_image(split, row, name), size, 1.0, interpolation))
     return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
@@ -113,8 +113,9 @@ class ResidentImages(BatchDataset):
         self.images, self.labels = images, labels.to(images.device)
         self.augmentation, self.num_views = augmentation, num_views
         # Integers throughout: the same bits, compiled or not.
-        compiled = compile_backend is not None
-        self._crop = torch.compile(crop_and_flip, backend=compile_backend) if compiled else crop_and_flip
+        self._crop = crop_and_flip
+        if compile_backend is not None:
+            self._crop = torch.compile(crop_and_flip, backend=compile_backend)
         self._numbers: dict[tuple[int, int], Tensor] = {}
 
     def __len__(self) -> int:

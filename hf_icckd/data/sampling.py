@@ -115,7 +115,7 @@ def make_loader(dataset: BatchDataset, sampler: KeyedBatchSampler, num_workers: 
     """DataLoader over whole batches; images in memory need no workers."""
     return DataLoader(
         dataset,
-        batch_sampler=sampler,
+        batch_sampler=sampler,  # type: ignore[arg-type]  # a key in place of a list of indices
         collate_fn=_identity,
         num_workers=0 if dataset.resident else num_workers,
         persistent_workers=num_workers > 0 and not dataset.resident,

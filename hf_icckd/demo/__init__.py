@@ -1,1 +1,1 @@
-"""Local page that shows a teacher and its student a picture."""
+"""Local page that compares a teacher and its student on one picture."""

@@ -1,4 +1,4 @@
-"""Show what a teacher and its student say of a picture, on a local page: `python -m hf_icckd.demo TEACHER STUDENT`."""
+"""Compare a teacher and its student on a local page: `python -m hf_icckd.demo TEACHER STUDENT`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -18,6 +19,7 @@ from hf_icckd.data.from_options import load_data
 from hf_icckd.data.images import read_image
 from hf_icckd.data.sampling import balanced_subset
 from hf_icckd.data.sources.columns import labels_of
+from hf_icckd.data.sources.stream import StreamedSplit
 from hf_icckd.demo.comparison import class_means, shared_names
 from hf_icckd.demo.page import Net, build_page, import_gradio, launch
 from hf_icckd.models.classifier import check_same_classes
@@ -36,15 +38,12 @@ _EXAMPLES = 10
 
 @dataclass
 class DemoDataArguments(DataArguments):
-    """Which images class means and examples are taken from."""
+    """Data set of class means and examples."""
 
-    dataset: str | None = field(
-        default=None,
-        metadata={
-            "help": "As for the recipes; default: the data set that the teacher's folder says it was trained on."
-        },
+    dataset: str = field(
+        default="", metadata={"help": "As for the recipes; default: what the teacher was trained on, by its folder."}
     )
-    # Pictures go to each net in its own size.
+    # Not options here: each net gets pictures in its own size.
     image_size: int | None = field(default=None, init=False)
     resident_max_bytes: int = field(default=0, init=False)
 
@@ -57,10 +56,12 @@ class DemoArguments:
         default=5000,
         metadata={"help": f"Class means are taken over this many training images, up to {_MAX_PER_CLASS} per class."},
     )
-    host: str = field(default="127.0.0.1", metadata={"help": "Address to listen on; 0.0.0.0: all of this machine."})
+    host: str = field(
+        default="127.0.0.1", metadata={"help": "Address to listen on; 0.0.0.0: all addresses of this machine."}
+    )
     port: int = field(default=7860, metadata={"help": "Port to listen on."})
     share: bool = field(
-        default=False, metadata={"help": "Also give the page a public address, through a server of Gradio's makers."}
+        default=False, metadata={"help": "Also give the page a public address, through a server that Gradio runs."}
     )
 
     def __post_init__(self):
@@ -70,9 +71,8 @@ class DemoArguments:
 
 def main(argv: list[str] | None = None) -> None:
     """Serve the page until it is interrupted."""
-    parser = ArgumentParser(
-        [DemoDataArguments, DemoArguments], prog="python -m hf_icckd.demo", description=__doc__, allow_abbrev=False
-    )
+    types: list[Any] = [DemoDataArguments, DemoArguments]
+    parser = ArgumentParser(types, prog="python -m hf_icckd.demo", description=__doc__, allow_abbrev=False)
     known = "Folder of a run, Hub id or a pretrained timm model's name"
     parser.add_argument("teacher", nargs="?", default="runs/teacher", help=f"{known}; default: %(default)s.")
     parser.add_argument("student", nargs="?", default="runs/student", help=f"{known}; default: %(default)s.")
@@ -96,42 +96,42 @@ def main(argv: list[str] | None = None) -> None:
         examples: list[tuple[Path, str]] = []
         label_names = shared_names(nets[0].model, nets[1].model)
         if data is not None:
-            # The teacher may have come without names, and been compared with neither.
+            # A teacher without class names was not compared with the data set, so the student is.
             check_same_classes(nets[1].model.spec.label_names, tuple(data.label_names), "student")
             rows, note = rows_for_means(data, args.max_images)
             means = [class_means(net.model, rows, labels_of(rows), f"class means of the {net.role}") for net in nets]
             nets = [net._replace(means=mean) for net, mean in zip(nets, means, strict=True)]
             examples, label_names = save_examples(data, Path(folder)), tuple(data.label_names)
-        # Interrupted, Gradio leaves what people dropped where it is; this folder goes with all that is in it.
+        # When interrupted, Gradio leaves dropped pictures behind; in this folder they are deleted.
         os.environ.setdefault("GRADIO_TEMP_DIR", folder)
         page = build_page(nets[0], nets[1], label_names, note, examples)
         addresses = launch(page, args.host, args.port, args.share)
-        show(f"{' and '.join(addresses)} shows {names.teacher} and {names.student}; Ctrl-C ends it")
+        show(f"{' and '.join(addresses)} shows {names.teacher} and {names.student}; stop it with Ctrl-C")
         page.block_thread()
 
 
 def find_data(args: DemoDataArguments, teacher: Net) -> tuple[ImageData | None, str]:
-    """The data set that was asked for, else the one the teacher was trained on, else None and the reason.
+    """The data set the user named, or else the teacher's own; None and the reason if that can't be loaded.
 
     Raises:
-        ValueError: If the one that was asked for can't be loaded or has other classes.
+        ValueError: If the data set the user named can't be loaded or has other classes.
     """
     try:
-        data = load_data(args if args.dataset is not None else _recorded(args, user_path(teacher.origin)))
+        data = load_data(args if args.dataset else _recorded(args, user_path(teacher.origin)))
         check_same_classes(teacher.model.spec.label_names, tuple(data.label_names))
     except ValueError as error:
-        if args.dataset is not None:
+        if args.dataset:
             raise
         return None, f"No nearest classes and no examples: {error}. Name a data set with --dataset."
     return data, ""
 
 
 def _recorded(args: DemoDataArguments, folder: Path) -> DemoDataArguments:
-    """Data options of a run; those that the user gave take the place of its own."""
+    """Data options of the run in a folder, overridden by the user's own."""
     if not folder.is_dir():
-        raise ValueError(f"the teacher is no folder here, whose {ARGS_FILE} would name its data set")
+        raise ValueError(f"the teacher is not a local folder with {ARGS_FILE}, which would name its data set")
     if not (folder / ARGS_FILE).is_file():
-        raise ValueError(f"the teacher comes without {ARGS_FILE}, which would name its data set")
+        raise ValueError(f"the teacher's folder has no {ARGS_FILE}, which would name its data set")
     try:
         values = yaml.safe_load((folder / ARGS_FILE).read_text())
     except yaml.YAMLError:
@@ -147,16 +147,16 @@ def _recorded(args: DemoDataArguments, folder: Path) -> DemoDataArguments:
 def rows_for_means(data: ImageData, max_images: int) -> tuple[Dataset, str]:
     """Training images for class means, evenly over the classes, and a sentence about them."""
     limit = min(max_images, _MAX_PER_CLASS * len(data.label_names))
-    rows = data.train.head(limit) if data.streamed else data.train
+    rows = data.train.head(limit) if isinstance(data.train, StreamedSplit) else data.train
     labels = labels_of(rows)
     labelled = np.flatnonzero(labels >= 0)
-    rows = rows.select(labelled[balanced_subset(labels[labelled], limit)])
-    return rows, f"Class means are those of {len(rows):,} training images of {data.name}."
+    chosen = rows.select(labelled[balanced_subset(labels[labelled], limit)])
+    return chosen, f"Class means are taken over {len(chosen):,} training images of {data.name}."
 
 
 def save_examples(data: ImageData, folder: Path) -> list[tuple[Path, str]]:
-    """The first test image of some classes as a file, and the name of its class."""
-    rows = data.test.head(256) if data.streamed else data.test
+    """Write the first test image of each of ten classes. Returns paths and class names."""
+    rows = data.test.head(256) if isinstance(data.test, StreamedSplit) else data.test
     labels = labels_of(rows)
     examples: list[tuple[Path, str]] = []
     for label, row in zip(*np.unique(labels, return_index=True), strict=True):

@@ -1,4 +1,4 @@
-"""What two classifiers say of one picture: soft labels, agreement, latency and the classes that they see nearby."""
+"""Compare two classifiers on one picture: soft labels, agreement, latency and nearest classes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _TIMED_SECONDS = 0.5
 
 
 class Answer(NamedTuple):
-    """What one classifier says of one picture.
+    """Output of one classifier for one picture.
 
     Attributes:
         logits: (C,) float32 on the CPU.
-        latency_ms: Median time of the net for the picture, which is on its device already.
-        neighbours: Class index and cosine distance (0 to 2), the nearest class first; None without class means.
+        latency_ms: Median time of one forward pass; the picture is on the device already.
+        neighbours: Class index and cosine distance (0 to 2), nearest first; None without class means.
     """
 
     logits: Tensor
@@ -38,14 +38,11 @@ class Answer(NamedTuple):
 
 
 def prepare(image: PIL.Image.Image, spec: ClassifierSpec) -> Tensor:
-    """A picture of any size and mode as evaluation shows it to a net.
+    """Turn, resize and crop a picture as evaluation does: (1, 3, S, S) uint8.
 
     Args:
-        image: The picture; turned as its EXIF data say.
-        spec: What the net expects.
-
-    Returns:
-        (1, 3, S, S) uint8.
+        image: A picture of any size and mode; EXIF orientation is applied.
+        spec: The net it is meant for.
     """
     image = to_rgb(PIL.ImageOps.exif_transpose(image))
     image = resize_and_crop(image, spec.image_size, spec.crop_pct, spec.interpolation)
@@ -53,16 +50,13 @@ def prepare(image: PIL.Image.Image, spec: ClassifierSpec) -> Tensor:
 
 
 def class_means(model: ImageClassifier, split: Dataset, labels: np.ndarray, description: str | None = None) -> Tensor:
-    """Mean of the unit-length embeddings of each class.
+    """Mean of the unit-length embeddings of each class: (C, D) float32 on the CPU, zeros for a class without images.
 
     Args:
         model: The classifier.
         split: Data set with an undecoded `image` column.
-        labels: (N,) class indices of its rows.
-        description: Text in front of the progress bar; None for no bar.
-
-    Returns:
-        (C, D) float32 on the CPU; zeros for a class without a row.
+        labels: (N,) class indices.
+        description: Text before the progress bar; None for no bar.
     """
     spec, classes = model.spec, torch.from_numpy(labels)
     images = DecodedImages(split, classes, spec.image_size, spec.crop_pct, interpolation=spec.interpolation)
@@ -76,22 +70,19 @@ def class_means(model: ImageClassifier, split: Dataset, labels: np.ndarray, desc
 def ask(
     model: ImageClassifier, image: PIL.Image.Image, means: Tensor | None = None, num_neighbours: int = 3
 ) -> Answer:
-    """Show a picture to a classifier, on the device it is on.
+    """Run a classifier on a picture, on the classifier's device.
 
     Args:
         model: The classifier; its training mode is restored.
         image: A picture of any size and mode.
-        means: (C, D) class means as `class_means` gives them.
-        num_neighbours: How many of the nearest classes to name.
-
-    Returns:
-        Its answer.
+        means: (C, D) class means from `class_means`, for neighbours.
+        num_neighbours: How many of the nearest classes to return.
     """
     training = model.training
     model.eval()
     images = prepare(image, model.spec).to(next(model.parameters()).device)
     output = model(images)
-    # A large net on a slow machine is run a few times only: somebody waits for the answer.
+    # A large net on a slow machine runs only a few times: someone is waiting for the answer.
     once = latency_ms(model, images, repeats=1)
     repeats = int(np.clip(1000 * _TIMED_SECONDS / once, 1, _TIMED_RUNS))
     latency = latency_ms(model, images, repeats) if repeats > 1 else once
@@ -108,17 +99,17 @@ def ask(
 def relate(
     teacher: Answer, student: Answer, label_names: tuple[str, ...], temperature: float = 1.0, top: int = 5
 ) -> dict[str, Any]:
-    """Two answers to the same picture, side by side.
+    """Compare the answers of teacher and student to the same picture.
 
     Args:
-        teacher: Answer of the one.
-        student: Answer of the other, which has the same classes.
-        label_names: Names of the classes.
+        teacher: Answer of the teacher.
+        student: Answer of the student.
+        label_names: Names of the classes, which both share.
         temperature: Softmax temperature of both.
-        top: How many classes to name.
+        top: How many classes to return.
 
     Returns:
-        `temperature`; `same_class`, whether both have the same class first; `kl`, KL(teacher || student) in nats at
+        `temperature`; `same_class`, whether both rank the same class first; `kl`, KL(teacher || student) in nats at
         that temperature, without the T^2 factor of the distillation loss; and for each of `teacher` and `student` a
         dict of `soft_label` and `neighbours` (lists of name and probability or distance) and `latency_ms`.
     """
@@ -126,11 +117,11 @@ def relate(
     found: dict[str, Any] = {
         "temperature": temperature,
         "same_class": metrics.agreement(*pair).item() == 1,
-        "kl": max(0.0, metrics.kl_divergence(*pair, temperature).item()),  # rounding may make a tiny one negative
+        "kl": max(0.0, metrics.kl_divergence(*pair, temperature).item()),  # rounding may make it slightly negative
     }
     for role, answer in (("teacher", teacher), ("student", student)):
         soft_label = (answer.logits / temperature).softmax(dim=0)
-        # By logits: at a small temperature, probabilities tie at 0.
+        # Sorted by logits, because at a small temperature many probabilities are exactly 0.
         order = answer.logits.argsort(descending=True, stable=True)[:top].tolist()
         found[role] = {
             "soft_label": [(label_names[index], soft_label[index].item()) for index in order],
@@ -149,24 +140,32 @@ def compare(
     teacher_means: Tensor | None = None,
     student_means: Tensor | None = None,
 ) -> dict[str, Any]:
-    """Show a picture to a teacher and its student.
+    """Run a teacher and its student on a picture and compare what they say; returns what `relate` returns.
 
     Args:
-        teacher: The one.
-        student: The other, with the same classes.
+        teacher: The teacher.
+        student: The student, with the same classes.
         image: A picture of any size and mode.
         temperature: Softmax temperature of both.
         teacher_means: (C, D) class means of the teacher, for neighbours.
-        student_means: (C, D') class means of the student.
+        student_means: (C, D') class means of the student, for neighbours.
 
-    Returns:
-        As `relate`.
+    Example:
+        >>> import torch
+        >>> from PIL import Image
+        >>> from hf_icckd import create_classifier
+        >>> torch.manual_seed(0)  # doctest: +ELLIPSIS
+        <torch...>
+        >>> teacher, student = (create_classifier("cifar_resnet8", ("cat", "dog"), image_size=8) for _ in range(2))
+        >>> found = compare(teacher, student, Image.new("RGB", (30, 20), "red"), temperature=4)
+        >>> sorted(found)
+        ['kl', 'same_class', 'student', 'teacher', 'temperature']
     """
     answers = ask(teacher, image, teacher_means), ask(student, image, student_means)
     return relate(*answers, shared_names(teacher, student), temperature)
 
 
 def shared_names(teacher: ImageClassifier, student: ImageClassifier) -> tuple[str, ...]:
-    """Names of the classes: the teacher's, or the student's if the teacher came without."""
+    """Class names of the teacher, or of the student if the teacher has none."""
     names = teacher.spec.label_names
     return student.spec.label_names if is_unnamed(names) else names

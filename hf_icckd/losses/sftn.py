@@ -15,7 +15,8 @@ from torch import Tensor
 
 from hf_icckd.losses.kd import knowledge_distillation_loss
 from hf_icckd.losses.teacher_term import TeacherBatch, TeacherTerm
-from hf_icckd.models.classifier import ImageClassifier, check_architecture
+from hf_icckd.models.architectures import check_architecture
+from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.student_branches import StudentBranches, student_branches
 
 
@@ -58,7 +59,6 @@ class SFTN(TeacherTerm):
     """
 
     term_weights: ClassVar[dict[str, float]] = {"branch_ce": 1.0, "branch_kl": 3.0}
-    shards: ClassVar[bool] = False
     citation: ClassVar[str] = """@inproceedings{park2021learning,
   title = {Learning Student-Friendly Teacher Networks for Knowledge Distillation},
   author = {Park, Dae Young and Cha, Moon-Hyun and Jeong, Changwook and Kim, Dae Sin and Han, Bohyung},

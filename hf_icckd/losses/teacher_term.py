@@ -46,7 +46,6 @@ class TeacherTerm(nn.Module):
         default_weight: Weight of the term if nobody gives one.
         term_weights: Weight of each scalar relative to the term's own. Scalars without a weight are logged only.
         num_views: Views of an image that the term compares; None if any number will do.
-        shards: Whether the term was tried with sharded weights (FSDP2).
         citation: BibTeX of the source.
 
     Example:
@@ -61,7 +60,6 @@ class TeacherTerm(nn.Module):
     default_weight: ClassVar[float] = 1.0
     term_weights: ClassVar[dict[str, float]] = {}
     num_views: ClassVar[int | None] = None
-    shards: ClassVar[bool] = True
     citation: ClassVar[str] = ""
 
     @staticmethod
@@ -73,7 +71,7 @@ class TeacherTerm(nn.Module):
         """Build what is trained along with the teacher and thrown away at export; None if there is no such thing.
 
         It is called with the teacher's `ClassifierOutput`, feature maps included, and what it returns reaches
-        `forward` as `batch.part`.
+        `forward` as `batch.part`. Such a teacher can't be trained with sharded weights (FSDP2).
         """
         return None
 

@@ -47,9 +47,9 @@ class CifarResNet(ResNet):
     ) -> None:
         stem, *channels = widths
         super().__init__(
-            BasicBlock,
+            BasicBlock,  # type: ignore[arg-type]  # timm's annotation means the class
             layers=((depth - 2) // 6,) * len(channels),
-            channels=channels,
+            channels=tuple(channels),
             in_chans=in_chans,
             output_stride=4 * output_stride,  # timm counts from a stem of stride 4
             stem_type="deep",  # the one kind of stem with a free width, which is twice `stem_width`
@@ -57,9 +57,12 @@ class CifarResNet(ResNet):
             zero_init_last=zero_init_last,
             **kwargs,
         )
-        like = {"device": self.bn1.weight.device, "dtype": self.bn1.weight.dtype}
-        self.conv1 = nn.Conv2d(in_chans, stem, kernel_size=3, padding=1, bias=False, **like)
-        self.maxpool = nn.Identity()
+        weight = next(self.parameters())
+        # timm annotates neither: mypy takes the deep stem and the pool that it happens to see for their types.
+        self.conv1 = nn.Conv2d(  # type: ignore[assignment]
+            in_chans, stem, kernel_size=3, padding=1, bias=False, device=weight.device, dtype=weight.dtype
+        )
+        self.maxpool = nn.Identity()  # type: ignore[assignment]
         self.layer4 = nn.Sequential()  # timm's forward spells out four stages
         correct_reductions(self.feature_info)
         self.init_weights(zero_init_last=zero_init_last)

@@ -47,7 +47,7 @@ class CifarWideResNet(ResNetV2):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            layers=((depth - 4) // 6,) * 3,
+            layers=[(depth - 4) // 6] * 3,
             channels=(16 * widen, 32 * widen, 64 * widen),
             num_classes=num_classes,
             in_chans=in_chans,
@@ -61,12 +61,12 @@ class CifarWideResNet(ResNetV2):
             norm_layer=BatchNormAct2d,
             **kwargs,
         )
-        like = {"device": self.norm.weight.device, "dtype": self.norm.weight.dtype}
-        stem = nn.Conv2d(in_chans, 16, kernel_size=3, padding=1, bias=False, **like)
+        weight = next(self.parameters())
+        stem = nn.Conv2d(in_chans, 16, kernel_size=3, padding=1, bias=False, device=weight.device, dtype=weight.dtype)
         self.stem = nn.Sequential(OrderedDict(conv=stem))
         # timm's own head is a 1x1 convolution; methods that read the classifier's weight expect a matrix.
         head = ClassifierHead(self.num_features, num_classes, pool_type=global_pool, drop_rate=drop_rate)
-        self.head = head.to(**like)
+        self.head = head.to(device=weight.device, dtype=weight.dtype)
         correct_reductions(self.feature_info)
         self.init_weights(zero_init_last=zero_init_last)
 

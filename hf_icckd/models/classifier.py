@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import timm
 import torch
 import torch.nn.functional as F
-from timm.models import PretrainedCfg, get_deprecated_models, get_pretrained_cfg, is_model
 from torch import Tensor, nn
 
 import hf_icckd.models  # noqa: F401  registers the cifar_* architectures
+from hf_icckd.models.architectures import check_architecture, default_cfg
+
+if TYPE_CHECKING:
+    from hf_icckd.models.architectures import TimmNet
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ class ImageClassifier(nn.Module):
                 f"mean is {spec.mean} and std {spec.std}, expected three numbers each, and std above 0; correct "
                 "them in the configuration"
             )
-        self.net, self.spec = net, spec
-        self.embedding_dim = _check_head(net, spec)
+        self.net, self.spec = cast("TimmNet", net), spec
+        self.embedding_dim = _check_head(self.net, spec)
         # Not persistent: they are in config.json, and exported weights should be those of the plain timm net.
         mean, std = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
         self.register_buffer("scale", (1 / (255 * std)).float(), persistent=False)
@@ -166,7 +169,7 @@ def create_classifier(
         ('cifar_resnet20', 64)
     """
     check_architecture(architecture)
-    default = get_pretrained_cfg(architecture)
+    default = default_cfg(architecture)
     model_args = dict(model_args or {})
     if image_size is None:
         image_size = default.input_size[-1]
@@ -181,14 +184,18 @@ def create_classifier(
         ClassifierSpec(
             architecture=architecture,
             label_names=tuple(label_names),
-            mean=tuple(default.mean if mean is None else mean),
-            std=tuple(default.std if std is None else std),
+            mean=_channels(default.mean if mean is None else mean),
+            std=_channels(default.std if std is None else std),
             image_size=image_size,
             crop_pct=default.crop_pct if crop_pct is None else crop_pct,
             interpolation=default.interpolation if interpolation is None else interpolation,
             model_args=model_args,
         ),
     )
+
+
+def _channels(values: Iterable[float]) -> tuple[float, float, float]:
+    return cast("tuple[float, float, float]", tuple(values))  # `ImageClassifier` checks that there are three
 
 
 def go_on_from(
@@ -226,36 +233,7 @@ def go_on_from(
     return ImageClassifier(net, spec)
 
 
-def default_cfg(architecture: str) -> PretrainedCfg:
-    """timm's default preprocessing of an architecture.
-
-    Raises:
-        ValueError: If timm does not know the architecture.
-    """
-    check_architecture(architecture)
-    found = get_pretrained_cfg(architecture)
-    if found is None:
-        raise ValueError(f"timm has no default configuration of {architecture!r}; choose another architecture")
-    return found
-
-
-def check_architecture(architecture: str) -> None:
-    """Raise ValueError, with a suggestion, unless timm has this architecture and weights with its tag."""
-    base, _, tag = architecture.partition(".")
-    old = get_deprecated_models()
-    if base in old:
-        hint = f"it is called {old[base]!r} now" if old[base] else "it has no successor; choose another"
-        raise ValueError(f"timm no longer has a model {base!r}: {hint}")
-    if is_model(base) and tag and architecture not in timm.list_models(f"{base}.*", pretrained=True):
-        known = [name.partition(".")[2] for name in timm.list_models(f"{base}.*", pretrained=True)]
-        raise ValueError(f"unknown weights {tag!r} of {base!r}, expected one of: {', '.join(known)}")
-    if not is_model(base):
-        close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
-        hint = f"; did you mean {' or '.join(close)}?" if close else "; `timm.list_models()` lists them"
-        raise ValueError(f"unknown model {architecture!r}, expected an architecture of timm's registry{hint}")
-
-
-def _check_head(net: nn.Module, spec: ClassifierSpec) -> int:
+def _check_head(net: TimmNet, spec: ClassifierSpec) -> int:
     """Check on one image that the logits are a single layer of the embeddings, and return their length."""
     training = net.training
     net.eval()

@@ -80,16 +80,15 @@ def export_onnx(
         raise ValueError(f"the weights take {size / 2**30:.1f} GiB, expected at most 1.5: an ONNX file holds no more")
     # A copy in contiguous layout and full precision; the caller's model stays unchanged.
     classifier = copy.deepcopy(classifier).float().cpu().eval().to(memory_format=torch.contiguous_format)
-    result = None
+    checked: list[OnnxExport] = []
 
     def write(unfinished: Path) -> None:
-        nonlocal result
         _write(classifier, unfinished)
-        result = _check(classifier, unfinished, Path(path), num_images, tolerance)
+        checked.append(_check(classifier, unfinished, Path(path), num_images, tolerance))
 
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, write)
-    return result
+    return checked[0]
 
 
 class _Logits(nn.Module):
@@ -118,6 +117,7 @@ def _write(classifier: ImageClassifier, path: Path) -> None:
     except torch.onnx.errors.OnnxExporterError as error:
         text = " ".join(str(error.__cause__ or error).split())
         raise ValueError(f"{spec.architecture} can't be exported to ONNX: {text[:300]}") from error
+    assert program is not None  # with `dynamo` there is always one
     program.model.metadata_props.update(
         {
             "architecture": spec.architecture,
@@ -141,7 +141,7 @@ def _check(classifier: ImageClassifier, file: Path, path: Path, num_images: int,
             expected = classifier(images).logits
         found = torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
         difference = max(difference, (found - expected).abs().max().nan_to_num(torch.inf).item())
-        same += (found.argmax(dim=1) == expected.argmax(dim=1)).sum().item()
+        same += int((found.argmax(dim=1) == expected.argmax(dim=1)).sum())
     agreement = same / num_images
     if difference > tolerance or agreement < _MIN_AGREEMENT:
         raise ValueError(

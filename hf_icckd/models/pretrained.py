@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from timm.models import is_model
 from torch import Tensor
 
-from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier, check_architecture, create_classifier, unnamed
+from hf_icckd.models.architectures import check_architecture, default_cfg
+from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier, create_classifier, unnamed
 from hf_icckd.utils.atomic_files import contiguous_state, replace_file, replace_tensors, user_path
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -36,8 +37,8 @@ def save_pretrained(folder: str | Path, classifier: ImageClassifier, state: dict
         >>> model = create_classifier("cifar_resnet8", ["cat", "dog"], image_size=32)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_pretrained(folder, model)
-        ...     from_pretrained(folder).spec == model.spec
-        True
+        ...     sorted(file.name for file in Path(folder).iterdir())
+        ['config.json', 'model.safetensors']
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +53,7 @@ def fingerprint(classifier: ImageClassifier) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(contiguous_state(classifier.net.state_dict()).items()):
         digest.update(name.encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -67,7 +68,13 @@ def from_pretrained(name_or_path: str | Path) -> ImageClassifier:
         ValueError: If it is none of these, or config or safetensors weights are missing or don't fit together.
 
     Example:
-        See `save_pretrained`.
+        >>> import tempfile
+        >>> from hf_icckd import create_classifier
+        >>> model = create_classifier("cifar_resnet8", ["cat", "dog"], image_size=32)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_pretrained(folder, model)
+        ...     from_pretrained(folder).spec == model.spec
+        True
     """
     name = str(name_or_path)
     folder = user_path(name)
@@ -134,7 +141,7 @@ def _load_folder(folder: Path, name: str) -> ImageClassifier:
 
 def _pretrained_timm(name: str) -> ImageClassifier:
     check_architecture(name)
-    cfg = timm.get_pretrained_cfg(name)
+    cfg = default_cfg(name)
     if not (cfg.has_weights if hasattr(cfg, "has_weights") else cfg.url or cfg.hf_hub_id):
         raise ValueError(
             f"timm has no pretrained weights for {name!r}; give a folder or a Hub id with trained weights"

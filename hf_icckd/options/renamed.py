@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 TERM_ARGUMENTS = {
     "intra_class_weight": "weight",
@@ -40,3 +41,20 @@ def new_spelling(old: Mapping[str, object]) -> str | None:
     if "student_branches" in old:
         specs.append(f"sftn:student={old['student_branches'] or 'ARCHITECTURE'}")
     return f"--terms {' '.join(specs or ['none'])}"
+
+
+def with_terms(record: Any) -> Any:
+    """What a run of 0.1 recorded, with `terms` in place of the options they replaced, at any depth.
+
+    Example:
+        >>> with_terms({"model": "cifar_resnet20", "intra_class_weight": 0.05, "student_branches": None})
+        {'model': 'cifar_resnet20', 'terms': ['intra_class:weight=0.05']}
+    """
+    if isinstance(record, list):
+        return [with_terms(item) for item in record]
+    if not isinstance(record, dict):
+        return record
+    old = {name: value for name, value in record.items() if name in RENAMED and value is not None}
+    kept = {name: with_terms(value) for name, value in record.items() if name not in RENAMED}
+    spelling = new_spelling(old)
+    return kept if spelling is None else kept | {"terms": spelling.removeprefix("--terms ").split()}

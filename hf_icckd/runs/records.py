@@ -1,4 +1,4 @@
-"""The two records of a run, all_args.yaml and metrics.json, as another run or a model card reads them."""
+"""Read the two records of a run, all_args.yaml and metrics.json."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from hf_icckd.options.renamed import with_terms
 from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
 from hf_icckd.utils.atomic_files import user_path
 
@@ -22,13 +23,7 @@ _FROM_CONTROL = ("test", "teacher_test", "cost", "soft_labels")
 
 
 def read_records(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options and figures of a finished run.
-
-    Args:
-        folder: Its folder.
-
-    Returns:
-        What all_args.yaml and metrics.json hold.
+    """Return what all_args.yaml and metrics.json of a finished run hold.
 
     Raises:
         ValueError: If one is missing or damaged.
@@ -37,41 +32,43 @@ def read_records(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     for name, parse in ((ARGS_FILE, yaml.safe_load), (METRICS_FILE, json.loads)):
         path = user_path(folder) / name
         if not path.is_file():
-            raise ValueError(f"{str(folder)!r} is no finished run: it has no {name}; give the folder of one that is")
+            raise ValueError(
+                f"{str(folder)!r} is not a finished run: it has no {name}; give the folder of one that is"
+            )
         try:
             content = parse(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, ValueError):  # those of JSON and UTF-8 are ValueErrors
+        except (yaml.YAMLError, ValueError):  # JSON and UTF-8 raise ValueErrors
             content = None
         if not isinstance(content, dict) or any(key not in content for key in _ALWAYS_THERE[name]):
             raise ValueError(f"{path} is damaged, expected the record of a finished run; give another folder")
-        records.append(content)
+        records.append(with_terms(content))
     return records[0], records[1]
 
 
 def read_options(folder: str | Path) -> dict[str, Any]:
-    """What all_args.yaml of a folder holds; nothing if the folder has none, as that of a model made elsewhere."""
+    """Return what all_args.yaml of a folder holds; empty if there is none, as for a model that was made elsewhere."""
     try:
         options = yaml.safe_load((user_path(folder) / ARGS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return {}
-    return options if isinstance(options, dict) else {}
+    return with_terms(options) if isinstance(options, dict) else {}
 
 
 def read_control(folder: str, recipe: str, data_fingerprint: str, test_images: int) -> dict[str, Any]:
-    """Figures of a control, for the card of the run that is compared with it.
+    """Return what the card of a run shows of its control.
 
     Args:
-        folder: Its folder.
-        recipe: `teacher` or `student`: which kind of run it must be.
-        data_fingerprint: Of the data set that it must have been trained and measured on.
-        test_images: How many test images it must have been measured on.
+        folder: Folder of the control.
+        recipe: Recipe of the run that is compared with it, `teacher` or `student`.
+        data_fingerprint: Fingerprint of the run's data set.
+        test_images: Number of the run's test images.
 
     Returns:
-        `name`, `method`, `machine`, `test`, `cost`; of its teacher, if it had one, `teacher` and `teacher_test`; and
-        `soft_labels`, if it recorded them.
+        `name`, `method`, `machine`, `test`, `cost`; `teacher` and `teacher_test` if it had a teacher; `soft_labels` if
+        it recorded them.
 
     Raises:
-        ValueError: If it is not finished, of another kind, or of other images.
+        ValueError: If the control is not finished, of another recipe, or of other images.
     """
     try:
         arguments, results = read_records(folder)
@@ -79,15 +76,15 @@ def read_control(folder: str, recipe: str, data_fingerprint: str, test_images: i
         raise ValueError(f"control {error}") from error
     if arguments["recipe"] != recipe:
         raise ValueError(
-            f"control {folder!r} is a run of the recipe {arguments['recipe']!r}, expected {recipe!r}: a {recipe} is "
-            f"compared with a {recipe}"
+            f"control {folder!r} is a run of the recipe {arguments['recipe']!r}, expected {recipe!r}; name a control "
+            f"that is a {recipe} too"
         )
     images = results["test"]["images"]
     if (arguments.get("data_fingerprint"), images) != (data_fingerprint, test_images):
         raise ValueError(
             f"control {folder!r} was trained and measured on other images (fingerprint "
             f"{arguments.get('data_fingerprint')}, {images} test images), expected those of this run "
-            f"({data_fingerprint}, {test_images}); give both runs the same options of the data"
+            f"({data_fingerprint}, {test_images}); give both runs the same data options"
         )
     teacher = results.get("teacher")
     return {
@@ -100,17 +97,17 @@ def read_control(folder: str, recipe: str, data_fingerprint: str, test_images: i
 
 
 def method_of(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Of the options of a run those that say how it was trained."""
+    """Keep the options that say how a run was trained."""
     return {name: arguments[name] for name in _METHOD if name in arguments}
 
 
 def machine_of(environment: dict[str, Any]) -> dict[str, Any]:
-    """What must be equal for latencies to be comparable, as far as a run records it."""
+    """Keep what must be equal for latencies to be comparable."""
     return {name: environment.get(name) for name in _MACHINE}
 
 
 def loss_row(entry: dict[str, float]) -> dict[str, float]:
-    """What records keep of an entry of the training log: epoch, step and losses, in six digits."""
+    """Epoch, step and losses of an entry of the training log, rounded to six digits."""
     terms = {name.removeprefix("loss/"): value for name, value in entry.items() if name.startswith("loss/")}
     kept = {name: entry[name] for name in ("epoch", "step", "loss", "gated_fraction") if name in entry}
     return {name: float(f"{value:.6g}") for name, value in (kept | terms).items()}

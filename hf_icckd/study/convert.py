@@ -39,7 +39,8 @@ def main(argv: list[str] | None = None) -> None:
     with readable_errors():
         for path in parser.parse_args(argv).files:
             changes = convert_file(path)
-            sys.stdout.write(f"{path}: {changes.total() or 'no'} change(s)\n")
+            told = f"{changes.total()} change{'s' * (changes.total() > 1)}" if changes else "nothing to convert"
+            sys.stdout.write(f"{path}: {told}\n")
             sys.stdout.writelines(f"  {count} x {change}\n" for change, count in changes.items())
 
 
@@ -86,7 +87,7 @@ def _converted(value: Any, changes: Counter[str]) -> Any:
 def _record(record: dict[str, Any], changes: Counter[str]) -> dict[str, Any]:
     """A record of a study; its arguments name every argument of a term, as they always did."""
     new = _converted(record, changes)
-    if record["arguments"].keys() & OLD_OPTIONS:
+    if record.get("arguments", {}).keys() & OLD_OPTIONS:
         new["arguments"]["terms"] = full_specs(meaning_of(new["arguments"]["terms"]))
     return new
 

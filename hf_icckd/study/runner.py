@@ -102,10 +102,12 @@ class StudyRunner:
         # Naming an option or leaving it at its default is the same; what counts is its value then and now.
         was, would_be = (defaults(run.recipe) | options for options in (record["arguments"] | asked, now))
         if "terms" in was:  # the arguments of a record have them in full, as they were then
-            was["terms"] = short_specs(meaning_of(record["arguments"].get("terms", was["terms"])))
-            would_be["terms"] = short_specs(meaning_of(would_be["terms"]))
+            was["terms"] = meaning_of(record["arguments"].get("terms", was["terms"]))
+            would_be["terms"] = meaning_of(would_be["terms"])
         names = sorted(name for name in asked.keys() | now.keys() if was.get(name) != would_be.get(name))
         if names:
+            if "terms" in names:
+                was["terms"], would_be["terms"] = (short_specs(each["terms"]) for each in (was, would_be))
             differing = "; ".join(f"{name} {was.get(name)!r} -> {would_be.get(name)!r}" for name in names)
             raise ValueError(
                 f"{self.records.path} has a record of {run.name} with other options ({differing}); choose another "

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers.trainer_callback import TrainerCallback
 
 from hf_icckd.data.sampling import BatchDataset
-from hf_icckd.losses import TeacherBatch, WeightedTerms, parse_terms
+from hf_icckd.losses import TeacherBatch, TeacherTerm, WeightedTerms, parse_terms
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.options.training import TeacherTrainingArguments
 from hf_icckd.training.trainer import DistillationTrainer
@@ -61,8 +61,8 @@ class TeacherTrainer(DistillationTrainer):
     ):
         terms = parse_terms(args.terms) if terms is None else terms
         check_terms(terms, args)
-        parts = {name: term.trained_part(model, args.seed) for name, term in terms.items()}
-        parts = {name: part for name, part in parts.items() if part is not None}
+        made = {name: term.trained_part(model, args.seed) for name, term in terms.items()}
+        parts = {name: part for name, part in made.items() if part is not None}
         # Without parts the teacher itself: FSDP gathers weights only where the module that it wrapped is called, and
         # evaluation calls the teacher.
         trained = TeacherWithParts(model, parts) if parts else model
@@ -100,7 +100,7 @@ class TeacherTrainer(DistillationTrainer):
 
 
 class TeacherWithParts(nn.Module):
-    """All that is trained of a teacher, in one module: what DistributedDataParallel, FSDP and torch.compile wrap.
+    """All that is trained of a teacher, in one module: what DistributedDataParallel and torch.compile wrap.
 
     Args:
         teacher: The teacher, the only part that is exported.
@@ -110,11 +110,6 @@ class TeacherWithParts(nn.Module):
     def __init__(self, teacher: ImageClassifier, parts: dict[str, nn.Module]):
         super().__init__()
         self.teacher, self.parts = teacher, nn.ModuleDict(parts)
-
-    @property
-    def _no_split_modules(self) -> list[str]:
-        """Blocks that FSDP gathers at a time; accelerate asks the trained module by this name."""
-        return self.teacher._no_split_modules
 
     def forward(self, images: Tensor) -> tuple[ClassifierOutput, dict[str, Any]]:
         """Return the teacher's output for (B, 3, H, W) uint8 images, and what each part makes of it."""
@@ -130,8 +125,8 @@ def check_terms(terms: WeightedTerms, args: TeacherTrainingArguments) -> None:
                 f"num_views is {args.num_views} but the term {name} compares {term.num_views} views; set --num_views "
                 f"{term.num_views}, or --terms none for cross-entropy alone"
             )
-        if args.sharded and not term.shards:
+        if args.sharded and type(term).trained_part is not TeacherTerm.trained_part:
             raise ValueError(
-                f"terms name {name} but accelerate was told to use FSDP, expected DDP: the term was never tried with "
-                "sharded weights; use recipes/accelerate/ddp.yaml"
+                f"terms name {name} but accelerate was told to use FSDP, expected DDP: what the term trains along "
+                "would hide the teacher's sharded weights from evaluation; use recipes/accelerate/ddp.yaml"
             )

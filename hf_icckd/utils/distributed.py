@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -133,7 +133,7 @@ def gather_shards(state: T) -> T:
     """
 
     def whole(shard: DTensor) -> Tensor:
-        tensor = shard.detach().full_tensor()  # one at a time, so that no device holds more
+        tensor = shard.detach().full_tensor()  # type: ignore[attr-defined]  # one at a time, so that no device holds more
         return tensor.cpu() if rank() == 0 else tensor.new_empty(0)
 
     return tree_map_only(DTensor, whole, state)
@@ -178,7 +178,7 @@ def on_first_rank(function: Callable[[], T]) -> T:
     result, failed = shared[0]
     if failed:
         raise SystemExit(1)  # the first rank prints the error
-    return result
+    return cast(T, result)
 
 
 def check_equal(values: dict[str, Any]) -> None:
@@ -204,7 +204,9 @@ def is_lost_connection(error: RuntimeError) -> bool:
 @functools.cache
 def _host_group(world: dist.ProcessGroup) -> dist.ProcessGroup:
     """Return a group whose collectives work on CPU tensors, so that they don't wait for the device."""
-    return world if "cpu:" in dist.get_backend_config() else dist.new_group(backend="gloo")
+    if "cpu:" in dist.get_backend_config():
+        return world
+    return cast(dist.ProcessGroup, dist.new_group(backend="gloo"))  # every rank is a member
 
 
 def barrier() -> None:

@@ -217,7 +217,7 @@ def test_without_a_licence_the_card_says_so(runs):
         text = text_of(runs / name)
         assert ("Licence: not stated by its maker." in text) == (name != "teacher"), name
         assert ("may forbid commercial use" in text) == (name != "teacher"), name
-    assert "> **Licence: not stated by its maker.** The weights of the teacher and the data" in text_of(
+    assert "> **Licence: not stated by its maker.** The licences of its teacher and its training data" in text_of(
         runs / "student"
     )
     assert "`apache-2.0`, as stated by its maker." in text_of(runs / "teacher")
@@ -318,7 +318,7 @@ def test_defaults_are_not_listed(runs):
     assert TeacherTrainingArguments().changed == {}
     arguments, results = read_records(runs / "teacher")
     text = render(CardData(arguments, results | {"options": {}}))
-    assert "All options have their defaults." in text and "```yaml" not in text
+    assert "All options have their default values." in text and "```yaml" not in text
 
 
 def test_citations_are_of_the_methods_that_were_used(runs):
@@ -343,6 +343,22 @@ def test_a_teacher_without_a_record(runs):
     assert how_trained(None) == "not recorded"
 
 
+def test_a_teacher_recorded_by_version_0_1(runs, tmp_path):
+    """Its options have other names: a student's card says nothing wrong about it, its own card needs converting."""
+    arguments, results = read_records(runs / "student")
+    old = {"recipe": "teacher", "model": "cifar_resnet8", "seed": 3, "intra_class_weight": 0.5}
+    results["teacher"]["method"] = old
+    row = CardData(arguments, results).comparison[1]
+    assert row[:2] == ["its teacher: cifar_resnet8<br>not recorded: trained by version 0.1", "3"]
+    assert len(citations(arguments, old)) == 2
+    folder = Path(shutil.copytree(runs / "teacher", tmp_path / "old"))
+    options = yaml.safe_load((folder / "all_args.yaml").read_text())
+    del options["terms"]
+    (folder / "all_args.yaml").write_text(yaml.safe_dump(options | {"intra_class_weight": 0.5}))
+    with pytest.raises(SystemExit, match=r"recorded by version 0\.1.*convert them first: python -m hf_icckd\.study"):
+        model_card.main([str(folder)])
+
+
 def test_names_are_not_markdown(runs):
     arguments, results = read_records(runs / "student")
     results["model"]["class_names"] = ["a|b", "<img src=x>", "*", "[x](y)", "{{ 7 * 7 }}", "`", "$$", "&lt;b&gt;"]
@@ -350,11 +366,11 @@ def test_names_are_not_markdown(runs):
     assert r"Classes: a\|b, \<img src=x\>, \*, \[x\](y), \{\{ 7 \* 7 \}\}, \`, \$\$, \&lt;b\&gt;" in text
 
 
-# Made anew
+# Written again
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_made_anew_it_is_the_same(runs, name):
+def test_written_again_it_is_the_same(runs, name):
     before = {path: path.read_bytes() for path in (runs / name).rglob("*") if path.is_file()}
     model_card.main([str(runs / name)])
     assert before == {path: path.read_bytes() for path in (runs / name).rglob("*") if path.is_file()}
@@ -460,7 +476,7 @@ def test_errors_of_regions_name_the_line():
 
 
 def test_a_run_that_is_not_finished_has_no_card(run, tmp_path):
-    with pytest.raises(SystemExit, match=r"^error: '.*nowhere' is no finished run: it has no all_args.yaml"):
+    with pytest.raises(SystemExit, match=r"^error: '.*nowhere' is not a finished run: it has no all_args.yaml"):
         model_card.main([str(tmp_path / "nowhere")])
     (run / "metrics.json").write_text("{")
     with pytest.raises(SystemExit, match=r"^error: .*metrics.json is damaged"):
@@ -483,8 +499,8 @@ def test_a_control_must_be_a_finished_run_of_the_same_images(runs, tmp_path):
             recipe.main([*words, "--control", str(control), *more])
         assert not (tmp_path / "run" / "model.safetensors").exists()
 
-    refused(tmp_path / "nowhere", "error: control '.*nowhere' is no finished run: it has no all_args.yaml")
-    refused(tmp_path / "run", "control '.*run' is no finished run: it has no metrics.json")  # its own folder
+    refused(tmp_path / "nowhere", "error: control '.*nowhere' is not a finished run: it has no all_args.yaml")
+    refused(tmp_path / "run", "control '.*run' is not a finished run: it has no metrics.json")  # its own folder
     refused(runs / "student", "is a run of the recipe 'student', expected 'teacher'")
     other = Path(shutil.copytree(runs / "control-teacher", tmp_path / "other"))
     options = yaml.safe_load((other / "all_args.yaml").read_text())

@@ -171,7 +171,7 @@ def test_a_streamed_data_set_will_do(folders, tmp_path):
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (None, "comes without all_args.yaml"),
+        (None, "folder has no all_args.yaml"),
         ("dataset: /no/such/folder", "'/no/such/folder' does not exist"),
         ("dataset: synthetic", "teacher and data set name 10 classes differently"),
         ("dataset: [", "all_args.yaml is damaged"),
@@ -189,7 +189,7 @@ def test_why_there_is_no_data_set_is_said(folders, tmp_path, record, reason):
 
 def test_the_data_of_a_teacher_that_is_no_folder_are_not_looked_for(folders):
     data, note = demo.find_data(parse(), net(folders, "teacher")._replace(origin="me/teacher"))
-    assert data is None and "the teacher is no folder here" in note and "--dataset" in note
+    assert data is None and "the teacher is not a local folder" in note and "--dataset" in note
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_the_command_notes_the_figures_in_records_and_card(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nowhere"], "'nowhere' is no folder here; say with --output"),
+        (["nowhere"], "'nowhere' is not a local folder; name the ONNX file with --output"),
         (["nowhere/at/all", "--output", "x.onnx"], "model 'nowhere/at/all' is not a folder here"),
         (["{run}", "--num_images", "0"], "num_images is 0, expected at least 1"),
         (["{run}", "--tolerance", "nan"], "tolerance is nan, expected 0 or more"),

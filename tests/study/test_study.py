@@ -548,11 +548,20 @@ def test_an_argument_of_a_term_named_with_its_default_is_none(study, fake, tmp_p
         StudyRunner(plan, folder)
     plan.teachers["intra"]["terms"] = "intra_class:weight=0.5"
 
-    def other_default(record):
-        terms = [spec.replace("gate=true", "gate=false") for spec in record["arguments"].get("terms", [])]
-        return record | {"arguments": record["arguments"] | ({"terms": terms} if terms else {})}
+    def changed(old, new):
+        def change(record):
+            terms = [spec.replace(old, new) for spec in record["arguments"].get("terms", [])]
+            return record | {"arguments": record["arguments"] | ({"terms": terms} if terms else {})}
 
-    edit_records(folder, other_default)
+        return change
+
+    edit_records(folder, changed("margin=0.2", "margin=0.0"))
+    plan.teachers["intra"]["terms"] = "intra_class:weight=0.5,margin=0"
+    plan.teachers["default"]["terms"] = "intra_class:margin=0"
+    assert not StudyRunner(plan, folder).pending()
+    edit_records(folder, changed("margin=0.0", "margin=0.2"))
+    plan.teachers["intra"]["terms"], plan.teachers["default"]["terms"] = "intra_class:weight=0.5", "intra_class"
+    edit_records(folder, changed("gate=true", "gate=false"))
     with pytest.raises(
         ValueError, match=r"terms \['intra_class:weight=0.5,gate=false'\] -> \['intra_class:weight=0.5'\]"
     ):

@@ -75,14 +75,15 @@ def group_classes(
             "them, or leave them out with --classes"
         )
     used = sorted({group_of[name] for name in names})
-    number = np.array([used.index(group_of[name]) for name in names])
+    used_names = [list(groups)[group] for group in used]
+    group_numbers = np.array([used.index(group_of[name]) for name in names])
     grouped = {}
     for split_name, split in splits.items():
         labels = labels_of(split)
         split = split.remove_columns([name for name in split.column_names if name == FINE_LABEL])
         split = split.rename_column("label", FINE_LABEL)
-        grouped[split_name] = _relabel(split, number[labels], [list(groups)[group] for group in used])
-    return grouped, [list(groups)[group] for group in used]
+        grouped[split_name] = _relabel(split, group_numbers[labels], used_names)
+    return grouped, used_names
 
 
 def read_groups(path: str | Path) -> dict[str, list[str]]:

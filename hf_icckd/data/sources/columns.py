@@ -86,10 +86,10 @@ def index_labels(splits: dict[str, Dataset], column: str) -> tuple[dict[str, Dat
                 f"label column {column!r} of the {name} split holds {_kind(feature)}, expected class names or "
                 "integers; choose another with --label_column"
             )
-    names = [getattr(feature, "names", None) for feature in features.values()]
-    check_same_names(names, column)
-    if names[0] is not None:
-        return splits, names[0]
+    given = [getattr(feature, "names", None) for feature in features.values()]
+    check_same_names(given, column)
+    if given[0] is not None:
+        return splits, given[0]
     values = {value for split in splits.values() for value in split.unique("label") if is_label(value)}
     if len({isinstance(value, str) for value in values}) > 1:
         raise ValueError(f"column {column!r} holds text in one split and numbers in another; expected the same in all")

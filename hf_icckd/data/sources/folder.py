@@ -170,7 +170,7 @@ def _load_class_folders(path: Path, images: list[Path]) -> dict[str, Dataset]:
                 f"image {str(file)!r} of dataset folder {str(path)!r} has a name that is not UTF-8; rename it or its "
                 "folder"
             ) from None
-    # A folder called train that holds images is a class (railways); a split holds folders of images.
+    # A folder called train that holds images is a class, of vehicles perhaps; a split holds folders of images.
     has_splits = any(file.parts[0].lower() in TRAIN_SPLITS and len(file.parts) > 2 for file in images)
     tops = {file.parts[0] for file in images}
     only_tests = tops and all(top.lower() in TEST_SPLITS for top in tops)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -28,7 +29,7 @@ from hf_icckd.options.data import ImageDataArguments
 from hf_icckd.utils.atomic_files import user_path
 
 
-def load_image_data(dataset: str | ImageDataArguments, **options: Any) -> ImageData:
+def load_image_data(dataset: str | Path | ImageDataArguments, **options: Any) -> ImageData:
     """Load a data set and find its images, labels and splits.
 
     Args:
@@ -48,12 +49,12 @@ def load_image_data(dataset: str | ImageDataArguments, **options: Any) -> ImageD
         (100, 359, ['0', '1', '2'])
     """
     groups = None
-    if isinstance(dataset, str):
+    if not isinstance(dataset, ImageDataArguments):
         if "config_name" in options:
             options["dataset_config_name"] = options.pop("config_name")
         if not isinstance(options.get("label_groups"), str):
             groups = options.pop("label_groups", None)
-        dataset = ImageDataArguments(dataset, **options)
+        dataset = ImageDataArguments(str(dataset), **options)
     elif options:
         raise TypeError(
             f"options are given as an object and as keywords, expected one; leave out {', '.join(options)}"
@@ -116,7 +117,7 @@ def _load_tables(source: Source, options: ImageDataArguments, groups: dict[str, 
     if groups:
         splits, label_names = group_classes(splits, label_names, groups)
         check_classes(label_names)
-    notes += _unmatched_classes(splits, label_names, whole=options.max_eval_samples is None)
+    notes += _unmatched_classes(splits, label_names, complete=options.max_eval_samples is None)
     return ImageData(
         options.dataset,
         label_names,
@@ -146,13 +147,13 @@ def _cut_test(splits: dict[str, Dataset], fraction: float) -> str:
     )
 
 
-def _unmatched_classes(splits: dict[str, Dataset], label_names: list[str], whole: bool) -> list[str]:
+def _unmatched_classes(splits: dict[str, Dataset], label_names: list[str], complete: bool) -> list[str]:
     """Return notes on classes that are missing in training or test split; a limited test split may lack some."""
     notes = []
     trained, tested = (set(labels_of(splits[name])) for name in ("train", "test"))
     if tested - trained:
         notes.append(f"{len(tested - trained)} classes of the test split have no training image.")
     untested = [name for label, name in enumerate(label_names) if label not in tested]
-    if untested and whole:
+    if untested and complete:
         notes.append(f"Classes without a test image: {', '.join(untested[:5])}{', ...' if len(untested) > 5 else ''}.")
     return notes

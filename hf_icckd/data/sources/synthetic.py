@@ -132,24 +132,27 @@ def make_multi_view_images(
     _require("num_images_per_class", num_images_per_class, 1)
     _require_multiple("image_size", image_size, GRID * GRID)
     _require("num_views", num_views, 1, (GRID * GRID - PATCHES_OF_OTHERS) // PATCHES_PER_VIEW)
-    _require("multi_view_fraction", multi_view_fraction, 0, 1)
-    _require("feature_noise", feature_noise, 0, 1)
+    for name, share in (("multi_view_fraction", multi_view_fraction), ("feature_noise", feature_noise)):
+        _require(name, share, 0, 1)
     _require("noise_std", noise_std, 0)
     if split not in ("train", "test"):
         raise ValueError(f"split is {split!r}, expected 'train' or 'test'")
     features = make_multi_view_features(num_classes, num_views, image_size // GRID, seed).flatten(0, 1).numpy()
     rng = np.random.default_rng([seed, STREAMS[split]])
     labels = np.arange(num_classes * num_images_per_class) % num_classes
-    num_multi_view = round(multi_view_fraction * num_images_per_class)
-    # One column per class, each shuffled separately, so that the share is exact in every class.
-    is_multi_view = np.tile(np.arange(num_images_per_class)[:, None] < num_multi_view, num_classes)
-    is_multi_view = rng.permuted(is_multi_view, axis=0).reshape(-1)
+    is_multi_view = _draw_multi_view(num_classes, num_images_per_class, multi_view_fraction, rng)
     view_strength = rng.uniform(0.5, 1, size=(len(labels), num_views))
     views = view_strength.argmax(axis=1)
     is_shown = is_multi_view[:, None] | (views[:, None] == np.arange(num_views))
     patch_feature, patch_strength = _draw_patches(labels, view_strength * is_shown, num_classes, feature_noise, rng)
     images = _render(features, patch_feature, patch_strength, noise_std, rng)
     return MultiViewImages(*map(torch.from_numpy, (images, labels, views, is_multi_view)))
+
+
+def _draw_multi_view(num_classes: int, num_per_class: int, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """(N,) whether each image shows all features of its class; the share is exact in every class."""
+    is_multi_view = np.arange(num_per_class)[:, None] < round(fraction * num_per_class)
+    return rng.permuted(np.tile(is_multi_view, num_classes), axis=0).reshape(-1)
 
 
 def _draw_patches(
