@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hf_icckd.data.from_options import load_pipeline
 from hf_icckd.losses import parse_terms
-from hf_icckd.models.classifier import ImageClassifier, check_architecture, default_cfg
+from hf_icckd.models.architectures import check_architecture, default_cfg
+from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.pretrained import fingerprint, from_pretrained
 from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
 from hf_icckd.options.recipes import RECIPES, TeacherModelArguments

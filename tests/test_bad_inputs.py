@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -20,7 +18,6 @@ from PIL import Image as PILImage
 
 from hf_icckd import ClassEmbeddingCache, evaluate, student, teacher
 from hf_icckd.options.command_line import UserError
-from tests import ROOT
 
 QUICK = ["--model", "cifar_resnet8", "--max_steps", "2", "--disable_tqdm", "true", "--num_threads", "1",
          "--use_cpu", "true", "--save_strategy", "no"]  # fmt: skip
@@ -206,7 +203,7 @@ def _edit_config(folder: Path, **values) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (shutil.rmtree, "teacher' is no folder here"),
+        (shutil.rmtree, "teacher' is not a folder here"),
         (lambda f: (f / "config.json").unlink(), r"has no config\.json; expected a finished run"),
         (lambda f: (f / "config.json").write_text("{"), "can't be loaded: JSONDecodeError"),
         (lambda f: (f / "config.json").write_text("[]"), "can't be loaded"),
@@ -267,21 +264,20 @@ def test_another_run_in_the_folder(trained, words, message):
         ("--dataset .", "process 1 has data_fingerprint '.*', process 0 '.*'; start all processes with"),
     ],
 )
-def test_processes_that_differ_fail_at_once(tmp_path, differing, message):
+def test_processes_that_differ_fail_at_once(forks, tmp_path, differing, message):
     """A real pair each; the second see a data set of one name with an image that differs."""
     for rank in ("0", "1"):
         image_folder(tmp_path / rank, **{"0_png": png(int(rank) + 100)})
-    command = f"{sys.executable} -m hf_icckd.teacher {' '.join(QUICK)} --output_dir {tmp_path}/run"
-    if "--seed" in differing:
-        command += f" {' '.join(SMALL_DIGITS)}"
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--no_python", "sh",
-         "-c", f"cd {tmp_path}/$RANK && {command} {differing}"],
-        capture_output=True, text=True, timeout=120,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert done.returncode != 0
-    assert re.search(f"error: {message}", done.stderr), done.stderr[-3000:]
+    words = [*QUICK, "--output_dir", f"{tmp_path}/run", *(SMALL_DIGITS if "seed" in differing else [])]
+    code = f"""
+import os
+from hf_icckd import teacher
+os.chdir({str(tmp_path)!r} + "/" + os.environ["RANK"])
+teacher.main({words!r} + os.path.expandvars({differing!r}).split())
+"""
+    both = forks.run_processes(["-c", code], 2, timeout=120)
+    assert all(done.returncode != 0 for done in both)
+    assert any(re.search(f"error: {message}", done.stderr) for done in both), both
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -212,6 +214,19 @@ def test_table_and_chart(tmp_path):
     assert 1_000 < (tmp_path / "chart.png").stat().st_size < 200_000
 
 
+@pytest.fixture
+def forked_arms(forks, monkeypatch):
+    """Has arms forked. What a process is to the driver stays the same: files, a group that stops, an exit code."""
+
+    def start(command, *, stdin, stdout, stderr, cwd, env, start_new_session):
+        assert command[0] == sys.executable and start_new_session
+        return forks.start(command[1:], cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr)
+
+    stand_in = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr("benchmarks.rounds.subprocess", stand_in)
+
+
+@pytest.mark.usefixtures("forked_arms")
 def test_our_arms_and_the_bare_loop_do_the_same(tmp_path):
     spec = Spec(warmup_steps=1, segment_steps=2, lead_steps=1, rounds=1, threads=1, max_train_samples=192)
     arms = [throughput.make_arm(name, spec) for name in ("ours", "bare")]
@@ -223,6 +238,7 @@ def test_our_arms_and_the_bare_loop_do_the_same(tmp_path):
         assert record["rounds"][0]["loss"] == pytest.approx(records[0]["rounds"][0]["loss"], rel=1e-3)
 
 
+@pytest.mark.usefixtures("forked_arms")
 def test_loading_alone(tmp_path):
     spec = Spec(task="input", warmup_steps=1, segment_steps=2, lead_steps=1, threads=1, max_train_samples=160)
     arms = [throughput.make_arm(name, spec) for name in throughput.DEFAULT_ARMS["input"]]

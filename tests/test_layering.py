@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 
 import pytest
 
 import hf_icckd
+from tests.structure import import_graph, room_of
 
 ROOT = Path(hf_icckd.__file__).parent
 FLOORS = [
@@ -31,44 +31,20 @@ def floor_of(room: str) -> int:
     raise AssertionError(f"hf_icckd/{room} is on no floor: add it to the table on purpose")
 
 
-def files() -> dict[str, Path]:
-    """Every module of the package as a dotted path below hf_icckd."""
-    found = {}
-    for path in ROOT.rglob("*.py"):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)] = path
-    return found
-
-
-def imports(path: Path) -> set[str]:
-    """Modules of this package that a file imports, as dotted paths below hf_icckd."""
-    names, known = set(), files()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hf_icckd"):
-            base = node.module.removeprefix("hf_icckd").lstrip(".")
-            for alias in node.names:
-                full = f"{base}.{alias.name}".lstrip(".")
-                names.add(full if full in known else base or "__init__")
-        if isinstance(node, ast.Import):
-            names |= {alias.name.removeprefix("hf_icckd.") for alias in node.names if "hf_icckd." in alias.name}
-    return names
-
-
-def room_of(module: str) -> str:
-    return module.partition(".")[0]
+GRAPH = import_graph(ROOT)
 
 
 def test_rooms_import_from_floors_below():
-    for module, path in files().items():
+    for module, names in GRAPH.items():
         own = room_of(module)
-        for imported in imports(path):
+        for imported in names:
             room = room_of(imported)
             assert room == own or floor_of(room) < floor_of(own), f"{module} imports {imported}, which is not below it"
 
 
 def test_the_nevers():
-    for module, path in files().items():
-        rooms = {room_of(imported) for imported in imports(path)}
+    for module, names in GRAPH.items():
+        rooms = {room_of(imported) for imported in names}
         for own, other in NEVER:
             assert room_of(module) != own or other not in rooms, f"{module} imports {other}, which {own} never does"
 
@@ -79,7 +55,7 @@ def test_an_unknown_room_is_noticed():
 
 
 def test_there_is_no_cycle():
-    graph = {module: imports(path) - {module, "__init__"} for module, path in files().items()}
+    graph = {module: names - {"__init__"} for module, names in GRAPH.items()}
     done: set[str] = set()
 
     def visit(module: str, path: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Images: where they come from, how they are cut into batches, and what is done to them."""
+"""Images: sources, batches and augmentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keyed augmentation: what happens to a pixel is a function of (seed, epoch, sample id, view)."""
+"""Keyed augmentation: the changes to an image are a function of (seed, epoch, sample id, view)."""
 
 from __future__ import annotations
 
@@ -21,17 +21,14 @@ from hf_icckd.utils.keyed_random import (
 
 
 def augment(images: Tensor, augmentation: Augmentation, epoch: int, sample_ids: Tensor, view: int) -> Tensor:
-    """All that is done to a batch: random crop with padding, mirroring, TrivialAugment, colours, erasing.
+    """Apply all augmentations to a batch: crop with padding, mirroring, TrivialAugment, colours, erasing.
 
     Args:
         images: (B, 3, H, W) uint8 on any device.
-        augmentation: What to do.
+        augmentation: With every choice made; see `Augmentation.for_images`.
         epoch: Epoch.
-        sample_ids: (B,) int64 on the CPU, where strengths are drawn: nothing waits for the device.
+        sample_ids: (B,) int64 on the CPU, where strengths are drawn so that nothing waits for the device.
         view: Index of the view.
-
-    Returns:
-        (B, 3, H, W) uint8.
     """
     numbers = crop_numbers(augmentation, epoch, sample_ids.to(images.device, non_blocking=True), view)
     images = crop_and_flip(images, numbers, augmentation.crop_padding)
@@ -39,7 +36,7 @@ def augment(images: Tensor, augmentation: Augmentation, epoch: int, sample_ids: 
 
 
 def augment_further(images: Tensor, augmentation: Augmentation, epoch: int, sample_ids: Tensor, view: int) -> Tensor:
-    """What `augment` does behind crop and mirroring; the same arguments."""
+    """Apply the augmentations of `augment` that follow crop and mirroring."""
     if augmentation.trivial_augment:
         images = trivial_augment(images, *uniform(augmentation.seed, epoch, sample_ids, view, STREAM_TRIVIAL).T[:3])
     if augmentation.color_jitter:
@@ -61,20 +58,17 @@ def augment_further(images: Tensor, augmentation: Augmentation, epoch: int, samp
 
 
 def crop_numbers(augmentation: Augmentation, epoch: int, sample_ids: Tensor, view: int) -> Tensor:
-    """Where each image is cropped and whether it is mirrored.
+    """Draw where each image is cropped and whether it is mirrored.
 
     Args:
-        augmentation: What to do.
-        epoch: Epoch.
         sample_ids: (N,) int64 on any device.
-        view: Index of the view.
 
     Returns:
         (N, 3) int64: first row and first column in the padded image (0 without padding), and 1 to mirror.
     """
     numbers = torch.zeros(len(sample_ids), 3, dtype=torch.int64, device=sample_ids.device)
     if augmentation.crop_padding:
-        # Whole numbers throughout: not every device has float64.
+        # Integers throughout: not every device has float64.
         words = random_words(augmentation.seed, epoch, sample_ids, view, STREAM_CROP)[:, :2]
         numbers[:, :2] = words * (2 * augmentation.crop_padding + 1) >> 32
     if augmentation.horizontal_flip:
@@ -83,15 +77,12 @@ def crop_numbers(augmentation: Augmentation, epoch: int, sample_ids: Tensor, vie
 
 
 def crop_and_flip(images: Tensor, numbers: Tensor, padding: int | None) -> Tensor:
-    """Random crop with padding (if there is any) and random mirroring, for a batch at once.
+    """Crop with padding, if there is any, and mirror all images of a batch at once.
 
     Args:
         images: (B, C, H, W) uint8.
-        numbers: (B, 3) of these images, from `crop_numbers`, on the same device.
+        numbers: (B, 3) from `crop_numbers`, on the same device.
         padding: Pixels of black padding on every side.
-
-    Returns:
-        (B, C, H, W) uint8.
     """
     count, channels, height, width = images.shape
     rows = torch.arange(height, device=images.device) + numbers[:, :1]
@@ -100,8 +91,7 @@ def crop_and_flip(images: Tensor, numbers: Tensor, padding: int | None) -> Tenso
     if padding:
         images = F.pad(images, [padding] * 4)
     first = torch.arange(count, device=images.device) * (images.shape[2] * images.shape[3])
-    # Whole pixels by one index each: much faster than an index per dimension. They end up channels last, which is the
-    # memory layout the nets want anyway.
+    # One index per pixel is much faster than one per dimension. The result is channels last, which nets want anyway.
     index = first[:, None, None] + rows[:, :, None] * images.shape[3] + columns[:, None, :]
     pixels = images.permute(0, 2, 3, 1).reshape(-1, channels).index_select(0, index.view(-1))
     return pixels.view(count, height, width, channels).permute(0, 3, 1, 2)
@@ -112,15 +102,12 @@ def resized_crop_boxes(
 ) -> list[tuple[int, int, int, int]]:
     """Boxes of random resized crops: area uniform on [min_crop_scale, 1], aspect ratio log-uniform on [3/4, 4/3].
 
-    A box that would stick out is cut to the image instead of being drawn again, so that every image takes the same
-    count of random numbers.
+    A box that is too large is cut to the image instead of being drawn again, so that every image uses the same number
+    of random numbers.
 
     Args:
         sizes: (B, 2) widths and heights in pixels.
-        augmentation: What to do.
-        epoch: Epoch.
         sample_ids: (B,) int64.
-        view: Index of the view.
 
     Returns:
         For each image (left, top, right, bottom) in pixels.
@@ -128,13 +115,16 @@ def resized_crop_boxes(
     Reference:
         Szegedy et al.: Going Deeper with Convolutions. arXiv 1409.4842, section 6.
     """
+    if augmentation.min_crop_scale is None:
+        raise ValueError("min_crop_scale is None, expected a share of the area; small images are cropped with padding")
     numbers = uniform(augmentation.seed, epoch, sample_ids, view, STREAM_CROP)
     start, box = _boxes(numbers, sizes.double(), augmentation.min_crop_scale, 1, 4 / 3)
-    return [tuple(row) for row in torch.cat([start, start + box], dim=1).long().tolist()]
+    corners = torch.cat([start, start + box], dim=1).long().tolist()
+    return [(left, top, right, bottom) for left, top, right, bottom in corners]
 
 
 def stack_views(views: list[Tensor]) -> Tensor:
-    """V batches (B, C, H, W) as one (B, V, C, H, W) whose images lie in memory channels last, one after the other."""
+    """Stack V batches (B, C, H, W) to (B, V, C, H, W), each image channels last in memory."""
     return torch.stack([view.permute(0, 2, 3, 1) for view in views], dim=1).permute(0, 1, 4, 2, 3)
 
 
@@ -145,8 +135,8 @@ def erasing_boxes(numbers: Tensor, word: Tensor, share: float, height: int, widt
         numbers: (B, 4) uniform on [0, 1): area, ratio, place.
         word: (B,) uniform below 2**32: whether there is a box.
         share: Share of images with a box.
-        height: Of the images.
-        width: Of the images.
+        height: Height of the images.
+        width: Width of the images.
 
     Returns:
         (B, 4) int64 left, top, right, bottom; empty boxes for the other images.
@@ -168,7 +158,7 @@ def _boxes(numbers: Tensor, sizes: Tensor, least: float, most: float, ratio: flo
     return ((sizes - box + 1) * numbers[:, 2:]).floor(), box
 
 
-# TrivialAugment (Wide): what the strength, 0 to 1, means to each operation; all but the last five have a random sign.
+# Operations of TrivialAugment (Wide); all but the last five have a random sign.
 _BINS = 30
 _TRIVIAL = (
     "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness", "saturation", "contrast", "sharpness",
@@ -177,16 +167,13 @@ _TRIVIAL = (
 
 
 def trivial_augment(images: Tensor, choice: Tensor, strength: Tensor, sign: Tensor) -> Tensor:
-    """One operation per image, of a random strength.
+    """Apply one operation to each image, with a random strength.
 
     Args:
         images: (B, 3, H, W) uint8.
-        choice: (B,) uniform on [0, 1), on the CPU: which operation.
-        strength: (B,) the same: which of its 31 strengths.
-        sign: (B,) the same: in which direction.
-
-    Returns:
-        (B, 3, H, W) uint8.
+        choice: (B,) uniform on [0, 1), on the CPU: chooses the operation.
+        strength: (B,) likewise: chooses one of its 31 strengths.
+        sign: (B,) likewise: chooses the direction.
 
     Reference:
         Müller, Hutter: TrivialAugment. ICCV 2021, the "Wide" space. Translations reach 32 pixels, or the side of

@@ -1,4 +1,4 @@
-"""Large images: decoded when they are needed, in workers; the same keys decide the same crops with any of them."""
+"""Large images: workers decode them as needed, and the batch key decides the crops, whichever worker makes them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,13 @@ from hf_icckd.data.sampling import BatchDataset, BatchKey
 from hf_icckd.options.augmentation import Augmentation
 
 
-class DecodedImages(BatchDataset):
-    """A split on disk.
+class CroppedImages(BatchDataset):
+    """Images that are decoded and cropped batch by batch; subclasses say where they are read from.
 
     Args:
-        split: Data set with an `image` column.
-        labels: (N,) class indices.
-        size: Height and width of the result.
+        size: Side of the result in pixels.
         crop_pct: Share of the short side that evaluation keeps, as in timm.
-        augmentation: What to do to each view; None for evaluation.
+        augmentation: Changes to each view; None for evaluation.
         num_views: Views per image, V.
         name: Name of the split for errors.
         interpolation: How images are scaled.
@@ -32,8 +30,6 @@ class DecodedImages(BatchDataset):
 
     def __init__(
         self,
-        split: Dataset,
-        labels: Tensor,
         size: int,
         crop_pct: float,
         augmentation: Augmentation | None = None,
@@ -41,21 +37,17 @@ class DecodedImages(BatchDataset):
         name: str = "train",
         interpolation: str = "bilinear",
     ):
-        self.split, self.labels, self.size, self.crop_pct = split, labels, size, crop_pct
+        self.size, self.crop_pct = size, crop_pct
         self.augmentation, self.num_views = augmentation, num_views
         self.name, self.interpolation = name, interpolation
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def __getitems__(self, key: BatchKey) -> dict[str, Any]:
-        """Decode, cut and augment the batch."""
-        images, labels = self._read(key)
+        """Decode, crop and augment the batch."""
+        images, labels = self.read(key)
         if self.augmentation is None:
-            batch = self._stack([self._center(image) for image in images])
-            views = [batch] * self.num_views
+            views = [self._stack([self._center(image) for image in images])] * self.num_views
         else:
-            views = [self._view(images, key, view) for view in range(self.num_views)]
+            views = [self._view(images, self.augmentation, key, view) for view in range(self.num_views)]
         return {
             "pixel_values": stack_views(views),
             "labels": labels,
@@ -63,21 +55,21 @@ class DecodedImages(BatchDataset):
             "global_rows": key.global_rows,
         }
 
-    def _read(self, key: BatchKey) -> tuple[list[PIL.Image.Image], Tensor]:
-        images = [read_image(self.split, row, self.name) for row in key.indices.tolist()]
-        return images, self.labels[key.indices]
+    def read(self, key: BatchKey) -> tuple[list[PIL.Image.Image], Tensor]:
+        """Return the RGB images of a batch and their labels (B,)."""
+        raise NotImplementedError
 
-    def _view(self, images: list[PIL.Image.Image], key: BatchKey, view: int) -> Tensor:
-        if self.augmentation.min_crop_scale is None:
+    def _view(self, images: list[PIL.Image.Image], augmentation: Augmentation, key: BatchKey, view: int) -> Tensor:
+        if augmentation.min_crop_scale is None:
             crops = [self._center(image) for image in images]
         else:
             sizes = torch.tensor([image.size for image in images]).reshape(-1, 2)
-            boxes = resized_crop_boxes(sizes, self.augmentation, key.epoch, key.indices, view)
+            boxes = resized_crop_boxes(sizes, augmentation, key.epoch, key.indices, view)
             crops = [
                 image.resize((self.size, self.size), resampling(self.interpolation), box=box)
                 for image, box in zip(images, boxes, strict=True)
             ]
-        return augment(self._stack(crops), self.augmentation, key.epoch, key.indices, view)
+        return augment(self._stack(crops), augmentation, key.epoch, key.indices, view)
 
     def _center(self, image: PIL.Image.Image) -> PIL.Image.Image:
         return resize_and_crop(image, self.size, self.crop_pct, self.interpolation)
@@ -86,5 +78,28 @@ class DecodedImages(BatchDataset):
         """(B, 3, S, S) uint8; B is 0 where a process has no row of a short last batch."""
         pixels = np.empty((len(images), self.size, self.size, 3), dtype=np.uint8)
         for row, image in enumerate(images):
-            pixels[row] = image
+            pixels[row] = np.asarray(image)
         return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+
+class DecodedImages(CroppedImages):
+    """A split whose images are read by row number.
+
+    Args:
+        split: Data set with an `image` column.
+        labels: (N,) class indices.
+        *args: Arguments of `CroppedImages`.
+        **options: Keyword arguments of `CroppedImages`.
+    """
+
+    def __init__(self, split: Dataset, labels: Tensor, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.split, self.labels = split, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, key: BatchKey) -> tuple[list[PIL.Image.Image], Tensor]:
+        """Decode the images of these rows."""
+        images = [read_image(self.split, row, self.name) for row in key.indices.tolist()]
+        return images, self.labels[key.indices]

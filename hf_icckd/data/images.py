@@ -1,9 +1,10 @@
-"""One image: from what a data set stores to an RGB picture."""
+"""One image: from its stored bytes to an RGB picture of the right size."""
 
 from __future__ import annotations
 
 import io
 import warnings
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -14,7 +15,8 @@ from datasets import Dataset
 class UnreadableImageError(ValueError):
     """A row holds no readable image.
 
-    A DataLoader makes the error of a worker anew from the text of its traceback; only its last line is for the user.
+    A DataLoader raises the error of a worker again with the whole traceback as its text; only the last line is meant
+    for the user.
     """
 
     def __init__(self, message: str):
@@ -26,7 +28,6 @@ def read_image(split: Dataset, row: int, name: str = "train") -> PIL.Image.Image
 
     Args:
         split: Data set with an undecoded `image` column.
-        row: Its row.
         name: Name of the split for errors.
 
     Raises:
@@ -41,27 +42,27 @@ def read_image(split: Dataset, row: int, name: str = "train") -> PIL.Image.Image
 
 
 def decode_image(stored: dict | None, what: str, remedy: str = "") -> PIL.Image.Image:
-    """Decode a stored image (its bytes or path) as RGB.
+    """Decode a stored image as RGB.
 
     Args:
-        stored: `{"bytes": ..., "path": ...}`.
+        stored: `{"bytes": ..., "path": ...}`; one of them is enough.
         what: Name of the image for errors.
-        remedy: What the user can do about it, for errors.
+        remedy: End of the error message: how the user can fix it.
 
     Raises:
-        UnreadableImageError: If it is no readable image.
+        UnreadableImageError: If it can't be decoded.
     """
     try:
         with PIL.Image.open(_source(stored)) as image:
             return to_rgb(PIL.ImageOps.exif_transpose(image))
-    except Exception as error:  # decoders raise dozens of types for broken files; every one means the same here
+    except Exception as error:  # decoders raise dozens of types for broken files
         raise UnreadableImageError(
             f"{what} cannot be read as an image ({type(error).__name__}: {error}){remedy}"
         ) from error
 
 
 def image_size(split: Dataset, row: int) -> tuple[int, int] | None:
-    """(width, height) from the header of an image, None where it can't be read (reading the pixels will say why)."""
+    """Read (width, height) from the header of an image; None if it can't be read: decoding it will say why."""
     try:
         with PIL.Image.open(_source(split[row]["image"])) as image:
             return image.size
@@ -70,10 +71,10 @@ def image_size(split: Dataset, row: int) -> tuple[int, int] | None:
 
 
 def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Convert any mode to RGB; deep grey images keep their contrast, transparent ones get a white ground."""
+    """Convert any mode to RGB; deep grey images keep their contrast, transparent ones get a white background."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        # Pillow would clip at 255. How many bits mean white is not recorded, and guessing would make neighbours differ
-        # by a power of two: every image's brightest pixel becomes white.
+        # Pillow would clip at 255. The value of white is not recorded, and a guess per image would make similar images
+        # differ by a power of two, so the brightest pixel of each image becomes white.
         pixels = np.asarray(image, dtype=np.float64)
         if not np.isfinite(pixels).all():
             raise ValueError("it holds values that are not finite")
@@ -87,7 +88,7 @@ def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def resampling(interpolation: str) -> PIL.Image.Resampling:
-    """Pillow's filter of a name as timm's configurations write it."""
+    """Return Pillow's filter for a name from timm's configurations."""
     try:
         return PIL.Image.Resampling[interpolation.upper()]
     except KeyError:
@@ -98,7 +99,7 @@ def resampling(interpolation: str) -> PIL.Image.Resampling:
 def resize_and_crop(
     image: PIL.Image.Image, size: int, crop_pct: float, interpolation: str = "bilinear"
 ) -> PIL.Image.Image:
-    """Scale the short side to `size / crop_pct` and cut the central square of `size` pixels, rounded as timm does."""
+    """Scale the short side to `size / crop_pct` and crop the central square of `size` pixels, rounded as in timm."""
     if image.size == (size, size) and crop_pct == 1:
         return image
     short = max(size, int(size / crop_pct))
@@ -108,7 +109,7 @@ def resize_and_crop(
     return image.crop((left, top, left + size, top + size))
 
 
-def _source(value) -> io.BytesIO | str:
+def _source(value: dict[str, Any] | None) -> io.BytesIO | str:
     value = value or {}
     if value.get("bytes") is not None:
         return io.BytesIO(value["bytes"])
@@ -117,5 +118,5 @@ def _source(value) -> io.BytesIO | str:
     return value["path"]
 
 
-# A warning per image for a harmless broken EXIF block would drown everything else.
+# Broken EXIF blocks are harmless, and a warning for each image would hide everything else.
 warnings.filterwarnings("ignore", message=".*EXIF.*", module="PIL")

@@ -1,7 +1,7 @@
-"""What can be done to the pixels of a batch, each image with a strength of its own: pure functions on uint8 images.
+"""Operations on the pixels of a batch, with a strength for each image: pure functions on uint8 images.
 
-Whole numbers or single operations in float32 throughout, so that any device gives the same bits. Results follow
-torchvision's functions of the same names, up to one grey level.
+They use integers, or single operations in float32, so that every device gives the same bits. Results equal those of
+torchvision's functions of the same names up to one grey level.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from torch import Tensor
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
-    """Blend with black: (B, 3, H, W) uint8, factor (B,), where 0 is black and 1 leaves the image as it is."""
+    """Blend (B, 3, H, W) uint8 with black by a factor (B,): 0 is black, 1 the image itself."""
     return _blend(images, torch.zeros_like(images), factor)
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Blend with the mean grey of the image; arguments as in `brightness`."""
+    """Blend with the mean grey of the image by a factor; see `brightness`."""
     grey = _grey(images)
     mean = grey.sum(dim=(1, 2, 3), keepdim=True).float() / grey[0].numel() if len(images) else grey.float()
     return _blend(images, mean, factor)
 
 
 def saturation(images: Tensor, factor: Tensor) -> Tensor:
-    """Blend with the grey image; arguments as in `brightness`."""
+    """Blend with the grey image by a factor; see `brightness`."""
     return _blend(images, _grey(images), factor)
 
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
-    """Blend with the smoothed image, borders excepted; arguments as in `brightness`."""
+    """Blend with the smoothed image by a factor, except at its borders; see `brightness`."""
     height, width = images.shape[2:]
     if min(height, width) <= 2:
         return images
-    # Sums of three rows and three columns by shifts: a convolution would not be the same on every device.
+    # Sums of three rows and three columns by shifts: a convolution differs between devices.
     wide = images.int()
     rows = wide[:, :, :-2] + wide[:, :, 1:-1] + wide[:, :, 2:]
     square = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
@@ -47,7 +47,7 @@ def posterize(images: Tensor, bits: Tensor) -> Tensor:
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
-    """Invert values from `threshold` (B,) on."""
+    """Invert values of at least `threshold` (B,)."""
     return torch.where(images >= threshold.view(-1, 1, 1, 1), 255 - images, images)
 
 
@@ -63,7 +63,7 @@ def equalize(images: Tensor) -> Tensor:
     flat = images.flatten(2).long()
     counts = torch.zeros(*flat.shape[:2], 256, dtype=torch.int64, device=images.device)
     counts.scatter_add_(2, flat, torch.ones_like(flat))
-    # The last value there is does not count, as in Pillow.
+    # The largest value in the image does not count, as in Pillow.
     last = counts.gather(2, flat.amax(dim=2, keepdim=True))
     step = (flat.shape[2] - last) // 255
     table = ((counts.cumsum(dim=2) - counts + step // 2) // step.clamp(min=1)).clamp(max=255)
@@ -71,15 +71,12 @@ def equalize(images: Tensor) -> Tensor:
 
 
 def affine(images: Tensor, matrix: Tensor) -> Tensor:
-    """Move pixels; black comes in where there was none.
+    """Move pixels by an affine map, with the nearest pixel and black outside the image.
 
     Args:
         images: (B, C, H, W) uint8.
-        matrix: (B, 2, 3) float32: from an output pixel's place to where it is taken from, both in pixels from the
-            centre, x first. The nearest pixel is taken.
-
-    Returns:
-        (B, C, H, W) uint8.
+        matrix: (B, 2, 3) float32: from the place of an output pixel to its place in the input, both in pixels from the
+            centre, x first.
     """
     height, width = images.shape[2:]
     y = torch.arange(height, dtype=torch.float32, device=images.device)[:, None] - (height - 1) / 2
@@ -94,15 +91,12 @@ def affine(images: Tensor, matrix: Tensor) -> Tensor:
 
 
 def erase(images: Tensor, boxes: Tensor, colours: Tensor) -> Tensor:
-    """Paint a box of each image.
+    """Paint a box of each image in one colour.
 
     Args:
         images: (B, 3, H, W) uint8.
-        boxes: (B, 4) left, top, right, bottom in pixels; empty for nothing.
+        boxes: (B, 4) left, top, right, bottom in pixels; an empty box paints nothing.
         colours: (B, 3) uint8.
-
-    Returns:
-        (B, 3, H, W) uint8.
     """
     height, width = images.shape[2:]
     left, top, right, bottom = boxes.view(-1, 4, 1, 1).unbind(1)

@@ -1,8 +1,9 @@
-"""From a loaded data set to batches: image size, where the pixels live, augmentation and normalisation."""
+"""From a loaded data set to batches: image size, memory or disk, augmentation, channel statistics."""
 
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,12 +28,14 @@ _PROBED_IMAGES = 256
 _STATISTICS_IMAGES = 2048
 _STATISTICS_PIECE = 64
 
+Channels = tuple[float, float, float]
+
 
 class ImagePipeline:
-    """The splits of a data set as torch data sets that produce whole batches.
+    """Prepares the splits of a data set as torch data sets that return whole batches.
 
-    Small images (up to 96 pixels) are read once and kept in memory on the device if they fit; their augmentation is a
-    random crop with padding. Larger ones are decoded by workers as needed and get a random resized crop.
+    Small images (up to 96 pixels) are read once and kept in memory on the device if they fit; their augmentation
+    starts with a random crop with padding. Larger ones are decoded by workers as needed and get a random resized crop.
 
     Args:
         augmentation: Changes to training images; None for none.
@@ -108,13 +111,13 @@ class ImagePipeline:
             num_views: Views per image.
 
         Raises:
-            ValueError: If there is no such split, or no view.
+            ValueError: If there is no such split, or `num_views` is below 1.
         """
         if split not in self.data.splits():
             raise ValueError(f"split is {split!r}, expected one of {', '.join(self.data.splits())}")
         check_number("num_views", num_views, 1)
         rows, augmentation = self.data.splits()[split], self.augmentation if training else None
-        decoding = {
+        decoding: dict[str, Any] = {
             "size": self.image_size,
             "crop_pct": self.crop_pct,
             "augmentation": augmentation,
@@ -122,7 +125,7 @@ class ImagePipeline:
             "name": split,
             "interpolation": self.interpolation,
         }
-        if self.data.streamed:
+        if isinstance(rows, StreamedSplit):
             return StreamedImages(rows, **decoding)
         labels = torch.from_numpy(self.data.labels(split))
         if not self.resident:
@@ -133,13 +136,13 @@ class ImagePipeline:
 
     @property
     def evaluation_split(self) -> str:
-        """What training is evaluated on: the validation split if there is one, else the test split."""
+        """Split that training is evaluated on: validation if there is one, else test."""
         return "test" if self.data.validation is None else "validation"
 
-    def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of each channel over (at most 2,048) training images, 0 to 1.
+    def channel_statistics(self) -> tuple[Channels, Channels]:
+        """Mean and standard deviation of each RGB channel on the scale 0 to 1, from up to 2,048 training images.
 
-        They are evenly spaced, of a stream the first ones.
+        They are evenly spaced rows of the split, or the first rows of a stream.
         """
         train, rows = _some_rows(self.data.train, _STATISTICS_IMAGES)
         images = self.dataset("train")
@@ -147,16 +150,21 @@ class ImagePipeline:
             labels = torch.zeros(len(train))
             images = DecodedImages(train, labels, self.image_size, self.crop_pct, interpolation=self.interpolation)
         total, squares, count = torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64), 0
-        # In pieces, as large images would fill the memory; in whole numbers, so that it does not matter in which.
+        # In pieces, because large images would fill the memory; in integers, so that the pieces don't matter.
         for piece in rows.split(_STATISTICS_PIECE):
             pixels = images.__getitems__(BatchKey(0, piece, len(piece)))["pixel_values"].cpu().flatten(0, 1).long()
             total += pixels.sum(dim=(0, 2, 3))
             squares += pixels.square().sum(dim=(0, 2, 3))
             count += pixels.numel() // 3
         mean = total.double() / count
-        # An image set without any contrast would make the division blow up.
+        # Images without any contrast would make the normalisation divide by zero.
         std = (squares.double() / count - mean.square()).clamp(min=1).sqrt()
-        return tuple(round(x / 255, 4) for x in mean.tolist()), tuple(round(x / 255, 4) for x in std.tolist())
+        return _rounded(mean), _rounded(std)
+
+
+def _rounded(values: torch.Tensor) -> Channels:
+    red, green, blue = (round(value / 255, 4) for value in values.tolist())
+    return red, green, blue
 
 
 def _native_size(data: ImageData) -> int:
@@ -167,6 +175,6 @@ def _native_size(data: ImageData) -> int:
 
 
 def _some_rows(split: Dataset | StreamedSplit, count: int) -> tuple[Dataset, torch.Tensor]:
-    """A table and at most `count` evenly spaced rows in it; of a stream the first ones."""
+    """Return a table and up to `count` evenly spaced rows in it; for a stream, its first rows."""
     table = split.head(count) if isinstance(split, StreamedSplit) else split
     return table, torch.from_numpy(np.unique(np.linspace(0, len(table) - 1, min(len(table), count)).astype(np.int64)))

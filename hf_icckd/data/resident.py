@@ -1,4 +1,4 @@
-"""Small images: a whole split as one uint8 tensor on the device, batches by index, augmentation in batches."""
+"""Small images: the whole split is one uint8 tensor on the device, indexed and augmented batch by batch."""
 
 from __future__ import annotations
 
@@ -27,23 +27,17 @@ from hf_icckd.utils.atomic_files import replace_file
 logger = logging.getLogger(__name__)
 
 _CACHED_IMAGES = 10_000  # fewer are read again within a second or two
-_READER = 2  # to be raised with every change of what reading an image gives
+_READER = 2  # increase it whenever the pixels that are read from an image change
 
 
 def load_split(split: Dataset, size: int, name: str, interpolation: str = "bilinear") -> Tensor:
-    """`read_split`, with the pixels of large splits kept in the cache folder of `datasets` for the next start.
+    """Read a split as `read_split` does, but cache the pixels of large splits in the cache folder of `datasets`.
 
-    What is kept belongs to the bytes of all stored images, the size, the interpolation and the version of Pillow. One
-    process reads; others that want the same wait for it.
-
-    Args:
-        split: As in `read_split`.
-        size: As in `read_split`.
-        name: As in `read_split`.
-        interpolation: As in `read_split`.
+    The key of the cache is made from the bytes of all stored images, the size, the interpolation and the version of
+    Pillow. One process reads; others that need the same pixels wait for it.
 
     Returns:
-        (N, 3, size, size) uint8 on the CPU, mapped from the file if it comes from there.
+        (N, 3, size, size) uint8 on the CPU, mapped from the cached file if there is one.
     """
     if len(split) < _CACHED_IMAGES:
         return read_split(split, size, name, interpolation)
@@ -60,7 +54,7 @@ def load_split(split: Dataset, size: int, name: str, interpolation: str = "bilin
                     logger.info("pixels of the %s split from %s", name, file)
                     return kept
                 except (ValueError, EOFError) as error:
-                    logger.warning("%s is damaged (%s); the images are read again", file, error)
+                    logger.warning("%s is damaged (%s), so the images are read again", file, error)
             pixels = read_split(split, size, name, interpolation)
             replace_file(file, lambda path: _write_array(path, pixels))
     except OSError as error:
@@ -69,7 +63,7 @@ def load_split(split: Dataset, size: int, name: str, interpolation: str = "bilin
 
 
 def _write_array(path: Path, pixels: Tensor) -> None:
-    with path.open("wb") as file:  # given a path, numpy would add a suffix
+    with path.open("wb") as file:  # with a path, numpy would add a suffix
         np.save(file, pixels.permute(0, 2, 3, 1).numpy())
 
 
@@ -78,9 +72,8 @@ def read_split(split: Dataset, size: int, name: str, interpolation: str = "bilin
 
     Args:
         split: Data set with an `image` column.
-        size: Height and width; images of another size are scaled and cut to the central square.
+        size: Side of the result; images of another size are scaled and cropped to the central square.
         name: Name of the split for the progress bar and errors.
-        interpolation: How images are scaled.
 
     Returns:
         (N, 3, size, size) uint8 on the CPU.
@@ -92,7 +85,7 @@ def read_split(split: Dataset, size: int, name: str, interpolation: str = "bilin
     for row in tqdm(
         range(len(split)), desc=f"reading {name}", unit="img", disable=distributed.rank() > 0, leave=False
     ):
-        images[row] = resize_and_crop(read_image(split, row, name), size, 1.0, interpolation)
+        images[row] = np.asarray(resize_and_crop(read_image(split, row, name), size, 1.0, interpolation))
     return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
@@ -100,11 +93,11 @@ class ResidentImages(BatchDataset):
     """A split in memory.
 
     Args:
-        images: (N, 3, S, S) uint8; stays on its device, where all the work is done.
+        images: (N, 3, S, S) uint8; batches are made on its device.
         labels: (N,) class indices.
-        augmentation: What to do to each view; None for evaluation.
+        augmentation: Changes to each view; None for evaluation.
         num_views: Views per image, V.
-        compile_backend: Backend of torch.compile for crops and mirroring; None for no compiling.
+        compile_backend: Backend of torch.compile for crops and mirroring; None to not compile.
     """
 
     resident = True
@@ -119,21 +112,22 @@ class ResidentImages(BatchDataset):
     ):
         self.images, self.labels = images, labels.to(images.device)
         self.augmentation, self.num_views = augmentation, num_views
-        # Whole numbers throughout: the same bits, compiled or not.
-        compiled = compile_backend is not None
-        self._crop = torch.compile(crop_and_flip, backend=compile_backend) if compiled else crop_and_flip
+        # Integers throughout: the same bits, compiled or not.
+        self._crop = crop_and_flip
+        if compile_backend is not None:
+            self._crop = torch.compile(crop_and_flip, backend=compile_backend)
         self._numbers: dict[tuple[int, int], Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitems__(self, key: BatchKey) -> dict[str, Any]:
-        """Cut and augment the batch on the device."""
+        """Crop and augment the batch on the device."""
         ids = key.indices.to(self.images.device, non_blocking=True)
         images = self.images[ids]
         views = [images] * self.num_views
         if self.augmentation is not None:
-            views = [self._augment(images, key, ids, view) for view in range(self.num_views)]
+            views = [self._augment(images, self.augmentation, key, ids, view) for view in range(self.num_views)]
         return {
             "pixel_values": stack_views(views),
             "labels": self.labels[ids],
@@ -141,12 +135,11 @@ class ResidentImages(BatchDataset):
             "global_rows": key.global_rows,
         }
 
-    def _augment(self, images: Tensor, key: BatchKey, ids: Tensor, view: int) -> Tensor:
+    def _augment(self, images: Tensor, augmentation: Augmentation, key: BatchKey, ids: Tensor, view: int) -> Tensor:
         if (key.epoch, view) not in self._numbers:
-            # For all images at once: drawn anew for each batch, these dozens of small operations would take longer
-            # than the crop.
+            # For all images at once: per batch, these dozens of small operations would take longer than the crop.
             self._numbers = {drawn: numbers for drawn, numbers in self._numbers.items() if drawn[0] == key.epoch}
             rows = torch.arange(len(self), device=ids.device)
-            self._numbers[key.epoch, view] = crop_numbers(self.augmentation, key.epoch, rows, view)
-        images = self._crop(images, self._numbers[key.epoch, view][ids], self.augmentation.crop_padding)
-        return augment_further(images, self.augmentation, key.epoch, key.indices, view)
+            self._numbers[key.epoch, view] = crop_numbers(augmentation, key.epoch, rows, view)
+        images = self._crop(images, self._numbers[key.epoch, view][ids], augmentation.crop_padding)
+        return augment_further(images, augmentation, key.epoch, key.indices, view)

@@ -1,4 +1,4 @@
-"""Which images come in which step: keyed permutations, cut into batches that do not depend on the process count."""
+"""Sampling: keyed permutations, cut into batches that don't depend on the number of processes; and their loader."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from hf_icckd.utils.keyed_random import permutation
 
 
 class BatchKey(NamedTuple):
-    """All a data set needs to produce a batch: it goes through the DataLoader in place of a list of indices.
+    """All that a data set needs to make a batch; the DataLoader passes it on in place of a list of indices.
 
     Attributes:
-        epoch: Epoch, which keys the augmentation.
+        epoch: Epoch, part of the key of the augmentation.
         indices: (B,) int64 rows of the split for this process.
         global_rows: Rows of this step over all processes.
-        rows: Stored images and labels themselves, where they can't be looked up by index.
+        rows: Stored images and labels of streams, where there is no index to look them up by.
     """
 
     epoch: int
@@ -33,20 +33,20 @@ class BatchKey(NamedTuple):
     rows: list[dict[str, Any]] | None = None
 
 
-class KeyedBatchSampler(Sampler):
+class KeyedBatchSampler(Sampler[BatchKey]):
     """Batches of row indices for one process.
 
-    Step g takes the same images with any number of processes: they are cut into even slices in rank order. A short
-    last batch is kept and split evenly too. In training a remainder of fewer images than processes, or of one image
-    (BatchNorm could not use it), is dropped; another epoch has other remainders. In evaluation nothing is.
+    A step takes the same images with any number of processes, cut into even slices in rank order. A short last batch
+    is kept and split evenly too. Training drops a remainder of fewer images than processes, or of one image, which
+    BatchNorm could not use; each epoch drops different images. Evaluation drops nothing.
 
     Args:
         num_samples: Size of the split.
         batch_size: Images per process and step.
-        seed: Seed of the run; None takes the rows in their order, for evaluation.
+        seed: Seed of the run; None to take rows in order, for evaluation.
 
     Attributes:
-        epoch: Set it before iterating (`set_epoch`).
+        epoch: Epoch of the next iteration; see `set_epoch`.
 
     Raises:
         ValueError: If a batch would be empty, or there are fewer training images than processes, or only one.
@@ -62,8 +62,8 @@ class KeyedBatchSampler(Sampler):
         self.num_used = num_samples - (remainder if seed is not None and remainder < max(2, self.world) else 0)
         if seed is not None and self.num_used == 0:
             raise ValueError(
-                f"{num_samples} training images for {self.world} processes, expected one for each and two at least "
-                "(BatchNorm needs them); use more images or fewer processes"
+                f"{num_samples} training images for {self.world} processes, expected one for each and at least two, "
+                "which BatchNorm needs; use more images or fewer processes"
             )
 
     def set_epoch(self, epoch: int) -> None:
@@ -115,7 +115,7 @@ def make_loader(dataset: BatchDataset, sampler: KeyedBatchSampler, num_workers: 
     """DataLoader over whole batches; images in memory need no workers."""
     return DataLoader(
         dataset,
-        batch_sampler=sampler,
+        batch_sampler=sampler,  # type: ignore[arg-type]  # a key in place of a list of indices
         collate_fn=_identity,
         num_workers=0 if dataset.resident else num_workers,
         persistent_workers=num_workers > 0 and not dataset.resident,
@@ -124,15 +124,15 @@ def make_loader(dataset: BatchDataset, sampler: KeyedBatchSampler, num_workers: 
     )
 
 
-def _identity(batch):
+def _identity(batch: Any) -> Any:
     return batch
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """Have a worker live until its parent wants no more of it.
+    """Make a worker ignore signals that are not from its parent.
 
-    A Ctrl-C in a terminal, or a SIGTERM of a batch system, reaches workers too; the parent still needs them for the
-    step under way.
+    Ctrl-C in a terminal, or SIGTERM from a batch system, reaches workers too, but the parent still needs them for the
+    current step.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # not on macOS
@@ -147,7 +147,7 @@ def _end_with_parent() -> None:
 
 
 def rank_within_class(labels: np.ndarray) -> np.ndarray:
-    """For each entry how many entries of its class stand before it."""
+    """For each entry, count the earlier entries of the same class."""
     order = np.argsort(labels, kind="stable")
     ordered = labels[order]
     first = np.r_[True, ordered[1:] != ordered[:-1]]
@@ -158,15 +158,15 @@ def rank_within_class(labels: np.ndarray) -> np.ndarray:
 
 
 def stratified_split(labels: np.ndarray, fraction: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Cut off the same fraction of every class, the same way every time.
+    """Cut the same fraction off every class, with the same result every time.
 
     Args:
         labels: (N,) class indices.
-        fraction: Share of each class that is cut off, rounded, but at least one of two and never a class's last image.
-        seed: Which of the possible cuts.
+        fraction: Share of each class to cut off, rounded: at least one image of two, and never the only one.
+        seed: Seed of the choice.
 
     Returns:
-        Sorted indices of what stays and of what was cut off.
+        Sorted indices of the rest and of the images cut off.
     """
     order = permutation(seed, 0, len(labels)).numpy()
     counts = np.bincount(labels)[labels[order]]
@@ -176,7 +176,7 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int = 0) -> tupl
 
 
 def balanced_subset(labels: np.ndarray, size: int, seed: int = 0) -> np.ndarray:
-    """Sorted indices of `size` images with classes as equally frequent as possible, the same ones every time."""
+    """Choose `size` images with classes as equally frequent as possible; sorted indices, the same every time."""
     order = permutation(seed, 0, len(labels)).numpy()
     by_rank = np.argsort(rank_within_class(labels[order]), kind="stable")
     return np.sort(order[by_rank][:size])

@@ -1,7 +1,7 @@
-"""Data sets too large for the disk: rows are read one after the other, from the Hub or from table files.
+"""Streams, for data sets that don't fit on the disk: rows are read one by one, from the Hub or from table files.
 
-The process that trains reads the stored bytes; loading workers get them with the batch key and decode. So order and
-pixels are the same with any number of workers and processes, at the price that every process reads all rows.
+The training process reads the stored bytes and hands them to loading workers, which decode them, in the batch key. So
+order and pixels are the same with any number of workers and processes; the price is that every process reads all rows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from hf_icckd.data.decoded import DecodedImages
+from hf_icckd.data.decoded import CroppedImages
 from hf_icckd.data.images import decode_image
 from hf_icckd.data.sampling import BatchKey, KeyedBatchSampler
 from hf_icckd.data.sources.stream import StreamedSplit
@@ -22,14 +22,9 @@ from hf_icckd.utils import distributed
 
 
 class StreamBatchSampler(KeyedBatchSampler):
-    """Batches of a stream, with the stored images in their keys.
+    """Batch keys of a stream that carry the stored images.
 
-    An image's sample id is a hash of its stored bytes: the same in every epoch and order.
-
-    Args:
-        split: The stream.
-        batch_size: Images per process and step.
-        seed: Seed of the run; None takes the rows in their order, for evaluation.
+    The sample id of an image is a hash of its stored bytes: the same in every epoch and order.
     """
 
     def __init__(self, split: StreamedSplit, batch_size: int, seed: int | None = None):
@@ -43,27 +38,37 @@ class StreamBatchSampler(KeyedBatchSampler):
             size = min(self.global_batch_size, self.num_used - start)
             sizes = distributed.even_split(size, self.world)
             first = sum(sizes[: self.rank])
-            whole = [next(rows) for _ in range(size)]
-            own = whole[first : first + sizes[self.rank]]
+            batch = [next(rows) for _ in range(size)]
+            own = batch[first : first + sizes[self.rank]]
             yield BatchKey(
                 epoch, torch.tensor([_sample_id(row["image"]) for row in own], dtype=torch.int64), size, own
             )
 
 
-class StreamedImages(DecodedImages):
-    """A stream as batches; arguments as `DecodedImages`, without labels."""
+class StreamedImages(CroppedImages):
+    """A stream whose batch keys carry the stored images.
 
-    def __init__(self, split: StreamedSplit, *args, **options):
-        super().__init__(split, torch.empty(0), *args, **options)
+    Args:
+        split: The stream.
+        *args: Arguments of `CroppedImages`.
+        **options: Keyword arguments of `CroppedImages`.
+    """
+
+    def __init__(self, split: StreamedSplit, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.split = split
 
     def __len__(self) -> int:
         return len(self.split)
 
     def batch_sampler(self, batch_size: int, seed: int | None = None) -> StreamBatchSampler:
-        """Keys of this data set's batches."""
+        """Return keys that carry the stored images."""
         return StreamBatchSampler(self.split, batch_size, seed)
 
-    def _read(self, key: BatchKey) -> tuple[list[PIL.Image.Image], Tensor]:
+    def read(self, key: BatchKey) -> tuple[list[PIL.Image.Image], Tensor]:
+        """Decode the images that the key carries."""
+        if key.rows is None:
+            raise ValueError("the batch key carries no images, expected a key of this data set's `batch_sampler`")
         images = [
             decode_image(row["image"], f"{self.name} split: an image of the stream", "; repair or remove it")
             for row in key.rows
@@ -72,6 +77,6 @@ class StreamedImages(DecodedImages):
 
 
 def _sample_id(image: dict[str, Any] | None) -> int:
-    image = image or {}  # a worker will say which image is missing
+    image = image or {}  # the worker that decodes it names the missing image
     content = image["bytes"] if image.get("bytes") is not None else (image.get("path") or "").encode()
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little") >> 2

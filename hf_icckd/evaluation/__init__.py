@@ -1,1 +1,1 @@
-"""A model over a split, and what it costs."""
+"""Measure a model: metrics of a split, and cost."""

@@ -1,4 +1,4 @@
-"""What a net costs: parameters, floating-point operations, latency."""
+"""Cost of a net: parameters, floating-point operations, latency."""
 
 from __future__ import annotations
 
@@ -13,21 +13,17 @@ from hf_icckd.utils.machine import median_ms
 
 @torch.no_grad()
 def cost_metrics(model: ImageClassifier, repeats: int = 20) -> dict[str, float]:
-    """What the net costs: parameters, floating-point operations and latency for one image, on the device it is on.
-
-    Args:
-        model: Classifier.
-        repeats: As in `latency_ms`.
+    """Measure the cost of one image on the model's device.
 
     Returns:
-        `parameters`, `flops` (a multiply-add counts as two) and `latency_ms`, the median.
+        `parameters`, `flops` (a multiply-add counts as two) and `latency_ms` (see there).
     """
     training = model.training
     model.eval()
     device = next(model.parameters()).device
     size = model.spec.image_size
     image = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device)
-    # As plain matrix products: the counter knows the fused attention of some devices only.
+    # Attention as plain matrix products: the counter knows fused attention on some devices only.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(image)
     latency = latency_ms(model, image, repeats)
@@ -41,15 +37,12 @@ def cost_metrics(model: ImageClassifier, repeats: int = 20) -> dict[str, float]:
 
 @torch.no_grad()
 def latency_ms(model: ImageClassifier, images: Tensor, repeats: int = 20) -> float:
-    """Median time of one pass in milliseconds.
+    """Median time of a forward pass in milliseconds.
 
     Args:
         model: Classifier in evaluation mode.
         images: (B, 3, H, W) uint8 on its device.
-        repeats: Timed runs, after a quarter as many that are not.
-
-    Returns:
-        The median.
+        repeats: Timed passes, after a quarter as many to warm up.
     """
 
     def whole_pass() -> None:

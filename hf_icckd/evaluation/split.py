@@ -124,8 +124,6 @@ def split_metrics(outputs: SplitOutputs, teacher: SplitOutputs | None = None) ->
         teacher: Outputs of the teacher for the same images.
 
     Example:
-        >>> torch.manual_seed(0)  # doctest: +ELLIPSIS
-        <torch._C.Generator object at ...>
         >>> outputs = SplitOutputs(torch.randn(50, 3), torch.randn(50, 8), torch.arange(50) % 3)
         >>> sorted(split_metrics(outputs))[:4]
         ['distance_ratio', 'ece', 'effective_rank', 'inter_class_distance']

@@ -172,8 +172,7 @@ class IntraClassContrastiveLoss(nn.Module):
             reference_sample_ids: (G,) their images.
 
         Returns:
-            `{"intra_class": scalar, "gated_fraction": scalar}`: the term and the fraction of anchors that pass the
-            gate (without gradient).
+            `intra_class`, the term, and `gated_fraction`, the fraction of anchors that pass the gate.
 
         Raises:
             ValueError: If the inputs don't hold two views.
@@ -184,8 +183,8 @@ class IntraClassContrastiveLoss(nn.Module):
                 "(N, 2, D): two views of every image"
             )
         (embeddings,) = at_least_float32(embeddings)
-        references = (reference_embeddings, reference_labels, reference_sample_ids)
-        if any(each is None for each in references) and any(each is not None for each in references):
+        given = [each is not None for each in (reference_embeddings, reference_labels, reference_sample_ids)]
+        if any(given) and not all(given):
             raise ValueError(
                 "reference_embeddings, reference_labels and reference_sample_ids belong together; pass all or none"
             )

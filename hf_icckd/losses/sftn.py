@@ -15,7 +15,8 @@ from torch import Tensor
 
 from hf_icckd.losses.kd import knowledge_distillation_loss
 from hf_icckd.losses.teacher_term import TeacherBatch, TeacherTerm
-from hf_icckd.models.classifier import ImageClassifier, check_architecture
+from hf_icckd.models.architectures import check_architecture
+from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.student_branches import StudentBranches, student_branches
 
 

@@ -1,4 +1,6 @@
-"""What the CIFAR networks have in common: a default config and four feature maps (stem and three stages)."""
+"""Common to the CIFAR networks: a default config and four feature maps (stem and three stages)."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +10,7 @@ CIFAR_STD = (0.2675, 0.2565, 0.2761)
 
 
 def cifar_cfg(**kwargs: Any) -> dict[str, Any]:
-    """Returns timm's default config of a network that is trained on CIFAR-100 and has no published weights."""
+    """Return timm's default config of a network for CIFAR-100 without published weights."""
     return {
         "url": "",
         "num_classes": 100,
@@ -24,7 +26,7 @@ def cifar_cfg(**kwargs: Any) -> dict[str, Any]:
 
 
 def resolve_taps(indices: int | Sequence[int] | None) -> list[int]:
-    """Returns the feature maps asked for, as numbers 0 to 3: all for `None`, the last n for an integer n."""
+    """Return the feature maps asked for, as numbers 0 to 3: all for `None`, the last n for an integer n."""
     taps = range(4)
     if indices is None:
         return list(taps)
@@ -33,7 +35,7 @@ def resolve_taps(indices: int | Sequence[int] | None) -> list[int]:
     return [taps[i] for i in indices]
 
 
-def mend_reductions(feature_info: list[dict[str, Any]]) -> None:
-    """Sets the strides right in place: timm counts from a stem of stride 4, these networks' have stride 1."""
+def correct_reductions(feature_info: list[dict[str, Any]]) -> None:
+    """Correct the strides in place: timm assumes a stem of stride 4, but these networks have one of stride 1."""
     for info in feature_info:
         info["reduction"] = max(1, info["reduction"] // 4)

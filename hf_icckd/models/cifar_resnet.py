@@ -1,4 +1,4 @@
-"""CIFAR ResNets in the geometry that the knowledge distillation literature compares on.
+"""CIFAR ResNets in the geometry of the knowledge distillation literature.
 
 The networks: Deep Residual Learning for Image Recognition. Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun.
 arXiv:1512.03385 (section 4.2).
@@ -14,7 +14,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
-from hf_icckd.models._cifar import cifar_cfg, mend_reductions, resolve_taps
+from hf_icckd.models._cifar import cifar_cfg, correct_reductions, resolve_taps
 
 __all__ = ["CifarResNet"]
 
@@ -28,11 +28,11 @@ class CifarResNet(ResNet):
     Maps images `(batch, in_chans, height, width)` of any size to logits `(batch, num_classes)`.
 
     Args:
-        depth: Number of weighted layers, 6 n + 2 for n blocks a stage.
+        depth: Number of layers with weights, 6 n + 2 for n blocks per stage.
         widths: Channels of the stem and of the three stages.
         in_chans: Channels of the images.
         output_stride: Stride of the last feature map, 4 or 2; at 2 the last stage is dilated instead.
-        zero_init_last: Whether the last batch norm of each block starts at 0; the literature's networks start at 1.
+        zero_init_last: Whether the last batch norm of each block starts at 0; in the literature it starts at 1.
         **kwargs: Further arguments of `timm.models.resnet.ResNet`.
     """
 
@@ -47,9 +47,9 @@ class CifarResNet(ResNet):
     ) -> None:
         stem, *channels = widths
         super().__init__(
-            BasicBlock,
+            BasicBlock,  # type: ignore[arg-type]  # timm's annotation means the class
             layers=((depth - 2) // 6,) * len(channels),
-            channels=channels,
+            channels=tuple(channels),
             in_chans=in_chans,
             output_stride=4 * output_stride,  # timm counts from a stem of stride 4
             stem_type="deep",  # the one kind of stem with a free width, which is twice `stem_width`
@@ -57,37 +57,38 @@ class CifarResNet(ResNet):
             zero_init_last=zero_init_last,
             **kwargs,
         )
-        like = {"device": self.bn1.weight.device, "dtype": self.bn1.weight.dtype}
-        self.conv1 = nn.Conv2d(in_chans, stem, kernel_size=3, padding=1, bias=False, **like)
-        self.maxpool = nn.Identity()
+        weight = next(self.parameters())
+        # timm annotates neither: mypy takes the deep stem and the pool that it happens to see for their types.
+        self.conv1 = nn.Conv2d(  # type: ignore[assignment]
+            in_chans, stem, kernel_size=3, padding=1, bias=False, device=weight.device, dtype=weight.dtype
+        )
+        self.maxpool = nn.Identity()  # type: ignore[assignment]
         self.layer4 = nn.Sequential()  # timm's forward spells out four stages
-        mend_reductions(self.feature_info)
+        correct_reductions(self.feature_info)
         self.init_weights(zero_init_last=zero_init_last)
 
     def forward_intermediates(
         self, x: Tensor, indices: int | Sequence[int] | None = None, *args: Any, **kwargs: Any
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Runs the network and returns the feature maps on the way.
+        """Run the network and return its feature maps too; further arguments go to timm's method of this name.
 
         Args:
             x: Images, `(batch, in_chans, height, width)`.
             indices: Maps to return out of 0 (stem) to 3 (last stage); an integer asks for the last n, `None` for all.
-            *args: Further arguments of timm's method of this name.
-            **kwargs: Likewise.
 
         Returns:
             The final features and the list of maps, each `(batch, num_chs, height / reduction, width / reduction)`
             with odd sizes rounded up; the list alone if `intermediates_only=True`.
         """
-        # "The last n" and negative numbers would count from timm's fourth stage.
+        # Resolved here: timm would count "the last n" and negative numbers from its fourth stage.
         return super().forward_intermediates(x, resolve_taps(indices), *args, **kwargs)
 
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drops the layers that the given feature maps do not need; returns the maps kept, as numbers 0 to 3."""
+        """Drop the layers that the given feature maps do not need; return the maps kept, as numbers 0 to 3."""
         taps = resolve_taps(indices)
-        if not prune_head and max(taps) == 3:  # timm would miss its fourth stage and drop the head all the same
+        if not prune_head and max(taps) == 3:  # timm would miss its fourth stage and drop the head anyway
             return taps
         return super().prune_intermediate_layers(taps, prune_norm, prune_head)
 

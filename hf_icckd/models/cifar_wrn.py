@@ -1,4 +1,4 @@
-"""CIFAR wide ResNets in the geometry that the knowledge distillation literature compares on.
+"""CIFAR wide ResNets in the geometry of the knowledge distillation literature.
 
 Wide Residual Networks. Sergey Zagoruyko, Nikos Komodakis. arXiv:1605.07146.
 """
@@ -12,7 +12,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.resnetv2 import ResNetV2
 from torch import Tensor, nn
 
-from hf_icckd.models._cifar import cifar_cfg, mend_reductions, resolve_taps
+from hf_icckd.models._cifar import cifar_cfg, correct_reductions, resolve_taps
 
 __all__ = ["CifarWideResNet"]
 
@@ -23,14 +23,14 @@ class CifarWideResNet(ResNetV2):
     Maps images `(batch, in_chans, height, width)` of any size to logits `(batch, num_classes)`.
 
     Args:
-        depth: Number of weighted layers, 6 n + 4 for n blocks a stage.
+        depth: Number of layers with weights, 6 n + 4 for n blocks per stage.
         widen: Factor on the 16, 32 and 64 channels of the stages; the stem keeps 16.
         num_classes: Number of classes, 0 for no classifier.
         in_chans: Channels of the images.
         global_pool: Pooling of the last feature map, as timm names it.
         output_stride: Stride of the last feature map; below 4 the later stages are dilated instead.
         drop_rate: Dropout before the classifier (the paper's own dropout, inside the blocks, is not offered).
-        zero_init_last: Whether the last convolution of each block starts at 0; not so in the literature.
+        zero_init_last: Whether the last convolution of each block starts at 0; in the literature it does not.
         **kwargs: Further arguments of `timm.models.resnetv2.ResNetV2`.
     """
 
@@ -47,7 +47,7 @@ class CifarWideResNet(ResNetV2):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            layers=((depth - 4) // 6,) * 3,
+            layers=[(depth - 4) // 6] * 3,
             channels=(16 * widen, 32 * widen, 64 * widen),
             num_classes=num_classes,
             in_chans=in_chans,
@@ -61,17 +61,17 @@ class CifarWideResNet(ResNetV2):
             norm_layer=BatchNormAct2d,
             **kwargs,
         )
-        like = {"device": self.norm.weight.device, "dtype": self.norm.weight.dtype}
-        stem = nn.Conv2d(in_chans, 16, kernel_size=3, padding=1, bias=False, **like)
+        weight = next(self.parameters())
+        stem = nn.Conv2d(in_chans, 16, kernel_size=3, padding=1, bias=False, device=weight.device, dtype=weight.dtype)
         self.stem = nn.Sequential(OrderedDict(conv=stem))
         # timm's own head is a 1x1 convolution; methods that read the classifier's weight expect a matrix.
         head = ClassifierHead(self.num_features, num_classes, pool_type=global_pool, drop_rate=drop_rate)
-        self.head = head.to(**like)
-        mend_reductions(self.feature_info)
+        self.head = head.to(device=weight.device, dtype=weight.dtype)
+        correct_reductions(self.feature_info)
         self.init_weights(zero_init_last=zero_init_last)
 
     def init_weights(self, zero_init_last: bool = False) -> None:
-        """Draws convolutions from N(0, 2 / (k k out)) and the classifier's weight as PyTorch does, with bias 0."""
+        """Draw convolutions from N(0, 2 / (k k out)) and the classifier's weight as PyTorch does, with bias 0."""
         super().init_weights(zero_init_last=zero_init_last)
         if isinstance(self.head.fc, nn.Linear):
             self.head.fc.reset_parameters()  # timm draws it from N(0, 0.01^2)
@@ -86,14 +86,14 @@ class CifarWideResNet(ResNetV2):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Runs the network and returns the feature maps on the way, before the next batch norm and ReLU.
+        """Run the network and return its feature maps too, before the next batch norm and ReLU.
 
-        Not left to timm, whose older releases look for a stem of stride 2.
+        Written out here because older releases of timm look for a stem of stride 2.
 
         Args:
             x: Images, `(batch, in_chans, height, width)`.
             indices: Maps to return out of 0 (stem) to 3 (last stage); an integer asks for the last n, `None` for all.
-            norm: Whether to put the last stage's map through the final batch norm and ReLU.
+            norm: Whether to apply the final batch norm and ReLU to the last stage's map.
             stop_early: Whether to stop at the last map asked for.
             output_fmt: Must be `"NCHW"`.
             intermediates_only: Whether to return the list alone.
@@ -103,7 +103,7 @@ class CifarWideResNet(ResNetV2):
             with odd sizes rounded up.
         """
         if output_fmt != "NCHW":
-            raise ValueError(f"output_fmt must be 'NCHW', got {output_fmt!r}")
+            raise ValueError(f"output_fmt is {output_fmt!r}, expected 'NCHW'; leave it out")
         taps = resolve_taps(indices)
         sections = [self.stem, *self.stages]
         if stop_early:
@@ -120,7 +120,7 @@ class CifarWideResNet(ResNetV2):
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drops the layers that the given feature maps do not need; returns the maps kept, as numbers 0 to 3."""
+        """Drop the layers that the given feature maps do not need; return the maps kept, as numbers 0 to 3."""
         return super().prune_intermediate_layers(resolve_taps(indices), prune_norm, prune_head)
 
 

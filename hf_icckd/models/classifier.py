@@ -1,30 +1,38 @@
-"""Classifiers as the trainers see them: a timm net that takes raw pixels and returns logits and embeddings."""
+"""The classifier that is trained: a timm net that takes raw pixels and returns logits and embeddings."""
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import timm
 import torch
 import torch.nn.functional as F
-from timm.models import PretrainedCfg, get_deprecated_models, get_pretrained_cfg, is_model
 from torch import Tensor, nn
 
 import hf_icckd.models  # noqa: F401  registers the cifar_* architectures
+from hf_icckd.models.architectures import check_architecture, default_cfg
+
+if TYPE_CHECKING:
+    from hf_icckd.models.architectures import TimmNet
 
 
 @dataclass(frozen=True)
 class ClassifierSpec:
-    """Everything but the weights that a classifier consists of; it fills `config.json`.
+    """Everything about a classifier but its weights: the content of `config.json`.
+
+    Example:
+        >>> spec = ClassifierSpec("cifar_resnet8", ("cat", "dog"), mean=(0.5,) * 3, std=(0.2,) * 3, image_size=32)
+        >>> spec.crop_pct, spec.interpolation
+        (1.0, 'bilinear')
 
     Attributes:
         architecture: Name in timm's registry.
         label_names: Name of each class.
         mean: Mean of each RGB channel on the scale 0 to 1.
-        std: Standard deviation of each RGB channel on that scale.
+        std: Standard deviation of each RGB channel on the same scale.
         image_size: Height and width of the input in pixels.
         crop_pct: Share of the short side that evaluation keeps.
         interpolation: How images are scaled in evaluation.
@@ -44,16 +52,22 @@ class ClassifierSpec:
 class ImageClassifier(nn.Module):
     """A timm net with its preprocessing: (B, 3, H, W) uint8 in, logits and embeddings out.
 
-    Normalisation and, where the pixels come in another size, resizing happen on the device, so that teacher and
-    student may want different ones of the same batch.
+    Images are normalised, and resized if needed, on the device. So teacher and student can take the same batch and
+    each preprocess it in its own way.
 
     Args:
-        net: timm model with a pooled feature vector in front of one classification layer.
-        spec: What it is; `len(spec.label_names)` must be its number of classes.
+        net: timm model with a pooled feature vector before a single classification layer.
+        spec: Its description; `len(spec.label_names)` must be its number of classes.
 
     Raises:
-        ValueError: If the net has another number of classes, or no single layer behind a pooled feature vector, or
-            mean or std are no triple.
+        ValueError: If the number of classes differs, the net has no single layer after a pooled feature vector, or
+            mean or std don't have three values.
+
+    Example:
+        >>> model = create_classifier("cifar_resnet8", ["cat", "dog"], image_size=32).eval()
+        >>> output = model(torch.zeros(4, 3, 32, 32, dtype=torch.uint8))
+        >>> output.logits.shape, output.embeddings.shape
+        (torch.Size([4, 2]), torch.Size([4, 64]))
     """
 
     scale: Tensor
@@ -68,19 +82,19 @@ class ImageClassifier(nn.Module):
             )
         if not len(spec.mean) == len(spec.std) == 3 or min(spec.std) <= 0:
             raise ValueError(
-                f"mean is {spec.mean} and std {spec.std}, expected three numbers each, those of std above 0; mend "
+                f"mean is {spec.mean} and std {spec.std}, expected three numbers each, and std above 0; correct "
                 "them in the configuration"
             )
-        self.net, self.spec = net, spec
-        self.embedding_dim = _check_head(net, spec)
-        # Not persistent: they are part of config.json, and the exported weights are those of the timm net alone.
+        self.net, self.spec = cast("TimmNet", net), spec
+        self.embedding_dim = _check_head(self.net, spec)
+        # Not persistent: they are in config.json, and exported weights should be those of the plain timm net.
         mean, std = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
         self.register_buffer("scale", (1 / (255 * std)).float(), persistent=False)
         self.register_buffer("shift", (-mean / std).float(), persistent=False)
 
     @property
     def _no_split_modules(self) -> list[str]:
-        """Classes of the blocks that the net repeats; accelerate asks by this name what FSDP gathers at a time."""
+        """Classes of the net's repeated blocks; accelerate reads this name to learn what FSDP gathers at a time."""
         blocks = set()
         for stage in self.net.modules():
             kinds = Counter(type(block) for block in stage.children() if next(block.children(), None) is not None)
@@ -89,12 +103,12 @@ class ImageClassifier(nn.Module):
         return sorted(kind.__name__ for kind in blocks - {nn.Sequential, nn.ModuleList})
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 to normalised floating point in the size and memory layout of the net."""
+        """Convert (B, 3, H, W) uint8 to normalised floating point in the size and memory layout of the net."""
         images = torch.addcmul(self.shift, images, self.scale)  # (images / 255 - mean) / std, in one pass
         if images.shape[-2:] != (self.spec.image_size, self.spec.image_size):
             size = (self.spec.image_size, self.spec.image_size)
             images = F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
-        # The layout of the first convolution's weights decides, or a net would work in that of whatever data came in.
+        # The first convolution's weights decide; otherwise the net would work in the layout of the incoming data.
         weight = next((weight for weight in self.net.parameters() if weight.ndim == 4), images)
         return images.contiguous(
             memory_format=torch.contiguous_format if weight.is_contiguous() else torch.channels_last
@@ -104,13 +118,10 @@ class ImageClassifier(nn.Module):
         """Classify images.
 
         Args:
-            images: (B, 3, H, W) uint8. Pixels of another size than `spec.image_size` are scaled to it as they are; for
-                pictures of any shape cut the centre first (`hf_icckd.data.images.resize_and_crop`), as evaluation
-                does.
+            images: (B, 3, H, W) uint8. Other sizes than `spec.image_size` are scaled to it without cropping; for
+                pictures that are not square, crop the centre first (`hf_icckd.data.images.resize_and_crop`), as
+                evaluation does.
             feature_maps: Whether to return the maps of all stages too.
-
-        Returns:
-            logits (B, C), embeddings (B, D) and, if asked for, the tuple of feature maps.
         """
         images = self.preprocess(images)
         maps = None
@@ -141,22 +152,24 @@ def create_classifier(
     Args:
         architecture: Name in timm's registry.
         label_names: Name of each class.
-        image_size: Height and width of the input; None for the architecture's own.
-        mean: Channel means, 0 to 1; None for the architecture's own.
-        std: Channel standard deviations, likewise.
-        crop_pct: Share of the short side that evaluation keeps, likewise.
-        interpolation: How images are scaled in evaluation, likewise.
-        pretrained: Whether to fetch weights.
+        image_size: Height and width of the input; None, here and below, for the architecture's default.
+        mean: Channel means, on the scale 0 to 1.
+        std: Channel standard deviations on the same scale.
+        crop_pct: Share of the short side that evaluation keeps.
+        interpolation: How images are scaled in evaluation.
+        pretrained: Whether to start from timm's pretrained weights.
         model_args: Further arguments of `timm.create_model`.
-
-    Returns:
-        The classifier.
 
     Raises:
         ValueError: If timm does not know the architecture or can't build it.
+
+    Example:
+        >>> model = create_classifier("cifar_resnet20", ["cat", "dog"], image_size=32)
+        >>> model.spec.architecture, model.embedding_dim
+        ('cifar_resnet20', 64)
     """
     check_architecture(architecture)
-    default = get_pretrained_cfg(architecture)
+    default = default_cfg(architecture)
     model_args = dict(model_args or {})
     if image_size is None:
         image_size = default.input_size[-1]
@@ -171,8 +184,8 @@ def create_classifier(
         ClassifierSpec(
             architecture=architecture,
             label_names=tuple(label_names),
-            mean=tuple(default.mean if mean is None else mean),
-            std=tuple(default.std if std is None else std),
+            mean=_channels(default.mean if mean is None else mean),
+            std=_channels(default.std if std is None else std),
             image_size=image_size,
             crop_pct=default.crop_pct if crop_pct is None else crop_pct,
             interpolation=default.interpolation if interpolation is None else interpolation,
@@ -181,31 +194,32 @@ def create_classifier(
     )
 
 
+def _channels(values: Iterable[float]) -> tuple[float, float, float]:
+    return cast("tuple[float, float, float]", tuple(values))  # `ImageClassifier` checks that there are three
+
+
 def go_on_from(
     classifier: ImageClassifier,
     label_names: tuple[str, ...] | list[str],
     image_size: int | None = None,
     crop_pct: float | None = None,
 ) -> ImageClassifier:
-    """A trained classifier made ready to be trained further, perhaps for other classes.
+    """Prepare a trained classifier for more training, perhaps on other classes.
 
     Args:
-        classifier: What to go on from; its net is used, not copied.
-        label_names: Name of each class. If they are those it has, in the same order, its classification layer stays;
-            else it gets a new one.
-        image_size: Height and width of the input; None for those it has.
-        crop_pct: Share of the short side that evaluation keeps; None for what it has.
-
-    Returns:
-        The classifier, otherwise with the same preprocessing.
+        classifier: The trained classifier; its net is used, not copied.
+        label_names: Name of each class. With the same names in the same order the classification layer is kept,
+            otherwise it is replaced by a new one.
+        image_size: Height and width of the input; None to keep them.
+        crop_pct: Share of the short side that evaluation keeps; None to keep it.
 
     Raises:
-        ValueError: If the net takes images of one size alone, and that is another.
+        ValueError: If the net takes images of one size only, and `image_size` is a different one.
     """
     net, spec = classifier.net, classifier.spec
     if image_size not in (None, spec.image_size) and net.pretrained_cfg.get("fixed_input_size"):
         raise ValueError(
-            f"image_size is {image_size} but this {spec.architecture} takes images of {spec.image_size} pixels alone; "
+            f"image_size is {image_size} but this {spec.architecture} takes images of {spec.image_size} pixels only; "
             "leave out --image_size"
         )
     if tuple(label_names) != spec.label_names:
@@ -219,43 +233,14 @@ def go_on_from(
     return ImageClassifier(net, spec)
 
 
-def default_cfg(architecture: str) -> PretrainedCfg:
-    """timm's default preprocessing of an architecture.
-
-    Raises:
-        ValueError: If timm does not know the architecture.
-    """
-    check_architecture(architecture)
-    found = get_pretrained_cfg(architecture)
-    if found is None:
-        raise ValueError(f"timm has no default configuration of {architecture!r}; choose another architecture")
-    return found
-
-
-def check_architecture(architecture: str) -> None:
-    """Raise ValueError with a suggestion if timm has no such architecture (any more), or none with such a tag."""
-    base, _, tag = architecture.partition(".")
-    old = get_deprecated_models()
-    if base in old:
-        hint = f"its name is {old[base]!r} now" if old[base] else "it has no successor; choose another"
-        raise ValueError(f"timm no longer has a model {base!r}: {hint}")
-    if is_model(base) and tag and architecture not in timm.list_models(f"{base}.*", pretrained=True):
-        known = [name.partition(".")[2] for name in timm.list_models(f"{base}.*", pretrained=True)]
-        raise ValueError(f"unknown weights {tag!r} of {base!r}, expected one of: {', '.join(known)}")
-    if not is_model(base):
-        close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
-        hint = f"; did you mean {' or '.join(close)}?" if close else "; `timm.list_models()` lists them"
-        raise ValueError(f"unknown model {architecture!r}, expected an architecture of timm's registry{hint}")
-
-
-def _check_head(net: nn.Module, spec: ClassifierSpec) -> int:
-    """Length of the embeddings, after a trial with one image that logits are one layer of them."""
+def _check_head(net: TimmNet, spec: ClassifierSpec) -> int:
+    """Check on one image that the logits are a single layer of the embeddings, and return their length."""
     training = net.training
     net.eval()
     try:
         with torch.no_grad():
             parameter = next(net.parameters())
-            # Not zeros, which a fresh net would map to zeros all the way; no random numbers, which others draw.
+            # Not zeros, which a new net maps to zeros throughout; not random, which would advance the generator.
             size = (1, 3, spec.image_size, spec.image_size)
             images = torch.linspace(-1, 1, 3 * spec.image_size**2).view(size).to(parameter)
             features = net.forward_features(images)
@@ -271,8 +256,8 @@ def _check_head(net: nn.Module, spec: ClassifierSpec) -> int:
         net.train(training)
     if not fits:
         raise ValueError(
-            f"{spec.architecture} has no single layer behind a pooled (B, D) feature vector "
-            f"(pre-logits {tuple(embeddings.shape)}); choose an architecture with one, for example a ResNet"
+            f"{spec.architecture} has no single layer after a pooled (B, D) feature vector "
+            f"(pre-logits {tuple(embeddings.shape)}); choose an architecture that has one, for example a ResNet"
         )
     return embeddings.shape[1]
 
@@ -282,11 +267,11 @@ def check_same_classes(
 ) -> None:
     """Raise ValueError unless both have the same classes in the same order.
 
+    A model that was loaded without class names is compared by their number only.
+
     Args:
-        teacher: Class names of the one; those a model came without are not compared.
-        student: Class names of the other.
-        first: What the one is called in the message.
-        second: What the other is called.
+        first: What the error message calls the first.
+        second: What the error message calls the second.
     """
     if len(teacher) != len(student):
         remedy = f"take a {first} trained on this {second}, or the {second} it was trained on"
@@ -305,11 +290,12 @@ def check_same_classes(
 
 
 def unnamed(num_classes: int) -> tuple[str, ...]:
-    return tuple(f"LABEL_{index}" for index in range(num_classes))  # what transformers calls them
+    """Return class names for a model without any, as transformers writes them."""
+    return tuple(f"LABEL_{index}" for index in range(num_classes))
 
 
 def is_unnamed(label_names: tuple[str, ...]) -> bool:
-    """Whether a loaded model came without names for its classes."""
+    """Whether a model was loaded without class names."""
     return label_names == unnamed(len(label_names))
 
 
@@ -318,8 +304,13 @@ class ClassifierOutput(NamedTuple):
 
     Attributes:
         logits: (B, C) pre-softmax scores.
-        embeddings: (B, D) pooled features in front of the classification layer, not normalised.
+        embeddings: (B, D) pooled features before the classification layer, not normalised.
         feature_maps: Tuple of (B, C_l, H_l, W_l), as timm's `forward_intermediates`; None unless asked for.
+
+    Example:
+        >>> output = ClassifierOutput(logits=torch.zeros(2, 10), embeddings=torch.zeros(2, 64))
+        >>> output.feature_maps is None
+        True
     """
 
     logits: Tensor
@@ -327,6 +318,6 @@ class ClassifierOutput(NamedTuple):
     feature_maps: tuple[Tensor, ...] | None = None
 
     def clone(self) -> ClassifierOutput:
-        """The same values in memory of their own."""
+        """Return a copy in its own memory."""
         maps = None if self.feature_maps is None else tuple(each.clone() for each in self.feature_maps)
         return ClassifierOutput(self.logits.clone(), self.embeddings.clone(), maps)

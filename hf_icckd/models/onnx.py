@@ -1,4 +1,4 @@
-"""A classifier as an ONNX file: raw pixels in, logits out, compared with torch before the file appears."""
+"""ONNX export: raw pixels in, logits out, and the file is written only if it agrees with torch."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _MIN_AGREEMENT = 0.999
 
 
 class OnnxExport(NamedTuple):
-    """What was written and how it compares with torch.
+    """The file that was written, and how it compares with torch.
 
     Attributes:
         path: The file.
-        max_difference: Largest difference of a logit.
-        agreement: Share of the images, 0 to 1, with the same class first.
+        max_difference: Largest difference between logits.
+        agreement: Share of the images, 0 to 1, for which both predict the same class.
         latency_ms: Median of ONNX Runtime's time for one image on the CPU, with as many threads as torch has.
     """
 
@@ -45,48 +45,50 @@ class OnnxExport(NamedTuple):
 def export_onnx(
     model: ImageClassifier | str | Path, path: str | Path, *, num_images: int = 1000, tolerance: float = 1e-4
 ) -> OnnxExport:
-    """Write a classifier as one ONNX file, with its preprocessing in it.
+    """Write a classifier with its preprocessing as one ONNX file.
 
-    Input `images`: (batch, 3, H, W) uint8, RGB, H and W those of the model. Output `logits`: (batch, classes) float32.
-    Any batch size will do. The file's metadata name the classes (`label_names`, JSON) and say how evaluation cuts
+    Input `images`: (batch, 3, H, W) uint8, RGB, with H and W of the model. Output `logits`: (batch, classes) float32.
+    Any batch size works. The file's metadata names the classes (`label_names`, JSON) and says how evaluation crops
     pictures to the model's size (`image_size`, `crop_pct`, `interpolation`).
 
     Args:
         model: A classifier, or anything that `from_pretrained` loads.
-        path: The file; what was there stays unless the new one is as good as torch.
+        path: The file; an existing one is replaced only if the new one agrees with torch.
         num_images: Random images, from plain colours to noise, to compare on.
-        tolerance: Largest difference of a logit that is accepted.
-
-    Returns:
-        The comparison and the latency.
+        tolerance: Largest accepted difference between logits.
 
     Raises:
-        ValueError: If packages are missing, the net can't be exported, is too large for one file, or computes
-            something else there than in torch.
+        ValueError: If packages are missing, the net can't be exported or is too large for one file, or the file
+            disagrees with torch.
+
+    Example:
+        >>> from hf_icckd import create_classifier
+        >>> model = create_classifier("cifar_resnet8", ["cat", "dog"], image_size=32)
+        >>> export_onnx(model, "student.onnx").max_difference < 1e-4  # doctest: +SKIP
+        True
     """
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f"{', '.join(missing)} not installed, which ONNX needs; pip install 'hf-icckd[onnx]'")
+        raise ValueError(f"{', '.join(missing)} not installed, but ONNX export needs it; pip install 'hf-icckd[onnx]'")
     if num_images < 1:
         raise ValueError(f"num_images is {num_images}, expected at least 1: the file is compared with torch")
     if not tolerance >= 0:
-        raise ValueError(f"tolerance is {tolerance}, expected a number from 0 on, such as 1e-4")
+        raise ValueError(f"tolerance is {tolerance}, expected 0 or more, such as 1e-4")
     classifier = model if isinstance(model, ImageClassifier) else from_pretrained(model)
     size = sum(tensor.numel() * tensor.element_size() for tensor in classifier.state_dict().values())
     if size > _MAX_BYTES:
         raise ValueError(f"the weights take {size / 2**30:.1f} GiB, expected at most 1.5: an ONNX file holds no more")
-    # A copy in the plain layout and full precision; the caller's model stays as it is.
+    # A copy in contiguous layout and full precision; the caller's model stays unchanged.
     classifier = copy.deepcopy(classifier).float().cpu().eval().to(memory_format=torch.contiguous_format)
-    result = None
+    checked: list[OnnxExport] = []
 
     def write(unfinished: Path) -> None:
-        nonlocal result
         _write(classifier, unfinished)
-        result = _check(classifier, unfinished, Path(path), num_images, tolerance)
+        checked.append(_check(classifier, unfinished, Path(path), num_images, tolerance))
 
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, write)
-    return result
+    return checked[0]
 
 
 class _Logits(nn.Module):
@@ -100,7 +102,8 @@ class _Logits(nn.Module):
 
 def _write(classifier: ImageClassifier, path: Path) -> None:
     spec = classifier.spec
-    example = torch.zeros(2, 3, spec.image_size, spec.image_size, dtype=torch.uint8)  # of 1 it would make a constant
+    # Two images: a batch of 1 would become a constant.
+    example = torch.zeros(2, 3, spec.image_size, spec.image_size, dtype=torch.uint8)
     try:
         program = torch.onnx.export(
             _Logits(classifier).eval(),
@@ -114,6 +117,7 @@ def _write(classifier: ImageClassifier, path: Path) -> None:
     except torch.onnx.errors.OnnxExporterError as error:
         text = " ".join(str(error.__cause__ or error).split())
         raise ValueError(f"{spec.architecture} can't be exported to ONNX: {text[:300]}") from error
+    assert program is not None  # with `dynamo` there is always one
     program.model.metadata_props.update(
         {
             "architecture": spec.architecture,
@@ -137,14 +141,14 @@ def _check(classifier: ImageClassifier, file: Path, path: Path, num_images: int,
             expected = classifier(images).logits
         found = torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
         difference = max(difference, (found - expected).abs().max().nan_to_num(torch.inf).item())
-        same += (found.argmax(dim=1) == expected.argmax(dim=1)).sum().item()
+        same += int((found.argmax(dim=1) == expected.argmax(dim=1)).sum())
     agreement = same / num_images
     if difference > tolerance or agreement < _MIN_AGREEMENT:
         raise ValueError(
             f"the ONNX file of {classifier.spec.architecture} differs from torch on {num_images} images: logits by up "
-            f"to {difference:.2g}, expected at most {tolerance:.2g}; the same class first in {agreement:.2%}, at "
-            f"least {_MIN_AGREEMENT:.1%} expected; {path} is not written. If large logits are rounded differently, "
-            "a larger tolerance lets that pass"
+            f"to {difference:.2g}, expected at most {tolerance:.2g}; the same class in {agreement:.2%}, expected at "
+            f"least {_MIN_AGREEMENT:.1%}; {path} is not written. If only large logits are rounded differently, pass a "
+            "larger tolerance"
         )
     image = torch.zeros(1, 3, size, size, dtype=torch.uint8).numpy()
     latency = median_ms(lambda: session.run(["logits"], {"images": image}))
@@ -161,7 +165,7 @@ def _session(file: Path) -> InferenceSession:
 
 
 def _random_images(rows: int, size: int, generator: torch.Generator) -> Tensor:
-    """(rows, 3, size, size) uint8, from smooth colours to pure noise: on noise alone nets tend to see one class."""
+    """(rows, 3, size, size) uint8, from smooth colours to noise: on noise alone nets tend to predict one class."""
     coarse = torch.rand(rows, 3, 4, 4, generator=generator)
     smooth = F.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=False)
     noise, share = (torch.rand(rows, 3, side, side, generator=generator) for side in (size, 1))

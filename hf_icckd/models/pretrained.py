@@ -1,4 +1,4 @@
-"""The layout of a model folder, which is at once a timm and a transformers repository. No other file knows it."""
+"""The layout of a model folder, which timm and transformers both read. Only this file knows it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from timm.models import is_model
 from torch import Tensor
 
-from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier, check_architecture, create_classifier, unnamed
+from hf_icckd.models.architectures import check_architecture, default_cfg
+from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier, create_classifier, unnamed
 from hf_icckd.utils.atomic_files import contiguous_state, replace_file, replace_tensors, user_path
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -23,13 +24,21 @@ def save_pretrained(folder: str | Path, classifier: ImageClassifier, state: dict
     """Write config.json and model.safetensors.
 
     Stock `timm.create_model("local-dir:FOLDER", pretrained=True)` and transformers'
-    `AutoModelForImageClassification.from_pretrained(FOLDER)` read the folder; `cifar_*` architectures after
-    `import hf_icckd`. Nothing in it is a pickle or serves training only.
+    `AutoModelForImageClassification.from_pretrained(FOLDER)` read the folder, `cifar_*` architectures after
+    `import hf_icckd`. It contains no pickle and nothing that only training needs.
 
     Args:
-        folder: Made if it is not there.
-        classifier: What to write.
-        state: Weights and buffers of its net, if they are elsewhere whole; None to take them from it.
+        folder: Created if it does not exist.
+        state: Weights and buffers of the net; None to take them from `classifier`. For sharded nets.
+
+    Example:
+        >>> import tempfile
+        >>> from hf_icckd import create_classifier
+        >>> model = create_classifier("cifar_resnet8", ["cat", "dog"], image_size=32)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_pretrained(folder, model)
+        ...     sorted(file.name for file in Path(folder).iterdir())
+        ['config.json', 'model.safetensors']
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,22 +53,28 @@ def fingerprint(classifier: ImageClassifier) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(contiguous_state(classifier.net.state_dict()).items()):
         digest.update(name.encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
 def from_pretrained(name_or_path: str | Path) -> ImageClassifier:
-    """Load a classifier from a folder, a Hub id, or by the name of a pretrained timm model.
+    """Load a classifier in evaluation mode from a folder, from the Hub, or by the name of a pretrained timm model.
 
     Args:
         name_or_path: A folder written by `save_pretrained` (or by timm), a Hub id such as `me/student`, or a timm name
             such as `resnet18.a1_in1k`.
 
-    Returns:
-        The classifier in evaluation mode.
-
     Raises:
         ValueError: If it is none of these, or config or safetensors weights are missing or don't fit together.
+
+    Example:
+        >>> import tempfile
+        >>> from hf_icckd import create_classifier
+        >>> model = create_classifier("cifar_resnet8", ["cat", "dog"], image_size=32)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_pretrained(folder, model)
+        ...     from_pretrained(folder).spec == model.spec
+        True
     """
     name = str(name_or_path)
     folder = user_path(name)
@@ -68,14 +83,14 @@ def from_pretrained(name_or_path: str | Path) -> ImageClassifier:
             return _pretrained_timm(name)
         if not _looks_like_hub_id(name):
             raise ValueError(
-                f"model {name!r} is no folder here, no timm architecture and no Hub id; check the path, or train one "
+                f"model {name!r} is not a folder here, a timm architecture or a Hub id; check the path, or train one "
                 "first (recipes/teacher.py writes runs/teacher)"
             )
         try:
             folder = Path(snapshot_download(name, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]))
-        except Exception as error:  # the Hub client raises many types; all mean: not to be had
+        except Exception as error:  # the Hub client raises many types
             raise ValueError(
-                f"model {name!r} is no folder here and could not be fetched from the Hub: {type(error).__name__}: "
+                f"model {name!r} is not a folder here and could not be fetched from the Hub: {type(error).__name__}: "
                 f"{next(iter(str(error).splitlines()), '')}; check the name, or train it first (recipes/teacher.py, "
                 "recipes/student.py)"
             ) from error
@@ -84,6 +99,7 @@ def from_pretrained(name_or_path: str | Path) -> ImageClassifier:
 
 
 def check_complete(folder: Path, name: str) -> None:
+    """Raise ValueError unless a folder holds config and weights."""
     for file in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / file).is_file():
             raise ValueError(
@@ -109,7 +125,7 @@ def _load_folder(folder: Path, name: str) -> ImageClassifier:
             image_size=cfg["input_size"][-1],
             crop_pct=cfg.get("crop_pct") or 1.0,
             interpolation=cfg.get("interpolation") or "bilinear",
-            # timm writes the number of classes there too, which is that of the spec.
+            # timm also writes the number of classes there, which the spec has already.
             model_args={key: value for key, value in (raw.get("model_args") or {}).items() if key != "num_classes"},
         )
     except (
@@ -118,14 +134,14 @@ def _load_folder(folder: Path, name: str) -> ImageClassifier:
         text = " ".join(str(error).split())
         raise ValueError(
             f"model {name!r} can't be loaded: {type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}; "
-            "expected config and weights of one classifier; write or fetch the folder anew"
+            "expected config and weights of one classifier; write or fetch the folder again"
         ) from error
     return ImageClassifier(net, spec).eval()
 
 
 def _pretrained_timm(name: str) -> ImageClassifier:
     check_architecture(name)
-    cfg = timm.get_pretrained_cfg(name)
+    cfg = default_cfg(name)
     if not (cfg.has_weights if hasattr(cfg, "has_weights") else cfg.url or cfg.hf_hub_id):
         raise ValueError(
             f"timm has no pretrained weights for {name!r}; give a folder or a Hub id with trained weights"
@@ -134,11 +150,11 @@ def _pretrained_timm(name: str) -> ImageClassifier:
 
 
 def _config(classifier: ImageClassifier) -> dict:
-    """What timm and transformers read.
+    """Return the config that timm and transformers read.
 
     transformers builds the net from `architecture` and `model_args` alone and passes the number of classes itself, so
-    it must not stand in `model_args`. Only structural keys of timm's default config are kept: where its own weights
-    came from says nothing about these.
+    `model_args` must not contain it. Only the structural keys of timm's default config are kept: the origin of timm's
+    own weights says nothing about these.
     """
     spec, net_cfg = classifier.spec, classifier.net.pretrained_cfg
     num_classes = len(spec.label_names)

@@ -26,18 +26,22 @@ class ImageDataArguments:
     dataset_config_name: str | None = field(
         default=None, metadata={"help": "Configuration of a Hub data set that has several."}
     )
-    image_column: str | None = field(default=None, metadata={"help": "Column of the images; found by its type."})
-    label_column: str | None = field(default=None, metadata={"help": "Column of the labels; found by its type."})
+    image_column: str | None = field(
+        default=None, metadata={"help": "Column of the images; default: found by its type."}
+    )
+    label_column: str | None = field(
+        default=None, metadata={"help": "Column of the labels; default: found by its type."}
+    )
     classes: list[str] | None = field(default=None, metadata={"help": "Names of the classes to use; default: all."})
     label_groups: str | None = field(
         default=None,
         metadata={
-            "help": "YAML file of lines `group: [class, class]`: groups are learned in place of classes, and a probe "
-            "says how well the classes can still be told apart."
+            "help": "YAML file of lines `group: [class, class]`: train on groups instead of classes; a probe measures "
+            "how well the classes can still be told apart."
         },
     )
     test_fraction: float = field(
-        default=0.2, metadata={"help": "Share of every class to cut off as test split where there is none."}
+        default=0.2, metadata={"help": "Share of every class to cut off as test split if there is none."}
     )
     validation_fraction: float = field(
         default=0.0, metadata={"help": "Share of every class of the training split to set aside for validation."}
@@ -50,7 +54,7 @@ class ImageDataArguments:
     )
     streaming: bool = field(
         default=False,
-        metadata={"help": "Read rows one after the other instead of fetching the data set to the disk first."},
+        metadata={"help": "Read rows one by one instead of downloading the data set first."},
     )
 
     def __post_init__(self) -> None:
@@ -66,10 +70,11 @@ class DataArguments(ImageDataArguments):
 
     image_size: int | None = field(
         default=None,
-        metadata={"help": "Pixels of a batch's side; default: the images' own up to 96 pixels, else the model's."},
+        metadata={"help": "Side of the batches in pixels; default: the images' own up to 96, else the model's."},
     )
     resident_max_bytes: int = field(
-        default=RESIDENT_MAX_BYTES, metadata={"help": "Small images stay in memory up to this size of a split."}
+        default=RESIDENT_MAX_BYTES,
+        metadata={"help": "Largest split of small images that is kept in memory."},
     )
 
     def __post_init__(self) -> None:
@@ -94,8 +99,8 @@ class TrainingDataArguments(DataArguments):
     augmentation_seed: int | None = field(
         default=None,
         metadata={
-            "help": "Seed of all that is done to pixels; default: seed. Students of other seeds can replay recorded "
-            "teacher targets if it stays the same."
+            "help": "Seed of the augmentation; default: seed. If it is the same, students of other seeds can replay "
+            "recorded teacher targets."
         },
     )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-_TERM_ARGUMENTS = {
+TERM_ARGUMENTS = {
     "intra_class_weight": "weight",
     "intra_class_margin": "margin",
     "intra_class_gate": "gate",
@@ -13,7 +14,7 @@ _TERM_ARGUMENTS = {
     "intra_class_embedding": "embedding",
     "in_batch_negatives": "in_batch_negatives",
 }
-RENAMED = (*_TERM_ARGUMENTS, "student_branches")
+RENAMED = (*TERM_ARGUMENTS, "student_branches")
 
 
 def new_spelling(old: Mapping[str, object]) -> str | None:
@@ -33,10 +34,27 @@ def new_spelling(old: Mapping[str, object]) -> str | None:
     if not any(name in RENAMED for name in old):
         return None
     specs = []
-    arguments = {new: old[name] for name, new in _TERM_ARGUMENTS.items() if name in old}
+    arguments = {new: old[name] for name, new in TERM_ARGUMENTS.items() if name in old}
     if arguments and str(arguments.get("weight")) not in ("0", "0.0"):
         shown = {name: "VALUE" if value is None else str(value).lower() for name, value in arguments.items()}
         specs.append("intra_class:" + ",".join(f"{name}={value}" for name, value in shown.items()))
     if "student_branches" in old:
         specs.append(f"sftn:student={old['student_branches'] or 'ARCHITECTURE'}")
     return f"--terms {' '.join(specs or ['none'])}"
+
+
+def with_terms(record: Any) -> Any:
+    """What a run of 0.1 recorded, with `terms` in place of the options they replaced, at any depth.
+
+    Example:
+        >>> with_terms({"model": "cifar_resnet20", "intra_class_weight": 0.05, "student_branches": None})
+        {'model': 'cifar_resnet20', 'terms': ['intra_class:weight=0.05']}
+    """
+    if isinstance(record, list):
+        return [with_terms(item) for item in record]
+    if not isinstance(record, dict):
+        return record
+    old = {name: value for name, value in record.items() if name in RENAMED and value is not None}
+    kept = {name: with_terms(value) for name, value in record.items() if name not in RENAMED}
+    spelling = new_spelling(old)
+    return kept if spelling is None else kept | {"terms": spelling.removeprefix("--terms ").split()}

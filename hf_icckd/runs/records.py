@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from hf_icckd.options.renamed import with_terms
 from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
 from hf_icckd.utils.atomic_files import user_path
 
@@ -40,7 +41,7 @@ def read_records(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
             content = None
         if not isinstance(content, dict) or any(key not in content for key in _ALWAYS_THERE[name]):
             raise ValueError(f"{path} is damaged, expected the record of a finished run; give another folder")
-        records.append(content)
+        records.append(with_terms(content))
     return records[0], records[1]
 
 
@@ -50,7 +51,7 @@ def read_options(folder: str | Path) -> dict[str, Any]:
         options = yaml.safe_load((user_path(folder) / ARGS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return {}
-    return options if isinstance(options, dict) else {}
+    return with_terms(options) if isinstance(options, dict) else {}
 
 
 def read_control(folder: str, recipe: str, data_fingerprint: str, test_images: int) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Studies: grids of teachers, students and seeds that are run, recorded, tested and reported as a whole."""
+"""Studies: run a grid of teachers, students and seeds, record every run, and report the result."""
 
 from __future__ import annotations
 
-from hf_icckd.study.plan import Comparison, Plan, Student, Sweep
+from hf_icckd.study.parts import Comparison, Student, Sweep
+from hf_icckd.study.plan import Plan
 from hf_icckd.study.plan_file import load_plan
 from hf_icckd.study.records import Records
 from hf_icckd.study.run import Run

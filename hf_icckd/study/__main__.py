@@ -14,33 +14,36 @@ from tqdm.auto import tqdm
 
 from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
 from hf_icckd.study import Plan, StudyRunner, load_plan
-from hf_icckd.study.plan import Comparison
+from hf_icckd.study.parts import Comparison
 from hf_icckd.utils.atomic_files import write_text
 from hf_icckd.utils.text import show
 
 PLAN_FILE = "study.yaml"
-STOPPED = 143  # exit code, as that of a run that was stopped and can go on
+STOPPED = 143  # exit code while runs are left, the same as that of an interrupted run that can resume
 
 
 @dataclass
 class StudyArguments:
-    """Which study, where, and how much of it now."""
+    """Which study to run, where, and for how long."""
 
     study: str = field(metadata={"help": "YAML file of the study; recipes/configs/study holds some."})
     output_dir: str = field(metadata={"help": "Folder of records, report and runs."})
-    jobs: int = field(default=1, metadata={"help": "Runs at a time; they share the cores, and the GPUs."})
+    jobs: int = field(default=1, metadata={"help": "Number of runs at a time; they share the cores and GPUs."})
     minutes: float | None = field(
-        default=None, metadata={"help": "Stop after so long; the same command goes on, exactly."}
+        default=None, metadata={"help": "Stop after this many minutes; the same command resumes the study exactly."}
     )
-    dataset: str | None = field(default=None, metadata={"help": "Where the study's data set is here."})
-    label_column: str | None = field(default=None, metadata={"help": "Its label column, if it has another name here."})
+    dataset: str | None = field(default=None, metadata={"help": "Where the study's data set is on this machine."})
+    label_column: str | None = field(
+        default=None, metadata={"help": "Its label column, if it is named differently on this machine."}
+    )
     max_steps: int | None = field(
-        default=None, metadata={"help": "Steps of each run, to try a study before it is run; not the study itself."}
+        default=None,
+        metadata={"help": "Cut every run off after this many steps: a trial of the study, not the study itself."},
     )
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Do what is left of a study, or as much as there is time for."""
+    """Do the remaining runs of a study, or as many as there is time for, and write the report."""
     args = read_arguments(argv)
     set_up_logging()
     with readable_errors():
@@ -52,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
         here = {"dataset": args.dataset, "label_column": args.label_column}
         runner = StudyRunner(plan, folder, args.jobs, {name: value for name, value in here.items() if value})
         total = len(plan.runs({}))
-        # The plan and the report are written by who owns the folder.
+        # Only the process that owns the folder may write the plan and the report.
         with runner.owned(), tqdm(total=total, initial=total - len(runner.pending()), unit="run", smoothing=0) as bar:
 
             def show_line(text: str) -> None:
@@ -69,25 +72,25 @@ def main(argv: list[str] | None = None) -> None:
                 report = write_report(plan, runner.records.by_name, folder, _command(args))
         show(f"the report is {report}")
         if not done:
-            show(f"{len(runner.pending())} of {total} runs are left; the same command goes on")
+            show(f"{len(runner.pending())} of {total} runs are left; the same command resumes the study")
             raise SystemExit(STOPPED)
 
 
 def _check_question(path: Path, plan: Plan) -> None:
-    """Raise ValueError if the comparison is another than when the study began: it has to be named beforehand."""
+    """Raise ValueError if the comparison has changed since the study began; it must be named beforehand."""
     before = yaml.safe_load(path.read_text()).get("comparison") if path.is_file() else None
     now = dataclasses.asdict(plan.comparison)
     if before not in (None, now):
         differing = [name for name in now if before.get(name) != now[name]]
         changes = "; ".join(f"{name} {before.get(name)!r} -> {now[name]!r}" for name in differing)
         raise ValueError(
-            f"the comparison is not the one that {path} began with ({changes}), and runs have ended since; put it "
-            "back, or choose another --output_dir"
+            f"the comparison differs from the one in {path} ({changes}), and runs have ended since; restore it, or "
+            "choose another --output_dir"
         )
 
 
 def read_arguments(argv: list[str] | None) -> StudyArguments:
-    """Options of a command line, on which the plan may stand first without the name of its option."""
+    """Parse a command line; the plan may come first, without `--study`."""
     argv = sys.argv[1:] if argv is None else argv
     if argv and not argv[0].startswith("-"):
         argv = ["--study", *argv]
@@ -96,7 +99,7 @@ def read_arguments(argv: list[str] | None) -> StudyArguments:
 
 
 def _command(args: StudyArguments) -> str:
-    """The command for the report, with folders by their names where they are somewhere on this machine."""
+    """Command line for the report; absolute paths are cut to their last part."""
     words = ["python", "recipes/study.py"]
     for name in ("study", "output_dir"):
         path = Path(getattr(args, name))
@@ -107,7 +110,7 @@ def _command(args: StudyArguments) -> str:
 
 
 def _report_writer(comparison: Comparison) -> Callable[..., Path]:
-    """What writes the report; asked for before the first run, so that nothing is missing after the last."""
+    """The function that writes the report; loaded before the first run, so that a missing package is noticed then."""
     try:
         from hf_icckd.study.report.frames import check_comparison
         from hf_icckd.study.report.write import write_report

@@ -1,4 +1,4 @@
-"""Reads a plan from a YAML file, and says in one line what is wrong with it."""
+"""Read a plan from a YAML file; every mistake in it gives a one-line message."""
 
 from __future__ import annotations
 
@@ -7,25 +7,23 @@ import re
 from pathlib import Path
 from typing import Any
 
-from hf_icckd.study.plan import Comparison, Plan, Student, Sweep
+from hf_icckd.study.parts import Comparison, Student, Sweep
+from hf_icckd.study.plan import Plan
 from hf_icckd.utils.text import suggest
 from hf_icckd.utils.yaml_files import read_yaml
 
-_KINDS = {"dict", "list", "str", "int", "float", "bool", "None"}  # what YAML gives; others were built before
+_KINDS = {"dict", "list", "str", "int", "float", "bool", "None"}  # types of YAML; others are built by now
 
 
 def load_plan(path: str | Path) -> Plan:
     """Read the YAML file of a study.
 
     Args:
-        path: The file; its keys are the attributes of `Plan`, and each student, sweep and the comparison are written
-            as the attributes of `Student`, `Sweep` and `Comparison`.
-
-    Returns:
-        The plan.
+        path: File whose keys are the attributes of `Plan`; students, sweeps and the comparison hold the attributes of
+            `Student`, `Sweep` and `Comparison`.
 
     Raises:
-        ValueError: If it can't be read, or a name, number or key does not fit.
+        ValueError: If it can't be read, or a name, value or key does not fit.
     """
     raw = read_yaml(path, "study file")
     if not isinstance(raw, dict):
@@ -63,18 +61,18 @@ def _build(kind: type, values: Any, where: str):
             raise ValueError(f"{where} has no {key!r}; expected {', '.join(required)}")
     values = {key: value for key, value in values.items() if value is not None}
     for key, value in values.items():
-        expected = fields[key].type
+        expected = str(fields[key].type)
         if not _fits(value, expected):
             raise ValueError(f"{where}.{key} is {value!r}, expected {expected}")
-        items = re.fullmatch(r"list\[(.+)\]", expected)
-        for item in value if items else ():
-            if not _fits(item, items[1]):
-                raise ValueError(f"{where}.{key} holds {item!r}, expected {items[1]}")
+        if items := re.fullmatch(r"list\[(.+)\]", expected):
+            for item in value:
+                if not _fits(item, items[1]):
+                    raise ValueError(f"{where}.{key} holds {item!r}, expected {items[1]}")
     return kind(**values)
 
 
 def _named(values: Any, where: str) -> dict[str, Any]:
-    """A mapping with text as names; what is empty in YAML has no entries."""
+    """A mapping with its names as text; an empty YAML value gives an empty mapping."""
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -83,7 +81,7 @@ def _named(values: Any, where: str) -> dict[str, Any]:
 
 
 def _fits(value: Any, annotation: str) -> bool:
-    """Whether a value of YAML is of one of the kinds of an annotation; true and false are no numbers."""
+    """Whether a YAML value has a type that an annotation allows; true and false are not numbers."""
     kinds = set(re.sub(r"\[.*\]", "", annotation).split(" | "))
     name = type(value).__name__
     return name in kinds or (name == "int" and "float" in kinds) or not kinds <= _KINDS

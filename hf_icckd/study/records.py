@@ -1,4 +1,4 @@
-"""What is kept of each run of a study, and the file of it, which outlives runs and machines."""
+"""Records of a study: what is kept of each run, in a file that outlives the runs' folders and their machine."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from hf_icckd.runs.checkpoints import newest_whole
 from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
 from hf_icckd.runs.records import loss_row
 from hf_icckd.study.run import Run
+from hf_icckd.study.terms import full_specs, meaning_of
 from hf_icckd.utils.atomic_files import sync, write_text
 
 RECORDS_FILE = "records.jsonl"
 
-# Options that say where something is on this machine; fingerprints say what it is.
+# Options that name a place on this machine; fingerprints identify what was there.
 _PLACES = {
     *("dataset", "label_column", "output_dir", "logging_dir", "run_name"),
     *("start_from", "teacher", "teacher_targets_dir"),
@@ -31,13 +32,13 @@ _FIGURES = (
 
 
 class Records:
-    """The file of records: a JSON object a line, one for each run that ended.
+    """The file of records: one JSON object a line, for each run that ended.
 
     Args:
-        path: The file; it need not be there yet.
+        path: The file; it need not exist yet.
 
     Raises:
-        ValueError: If a line, other than a last one that was cut off in the middle, can't be read.
+        ValueError: If a line can't be read, unless it is the last one and was cut off while being written.
     """
 
     def __init__(self, path: str | Path):
@@ -50,19 +51,19 @@ class Records:
                 record = json.loads(line)
                 self.by_name[record["run"]] = record
             except (json.JSONDecodeError, KeyError, TypeError) as error:
-                if number == len(lines) and not text.endswith("\n"):  # the machine stopped while it was written
+                if number == len(lines) and not text.endswith("\n"):  # the machine stopped while writing it
                     text = "".join(f"{whole}\n" for whole in lines[:-1])
                     write_text(self.path, text)
                     break
                 raise ValueError(
-                    f"line {number} of {self.path} is no record ({error}); mend it or remove the line"
+                    f"line {number} of {self.path} is no record ({error}); repair or remove the line"
                 ) from error
 
         if text and not text.endswith("\n"):  # some editors leave it out
             write_text(self.path, f"{text}\n")
 
     def add(self, record: dict[str, Any]) -> None:
-        """Append a record and wait until it is on the disk."""
+        """Append a record and wait until it is on disk."""
         self.by_name[record["run"]] = record
         with self.path.open("a") as file:
             file.write(json.dumps(record) + "\n")
@@ -70,18 +71,19 @@ class Records:
 
 
 def make_record(run: Run, folder: Path, status: str, seconds: float, message: str | None = None) -> dict[str, Any]:
-    """The record of a run that ended.
+    """Record of a run that ended.
 
     Args:
-        run: The run.
-        folder: Its folder.
-        status: `finished`, or `diverged`.
-        seconds: What it took in all sittings.
-        message: What it said, of one that diverged.
+        folder: Folder of the run.
+        status: `finished` or `diverged`.
+        seconds: Wall time over all sessions.
+        message: Last line of a diverged run's output.
     """
     results = json.loads((folder / METRICS_FILE).read_text()) if status == "finished" else {}
-    results.get("environment", {}).pop("command", None)  # full of places; the options say it
+    results.get("environment", {}).pop("command", None)  # full of paths; the options say the same
     arguments = yaml.safe_load((folder / ARGS_FILE).read_text()) if (folder / ARGS_FILE).is_file() else {}
+    if "terms" in arguments:  # in full: a default may be another one later
+        arguments["terms"] = full_specs(meaning_of(arguments["terms"]))
     return {
         "run": run.name,
         **{name: getattr(run, name) for name in ("pair", "teacher", "student", "seed", "trial")},
@@ -98,7 +100,7 @@ def make_record(run: Run, folder: Path, status: str, seconds: float, message: st
 
 
 def _logged(folder: Path) -> dict[str, Any]:
-    """History and losses of a run that has no results, up to its last checkpoint."""
+    """History and losses of an unfinished run, up to its last checkpoint."""
     checkpoint = newest_whole(folder)
     if checkpoint is None:
         return {}
@@ -108,7 +110,7 @@ def _logged(folder: Path) -> dict[str, Any]:
 
 
 def _curve(results: dict[str, Any]) -> list[dict[str, float]]:
-    """One point for each evaluation, with the training losses last logged before it, in six digits."""
+    """One point per evaluation, with the training losses last logged before it, to six digits."""
     points, losses = [], results.get("losses", [])
     for entry in results.get("history", []):
         before = [row for row in losses if row["step"] <= entry["step"]]

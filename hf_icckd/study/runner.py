@@ -1,7 +1,7 @@
-"""Does the runs of a study that are not there yet, each in a process of its own, and keeps a record of each.
+"""Do the missing runs of a study, each in a process of its own, and record each.
 
 A study's folder holds `study.yaml`, `records.jsonl` with a line for each run that ended, `logs/` and `runs/`. Runs
-resume exactly, so a study may be stopped at any moment; the same command goes on.
+resume exactly, so a study may be stopped at any moment and resumed by the same command.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from hf_icckd.runs.layout import METRICS_FILE
 from hf_icckd.study.plan import Plan
 from hf_icckd.study.records import RECORDS_FILE, Records, make_record
 from hf_icckd.study.run import TARGETS, Run
+from hf_icckd.study.terms import OLD_OPTIONS, meaning_of, short_specs
 from hf_icckd.utils.machine import cores
 
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
-_SITTING = re.compile(r"^== (\d+\.\d) s ==$", re.MULTILINE)  # written to the log behind each
-# 0, without results, was seen on a GPU that processes shared.
+_SITTING = re.compile(r"^== (\d+\.\d) s ==$", re.MULTILINE)  # appended to the log after each session
+# 0 without results has been seen on a GPU shared by several processes.
 _STOPPED = (0, 130, 143, -signal.SIGINT, -signal.SIGTERM)
 
 
@@ -50,19 +51,18 @@ class _Job:
 
 
 class StudyRunner:
-    """Does what is left of a study.
+    """Runs what is left of a study.
 
     Args:
-        plan: The study.
-        folder: Its folder.
-        jobs: Runs at a time; each gets its share of the cores. Where there are GPUs they are dealt out in turn: small
-            nets leave most of one idle, so several runs may share it.
+        folder: Folder of the study.
+        jobs: Number of runs at a time. Each gets its share of the cores; GPUs are assigned in turn, and several runs
+            may share one, because small networks leave most of it idle.
         here: Options that only say where things are on this machine, such as `dataset`; they are not recorded.
         show: Called with a line for each run that ended.
 
     Raises:
-        ValueError: If there are fewer cores than jobs, another process works in the folder, or a record there is of
-            other options than the plan's.
+        ValueError: If there are fewer cores than jobs, another process works in the folder, or a record there has
+            other options than the plan.
     """
 
     def __init__(
@@ -74,14 +74,14 @@ class StudyRunner:
         show: Callable[[str], object] = logger.info,
     ):
         if not 1 <= jobs <= cores():
-            raise ValueError(f"jobs is {jobs}, expected 1 to {cores()}: each has a core of its own")
+            raise ValueError(f"jobs is {jobs}, expected 1 to {cores()}: each needs a core of its own")
         self.plan, self.folder, self.jobs, self.here, self.show = plan, Path(folder), jobs, here or {}, show
         self.environments = [_environment(slot, jobs, torch.cuda.device_count()) for slot in range(jobs)]
         self.lock = FileLock(self.folder / ".lock")
         self.failed: dict[str, str] = {}
         self._stopping = False
         with self.owned():
-            pass  # for its errors
+            pass  # raises early if the folder is in use or its records do not fit
 
     def _read_records(self) -> None:
         self.records = Records(self.folder / RECORDS_FILE)
@@ -91,21 +91,31 @@ class StudyRunner:
                 self._check_kin(self.records.by_name[run.name])
 
     def _check_options(self, run: Run) -> None:
-        """Raise ValueError if a record is of other options than the plan's."""
+        """Raise ValueError if a record has other options than the plan."""
         record = self.records.by_name[run.name]
         asked, now = record["options"], json.loads(json.dumps(run.options))
-        # Named or left at its default makes no difference: what an option was then, and would be now, does.
+        if old := OLD_OPTIONS.keys() & (asked | record["arguments"]).keys():
+            raise ValueError(
+                f"{self.records.path} has a record with {min(old)}, an option of an earlier version; run python -m "
+                f"hf_icckd.study.convert {self.records.path}"
+            )
+        # Naming an option or leaving it at its default is the same; what counts is its value then and now.
         was, would_be = (defaults(run.recipe) | options for options in (record["arguments"] | asked, now))
+        if "terms" in was:  # the arguments of a record have them in full, as they were then
+            was["terms"] = meaning_of(record["arguments"].get("terms", was["terms"]))
+            would_be["terms"] = meaning_of(would_be["terms"])
         names = sorted(name for name in asked.keys() | now.keys() if was.get(name) != would_be.get(name))
         if names:
+            if "terms" in names:
+                was["terms"], would_be["terms"] = (short_specs(each["terms"]) for each in (was, would_be))
             differing = "; ".join(f"{name} {was.get(name)!r} -> {would_be.get(name)!r}" for name in names)
             raise ValueError(
                 f"{self.records.path} has a record of {run.name} with other options ({differing}); choose another "
-                "--output_dir, or remove that line and the run's folder, of a teacher those of all its students too"
+                "--output_dir, or remove that line and the run's folder (for a teacher, those of its students too)"
             )
 
     def _check_kin(self, record: dict[str, Any]) -> None:
-        """Raise ValueError if a record is of other images than the others, or a student's of another teacher."""
+        """Raise ValueError if a run had other images than the rest, or another teacher than the recorded one."""
         data = record["arguments"].get("data_fingerprint")
         for other in self.records.by_name.values():
             if data and other["arguments"].get("data_fingerprint", data) != data:
@@ -120,29 +130,29 @@ class StudyRunner:
         recorded = self.records.by_name.get(needed.name, {}).get("weights")
         if used and recorded and used != recorded:
             raise ValueError(
-                f"{record['run']} was made with another teacher than the recorded {needed.name}; remove the lines and "
-                "folders of both"
+                f"{record['run']} used another teacher than the recorded {needed.name}; remove the lines and folders "
+                "of both"
             )
 
     def pending(self) -> list[Run]:
-        """Runs without a record, in the plan's order."""
+        """Runs without a record, in the order of the plan."""
         return [run for run in self.plan.runs(self.records.by_name) if run.name not in self.records.by_name]
 
     def run(self, seconds: float | None = None) -> bool:
-        """Do runs until none is left, time is up or somebody asks to stop.
+        """Do runs until none is left, time is up or a signal asks to stop.
 
         Args:
-            seconds: When to stop; runs that are under way write a checkpoint first.
+            seconds: Time after which to stop; active runs write a checkpoint first.
 
         Returns:
             Whether all runs have ended.
 
         Raises:
-            ValueError: If another process works in the folder, or runs failed; what else could be done is done.
+            ValueError: If another process works in the folder, or, after everything else is done, if runs failed.
         """
         with self.owned():
             asking = [signal.SIGINT, signal.SIGTERM]
-            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # under nohup a closed terminal is to be survived
+            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup: outlive the terminal
                 asking.append(signal.SIGHUP)
             handlers = {each: signal.signal(each, self._ask_to_stop) for each in asking}
             try:
@@ -154,26 +164,26 @@ class StudyRunner:
             name, message = next(iter(self.failed.items()))
             raise ValueError(
                 f"{len(self.failed)} run(s) failed, the first of them {name}: {message}; see "
-                f"{self.folder / 'logs'}; the same command tries again"
+                f"{self.folder / 'logs'}; the same command tries them again"
             )
         return not self.pending()
 
     @contextlib.contextmanager
     def owned(self) -> Iterator[None]:
-        """Context in which no other process works in the folder; may be entered within itself.
+        """Context manager that holds the folder's lock; it can be nested.
 
         Raises:
-            ValueError: If another process does.
+            ValueError: If another process holds the lock.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self.lock.acquire(timeout=0)
         except Timeout:
             raise ValueError(
-                f"another process works on the study in {str(self.folder)!r}; wait for it to end, or stop it"
+                f"another process is working on the study in {str(self.folder)!r}; wait for it to end, or stop it"
             ) from None
         try:
-            if self.lock.lock_counter == 1:  # not before: whoever had the folder may have added some
+            if self.lock.lock_counter == 1:  # only now: the previous owner may have added records
                 self._read_records()
             yield
         finally:
@@ -198,7 +208,7 @@ class StudyRunner:
                 if not jobs:
                     return
                 if self._stopping and not asked:
-                    _terminate(jobs)  # once: a second signal would make them give up at once
+                    _terminate(jobs)  # only once: a second signal makes a run quit without a checkpoint
                     asked = True
                 time.sleep(_POLL_SECONDS)
                 for job in [job for job in jobs if job.process.poll() is not None]:
@@ -209,7 +219,7 @@ class StudyRunner:
                 _terminate(jobs)
 
     def _next(self, busy: set[str]) -> Run | None:
-        """The first run that is pending and whose teacher is there; else a teacher that has to be trained again."""
+        """The first pending run whose teacher is finished, or that teacher if its folder is gone."""
         records = self.records.by_name
         for run in self.pending():
             if run.options is None or run.name in busy or run.name in self.failed:
@@ -220,16 +230,16 @@ class StudyRunner:
             if needed.name not in records or needed.name in busy or needed.name in self.failed:
                 continue
             if records[needed.name]["status"] == "diverged":
-                what = "its teacher" if run.student else "the teacher it goes on from"
+                what = "its teacher" if run.student else "the teacher it starts from"
                 self._keep(self._record(run, "diverged", 0.0, f"{what} diverged"))
-                return self._next(busy)  # what is pending may be more now
+                return self._next(busy)  # its end may have made more runs pending
             run = self._made_again(needed) or run
             if run.name not in busy and run.name not in self.failed:
                 return run
         return None
 
     def _made_again(self, run: Run) -> Run | None:
-        """What has to be trained again because the folder of a recorded run is gone; None if it is there."""
+        """The run to repeat first because the folder of a recorded run is gone; None if it is still there."""
         if (self.run_folder(run) / METRICS_FILE).is_file():
             return None
         run = self.plan.teacher(run.pair, run.teacher, run.seed)
@@ -245,7 +255,7 @@ class StudyRunner:
         log = self.folder / "logs" / f"{run.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a") as file:
-            # In a session of its own, or a Ctrl-C would reach it too and count twice.
+            # In a process session of its own; otherwise Ctrl-C would reach it too and count twice.
             process = subprocess.Popen(
                 command,
                 stdout=file,
@@ -261,14 +271,14 @@ class StudyRunner:
         seconds = time.monotonic() - job.start
         with job.log.open("a") as file:
             file.write(f"\n== {seconds:.1f} s ==\n")
-        seconds += sum(map(float, earlier[1::2]))  # of the sittings before
+        seconds += sum(map(float, earlier[1::2]))  # of earlier sessions
         if code == 0 and (self.run_folder(run) / METRICS_FILE).is_file():
             self._keep(self._record(run, "finished", seconds))
             return
         if self._stopping and code in _STOPPED:
             return
         lines = said.strip().splitlines()
-        message = lines[-1] if lines else "it said nothing"
+        message = lines[-1] if lines else "it printed nothing"
         if code == DIVERGED:
             self._keep(self._record(run, "diverged", seconds, message))
         else:
@@ -281,7 +291,7 @@ class StudyRunner:
         self.show(f"{name}: {message}")
 
     def _keep(self, record: dict[str, Any]) -> None:
-        """Add a record; of a teacher whose folder was gone only if it became another and no recorded run had it."""
+        """Add a record; of a repeated teacher only if its weights changed and no recorded run used the old ones."""
         name, before = record["run"], self.records.by_name.get(record["run"])
         try:
             self._check_kin(record)
@@ -294,7 +304,9 @@ class StudyRunner:
             needed = [Run.of(other).needed_run for other in self.records.by_name.values()]
             if any(run is not None and run.name == name for run in needed):
                 self._fail(
-                    name, "trained again, its weights are not those that its recorded students had; remove their lines"
+                    name,
+                    "trained again, but its weights differ from those of its recorded students' teacher; remove their "
+                    "lines",
                 )
                 return
             self.records.add(record)  # the last line of a run counts
@@ -309,7 +321,7 @@ class StudyRunner:
         return make_record(run, self.run_folder(run), status, seconds, message)
 
     def _drop_targets(self, run: Run) -> None:
-        """Remove a teacher's recorded outputs once all its students are there: they take the most space."""
+        """Remove a teacher's recorded outputs, which take the most space, once all its students are done."""
         if run.teacher_run is None or any(left.teacher_run == run.teacher_run for left in self.pending()):
             return
         for folder in self.run_folder(run.teacher_run).parent.glob(f"{TARGETS}*"):

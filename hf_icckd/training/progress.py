@@ -15,7 +15,7 @@ _SHOWN = ("top1", "nll", "ece", "agreement")
 class ProgressLine(TrainerCallback):
     """A progress bar with the loss, its terms and the speed; every evaluation leaves a line above it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.bar: tqdm | None = None
         self.latest: dict[str, float] = {}
 

@@ -18,7 +18,8 @@ from hf_icckd.losses import WeightedObjectives, parse_objectives
 from hf_icckd.losses.objective import DistillationBatch
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier, check_same_classes
 from hf_icckd.options.training import StudentTrainingArguments
-from hf_icckd.training.teacher_targets import TeacherTargets, WithTargets
+from hf_icckd.training.recorded_batches import WithTargets
+from hf_icckd.training.teacher_targets import TeacherTargets
 from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.utils import distributed
 
@@ -118,7 +119,7 @@ class StudentTrainer(DistillationTrainer):
         self._feature_maps = trained.feature_maps
         self.live_dataset, self.targets = train_dataset, targets
         if targets is not None:
-            train_dataset = WithTargets(train_dataset, targets)
+            train_dataset = WithTargets(train_dataset, targets.read)
         super().__init__(trained, model, args, train_dataset, eval_dataset, callbacks, frozen=(teacher,))
         self.teacher = teacher.requires_grad_(False).eval().to(args.device)
         # The Trainer compiles the trained module with the same backend and mode.

@@ -23,10 +23,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hf_icckd.data import ImagePipeline
-from hf_icckd.data.sampling import BatchDataset, BatchKey
+from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.data.sources.fingerprint import split_fingerprint
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.models.pretrained import fingerprint
+from hf_icckd.training.recorded_batches import EpochRows
 from hf_icckd.utils import distributed
 from hf_icckd.utils.atomic_files import replace_file, replace_tensors, user_path
 
@@ -174,8 +175,6 @@ class TeacherTargets:
                 "--teacher_targets_dir"
             )
         replace_file(file, lambda path: path.write_text(json.dumps(own, indent=2) + "\n"))
-
-    # ---- which blocks are there
 
     def recorded_epoch(self, epoch: int) -> int:
         """Epoch under which the images of an epoch are recorded: the first for all, if nothing is augmented."""
@@ -349,33 +348,3 @@ def _identity(teacher: ImageClassifier, pipeline: ImagePipeline, precision: str)
         "precision": precision,
         "augmentation": None if augmentation is None else asdict(augmentation),
     }
-
-
-class EpochRows(BatchDataset):
-    """Consecutive rows of a data set as they are in one epoch."""
-
-    def __init__(self, dataset: BatchDataset, epoch: int, rows: range):
-        self.dataset, self.epoch, self.rows = dataset, epoch, rows
-        self.resident = dataset.resident
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitems__(self, key: BatchKey) -> dict:
-        """The batch of the data set, `key.indices` counted from the first row."""
-        return self.dataset.__getitems__(key._replace(epoch=self.epoch, indices=key.indices + self.rows.start))
-
-
-class WithTargets(BatchDataset):
-    """A training data set whose batches also hold the teacher's recorded outputs."""
-
-    def __init__(self, dataset: BatchDataset, targets: TeacherTargets):
-        self.dataset, self.targets = dataset, targets
-        self.resident = dataset.resident
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitems__(self, key: BatchKey) -> dict:
-        """The batch of the data set and `teacher`, what `TeacherTargets.read` returns."""
-        return self.dataset.__getitems__(key) | {"teacher": self.targets.read(key.epoch, key.indices)}

@@ -62,7 +62,10 @@ class TeacherTrainer(DistillationTrainer):
         terms = parse_terms(args.terms) if terms is None else terms
         check_terms(terms, args)
         parts = {name: term.trained_part(model, args.seed) for name, term in terms.items()}
-        trained = TeacherWithParts(model, {name: part for name, part in parts.items() if part is not None})
+        parts = {name: part for name, part in parts.items() if part is not None}
+        # Without parts the teacher itself: FSDP gathers weights only where the module that it wrapped is called, and
+        # evaluation calls the teacher.
+        trained = TeacherWithParts(model, parts) if parts else model
         super().__init__(trained, model, args, train_dataset, eval_dataset, callbacks)
         self.term_weights = {"ce": 1.0, **terms.term_weights}
         for _, term in terms.items():
@@ -73,7 +76,8 @@ class TeacherTrainer(DistillationTrainer):
         """Cross-entropy over all views, and what the teacher terms return."""
         images, labels = batch["pixel_values"], batch["labels"]
         views, smoothing = images.shape[1], self.args.label_smoothing
-        output, parts = model(images.flatten(0, 1))
+        output = model(images.flatten(0, 1))
+        output, parts = (output, {}) if isinstance(output, ClassifierOutput) else output
         ce = F.cross_entropy(output.logits, labels.repeat_interleave(views), label_smoothing=smoothing)
         scalars = {"ce": ce}
         for name, term in self.terms.items():

@@ -1,1 +1,1 @@
-"""What every room may use: collectives, keyed random numbers, files, the machine, text."""
+"""Tools for every room: collectives, keyed random numbers, files, the machine, text."""

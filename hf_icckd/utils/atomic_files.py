@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, also when the machine stops in the middle."""
+"""Atomic writes: a file is replaced completely or not at all, even if the machine stops in between."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from torch import Tensor
 
 
 def replace_file(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place and move it there when it is whole and on the disk.
+    """Replace a file atomically: write a temporary file beside it, sync it to disk, rename it.
 
     Args:
-        path: The file; what was there stays until the new one is whole.
-        write: Called with the path to write to.
+        write: Called with the path of the temporary file.
 
     Raises:
-        OSError: If it can't be written; nothing is left behind.
+        OSError: If it can't be written; the old file stays and the temporary one is removed.
     """
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.unfinished")
@@ -34,27 +33,27 @@ def replace_file(path: str | Path, write: Callable[[Path], object]) -> None:
 
 
 def replace_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """A safetensors file that appears whole or not at all; arguments and errors as in `replace_file`."""
+    """Replace a safetensors file atomically; see `replace_file`."""
 
     def write(unfinished: Path) -> None:
         unfinished.touch()
         mode = unfinished.stat().st_mode
         try:
             save_file(tensors, unfinished, metadata=metadata)
-        except SafetensorError as error:  # what it makes of a full disk
+        except SafetensorError as error:  # raised for a full disk
             raise OSError(f"{path} can't be written: {error}") from error
-        unfinished.chmod(mode)  # safetensors makes files only their owner can read
+        unfinished.chmod(mode)  # safetensors creates files that only their owner can read
 
     replace_file(path, write)
 
 
 def user_path(path: str | Path) -> Path:
-    """A path with `~` replaced by the home folder; one of a user that is not there stays what it is."""
+    """Replace `~` by the home folder; the `~` of an unknown user stays."""
     return Path(os.path.expanduser(path))
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the list of files of a folder, is on the disk; of folders, where the system can."""
+    """Wait until a file is on the disk, or a folder's list of files where the system supports that."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -67,10 +66,10 @@ def sync(path: Path) -> None:
 
 
 def contiguous_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """CPU copy in the plain memory layout: safetensors takes no channels_last tensors."""
+    """Copy tensors to the CPU in contiguous layout: safetensors refuses channels_last."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file that appears whole or not at all."""
+    """Replace a text file atomically."""
     replace_file(path, lambda unfinished: unfinished.write_text(text))

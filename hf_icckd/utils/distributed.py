@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def world_size() -> int:
-    """Number of processes that train together (1 where no process group exists)."""
+    """Number of processes that train together; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -27,15 +27,7 @@ def rank() -> int:
 
 
 def even_split(total: int, parts: int) -> list[int]:
-    """Sizes of `parts` consecutive slices of `total` rows: as even as possible, larger ones first.
-
-    Args:
-        total: Number of rows, not negative.
-        parts: Number of slices, at least 1.
-
-    Returns:
-        `parts` sizes that sum to `total` and differ by at most 1.
-    """
+    """Sizes of `parts` consecutive slices of `total` rows: as even as possible, larger ones first."""
     size, remainder = divmod(total, parts)
     return [size + (index < remainder) for index in range(parts)]
 
@@ -44,8 +36,8 @@ def even_split(total: int, parts: int) -> list[int]:
 def gather_rows(tensor: Tensor, global_rows: int) -> Tensor:
     """Concatenate the rows of all ranks in rank order, without gradient.
 
-    The row counts are derived, not communicated: rank r holds `even_split(global_rows, world_size())[r]` rows, as the
-    batch sampler cuts them. So there is no exchange of sizes and no host synchronisation.
+    Rank r holds `even_split(global_rows, world_size())[r]` rows, as the batch sampler cuts them. So no sizes are
+    exchanged, and the host does not wait for the device.
 
     Args:
         tensor: (n, ...) rows of this rank.
@@ -79,10 +71,10 @@ def gather_rows_with_gradient(tensor: Tensor, global_rows: int) -> Tensor:
     """`gather_rows` with a gradient to the rows of this rank.
 
     Relations:
-        Made for losses that every rank computes alike on the gathered rows. As all ranks then hold the same gradient,
-        summing it over ranks needs no communication: it is a multiple of one's own. The factor is
-        `global_rows / rows`, so that a loss multiplied by `local_share` (which the trainers do) and averaged over
-        ranks (which DistributedDataParallel does) has the gradient of one process on the whole batch.
+        For losses that every rank computes in the same way on the gathered rows. All ranks then hold the same
+        gradient, so its sum over ranks is a multiple of their own and needs no communication. The factor is
+        `global_rows / rows`: a loss that is multiplied by `local_share` (by the trainers) and averaged over ranks (by
+        DistributedDataParallel) then has the gradient of one process on the whole batch.
     """
     if world_size() == 1:
         return tensor
@@ -90,7 +82,7 @@ def gather_rows_with_gradient(tensor: Tensor, global_rows: int) -> Tensor:
 
 
 def local_share(local_rows: int, global_rows: int) -> float:
-    """Weight of this rank's mean such that the plain mean over ranks is the mean over all rows (1.0 if even)."""
+    """Weight of this rank's mean that makes the mean over ranks the mean over all rows; 1.0 if shares are even."""
     return local_rows * world_size() / global_rows
 
 
@@ -113,55 +105,55 @@ def minimum_over_ranks(tensor: Tensor) -> Tensor:
 
 
 def broadcast_buffers(module: nn.Module) -> None:
-    """Give all ranks the buffers of rank 0, such as BatchNorm's statistics, which are not averaged in training."""
+    """Copy the buffers of rank 0 to all ranks: training does not average BatchNorm's statistics, for example."""
     if world_size() > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
 
 
 def gather_ranks(tensor: Tensor) -> Tensor:
-    """(world size, ...) the tensors of all ranks, which have one shape, on every rank."""
+    """Stack the tensors of all ranks, of equal shape, to (world size, ...) on every rank."""
     return gather_rows(tensor[None], world_size())
 
 
 def own_part(gathered: Tensor) -> Tensor:
-    """What this rank gave to `gather_ranks`; with another number of ranks than then, the mean."""
+    """Return what this rank gave to `gather_ranks`; the mean if the number of ranks has changed since."""
     return gathered[rank()] if len(gathered) == world_size() else gathered.mean(dim=0)
 
 
 def gather_shards(state: T) -> T:
-    """State with whole tensors in place of the sharded ones (FSDP2), for the first rank; all ranks must call this.
+    """Replace sharded tensors (FSDP2) by full ones on the first rank; all ranks must call this.
 
     Args:
-        state: Nested dicts and lists, as `state_dict()` gives them.
+        state: Nested dicts and lists, as `state_dict()` returns them.
 
     Returns:
-        The same with whole tensors on the CPU of the first rank and empty ones in their place on the others. What is
-        not sharded is neither copied nor sent.
+        The state with full tensors on the CPU of the first rank, and empty ones in their place on the others. Tensors
+        that are not sharded are neither copied nor sent.
     """
 
     def whole(shard: DTensor) -> Tensor:
-        tensor = shard.detach().full_tensor()  # one at a time: no device holds more than that
+        tensor = shard.detach().full_tensor()  # type: ignore[attr-defined]  # one at a time, so that no device holds more
         return tensor.cpu() if rank() == 0 else tensor.new_empty(0)
 
     return tree_map_only(DTensor, whole, state)
 
 
 def shard_like(tensor: Tensor, other: Any) -> Tensor:
-    """The shard of a whole tensor that this rank holds of another of its shape; all of it if that is not sharded."""
+    """Cut from a full tensor the shard that this rank holds of `other`; return all of it if `other` is not sharded."""
     if not isinstance(other, DTensor) or tensor.shape != other.shape:
         return tensor
-    # Every rank has the whole tensor, so nothing is sent. Cloned, or the shard would keep all of it in memory.
+    # Every rank has the full tensor, so nothing is sent. Cloned, or the shard would keep all of it in memory.
     return distribute_tensor(tensor.contiguous(), other.device_mesh, other.placements, src_data_rank=None).clone()
 
 
 def own_shard(tensor: Tensor) -> Tensor:
-    """What this rank holds of a tensor that may be sharded."""
+    """Return this rank's shard of a tensor, or the tensor itself if it is not sharded."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether the flag is set on any rank. Ranks wait for each other, but not for the device."""
+    """Whether the flag is set on any rank. Ranks wait for each other but not for the device."""
     if world_size() == 1:
         return flag
     flags = torch.tensor([flag], dtype=torch.uint8)
@@ -170,14 +162,14 @@ def any_rank(flag: bool) -> bool:
 
 
 def on_first_rank(function: Callable[[], T]) -> T:
-    """Result (plain data) of a function that only the first rank calls; its error ends the other ranks too."""
+    """Call a function on the first rank and return its result (plain data) on all; its error ends all ranks."""
     if world_size() == 1:
         return function()
     result, error = None, None
     if rank() == 0:
         try:
             result = function()
-        except Exception as caught:  # whatever it is, the others must not wait for the result; raised below
+        except Exception as caught:  # raised below, after the others know: they must not wait for the result
             error = caught
     shared = [(result, error is not None)]
     dist.broadcast_object_list(shared, src=0)
@@ -185,12 +177,12 @@ def on_first_rank(function: Callable[[], T]) -> T:
         raise error
     result, failed = shared[0]
     if failed:
-        raise SystemExit(1)  # the first rank says why
-    return result
+        raise SystemExit(1)  # the first rank prints the error
+    return cast(T, result)
 
 
 def check_equal(values: dict[str, Any]) -> None:
-    """Raise ValueError on every rank, naming what differs, unless all ranks hold the same plain data."""
+    """Raise ValueError on every rank unless all ranks hold the same plain data; the message names the difference."""
     if world_size() == 1:
         return
     gathered: list[dict[str, Any]] = [{}] * world_size()
@@ -205,14 +197,16 @@ def check_equal(values: dict[str, Any]) -> None:
 
 
 def is_lost_connection(error: RuntimeError) -> bool:
-    """Whether an error means that another process can't be reached."""
+    """Whether an error means that another process is unreachable."""
     return isinstance(error, dist.DistError) or (world_size() > 1 and "gloo" in str(error))
 
 
 @functools.cache
 def _host_group(world: dist.ProcessGroup) -> dist.ProcessGroup:
-    """A group whose collectives work on CPU tensors, so that they don't wait for the device."""
-    return world if "cpu:" in dist.get_backend_config() else dist.new_group(backend="gloo")
+    """Return a group whose collectives work on CPU tensors, so that they don't wait for the device."""
+    if "cpu:" in dist.get_backend_config():
+        return world
+    return cast(dist.ProcessGroup, dist.new_group(backend="gloo"))  # every rank is a member
 
 
 def barrier() -> None:

@@ -1,7 +1,7 @@
 """Random numbers from a key instead of a state: the same bits on any device, in any batch, in any order.
 
-A number is a pure function of `(seed, epoch, sample id, view, stream)`. What a training run draws therefore does not
-depend on workers, batch composition, interruptions or the number of processes.
+A number is a pure function of `(seed, epoch, sample id, view, stream)`. So a training run draws the same numbers
+whatever its workers, batches, interruptions and number of processes.
 
 Reference:
     Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3. SC 2011 (Philox-4x32-10).
@@ -25,7 +25,7 @@ STREAM_ORDER, STREAM_CROP, STREAM_FLIP, STREAM_COLOR, STREAM_TRIVIAL, STREAM_ERA
 
 
 def _multiply(multiplier: int, word: Tensor) -> tuple[Tensor, Tensor]:
-    """High and low 32 bits of a 32 x 32 bit product, in int64 tensors that never overflow."""
+    """Return the high and low 32 bits of a 32 x 32 bit product; no int64 overflows on the way."""
     low_half = word * (multiplier & 0xFFFF)
     high_half = word * (multiplier >> 16)
     high = (high_half + (low_half >> 16)) >> 16
@@ -76,17 +76,17 @@ def random_words(seed: int, epoch: int, sample_ids: Tensor, view: int, stream: i
 
 
 def uniform(seed: int, epoch: int, sample_ids: Tensor, view: int, stream: int) -> Tensor:
-    """(N, 4) float64 numbers in [0, 1) per sample; arguments as in `random_words`."""
+    """Four float64 numbers in [0, 1) per sample, (N, 4); see `random_words`."""
     return random_words(seed, epoch, sample_ids, view, stream).double() / 2**32
 
 
 def permutation(seed: int, epoch: int, size: int) -> Tensor:
-    """(size,) int64 permutation for an epoch: the samples sorted by a keyed 62-bit number each."""
+    """(size,) int64 permutation for an epoch: samples sorted by a keyed 62-bit number each."""
     words = random_words(seed, epoch, torch.arange(size), 0, STREAM_ORDER)
     return torch.argsort((words[:, 0] << 30) ^ (words[:, 1] >> 2), stable=True)
 
 
 def generator_seed(seed: int, step: int, rank: int) -> int:
-    """Seed below 2**63 for torch's own generator, from which dropout draws, in a step of a process."""
+    """Seed below 2**63 for torch's own generator, which dropout uses, in one step of one process."""
     digest = hashlib.blake2b(f"{seed} {step} {rank}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

@@ -1,4 +1,4 @@
-"""How a process on a CPU treats memory that it has freed."""
+"""The machine: its accelerator, cores and processor, timing, and how freed memory is kept."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ _SET_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESH
 
 
 def keep_freed_memory() -> bool:
-    """Have the C library keep large blocks that are freed, instead of giving them back to the system.
+    """Make the C library keep large freed blocks instead of returning them to the system.
 
-    A training step frees activations of many megabytes and takes as much again in the next: given back and taken
-    anew, every page of them is mapped and zeroed by the system each time (thousands of page faults a step, a tenth of
-    the time of a small net). The peak of memory hardly changes; it stays in the process when training is over.
+    Each training step frees many megabytes of activations and allocates as much again in the next. If they go back to
+    the system in between, every page is mapped and zeroed again: thousands of page faults per step, a tenth of the
+    time of a small net. Peak memory hardly changes, but the process holds it after training.
 
     Returns:
-        Whether it was done: with glibc, unless environment variables of its own say otherwise. Other allocators
-        (jemalloc, tcmalloc, those of other systems) keep what is freed by themselves or are left alone.
+        Whether it was done: only with glibc, and not if its own environment variables are set. Other allocators, such
+        as jemalloc and tcmalloc, are left alone.
     """
     if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in _SET_BY_USER):
         return False
     mallopt = ctypes.CDLL(None).mallopt  # returns 1 if a value was taken
-    # First the one that may fail: any of the others alone would end the automatic thresholds, and make things worse.
+    # First the one that may fail: either of the others alone turns off automatic thresholds, which is worse.
     if not any(mallopt(_M_MMAP_THRESHOLD, threshold) for threshold in _LARGEST):
         return False
     return bool(mallopt(_M_TRIM_THRESHOLD, _LARGEST[0]) and mallopt(_M_TOP_PAD, _TOP_PAD))
 
 
 def best_device() -> torch.device:
-    """The accelerator of this machine; the CPU if it has none, or MPS, which has no float64 to sum figures in."""
+    """Return the accelerator, or the CPU if there is none or only MPS, which lacks the float64 that metrics need."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return torch.device("cpu") if device is None or device.type == "mps" else device
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor_name() -> str | None:
-    """What the CPU calls itself, where the system tells."""
+    """Name of the CPU, if the system tells."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith("model name"):
@@ -60,7 +60,7 @@ def processor_name() -> str | None:
 
 
 def median_ms(run: Callable[[], object], repeats: int = 20) -> float:
-    """Median time of a call in milliseconds, over `repeats` calls after a quarter as many that are not timed."""
+    """Median time of `repeats` calls in milliseconds, after a quarter as many to warm up."""
     times = []
     for _ in range(repeats // 4 + repeats):
         start = time.perf_counter()

@@ -1,23 +1,24 @@
-"""Text for people: suggestions, tables, Markdown, standard output."""
+"""Text for users: suggestions, tables, Markdown, standard output."""
 
 from __future__ import annotations
 
 import difflib
 import re
 import sys
+from collections.abc import Iterable
 
 # What Markdown, tables and formulas included, gives a meaning; an underscore within a word has none.
 _MARKUP = re.compile(r"([\\`*{}\[\]<>#|$~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 
 
-def suggest(word: str, known) -> str:
-    """` (did you mean 'x'?)` if one of the known words is close, else nothing."""
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean 'x'?)` if one of the known words is close, else an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def format_table(rows: list[tuple[str, str]], title: str) -> str:
-    """Two columns of text under a title."""
+    """Format two columns of text under a title."""
     width = max(len(name) for name, _ in rows)
     lines = [title, "-" * max(len(title), width + 2 + max(len(value) for _, value in rows))]
     return "\n".join([*lines, *(f"{name:<{width}}  {value}" for name, value in rows)])
@@ -29,6 +30,6 @@ def escape_markdown(text: object) -> str:
 
 
 def show(text: str) -> None:
-    """Write to standard output."""
+    """Write a paragraph to standard output."""
     sys.stdout.write(f"\n{text}\n\n")
     sys.stdout.flush()

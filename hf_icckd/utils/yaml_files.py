@@ -1,4 +1,4 @@
-"""YAML files read as YAML 1.2 has it."""
+"""YAML files, read by the rules of YAML 1.2."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hf_icckd.utils.atomic_files import user_path
 
 
 class _Loader(yaml.SafeLoader):
-    """As YAML 1.2 has it, and everybody means it: 1e-3 is a number, and no, yes, on and off are words."""
+    """YAML 1.2, as most people expect it: 1e-3 is a number, and no, yes, on and off are words."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own is one)
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
@@ -29,15 +29,14 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(path: str | Path, what: str, as_text: bool = False) -> Any:
-    """What a YAML file holds.
+    """Read a YAML file.
 
     Args:
-        path: The file.
-        what: What it is called in errors.
-        as_text: Whether all values are what is written there: `no`, `1e3` and `007` may be names.
+        what: What errors call the file.
+        as_text: Whether to keep all values as text: `no`, `1e3` and `007` may be names.
 
     Raises:
-        ValueError: If there is no such file or it is no YAML; the message is one line.
+        ValueError: If the file does not exist or is not valid YAML; the message is one line.
     """
     path = user_path(path)
     if not path.is_file():
@@ -45,4 +44,4 @@ def read_yaml(path: str | Path, what: str, as_text: bool = False) -> Any:
     try:
         return yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader if as_text else _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{what} {str(path)!r} is no valid YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{what} {str(path)!r} is not valid YAML: {' '.join(str(error).split())}") from error

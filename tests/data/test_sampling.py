@@ -100,7 +100,7 @@ def test_impossible_sizes_are_refused(epoch_of):
         KeyedBatchSampler(10, 0)
     with pytest.raises(ValueError, match="2 training images for 3 processes, expected"):
         epoch_of(2, 12, 3)
-    with pytest.raises(ValueError, match="1 training images for 1 processes, expected one for each and two at least"):
+    with pytest.raises(ValueError, match="1 training images for 1 processes, expected one for each and at least two"):
         epoch_of(1, 12, 1)
 
 

@@ -195,7 +195,7 @@ def test_the_data_of_a_teacher_that_is_no_folder_are_not_looked_for(folders):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{runs}/nowhere"], "has no config.json|is no folder here"),
+        (["{runs}/nowhere"], "has no config.json|is not a folder here"),
         (
             ["{runs}/teacher", "{runs}/fewer"],
             "teacher has 10 classes, the student 3; take two that were trained on the",

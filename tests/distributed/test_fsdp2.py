@@ -7,9 +7,6 @@ configuration on, is what runs on them, but for NCCL in the place of gloo.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,29 +16,27 @@ from safetensors.torch import load_file
 
 from hf_icckd import ImagePipeline, create_classifier, from_pretrained, load_image_data, predict_split
 from tests import ROOT
+from tests.forks import Forks
 
 WORKER = Path(__file__).with_name("fsdp_worker.py")
 LAUNCH = ["-m", "accelerate.commands.launch", "--config_file", ROOT / "recipes" / "accelerate" / "fsdp2.yaml"]
-ENVIRONMENT = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 RUNS = ["conv", "sgd x2", "sgd", "cut", "resumed", "adamw", "adamw resumed"]
 
 
-def run(folder: Path, processes: int, *more: object) -> list[dict]:
+def run(forks: Forks, folder: Path, processes: int, *more: object) -> list[dict]:
     words = [*(LAUNCH if processes > 1 else []), WORKER, folder, *more]
-    done = subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=300
-    )
+    done = forks.run(words, cwd=ROOT, env=forks.environment | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-3000:]
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(processes)]
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(forks, tmp_path_factory):
     """Results of one process, of two that shard, and of one that goes on with the checkpoint of the two."""
     folder = tmp_path_factory.mktemp("fsdp2")
-    one = run(folder / "1", 1)[0]
-    two = run(folder / "2", 2, folder / "1" / "cut" / "checkpoint-3")
-    back = run(folder / "back", 1, folder / "2" / "cut" / "checkpoint-3", "only")[0]
+    one = run(forks, folder / "1", 1)[0]
+    two = run(forks, folder / "2", 2, folder / "1" / "cut" / "checkpoint-3")
+    back = run(forks, folder / "back", 1, folder / "2" / "cut" / "checkpoint-3", "only")[0]
     return {"one": one, "two": two, "back": back, "folder": folder}
 
 

@@ -4,51 +4,59 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
 
 from tests import ROOT
-from tests.distributed.test_fsdp2 import LAUNCH
-from tests.hub.hub_server import serve
+from tests.hub.hub_server import WRITER
 from tests.hub.test_push import RUN
 
 OPTIONS = [
     "--max_train_samples", "160", "--max_eval_samples", "40", "--model", "cifar_resnet8", "--max_steps", "2",
     "--disable_tqdm", "true", "--num_threads", "1", "--use_cpu", "true", "--eval_strategy", "no",
     "--ddp_timeout", "60", "--save_strategy", "steps", "--save_steps", "1", "--push_to_hub", "true",
-    "--hub_strategy", "every_save",
 ]  # fmt: skip
 
 
-LAUNCHES = {
-    "ddp": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "hf_icckd.teacher"],
-    "fsdp2": [*LAUNCH, Path(__file__).with_name("fsdp_teacher.py")],
+def sharding() -> dict[str, str]:
+    """What accelerate makes of the configuration that shards."""
+    words = ["--config_file", str(ROOT / "recipes" / "accelerate" / "fsdp2.yaml"), "recipes/teacher.py"]
+    args, _, _ = _validate_launch_command(launch_command_parser().parse_args(words))
+    return {
+        name: value for name, value in prepare_multi_gpu_env(args).items() if name.startswith(("ACCELERATE_", "FSDP_"))
+    }
+
+
+PROGRAMS = {
+    "ddp": (["-m", "hf_icckd.teacher"], dict),
+    "fsdp2": ([Path(__file__).with_name("fsdp_teacher.py")], sharding),
 }
 
 
-def train(launch: str, environment: dict[str, str], folder: Path, repo_id: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, *LAUNCHES[launch], *OPTIONS, "--output_dir", folder, "--hub_model_id", repo_id]
-    environment = environment | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
+@pytest.mark.parametrize("kind", PROGRAMS)
+def test_one_process_pushes(hub, hub_forks, tmp_path, kind):
+    def train(folder: str, repo_id: str, token: str) -> list[subprocess.CompletedProcess]:
+        program, environment = PROGRAMS[kind]
+        words = [*program, *OPTIONS, "--output_dir", tmp_path / folder, "--hub_model_id", repo_id]
+        env = hub_forks.environment | environment() | {"HF_TOKEN": token}
+        return hub_forks.run_processes(words, 2, cwd=ROOT, env=env, timeout=120)
 
-
-@pytest.mark.parametrize("launch", LAUNCHES)
-def test_one_process_pushes(tmp_path, launch):
-    with serve() as hub:
-        done = train(launch, hub.environment(tmp_path / "home"), tmp_path / "run", "me/pair")
+    repo_id, other = f"me/pair-{kind}", f"me/refused-{kind}"
+    for done in train("run", repo_id, WRITER):
         assert done.returncode == 0, done.stderr[-3000:]
-        commits = hub.repos["me/pair"].commits
-        assert commits[0].message == "Step 1" and len(commits) > 1
-        asked = Counter(operation for operation, _ in hub.requests)
-        # Once before training, once for each push.
-        assert asked["check"] == 1 and asked["commit"] == len(commits) and asked["create"] == 1 + len(commits)
-        assert set(commits[-1].files) == RUN
-        assert commits[-1].files["model.safetensors"] == (tmp_path / "run" / "model.safetensors").read_bytes()
+    (commit,) = hub.repos[repo_id].commits
+    asked = Counter(operation for operation, repo in hub.requests if repo == repo_id)
+    # Once before training, once for the push.
+    assert asked["check"] == 1 and asked["commit"] == 1 and asked["create"] == 2
+    assert set(commit.files) == RUN
+    assert commit.files["model.safetensors"] == (tmp_path / "run" / "model.safetensors").read_bytes()
 
-        refused = train(launch, hub.environment(tmp_path / "home", "hf_nobody"), tmp_path / "other", "me/other")
-        assert refused.returncode == 1
-        assert len(re.findall(r"^error: nothing could be pushed to me/other.*401", refused.stderr, re.MULTILINE)) == 1
-        assert not list((tmp_path / "other").iterdir())
+    refused = train("other", other, "hf_nobody")
+    assert [done.returncode for done in refused] == [1, 1]
+    said = "".join(done.stderr for done in refused)
+    assert len(re.findall(rf"^error: nothing could be pushed to {other}.*401", said, re.MULTILINE)) == 1
+    assert not list((tmp_path / "other").iterdir())

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from hf_icckd import ImagePipeline, create_classifier, load_image_data, predict_split
+from tests.forks import Forks
 
 WORKER = Path(__file__).with_name("worker.py")
 RUNS = [
@@ -18,28 +16,19 @@ RUNS = [
 ]
 
 
-def run(folder: Path, processes: int, *more: object) -> list[dict]:
-    launcher = (
-        ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
-    )
-    done = subprocess.run(
-        [sys.executable, *launcher, WORKER, folder, str(processes), *more],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+def run(forks: Forks, folder: Path, processes: int, *more: object) -> list[dict]:
+    for done in forks.run_processes([WORKER, folder, processes, *more], processes):
+        assert done.returncode == 0, done.stderr[-3000:]
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(processes)]
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(forks, tmp_path_factory):
     """Results by number of processes; those of one leave a checkpoint that the others go on with."""
     folder = tmp_path_factory.mktemp("world")
-    one = run(folder / "1", 1)
+    one = run(forks, folder / "1", 1)
     checkpoint = folder / "1" / "stopped" / "checkpoint-3"
-    return {1: one, 2: run(folder / "2", 2, checkpoint), 4: run(folder / "4", 4, checkpoint)}
+    return {1: one, 2: run(forks, folder / "2", 2, checkpoint), 4: run(forks, folder / "4", 4, checkpoint)}
 
 
 def assert_close(one: dict, other: dict) -> None:
@@ -47,8 +36,11 @@ def assert_close(one: dict, other: dict) -> None:
     for part, values in one.items():
         assert values.keys() == other[part].keys()
         for name, value in values.items():
+            found = other[part][name]
+            if found.shape == value.shape and torch.allclose(found, value, rtol=1e-9, atol=1e-9):
+                continue  # what follows takes ten times as long
             torch.testing.assert_close(
-                other[part][name], value, rtol=1e-9, atol=1e-9, msg=lambda m, n=name, p=part: f"{p} {n}: {m}"
+                found, value, rtol=1e-9, atol=1e-9, msg=lambda m, n=name, p=part: f"{p} {n}: {m}"
             )
 
 
@@ -143,13 +135,8 @@ def test_processes_agree_or_fail_at_once(results, world):
         assert each["any_rank"] == [False, True]
 
 
-def test_announced_processes_must_exist(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "hf_icckd.teacher", "--output_dir", tmp_path / "run"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": ""},
-        timeout=120,
-    )
+def test_announced_processes_must_exist(forks, tmp_path):
+    words = ["-m", "hf_icckd.teacher", "--output_dir", tmp_path / "run"]
+    done = forks.run(words, env=forks.environment | {"WORLD_SIZE": "2"})
     assert done.returncode != 0
     assert "WORLD_SIZE is 2 but RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT are not set" in done.stderr

@@ -7,9 +7,8 @@ import json
 import pickle
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import numpy as np
 import pytest
@@ -20,7 +19,8 @@ from PIL import Image
 from hf_icckd import create_classifier, from_pretrained, save_pretrained, teacher
 from hf_icckd.cards.card import PICTURES
 from tests import ROOT
-from tests.hub.hub_server import CUT, GARBLED, LOST, READER, WRITER, HubServer, serve
+from tests.forks import Forks
+from tests.hub.hub_server import CUT, GARBLED, LOST, READER, WRITER
 
 QUICK = ["--max_train_samples", "160", "--max_eval_samples", "80", "--max_steps", "3", "--disable_tqdm", "true",
          "--model", "cifar_resnet8", "--num_threads", "1", "--use_cpu", "true"]  # fmt: skip
@@ -28,38 +28,29 @@ RUN = {"model.safetensors", "config.json", "README.md", "metrics.json", "all_arg
 PUBLISHED = RUN | {"picture.png", "idea.svg"}
 
 
-@pytest.fixture(scope="module")
-def hub():
-    """The server."""
-    with serve() as server:
-        yield server
-
-
 class Worker:
     """A program that takes the server for the Hub and runs entry points."""
 
-    def __init__(self, hub: HubServer, home: Path):
+    def __init__(self, forks: Forks, home: Path):
         self.log = home / "log"
         with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.hub.push_worker"], cwd=ROOT, env=hub.environment(home, None), text=True,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-            )  # fmt: skip
+            self.process = forks.start(["-m", "tests.hub.push_worker"], cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=log)
 
     def __call__(self, *argv: object, token: str | None = WRITER) -> dict:
         """How an entry point ended: `error`, the client's `pauses`, and what was logged meanwhile."""
         begin = len(self.log.read_text())
-        self.process.stdin.write(json.dumps({"argv": [str(word) for word in argv], "token": token}) + "\n")
+        asked = json.dumps({"argv": [str(word) for word in argv], "token": token})
+        self.process.stdin.write(f"{asked}\n".encode())
         self.process.stdin.flush()
-        while not (line := self.process.stdout.readline()).startswith('{"error"'):
+        while not (line := self.process.stdout.readline().decode()).startswith('{"error"'):
             assert line, self.log.read_text()[begin:]
         return json.loads(line) | {"log": self.log.read_text()[begin:]}
 
 
 @pytest.fixture(scope="module")
-def worker(hub, tmp_path_factory):
-    """One program for all tests: it takes seconds to start."""
-    worker = Worker(hub, tmp_path_factory.mktemp("home"))
+def worker(hub_forks, tmp_path_factory):
+    """One program for all tests."""
+    worker = Worker(hub_forks, tmp_path_factory.mktemp("worker"))
     yield worker
     worker.process.stdin.close()
     assert worker.process.wait(60) == 0
@@ -199,12 +190,9 @@ def test_wrong_requests_end_in_one_line(worker, plain, words, message):
     assert re.search(message, error) and "\n" not in error
 
 
-def test_the_command_has_exit_codes(hub, plain, tmp_path):
-    command = [sys.executable, "-m", "hf_icckd.hub", "push", plain, "--repo_id", "me/command"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=hub.environment(tmp_path, "hf_nobody") | {"PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True,
-    )  # fmt: skip
+def test_the_command_has_exit_codes(hub_forks, plain, tmp_path):
+    words = ["-m", "hf_icckd.hub", "push", plain, "--repo_id", "me/command"]
+    done = hub_forks.run(words, cwd=tmp_path, env=hub_forks.environment | {"HF_TOKEN": "hf_nobody"})
     assert done.returncode == 1 and not done.stdout
     assert re.fullmatch(r"error: .*answers 401.*\n", done.stderr), done.stderr
 
@@ -332,7 +320,7 @@ print("loaded")
 
 
 @pytest.mark.parametrize("architecture", ["cifar_resnet8", "test_efficientnet"])
-def test_everyone_loads_it_from_there(hub, worker, tmp_path, architecture):
+def test_everyone_loads_it_from_there(hub, hub_libraries, worker, tmp_path, architecture):
     torch.manual_seed(0)
     names, size = tuple(f"class {index}" for index in range(5)), 32
     model = create_classifier(architecture, names, image_size=size, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
@@ -349,10 +337,7 @@ def test_everyone_loads_it_from_there(hub, worker, tmp_path, architecture):
         "images": images,
     }
     np.savez(tmp_path / "expected.npz", names=names, **{name: array.numpy() for name, array in arrays.items()})
-    environment = hub.environment(tmp_path / "home", None) | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", CONSUMER, f"us/{architecture}", tmp_path, str(architecture.startswith("cifar_"))],
-        cwd=tmp_path, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+    words = ["-c", CONSUMER, f"us/{architecture}", tmp_path, str(architecture.startswith("cifar_"))]
+    done = hub_libraries.run(words, cwd=tmp_path)
     assert done.returncode == 0 and done.stdout.endswith("loaded\n"), done.stderr
     assert ("resolve", f"us/{architecture}") in hub.requests

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import subprocess
-import sys
 
 import pytest
 import timm
@@ -160,7 +158,7 @@ def test_folder_holds_weights_and_plain_data_only(tmp_path):
     assert not provenance & config["pretrained_cfg"].keys()
 
 
-def test_stock_architecture_needs_nothing_of_ours(tmp_path):
+def test_stock_architecture_needs_nothing_of_ours(hub_libraries, tmp_path):
     save_pretrained(tmp_path, make("resnet18", 64))
     code = f"""
 import sys
@@ -174,7 +172,7 @@ assert torch.allclose(a, b, atol=1e-5)
 from PIL import Image
 print(pipeline("image-classification", "{tmp_path}")(Image.new("RGB", (80, 80)))[0]["label"])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = hub_libraries.run(["-c", code])
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() in NAMES
 
@@ -198,7 +196,7 @@ def test_embeddings_and_feature_maps():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("no_such_folder/deeper/model", "is no folder here, no timm architecture and no Hub id"),
+        ("no_such_folder/deeper/model", "is not a folder here, a timm architecture or a Hub id"),
         ("cifar_resnet8", "no pretrained weights for 'cifar_resnet8'"),
         ("user/no-such-model", "could not be fetched from the Hub"),
     ],
@@ -226,7 +224,7 @@ def test_unfinished_folder_is_explained(tmp_path):
         ({"model_args": [1]}, "can't be loaded: "),
         ({"input_size": []}, "can't be loaded: "),
         ({"mean": [0.5]}, r"mean is \(0.5,\) and std .*expected three numbers each"),
-        ({"std": [0, 0, 0]}, r"std \(0, 0, 0\), expected three numbers each, those of std above 0"),
+        ({"std": [0, 0, 0]}, r"std \(0, 0, 0\), expected three numbers each, and std above 0"),
     ],
 )
 def test_a_damaged_config_is_one_clear_error(tmp_path, change, message):
@@ -253,8 +251,8 @@ def test_a_config_without_crop_is_evaluated_whole(tmp_path):
     [
         ("resnt18", "unknown model 'resnt18'.*did you mean .*resnet18"),
         ("levit_128s", "levit_128s"),
-        ("tv_resnet34", "no longer has a model 'tv_resnet34': its name is 'resnet34.tv_in1k' now"),
-        ("swin_base_patch4_window7_224_in22k", "its name is 'swin_base_patch4_window7_224.ms_in22k' now"),
+        ("tv_resnet34", "no longer has a model 'tv_resnet34': it is called 'resnet34.tv_in1k' now"),
+        ("swin_base_patch4_window7_224_in22k", "it is called 'swin_base_patch4_window7_224.ms_in22k' now"),
         ("resnet18.foo", "unknown weights 'foo' of 'resnet18', expected one of: .*a1_in1k"),
     ],
 )
@@ -266,9 +264,9 @@ def test_what_cannot_be_built_is_explained(architecture, message):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("tv_resnet34", "its name is 'resnet34.tv_in1k' now"),
+        ("tv_resnet34", "it is called 'resnet34.tv_in1k' now"),
         ("resnet18.foo", "unknown weights 'foo' of 'resnet18'"),
-        ("~nobody-of-this-name/x", "is no folder here, no timm architecture and no Hub id"),
+        ("~nobody-of-this-name/x", "is not a folder here, a timm architecture or a Hub id"),
     ],
 )
 def test_a_name_that_is_none_is_explained(name, message):

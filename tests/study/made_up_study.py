@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from hf_icckd.study.plan import Comparison, Plan, Student, Sweep
+from hf_icckd.study.parts import Comparison, Student, Sweep
+from hf_icckd.study.plan import Plan
 from hf_icckd.study.run import ALONE, Run
+from hf_icckd.study.terms import meaning_of
 
 EPOCHS = 30
 
@@ -22,11 +24,11 @@ def make_plan(**changes: Any) -> Plan:
         "options": {"dataset": "digits", "num_train_epochs": EPOCHS, "validation_fraction": 0.1},
         "pairs": {"small": {"teacher": "cifar_resnet20", "student": "cifar_resnet8"}},
         "teachers": {
-            "ce": {"intra_class_weight": 0},
-            "intra": {"intra_class_weight": 0.05},
-            "one_view": {"intra_class_weight": 0, "num_views": 1, "num_train_epochs": 2 * EPOCHS},
-            "smooth": {"intra_class_weight": 0, "label_smoothing": 0.1},
-            "early": {"intra_class_weight": 0, "num_train_epochs": EPOCHS // 3},
+            "ce": {"terms": "none"},
+            "intra": {"terms": "intra_class:weight=0.05"},
+            "one_view": {"terms": "none", "num_views": 1, "num_train_epochs": 2 * EPOCHS},
+            "smooth": {"terms": "none", "label_smoothing": 0.1},
+            "early": {"terms": "none", "num_train_epochs": EPOCHS // 3},
         },
         "students": {
             "kd": Student({"objectives": ["kd:temperature=4"]}, [{"ce_weight": 1.0}, {"ce_weight": 0.1}]),
@@ -36,9 +38,9 @@ def make_plan(**changes: Any) -> Plan:
         "comparison": Comparison("intra", "ce", "kd"),
         "tuning_seeds": [100],
         "sweeps": {
-            "weight": Sweep("intra", "intra_class_weight", [0, 0.01, 0.05, 0.5, 1.0], [0, 1], ["kd"], "weight"),
-            "gate": Sweep("intra", "intra_class_gate", [True, False], [0, 1], ["kd"], "margin gate"),
-            "cache": Sweep("intra", "cache_size_per_class", [0, 8, 32], [0, 1], ["kd", "rkd"]),
+            "weight": Sweep("intra", "intra_class.weight", [0, 0.01, 0.05, 0.5, 1.0], [0, 1], ["kd"], "weight"),
+            "gate": Sweep("intra", "intra_class.gate", [True, False], [0, 1], ["kd"], "margin gate"),
+            "cache": Sweep("intra", "intra_class.cache_size", [0, 8, 32], [0, 1], ["kd", "rkd"]),
         },
         "labels": {"ce": "cross-entropy", "intra": "intra-class", "one_view": "one view, twice as long", "kd": "KD"},
     }
@@ -88,7 +90,7 @@ def make_record(run: Run, plan: Plan, effect: float = 0.4, fine: bool = False) -
         **{"run": run.name, "pair": run.pair, "teacher": run.teacher, "student": run.student, "seed": run.seed},
         **{"trial": run.trial, "status": "finished", "message": None, "options": run.options},
         **{"arguments": run.options | {"output_dir": run.name}, "metrics": metrics},
-        "curve": _curve(epochs, test["top1"], run.options.get("intra_class_gate", True), random),
+        "curve": _curve(epochs, test["top1"], _term(run.options).get("gate", True), random),
         "seconds": seconds * random.uniform(0.97, 1.05),
         "finished": "2026-11-24T18:00:00",
     }
@@ -103,7 +105,7 @@ def _teacher(plan: Plan, run: Run) -> dict[str, float]:
     """Figures of the teacher of a run, or of a student of that name if it has none."""
     random = np.random.default_rng(zlib.crc32(f"{run.pair}{run.teacher}{run.seed}".encode()))
     options = {} if run.teacher == ALONE else plan.teacher_variants()[run.teacher]
-    weight, epochs = options.get("intra_class_weight", 0.0), options.get("num_train_epochs", EPOCHS)
+    weight, epochs = _term(options).get("weight", 0.0), options.get("num_train_epochs", EPOCHS)
     ratio = 0.42 + 0.25 * weight + 0.01 * random.normal() + (0.1 if epochs < EPOCHS else 0)
     matched = 0.46 + 0.25 * (ratio - 0.42) + 0.01 * random.normal()
     matched -= 0.06 if options.get("label_smoothing") else 0
@@ -117,6 +119,10 @@ def _teacher(plan: Plan, run: Run) -> dict[str, float]:
         "soft_label_information_matched": matched,
         "mean_entropy": 0.6 + 0.2 * weight,
     }
+
+
+def _term(options: dict[str, Any]) -> dict[str, Any]:
+    return meaning_of(options.get("terms", "none")).get("intra_class", {})
 
 
 def _curve(epochs: int, top1: float, gate: bool, random: np.random.Generator) -> list[dict[str, float]]:

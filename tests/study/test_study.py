@@ -35,18 +35,18 @@ STUDY = {
     "student_options": {"num_train_epochs": 1},
     "pairs": {"small": {"teacher": "cifar_resnet20", "student": "cifar_resnet8"}},
     "teachers": {
-        "ce": {"intra_class_weight": 0},
-        "intra": {"intra_class_weight": 0.5},
-        "default": {"intra_class_margin": 0.2},
+        "ce": {"terms": "none"},
+        "intra": {"terms": "intra_class:weight=0.5"},
+        "default": {"terms": ["intra_class:margin=0.2"]},
     },
     "students": {"kd": {"objectives": ["kd"]}, "tuned": {"trials": [{"ce_weight": 1}, {"ce_weight": 2}]}},
-    "alone": {"no teacher": {"intra_class_weight": 0, "num_views": 1}},
+    "alone": {"no teacher": {"terms": "none", "num_views": 1}},
     "comparison": {"teacher": "intra", "control": "ce", "student": "kd"},
     "tuning_seeds": [100],
     "sweeps": {
         "weight": {
             "base": "intra",
-            "option": "intra_class_weight",
+            "option": "intra_class.weight",
             "values": [0, 0.05, 0.1, 0.5],
             "seeds": [0],
             "students": ["kd"],
@@ -141,11 +141,11 @@ def test_runs_of_a_plan(study):
         "small/ce/seed-0/tuned",
     ]
     # Values that the study has anyway, by default too, are not run twice.
-    assert runs[-2:] == [f"small/intra,intra_class_weight=0.1/seed-0/{what}" for what in ("teacher", "kd")]
+    assert runs[-2:] == [f"small/intra,intra_class.weight=0.1/seed-0/{what}" for what in ("teacher", "kd")]
     assert plan.sweep_teachers(plan.sweeps["weight"]) == {
         0: "ce",
         0.05: "default",
-        0.1: "intra,intra_class_weight=0.1",
+        0.1: "intra,intra_class.weight=0.1",
         0.5: "intra",
     }
     teacher, student = (next(run for run in plan.runs({}) if run.name == runs[index]) for index in (10, 11))
@@ -154,17 +154,22 @@ def test_runs_of_a_plan(study):
         "dataset": "digits",
         "validation_fraction": 0.2,
         "num_train_epochs": 2,
-        "intra_class_weight": 0,
+        "terms": ["none"],
         "seed": 0,
     }
+    swept, alone = (next(run for run in plan.runs({}) if run.name == runs[index]) for index in (-2, 9))
+    assert swept.options["terms"] == ["intra_class:weight=0.1"] and alone.options["terms"] == ["none"]
     assert student.options["model"] == "cifar_resnet8" and student.teacher_run == teacher
     assert (teacher.recipe, student.recipe, plan.runs({})[9].recipe) == ("teacher", "student", "teacher")
 
 
 def test_a_teacher_may_name_the_student_of_its_pair(study):
     plan = load_plan(study)
-    plan.teachers["ce"]["student_branches"] = "{student}"
-    assert plan.teacher("small", "ce", 0).options["student_branches"] == "cifar_resnet8"
+    plan.teachers["ce"]["terms"] = ["sftn:student={student}", "intra_class"]
+    run = plan.teacher("small", "ce", 0)
+    assert run.options["terms"] == ["sftn:student=cifar_resnet8", "intra_class"]
+    words = run.words("runs")
+    assert words[words.index("--terms") + 1 :][:2] == run.options["terms"]
 
 
 def test_students_share_recorded_outputs_if_they_need_the_same(study):
@@ -196,9 +201,9 @@ def test_the_best_trial_on_the_validation_split_is_chosen(study):
     assert plan.chosen("small", "ce", "tuned", records) == {"ce_weight": 1}
     assert plan.chosen("small", "intra", "tuned", records) is None
     plan.sweeps["weight"].students.append("tuned")
-    assert plan.chosen("small", "intra,intra_class_weight=0.1", "tuned", records) is None
+    assert plan.chosen("small", "intra,intra_class.weight=0.1", "tuned", records) is None
     records |= {f"small/intra/seed-100/tuned-trial-{n}": record(top1) for n, top1 in enumerate((50.0, 60.0))}
-    assert plan.chosen("small", "intra,intra_class_weight=0.1", "tuned", records) == {"ce_weight": 2}
+    assert plan.chosen("small", "intra,intra_class.weight=0.1", "tuned", records) == {"ce_weight": 2}
 
 
 def test_a_tuning_seed_at_which_the_teacher_diverged_says_nothing(study):
@@ -255,7 +260,39 @@ def test_names_may_be_numbers(tmp_path):
         ({"students": {"kd": {}, "teacher": {}, "tuned": {}}}, "a student is called 'teacher'"),
         ({"students": {"kd": {}, "tuned-trial-0": {}}}, "a student is called 'tuned-trial-0'"),
         ({"options": {"dataset": "digits"}}, "trials but there is no validation split"),
-        ({"teachers": {"ce": {"intra_class_wieght": 0}, "intra": {}}}, "did you mean 'intra_class_weight'.*no option"),
+        ({"teachers": {"ce": {"label_smothing": 0}, "intra": {}}}, "did you mean 'label_smoothing'.*no option"),
+        (
+            {"teachers": {"ce": {"intra_class_weight": 0, "student_branches": "{student}"}, "intra": {}}},
+            r"ce has intra_class_weight 0, student_branches '\{student\}', now part of terms; write terms: "
+            r"sftn:student=\{student\}, or run python -m hf_icckd\.study\.convert",
+        ),
+        (
+            {"teacher_options": {"cache_size_per_class": 8}},
+            "teacher_options has .*write terms: intra_class:cache_size=8,",
+        ),
+        (
+            {"alone": {"no teacher": {"intra_class_weight": 0}}},
+            "no teacher has intra_class_weight 0, .*write terms: none,",
+        ),
+        (
+            {"sweeps": {"a": STUDY["sweeps"]["weight"] | {"option": "intra_class_gate"}}},
+            r"sweep 'a' is over 'intra_class_gate', now part of terms; write option: intra_class\.gate,",
+        ),
+        (
+            {"sweeps": {"a": STUDY["sweeps"]["weight"] | {"option": "intra_class.wieght"}}},
+            "'a' is over .*mean 'weight'",
+        ),
+        ({"sweeps": {"a": STUDY["sweeps"]["weight"] | {"values": ["x"]}}}, "weight is 'x' .*expected a number"),
+        ({"sweeps": {"a": STUDY["sweeps"]["weight"] | {"values": [-1]}}}, "weight=-1 has wrong terms: weight is -1"),
+        (
+            {"teachers": {"ce": {"terms": "intra_clas"}, "intra": {}}},
+            "ce has wrong terms: unknown .*mean 'intra_class'",
+        ),
+        ({"teachers": {"ce": {"terms": 5}, "intra": {}}}, "ce has wrong terms: terms is 5, expected none"),
+        (
+            {"teachers": {"ce": {"terms": ["intra_class:temperature=0"]}, "intra": {}}},
+            "ce has wrong terms: temperature",
+        ),
         ({"options": STUDY["options"] | {"seed": 7}}, "options has 'seed', which the study itself sets; leave it out"),
         ({"teacher_options": {"output_dir": "x"}}, "teacher_options has 'output_dir', which the study itself sets"),
         ({"student_options": {"teacher": "x"}}, "student_options has 'teacher', which the study itself sets"),
@@ -263,12 +300,15 @@ def test_names_may_be_numbers(tmp_path):
         ({"options": STUDY["options"] | {"num_train_epochs": "9"}}, "num_train_epochs '9', which is text, expected"),
         ({"student_options": {"max_train_samples": 9}}, "'max_train_samples', which must be the same for all"),
         ({"tuning_seeds": [0]}, "seed 0 is both"),
-        ({"teachers": STUDY["teachers"] | {"x": {"start_from": "{teacher c}"}}}, "'x' goes on from 'c'.*mean 'ce'"),
-        ({"teachers": STUDY["teachers"] | {"x": {"start_from": "{teacher x}"}}}, "'x' goes on from 'x'"),
+        ({"teachers": STUDY["teachers"] | {"x": {"start_from": "{teacher c}"}}}, "'x' starts from 'c'.*mean 'ce'"),
+        ({"teachers": STUDY["teachers"] | {"x": {"start_from": "{teacher x}"}}}, "'x' starts from 'x'"),
         ({"teachers": {"a/b": {}}}, "can't be that of a folder"),
         ({"teachers": {"alone": {}}}, "is called 'alone'"),
         ({"students": {"kd": {"trials": [{}]}, "tuned": STUDY["students"]["tuned"]}}, "the same budget for all"),
-        ({"sweeps": {"a": STUDY["sweeps"]["weight"] | {"values": ["a/b"]}}}, "can't be that of a folder"),
+        (
+            {"sweeps": {"a": STUDY["sweeps"]["weight"] | {"option": "optim", "values": ["a/b"]}}},
+            "can't be that of a folder",
+        ),
         ({"sweeps": {"a": STUDY["sweeps"]["weight"] | {"seeds": [100]}}}, "seed 100 is both for tuning"),
         ({"sweeps": {"weight": {"base": "intra"}}}, r"sweeps\.weight has no 'option'"),
     ],
@@ -292,7 +332,7 @@ def test_numbers_may_be_written_with_an_exponent(study):
 def test_a_study_file_that_is_none(tmp_path):
     (tmp_path / "list.yaml").write_text("- a")
     (tmp_path / "broken.yaml").write_text("{")
-    for name, message in (("list", "holds a list"), ("broken", "no valid YAML"), ("none", "does not exist")):
+    for name, message in (("list", "holds a list"), ("broken", "not valid YAML"), ("none", "does not exist")):
         with pytest.raises(ValueError, match=message):
             load_plan(tmp_path / f"{name}.yaml")
 
@@ -348,7 +388,7 @@ def test_a_run_that_ends_without_results_has_failed(study, fake, tmp_path):
     plan, folder = load_plan(study), tmp_path / "out"
     fake(**{"ce/seed-1/kd": "quit"})
     runner = StudyRunner(plan, folder)
-    with pytest.raises(ValueError, match="small/ce/seed-1/kd: ended with 0; last line: it said nothing"):
+    with pytest.raises(ValueError, match="small/ce/seed-1/kd: ended with 0; last line: it printed nothing"):
         runner.run()
     assert [run.name for run in runner.pending()] == ["small/ce/seed-1/kd"]
 
@@ -410,7 +450,7 @@ def test_a_teacher_whose_folder_is_gone_is_trained_again(study, fake, tmp_path):
 def finetuned(study):
     """A study with a teacher that goes on from the control; it stands first, and its sweep has a seed of its own."""
     tuned = {"finetuned": {"start_from": "{teacher ce}", "num_train_epochs": 1}}
-    sweep = {"base": "finetuned", "option": "intra_class_margin", "values": [0.5], "seeds": [7], "students": ["kd"]}
+    sweep = {"base": "finetuned", "option": "intra_class.margin", "values": [0.5], "seeds": [7], "students": ["kd"]}
     study.write_text(
         yaml.safe_dump(STUDY | {"teachers": tuned | STUDY["teachers"], "sweeps": {"margin": sweep}}, sort_keys=False)
     )
@@ -421,7 +461,7 @@ def test_a_teacher_may_go_on_from_another(finetuned, fake, tmp_path):
     order = names(finetuned)
     for seed in (0, 1, 7, 100):
         assert order.index(f"small/ce/seed-{seed}/teacher") < order.index(
-            f"small/finetuned{',intra_class_margin=0.5' if seed == 7 else ''}/seed-{seed}/teacher"
+            f"small/finetuned{',intra_class.margin=0.5' if seed == 7 else ''}/seed-{seed}/teacher"
         )
     run = finetuned.teacher("small", "finetuned", 1)
     words = run.words("runs")
@@ -430,7 +470,7 @@ def test_a_teacher_may_go_on_from_another(finetuned, fake, tmp_path):
     fake(**{"ce/seed-0/teacher": DIVERGED})
     assert StudyRunner(finetuned, folder, jobs=2).run()
     records = Records(folder / "records.jsonl").by_name
-    assert records["small/finetuned/seed-0/teacher"]["message"] == "the teacher it goes on from diverged"
+    assert records["small/finetuned/seed-0/teacher"]["message"] == "the teacher it starts from diverged"
     assert records["small/finetuned/seed-0/kd"]["message"] == "its teacher diverged"
     assert records["small/finetuned/seed-1/teacher"]["status"] == "finished"
     assert str(tmp_path) not in (folder / "records.jsonl").read_text()
@@ -459,7 +499,7 @@ def test_a_teacher_that_went_on_from_another_one_is_noticed(finetuned, fake, tmp
         return record | {"arguments": record["arguments"] | {"start_fingerprint": "other"}} if tuned else record
 
     edit_records(folder, other_start)
-    with pytest.raises(ValueError, match="small/finetuned/seed-1/teacher was made with another teacher"):
+    with pytest.raises(ValueError, match="small/finetuned/seed-1/teacher used another teacher"):
         StudyRunner(finetuned, folder)
 
 
@@ -479,29 +519,77 @@ def test_an_option_named_with_its_default_is_none(study, fake, tmp_path):
     StudyRunner(plan, folder).run()
     assert plan.students["kd"].options.pop("objectives") == ["kd"]
     assert not StudyRunner(plan, folder).pending()
-    plan.teachers["ce"]["intra_class_gate"] = True
+    plan.teachers["ce"]["num_views"] = 2
     assert not StudyRunner(plan, folder).pending()
-    plan.teachers["ce"]["intra_class_gate"] = False
-    with pytest.raises(ValueError, match=r"other options \(intra_class_gate True -> False\)"):
+    plan.teachers["ce"]["num_views"] = 1
+    with pytest.raises(ValueError, match=r"other options \(num_views 2 -> 1\)"):
         StudyRunner(plan, folder)
-    plan.teachers["ce"]["intra_class_gate"] = True
+    plan.teachers["ce"]["num_views"] = 2
 
     def other_default(record):
-        return record | {"arguments": record["arguments"] | {"intra_class_gate": False}}
+        return record | {"arguments": record["arguments"] | {"num_views": 1}}
 
     edit_records(folder, other_default)
-    with pytest.raises(ValueError, match=r"other options \(intra_class_gate False -> True\)"):
+    with pytest.raises(ValueError, match=r"other options \(num_views 1 -> 2\)"):
+        StudyRunner(plan, folder)
+
+
+def test_an_argument_of_a_term_named_with_its_default_is_none(study, fake, tmp_path):
+    """Again, what it was in the recorded run counts."""
+    plan, folder = load_plan(study), tmp_path / "out"
+    StudyRunner(plan, folder).run()
+    for same in ("intra_class:weight=0.5,gate=true", ["intra_class:cache_size=32,weight=5e-1"]):
+        plan.teachers["intra"]["terms"] = same
+        assert not StudyRunner(plan, folder).pending()
+    plan.teachers["intra"]["terms"] = "intra_class:weight=0.5,gate=false"
+    with pytest.raises(
+        ValueError, match=r"terms \['intra_class:weight=0.5'\] -> \['intra_class:weight=0.5,gate=false'\]"
+    ):
+        StudyRunner(plan, folder)
+    plan.teachers["intra"]["terms"] = "intra_class:weight=0.5"
+
+    def changed(old, new):
+        def change(record):
+            terms = [spec.replace(old, new) for spec in record["arguments"].get("terms", [])]
+            return record | {"arguments": record["arguments"] | ({"terms": terms} if terms else {})}
+
+        return change
+
+    edit_records(folder, changed("margin=0.2", "margin=0.0"))
+    plan.teachers["intra"]["terms"] = "intra_class:weight=0.5,margin=0"
+    plan.teachers["default"]["terms"] = "intra_class:margin=0"
+    assert not StudyRunner(plan, folder).pending()
+    edit_records(folder, changed("margin=0.0", "margin=0.2"))
+    plan.teachers["intra"]["terms"], plan.teachers["default"]["terms"] = "intra_class:weight=0.5", "intra_class"
+    edit_records(folder, changed("gate=true", "gate=false"))
+    with pytest.raises(
+        ValueError, match=r"terms \['intra_class:weight=0.5,gate=false'\] -> \['intra_class:weight=0.5'\]"
+    ):
+        StudyRunner(plan, folder)
+
+
+def test_records_of_an_earlier_version_are_to_be_converted(study, fake, tmp_path):
+    plan, folder = load_plan(study), tmp_path / "out"
+    StudyRunner(plan, folder).run()
+
+    def earlier(record):
+        options = record["options"]
+        return record | {"options": options | {"intra_class_weight": 0.5}} if "terms" in options else record
+
+    edit_records(folder, earlier)
+    with pytest.raises(ValueError, match=r"a record with intra_class_weight.*run python -m hf_icckd\.study\.convert"):
         StudyRunner(plan, folder)
 
 
 def test_a_sweep_leaves_the_options_of_the_teachers_alone(study):
     plan = load_plan(study)
-    before = plan.teacher("small", "ce", 0).options
+    before = plan.teacher("small", "intra", 0).options
     plan.sweeps["gate"] = dataclasses.replace(
-        plan.sweeps["weight"], base="ce", option="intra_class_gate", values=[True, False]
+        plan.sweeps["weight"], base="intra", option="intra_class.gate", values=[True, False]
     )
-    assert plan.teacher("small", "ce", 0).options == before
-    assert plan.teacher("small", "ce,intra_class_gate=False", 0).options == before | {"intra_class_gate": False}
+    assert plan.teacher("small", "intra", 0).options == before
+    swept = before | {"terms": ["intra_class:weight=0.5,gate=false"]}
+    assert plan.teacher("small", "intra,intra_class.gate=False", 0).options == swept
 
 
 def test_a_study_belongs_to_one_process(study, fake, tmp_path):
@@ -513,7 +601,7 @@ def test_a_study_belongs_to_one_process(study, fake, tmp_path):
         os._exit(0)
     while not (folder / "logs").is_dir():
         time.sleep(0.01)
-    with pytest.raises(ValueError, match="another process works on the study"):
+    with pytest.raises(ValueError, match="another process is working on the study"):
         StudyRunner(plan, folder).run()
     os.kill(other, signal.SIGTERM)
     os.waitpid(other, 0)
@@ -570,7 +658,7 @@ def test_students_of_another_teacher_are_noticed(study, fake, tmp_path):
         return record | {"arguments": record["arguments"] | {"teacher_fingerprint": "other"}} if taught else record
 
     edit_records(folder, other_teacher)
-    with pytest.raises(ValueError, match="small/intra/seed-0/kd was made with another teacher"):
+    with pytest.raises(ValueError, match="small/intra/seed-0/kd used another teacher"):
         StudyRunner(plan, folder)
 
 
@@ -592,7 +680,9 @@ def test_a_teacher_that_comes_out_otherwise_is_not_used(study, fake, tmp_path):
     StudyRunner(plan, folder).run()
     edit_records(folder, lambda each: None if each["run"] == "small/ce/seed-1/kd" else each | {"weights": "other"})
     subprocess.run(["rm", "-r", folder / "runs"], check=True)
-    with pytest.raises(ValueError, match="trained again, its weights are not those that its recorded students had"):
+    with pytest.raises(
+        ValueError, match="trained again, but its weights differ from those of its recorded students' teacher"
+    ):
         StudyRunner(plan, folder).run()
 
 
@@ -626,9 +716,10 @@ def test_students_wait_for_the_record_of_their_teacher(study, fake, tmp_path):
 
 def test_sweeps_compare_what_is_in_force(study):
     plan = load_plan(study)
-    plan.teacher_options["intra_class_weight"] = 0.1  # of all that don't say otherwise
+    plan.teacher_options["terms"] = ["intra_class:weight=0.1"]  # of all that don't say otherwise
+    del plan.teachers["default"]["terms"]
     assert plan.sweep_teachers(plan.sweeps["weight"])[0.1] == "default"
-    assert plan.sweep_teachers(plan.sweeps["weight"])[0.05] == "intra,intra_class_weight=0.05"
+    assert plan.sweep_teachers(plan.sweeps["weight"])[0.05] == "intra,intra_class.weight=0.05"
 
 
 def test_the_plan_that_is_kept_is_the_plan(study, tmp_path):

@@ -32,6 +32,7 @@ from hf_icckd.training import trainer as trainer_base
 from hf_icckd.training.signals import StopOnSignal
 from hf_icckd.utils.atomic_files import replace_file
 from tests import ROOT
+from tests.conftest import deterministic_algorithms
 from tests.training.test_trainers import assert_same_state, teacher_args, train_teacher
 
 # Five steps in an epoch.
@@ -85,6 +86,15 @@ def command(folder: Path, *more: str) -> list[str]:
     return [*COMMAND, "--output_dir", str(folder), *more]
 
 
+def wait_for_training(program, log: Path) -> None:
+    """Wait until a program has said how it computes, which it does before the first step, and a moment longer."""
+    end = time.monotonic() + 60
+    while "channels last, on" not in log.read_text():
+        assert program.poll() is None and time.monotonic() < end, log.read_text()
+        time.sleep(0.02)
+    time.sleep(0.5)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that nothing happens to, with its last checkpoint."""
@@ -112,15 +122,21 @@ def assert_same_run(folder: Path, whole: Path) -> None:
 # Asked to stop
 
 
-@pytest.mark.parametrize("step", [0, 1, 4, 5, 7, 10, 11, 12])
+@pytest.fixture(scope="module")
+def uncut(pipeline, tiny_classifier, tmp_path_factory):
+    """The trainer of a run that nothing happened to."""
+    with deterministic_algorithms():
+        return train_teacher(pipeline, tiny_classifier(), tmp_path_factory.mktemp("uncut"), **OPTIONS)
+
+
 def empty_cache(trainer):
     cache = trainer.terms["intra_class"].cache
     cache.load_state_dict(type(cache)(10, 32, cache.dim).state_dict())
 
 
-def test_a_stopped_run_goes_on_as_if_never_stopped(deterministic, pipeline, tiny_classifier, tmp_path, step):
+@pytest.mark.parametrize("step", [0, 1, 4, 5, 7, 10, 11, 12])
+def test_a_stopped_run_goes_on_as_if_never_stopped(deterministic, uncut, pipeline, tiny_classifier, tmp_path, step):
     """Also where steps, logs, checkpoints and epochs end together."""
-    uncut = train_teacher(pipeline, tiny_classifier(), tmp_path / "whole", **OPTIONS)
     trainers = []
 
     stop = At(step, lambda: trainers[0].request_stop())
@@ -202,7 +218,7 @@ def test_loading_workers_leave_signals_to_their_parent(pipeline):
 
 
 @pytest.mark.parametrize("launcher", ["accelerate launch", "torchrun"])
-def test_launchers_pass_a_signal_on(tmp_path, launcher):
+def test_launchers_pass_a_signal_on(forks, tmp_path, launcher):
     """SIGTERM to the process group under accelerate (its launcher passes nothing on), to torchrun itself otherwise."""
     module = {
         "accelerate launch": ["accelerate.commands.launch", "--num_processes", "1"],
@@ -212,19 +228,11 @@ def test_launchers_pass_a_signal_on(tmp_path, launcher):
     words = command(tmp_path / "run", "--max_steps", "100000", "--eval_strategy", "no", "--save_strategy", "no")
     log = tmp_path / "log"
     with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *module, *python, ROOT / "recipes" / "teacher.py", *words],
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        process = forks.start(
+            ["-m", *module, *python, ROOT / "recipes" / "teacher.py", *words], stdout=file, stderr=file
         )
     try:
-        for _ in range(600):
-            if (tmp_path / "run" / "all_args.yaml").exists() or process.poll() is not None:
-                break
-            time.sleep(0.1)
-        time.sleep(2)
+        wait_for_training(process, log)
         if launcher == "torchrun":
             os.kill(process.pid, signal.SIGTERM)
         else:
@@ -248,14 +256,8 @@ def test_launchers_pass_a_signal_on(tmp_path, launcher):
 @pytest.mark.parametrize(
     "options", [["--kills", "10"], ["--kills", "5", "--recipe", "student", "--decoded", "--workers", "2"]]
 )
-def test_a_killed_run_goes_on_as_if_never_killed(options):
-    done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "torture.py", *options],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-    )
+def test_a_killed_run_goes_on_as_if_never_killed(forks, options):
+    done = forks.run([ROOT / "benchmarks" / "torture.py", *options])
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     assert "the same, bit for bit" in done.stdout
     assert int(done.stdout.split("went on from steps ")[1].split(",")[0].split(";")[0]) > 0
@@ -301,6 +303,21 @@ def _flip(folder: Path) -> None:
     file.write_bytes(content)
 
 
+@pytest.fixture(scope="module")
+def unreported(tmp_path_factory):
+    """Folder of a run that was interrupted between its last step and its report."""
+    folder = tmp_path_factory.mktemp("unreported") / "run"
+
+    def fail(*args):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "_report", fail)
+        with pytest.raises(SystemExit):
+            teacher.main(command(folder, "--save_total_limit", "2"))
+    return folder
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -313,15 +330,9 @@ def _flip(folder: Path) -> None:
         (lambda folder: (folder / "manifest.json").write_bytes(b'{"\xff": 1}'), "manifest.json is missing or damaged"),
     ],
 )
-def test_a_damaged_checkpoint_is_named_and_passed_over(whole, tmp_path, monkeypatch, caplog, damage, message):
-    def fail(*args):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "_report", fail)
-        with pytest.raises(SystemExit):
-            teacher.main(command(tmp_path / "run", "--save_total_limit", "2"))
+def test_a_damaged_checkpoint_is_named_and_passed_over(whole, unreported, tmp_path, caplog, damage, message):
     folder = tmp_path / "run"
+    shutil.copytree(unreported, folder)
     assert [path.name for path in checkpoints(folder)] == ["checkpoint-8", "checkpoint-12"]
     damage(folder / "checkpoint-12")
     with caplog.at_level(logging.INFO, "hf_icckd"):
@@ -439,32 +450,21 @@ def test_intervals_may_change_when_a_run_goes_on(pipeline, tiny_classifier, tmp_
     assert steps[-4:] == [9, 10, 11, 12]
 
 
-def test_a_closed_pipe_does_not_cost_the_checkpoint(tmp_path):
+def test_a_closed_pipe_does_not_cost_the_checkpoint(forks, tmp_path):
     """A Ctrl-C ends `tee` too."""
-    words = ["--max_steps", "100000", "--disable_tqdm", "false", "--save_strategy", "no"]
-    words = " ".join(command(tmp_path / "run", *words))
-    process = subprocess.Popen(
-        ["sh", "-c", f"{sys.executable} -m hf_icckd.teacher {words} 2>&1 | tee {tmp_path}/log > /dev/null"],
-        start_new_session=True,
-        cwd=ROOT,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-    )
+    words = command(tmp_path / "run", "--max_steps", "100000", "--disable_tqdm", "false", "--save_strategy", "no")
+    tee = subprocess.Popen(["tee", tmp_path / "log"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    with tee.stdin as pipe:
+        program = forks.start(["-m", "hf_icckd.teacher", *words], stdout=pipe, stderr=pipe)
     try:
-        for _ in range(600):
-            if (tmp_path / "run" / "all_args.yaml").exists():
-                break
-            time.sleep(0.1)
-        time.sleep(2)
-        os.killpg(process.pid, signal.SIGINT)
-        for _ in range(300):
-            if subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True).returncode:
-                break
-            time.sleep(0.1)
-        newest = newest_whole(tmp_path / "run")
+        wait_for_training(program, tmp_path / "log")
+        for process in (tee, program):
+            process.send_signal(signal.SIGINT)
+        tee.wait(10)
+        assert program.wait(30) == 130
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    assert newest is not None
+        program.kill()
+    assert newest_whole(tmp_path / "run") is not None
 
 
 def test_a_checkpoint_of_a_later_version_is_refused(whole, tmp_path):
@@ -502,7 +502,7 @@ def test_code_in_other_files_is_not_run(whole, tmp_path):
     with pytest.raises(UserError, match=r"all_args\.yaml is damaged"):
         teacher.main(command(tmp_path / "run"))
     (tmp_path / "config.yaml").write_text(tag)
-    with pytest.raises(UserError, match="is no valid YAML"):
+    with pytest.raises(UserError, match="is not valid YAML"):
         teacher.main([f"{tmp_path}/config.yaml"])
     shutil.copytree(whole, tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").write_bytes(evil(tmp_path / "pwned"))
@@ -649,13 +649,9 @@ def test_a_damaged_record_of_options_is_an_error(tmp_path):
             teacher.main(command(tmp_path))
 
 
-def test_free_options_may_change(whole, tmp_path, monkeypatch):
+def test_free_options_may_change(whole, unreported, tmp_path):
     """Logging, workers and the place may change when a run goes on; what an interrupted start left doesn't matter."""
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "_report", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(SystemExit):
-            teacher.main(command(tmp_path / "run"))
-    (tmp_path / "run").rename(tmp_path / "moved")
+    shutil.copytree(unreported, tmp_path / "moved")
     (tmp_path / "moved" / ".all_args.yaml.unfinished").write_text("half")
     teacher.main(command(tmp_path / "moved", "--logging_steps", "1", "--dataloader_num_workers", "2"))
     assert (tmp_path / "moved" / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()

@@ -20,7 +20,7 @@ from hf_icckd.losses import KD, OBJECTIVES, WeightedObjectives, parse_objectives
 from hf_icckd.options.command_line import UserError
 from hf_icckd.runs.checkpoints import checkpoints
 from hf_icckd.training import teacher_targets
-from hf_icckd.training.teacher_targets import WithTargets
+from hf_icckd.training.recorded_batches import WithTargets
 from hf_icckd.utils import atomic_files as files
 from tests.training.test_trainers import assert_same_state, student_args
 
@@ -118,7 +118,7 @@ def test_batches_bring_what_the_teacher_says_of_their_pixels(digits, tiny_classi
     sampler = KeyedBatchSampler(160, 48, seed=5)
     sampler.set_epoch(2)
     seen = 0
-    for batch in make_loader(WithTargets(live, targets), sampler, num_workers=2):
+    for batch in make_loader(WithTargets(live, targets.read), sampler, num_workers=2):
         with torch.no_grad():
             expected = guide(batch["pixel_values"][:, 0].to(device))
         for name in BOTH:

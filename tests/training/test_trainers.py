@@ -438,12 +438,15 @@ def test_launchers_that_shard_are_refused(tmp_path, monkeypatch, name):
         ({"VERSION": "1"}, "fsdp_version is 1, expected 2: FSDP1 flattens"),
         (
             {"AUTO_WRAP_POLICY": "SIZE_BASED_WRAP"},
-            "is SIZE_BASED_WRAP, expected no_wrap or transformer_based_wrap: by",
+            "is SIZE_BASED_WRAP, expected no_wrap or transformer_based_wrap: wrapping by",
         ),
-        ({"CPU_RAM_EFFICIENT_LOADING": "true"}, "fsdp_cpu_ram_efficient_loading is true, expected false: accelerate"),
-        ({"OFFLOAD_PARAMS": "True"}, "fsdp_offload_params is True, expected false: weights would be elsewhere"),
+        ({"CPU_RAM_EFFICIENT_LOADING": "true"}, "cpu_ram_efficient_loading is true, expected false: accelerate"),
+        (
+            {"OFFLOAD_PARAMS": "True"},
+            "offload_params is True, expected false: weights would be on another device",
+        ),
         ({"ACTIVATION_CHECKPOINTING": "true"}, "fsdp_activation_checkpointing is true, expected false: BatchNorm"),
-        ({"IGNORED_MODULES": "net"}, "fsdp_ignored_modules is net, expected unset: no one would average"),
+        ({"IGNORED_MODULES": "net"}, "fsdp_ignored_modules is net, expected unset: their gradients would not"),
     ],
 )
 def test_other_ways_to_shard_are_refused(tmp_path, monkeypatch, settings, message):

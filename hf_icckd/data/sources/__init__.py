@@ -1,1 +1,1 @@
-"""Where images come from."""
+"""Sources of images; a new one is a file in this folder."""

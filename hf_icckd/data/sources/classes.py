@@ -1,4 +1,4 @@
-"""Some of the classes, or groups of them in their place: label sets that a data set does not come with."""
+"""Other label sets than that of the data set: some of its classes, or groups of them."""
 
 from __future__ import annotations
 
@@ -11,28 +11,27 @@ from hf_icckd.data.sources.columns import labels_of
 from hf_icckd.utils.text import suggest
 from hf_icckd.utils.yaml_files import read_yaml
 
-FINE_LABEL = "fine_label"  # column of finer classes than those that are learned
+FINE_LABEL = "fine_label"  # column of finer classes than those that are trained on
 
 
 def select_classes(
     splits: dict[str, Dataset], names: list[str], chosen: list[str]
 ) -> tuple[dict[str, Dataset], list[str]]:
-    """Keep the images of some classes; they are numbered in the order given.
+    """Keep the images of some classes, numbered in the order given; return the splits and the class names.
 
     Args:
         splits: Splits with a column `label` of class indices.
         names: Name of each class.
-        chosen: Names of those to keep.
-
-    Returns:
-        The splits and the names.
+        chosen: Names of the classes to keep.
 
     Raises:
-        ValueError: If a name is unknown or given twice.
+        ValueError: If a name is unknown or given twice, or a split has no image of these classes.
     """
     for name in chosen:
         if name not in names:
-            raise ValueError(f"the data set has no class {name!r}{suggest(name, names)}; classes names some it has")
+            raise ValueError(
+                f"the data set has no class {name!r}{suggest(name, names)}; name only classes that it has"
+            )
     if len(set(chosen)) < len(chosen):
         raise ValueError(f"classes names {next(c for c in chosen if chosen.count(c) > 1)!r} twice; leave one out")
     number = np.full(len(names), -1)
@@ -42,9 +41,7 @@ def select_classes(
         labels = number[labels_of(split)]
         rows = np.flatnonzero(labels >= 0)
         if len(rows) == 0:
-            raise ValueError(
-                f"the {split_name} split has no image of {', '.join(chosen)}; classes names others it has"
-            )
+            raise ValueError(f"the {split_name} split has no image of {', '.join(chosen)}; choose classes that it has")
         kept[split_name] = _relabel(split.select(rows), labels[rows], chosen)
     return kept, list(chosen)
 
@@ -57,10 +54,10 @@ def group_classes(
     Args:
         splits: Splits with a column `label` of class indices.
         names: Name of each class.
-        groups: Name of each group to the names of its classes, each class in one of them.
+        groups: Name of each group to the names of its classes; each class must be in exactly one group.
 
     Returns:
-        The splits and the names of the groups.
+        The splits, and the names of the groups that are used.
 
     Raises:
         ValueError: If a class is in no group or in two.
@@ -78,24 +75,19 @@ def group_classes(
             "them, or leave them out with --classes"
         )
     used = sorted({group_of[name] for name in names})
-    number = np.array([used.index(group_of[name]) for name in names])
+    used_names = [list(groups)[group] for group in used]
+    group_numbers = np.array([used.index(group_of[name]) for name in names])
     grouped = {}
     for split_name, split in splits.items():
         labels = labels_of(split)
         split = split.remove_columns([name for name in split.column_names if name == FINE_LABEL])
         split = split.rename_column("label", FINE_LABEL)
-        grouped[split_name] = _relabel(split, number[labels], [list(groups)[group] for group in used])
-    return grouped, [list(groups)[group] for group in used]
+        grouped[split_name] = _relabel(split, group_numbers[labels], used_names)
+    return grouped, used_names
 
 
 def read_groups(path: str | Path) -> dict[str, list[str]]:
-    """Groups of classes from a YAML file of lines `group: [class, class]`.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Name of each group to the names of its classes.
+    """Read a YAML file of lines `group: [class, class]`.
 
     Raises:
         ValueError: If there is no such file or it holds something else.
@@ -104,7 +96,7 @@ def read_groups(path: str | Path) -> dict[str, list[str]]:
     if not isinstance(groups, dict) or not all(
         isinstance(members, list) and all(isinstance(member, str) for member in members) for members in groups.values()
     ):
-        raise ValueError(f"label_groups file {str(path)!r} holds no `group: [class, class]` lines")
+        raise ValueError(f"label_groups file {str(path)!r} holds something else than lines `group: [class, class]`")
     return groups
 
 

@@ -1,4 +1,4 @@
-"""Which column of a table holds the images and which the labels, and what the labels mean."""
+"""Columns of a table: which holds the images, which the labels, and what the labels mean."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 
 
 def find_columns(features: Features, image_column: str | None, label_column: str | None) -> tuple[str, str]:
-    """Names of image and label column: those chosen, else the only ones whose type fits, else ValueError."""
+    """Return the names of image and label column: the chosen ones, else the only ones of a fitting type.
+
+    Raises:
+        ValueError: If a chosen column is unknown or does not fit, or none or several fit.
+    """
     images = [name for name, feature in features.items() if isinstance(feature, Image)]
     # Without an image column, bytes may be images; without a class column, text and integers may hold the classes.
     images = images or [name for name, feature in features.items() if _may_hold_images(feature)]
@@ -65,7 +69,7 @@ def _choose(kind: str, candidates: list[str], chosen: str | None, features: Feat
 
 
 def two_columns(split: Dataset, image_column: str, label_column: str, kept: list[str]) -> Dataset:
-    """A split as `image` (undecoded), `label`, those to keep, and `row`: that of the source, for errors after cuts."""
+    """Reduce a split to `image` (undecoded), `label`, columns to keep, and `row`: the row in the source."""
     split = split.select_columns([image_column, label_column, *kept])
     split = split.rename_columns({image_column: "image", label_column: "label"}).cast_column(
         "image", Image(decode=False)
@@ -74,7 +78,7 @@ def two_columns(split: Dataset, image_column: str, label_column: str, kept: list
 
 
 def index_labels(splits: dict[str, Dataset], column: str) -> tuple[dict[str, Dataset], list[str]]:
-    """Turn labels of any type into class indices, -1 for none; names and order come from all splits together."""
+    """Turn labels of any type into class indices, -1 for none; all splits together give the class names."""
     features = {name: split.features["label"] for name, split in splits.items()}
     for name, feature in features.items():
         if not isinstance(feature, ClassLabel) and not _is_plain(feature):
@@ -82,16 +86,16 @@ def index_labels(splits: dict[str, Dataset], column: str) -> tuple[dict[str, Dat
                 f"label column {column!r} of the {name} split holds {_kind(feature)}, expected class names or "
                 "integers; choose another with --label_column"
             )
-    names = [getattr(feature, "names", None) for feature in features.values()]
-    check_same_names(names, column)
-    if names[0] is not None:
-        return splits, names[0]
+    given = [getattr(feature, "names", None) for feature in features.values()]
+    check_same_names(given, column)
+    if given[0] is not None:
+        return splits, given[0]
     values = {value for split in splits.values() for value in split.unique("label") if is_label(value)}
     if len({isinstance(value, str) for value in values}) > 1:
         raise ValueError(f"column {column!r} holds text in one split and numbers in another; expected the same in all")
     index = {value: position for position, value in enumerate(sorted(values))}
     names = [str(value) for value in index]
-    # The column is replaced, not mapped: that would write all images to disk once more.
+    # Replaced, not mapped: `map` would write all images to disk once more.
     for name, split in splits.items():
         labels = np.array([index.get(value, -1) for value in split["label"]], dtype=np.int64)
         split = split.remove_columns("label").add_column("label", labels)
@@ -100,24 +104,24 @@ def index_labels(splits: dict[str, Dataset], column: str) -> tuple[dict[str, Dat
 
 
 def check_same_names(names: list[list[str] | None], column: str) -> None:
-    """Raise ValueError unless all splits name the same classes in the same order, or none does."""
+    """Raise ValueError unless all splits name the same classes in the same order, or none names any."""
     if any(other != names[0] for other in names):
         raise ValueError(f"the splits give column {column!r} different classes; expected the same names and order")
 
 
 def is_label(value: Any) -> bool:
-    """Whether a value says a class: it is not missing, and not one of those that stand for a hidden label."""
+    """Whether a value is a label: neither missing nor negative, which stands for a hidden label."""
     return value is not None and not (isinstance(value, int) and value < 0)
 
 
 def labels_of(split: Dataset, column: str = "label") -> np.ndarray:
     """(N,) int64 class indices of a split, -1 for none."""
-    column = split.with_format("arrow")[column][:]
-    return column.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    values = split.with_format("arrow")[column][:]
+    return values.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def check_labels(split: Dataset, name: str, label_names: list[str]) -> None:
-    """Raise ValueError unless a split has images, each with a label that has a name, and there are two classes."""
+    """Raise ValueError unless a split has images, all with a valid label, and there are at least two classes."""
     labels = labels_of(split)
     if len(labels) == 0:
         raise ValueError(f"the {name} split is empty, expected images; give a larger data set")
@@ -125,14 +129,14 @@ def check_labels(split: Dataset, name: str, label_names: list[str]) -> None:
     if len(wrong):
         raise ValueError(
             f"row {wrong[0]} of the {name} split has no valid label (nor have {len(wrong) - 1:,} more rows): it is "
-            "missing, negative or without a name; mend or remove such rows"
+            "missing, negative or without a name; correct or remove such rows"
         )
     check_classes(label_names)
 
 
 def check_classes(label_names: list[str]) -> None:
-    """Raise ValueError unless there are two classes."""
+    """Raise ValueError unless there are at least two classes."""
     if len(label_names) < 2:
         raise ValueError(
-            f"the data set has the one class {label_names[0]!r}, expected two or more; add images of another"
+            f"the data set has the one class {label_names[0]!r}, expected two or more; add images of another class"
         )

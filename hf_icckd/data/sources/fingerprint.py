@@ -1,4 +1,4 @@
-"""What tells one data set from another of the same name."""
+"""Fingerprint of a data set, to tell it from another of the same name."""
 
 from __future__ import annotations
 
@@ -17,17 +17,15 @@ _SAMPLED_ROWS = 1024
 
 
 def split_fingerprint(split: Dataset, read_all: bool = False) -> str:
-    """Hash of a split: labels of all rows, length of every stored image or name of every file, and the bytes.
+    """Hash a split: all labels, the length of every stored image or the name of every file, and image bytes.
 
-    Bytes are those of 1,024 evenly spaced images where images are files or take more than 1 GiB, else of all. The
-    folder in which files lie does not count: a data set may be moved.
+    If images are files or take more than 1 GiB, the bytes of 1,024 evenly spaced images count, else of all. The folder
+    of the files does not count, so that a data set may be moved. A change is missed if it keeps all lengths and names
+    and affects only images that are not read.
 
     Args:
         split: Data set with the columns `image` (undecoded) and `label`.
         read_all: Whether to read the bytes of all images in any case.
-
-    Returns:
-        Hexadecimal digest. A change that keeps all lengths and names, of images that were not read, escapes it.
     """
     digest = hashlib.blake2b(digest_size=16)
     total, files = 0, 0
@@ -55,7 +53,7 @@ def _columns(split: Dataset) -> Iterator[tuple[pa.Array, pa.Array, pa.Array]]:
     for table in split.with_format("arrow").iter(batch_size=4096):
         images = table["image"].combine_chunks()
         labels = pc.fill_null(table["label"].combine_chunks(), -1)
-        # A struct that is null has fields that may not be.
+        # The fields of a null struct need not be null.
         present = images.is_valid()
         null = pa.scalar(None)
         contents = pc.if_else(present, images.field("bytes"), null.cast(images.field("bytes").type))

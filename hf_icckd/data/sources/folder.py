@@ -84,15 +84,17 @@ def read_folder(path: Path) -> Mapping[str, Dataset]:
     images = [file for file in files if file.suffix.lower() in _IMAGE_SUFFIXES]
     if images and len(images) < len(files):
         other = next(file for file in files if file.suffix.lower() not in _IMAGE_SUFFIXES)
-        logger.info("%s: %d files are no images and stay out, such as %s", path, len(files) - len(images), other)
+        logger.info("%s: %d files are not images and are left out, such as %s", path, len(files) - len(images), other)
     return _load_class_folders(path, images)
 
 
 def _list_files(path: Path) -> list[Path]:
-    """All files below a folder, relative to it, sorted, without what operating systems and editors hide there."""
+    """List all files below a folder, relative to it, sorted, without the hidden ones of operating systems."""
 
-    def refuse(error: OSError) -> None:  # or its class would be missing without a word
-        raise ValueError(f"folder {error.filename!r} can't be read: {error.strerror}; mend its permissions or move it")
+    def refuse(error: OSError) -> None:  # otherwise its class would be missing silently
+        raise ValueError(
+            f"folder {error.filename!r} can't be read: {error.strerror}; change its permissions or move it"
+        )
 
     found = []
     for folder, subfolders, files in os.walk(path, onerror=refuse, followlinks=True):
@@ -149,16 +151,16 @@ def _count_rows(file: str, kind: str) -> int:
     with pa.memory_map(file) as source:  # no image is read
         try:
             return sum(batch.num_rows for batch in pa.ipc.open_stream(source))
-        except pa.ArrowInvalid:  # arrow has two formats, which `datasets` tells apart likewise
+        except pa.ArrowInvalid:  # arrow has two formats; `datasets` tells them apart in the same way
             reader = pa.ipc.open_file(source)
             return sum(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
 
 
 def _load_class_folders(path: Path, images: list[Path]) -> dict[str, Dataset]:
-    """Images in one folder per class, these in one folder per split or without splits.
+    """Read images in one folder per class, inside one folder per split or without splits.
 
-    Not left to the image folder builder of `datasets`: it takes a class called "train" and a file called "test_1.png"
-    for splits, and a stray image for a class of its own.
+    The image folder builder of `datasets` is not used: it mistakes a class called "train" and a file called
+    "test_1.png" for splits, and a stray image for a class.
     """
     for file in images:
         try:
@@ -168,7 +170,7 @@ def _load_class_folders(path: Path, images: list[Path]) -> dict[str, Dataset]:
                 f"image {str(file)!r} of dataset folder {str(path)!r} has a name that is not UTF-8; rename it or its "
                 "folder"
             ) from None
-    # A folder called train that holds images is a class (of vehicles); a split holds folders of images.
+    # A folder called train that holds images is a class, of vehicles perhaps; a split holds folders of images.
     has_splits = any(file.parts[0].lower() in TRAIN_SPLITS and len(file.parts) > 2 for file in images)
     tops = {file.parts[0] for file in images}
     only_tests = tops and all(top.lower() in TEST_SPLITS for top in tops)
@@ -184,9 +186,12 @@ def _load_class_folders(path: Path, images: list[Path]) -> dict[str, Dataset]:
     left_out = sorted(top for top in tops if has_splits and top.lower() not in _SPLIT_WORDS)
     if left_out:
         logger.warning(
-            "%s: images in %s stay out, as splits are called %s", path, ", ".join(left_out), ", ".join(_SPLIT_WORDS)
+            "%s: images in %s are left out, because splits are called %s",
+            path,
+            ", ".join(left_out),
+            ", ".join(_SPLIT_WORDS),
         )
-    # Test images that all lie side by side have no labels.
+    # Test images that are all in one folder have no labels.
     folders = {split: of for split, of in folders.items() if split == "train" or set(of.values()) != {Path()}}
     classes = {folder for of in folders.values() for folder in of.values()}
     stray = next((file for of in folders.values() for file, folder in of.items() if folder == Path()), None)
@@ -200,7 +205,7 @@ def _load_class_folders(path: Path, images: list[Path]) -> dict[str, Dataset]:
             f"image {str(stray)!r} of dataset folder {str(path)!r} lies in no class folder; move it "
             "into the folder of its class or remove it"
         )
-    # The name of the last folder says it all, unless two classes share it.
+    # The name of the last folder is enough, unless two classes share it.
     unique = len({folder.name for folder in classes}) == len(classes)
     names = {folder: folder.name if unique else folder.as_posix() for folder in classes}
     features = Features({"image": Image(decode=False), "label": ClassLabel(names=sorted(names.values()))})

@@ -20,19 +20,25 @@ _FINGERPRINT_ROWS = 256
 class ImageData:
     """A classification data set: every split has the columns `image` (undecoded) and `label` (class index).
 
-    A split may have two more: `row`, where the image stood before a split was cut, for errors, and `fine_label`, what
-    the label was before classes were grouped, which nothing is trained on.
+    A split may have two more columns: `row`, the row before a split was cut, for error messages; and `fine_label`, the
+    class before classes were grouped, which nothing is trained on.
 
     Attributes:
-        name: What the user asked for.
+        name: Name, folder or Hub id that the user gave.
         label_names: Name of each class.
         train: Training split.
-        test: Test split: read for figures, never for choices.
+        test: Test split, for final metrics and never for choices.
         validation: Validation split, if asked for.
-        mirrored: Whether a mirrored image still shows its class (not so for digits).
-        notes: What a reader of the figures should know, such as a test split that had to be cut.
-        hub_id: Its name on the Hub, if it comes from there.
-        revision: Commit of it there, where it is known.
+        mirrored: Whether a mirrored image still shows its class (not for digits).
+        notes: Remarks for readers of the metrics, such as that a test split had to be cut.
+        hub_id: Name on the Hub, if it comes from there.
+        revision: Commit on the Hub, if known.
+
+    Example:
+        >>> from hf_icckd import load_image_data
+        >>> data = load_image_data("digits", validation_fraction=0.1)
+        >>> {name: len(split) for name, split in data.splits().items()}
+        {'train': 1295, 'validation': 143, 'test': 359}
     """
 
     name: str
@@ -47,27 +53,36 @@ class ImageData:
 
     @property
     def streamed(self) -> bool:
-        """Whether rows can only be read one after the other."""
+        """Whether rows can only be read in order."""
         return isinstance(self.train, StreamedSplit)
 
-    def splits(self) -> dict[str, Dataset]:
-        """The splits there are, by name."""
+    def splits(self) -> dict[str, Dataset | StreamedSplit]:
+        """Return the existing splits by name."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in splits.items() if split is not None}
 
     def labels(self, split: str) -> np.ndarray:
-        """(N,) int64 class indices of a split."""
-        return labels_of(self.splits()[split])
+        """(N,) int64 class indices of a split.
+
+        Raises:
+            ValueError: If the split is a stream.
+        """
+        rows = self.splits()[split]
+        if isinstance(rows, StreamedSplit):
+            raise ValueError(f"the {split} split is a stream, expected rows in a table; leave streaming out")
+        return labels_of(rows)
 
     def fine_labels(self, split: str) -> np.ndarray | None:
-        """(N,) int64 finer class indices of a split, which training does not see; None if there are none."""
+        """(N,) int64 indices of finer classes, which training does not see; None if there are none."""
         rows = self.splits()[split]
-        return None if self.streamed or FINE_LABEL not in rows.column_names else labels_of(rows, FINE_LABEL)
+        if isinstance(rows, StreamedSplit) or FINE_LABEL not in rows.column_names:
+            return None
+        return labels_of(rows, FINE_LABEL)
 
     def fingerprint(self) -> str:
-        """What identifies images, labels and classes of all splits; of streams, their first rows are looked at."""
-        parts = [
-            f"{name} {len(split)} {split_fingerprint(split.head(_FINGERPRINT_ROWS) if self.streamed else split)}"
-            for name, split in self.splits().items()
-        ]
+        """Hash of the images, labels and class names of all splits; of streams, only the first rows are read."""
+        parts = []
+        for name, split in self.splits().items():
+            table = split.head(_FINGERPRINT_ROWS) if isinstance(split, StreamedSplit) else split
+            parts.append(f"{name} {len(split)} {split_fingerprint(table)}")
         return hashlib.blake2b("\n".join([*parts, *self.label_names]).encode(), digest_size=16).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -28,16 +29,15 @@ from hf_icckd.options.data import ImageDataArguments
 from hf_icckd.utils.atomic_files import user_path
 
 
-def load_image_data(dataset: str | ImageDataArguments, **options: Any) -> ImageData:
+def load_image_data(dataset: str | Path | ImageDataArguments, **options: Any) -> ImageData:
     """Load a data set and find its images, labels and splits.
 
     Args:
         dataset: `digits` (embedded), `synthetic` (generated), a folder (images in one folder per class, parquet or
-            arrow files, or what `datasets` saved to disk) or a Hub id such as `uoft-cs/cifar100`; or all options in
-            one object.
-        options: Fields of `ImageDataArguments`, which documents them. `config_name` is short for
-            `dataset_config_name`, and `label_groups` may be the groups themselves: name of each group to the names of
-            its classes, which remain as fine labels.
+            arrow files, or what `datasets` saved to disk) or a Hub id such as `uoft-cs/cifar100`; or an object with
+            all options.
+        **options: Fields of `ImageDataArguments`, documented there. `config_name` is short for `dataset_config_name`,
+            and `label_groups` may also be a dictionary from the name of each group to the names of its classes.
 
     Raises:
         ValueError: If there is no such data set, no training split, or no single image and label column; if a label
@@ -49,14 +49,16 @@ def load_image_data(dataset: str | ImageDataArguments, **options: Any) -> ImageD
         (100, 359, ['0', '1', '2'])
     """
     groups = None
-    if isinstance(dataset, str):
+    if not isinstance(dataset, ImageDataArguments):
         if "config_name" in options:
             options["dataset_config_name"] = options.pop("config_name")
         if not isinstance(options.get("label_groups"), str):
             groups = options.pop("label_groups", None)
-        dataset = ImageDataArguments(dataset, **options)
+        dataset = ImageDataArguments(str(dataset), **options)
     elif options:
-        raise TypeError(f"options come in one object or as keywords, not both: leave out {', '.join(options)}")
+        raise TypeError(
+            f"options are given as an object and as keywords, expected one; leave out {', '.join(options)}"
+        )
     if dataset.label_groups is not None:
         groups = read_groups(dataset.label_groups)
     source = find_source(dataset.dataset, dataset.dataset_config_name)
@@ -64,10 +66,10 @@ def load_image_data(dataset: str | ImageDataArguments, **options: Any) -> ImageD
 
 
 def find_source(dataset: str, config_name: str | None = None) -> Source:
-    """Return the source that a user means by a name.
+    """Return the source for a name that a user gave.
 
     Raises:
-        ValueError: If it can't be a source, or has no configurations.
+        ValueError: If it can't be a source, or has no configurations and one is given.
     """
     path = user_path(dataset)
     source: Source
@@ -115,7 +117,7 @@ def _load_tables(source: Source, options: ImageDataArguments, groups: dict[str, 
     if groups:
         splits, label_names = group_classes(splits, label_names, groups)
         check_classes(label_names)
-    notes += _unmatched_classes(splits, label_names, whole=options.max_eval_samples is None)
+    notes += _unmatched_classes(splits, label_names, complete=options.max_eval_samples is None)
     return ImageData(
         options.dataset,
         label_names,
@@ -135,7 +137,7 @@ def _check_all_labels(splits: dict[str, Dataset], label_names: list[str]) -> Non
 
 
 def _cut_test(splits: dict[str, Dataset], fraction: float) -> str:
-    """Cut a test split off the training split, in place; the note that says so."""
+    """Cut a test split off the training split, in place, and return a note about it."""
     total = len(splits["train"])
     splits["train"], splits["test"] = cut("test", splits["train"], fraction)
     share = len(splits["test"]) / total  # of small classes at least one image
@@ -145,13 +147,13 @@ def _cut_test(splits: dict[str, Dataset], fraction: float) -> str:
     )
 
 
-def _unmatched_classes(splits: dict[str, Dataset], label_names: list[str], whole: bool) -> list[str]:
-    """Notes on classes that one of training and test split lacks; a test split that is not whole may lack some."""
+def _unmatched_classes(splits: dict[str, Dataset], label_names: list[str], complete: bool) -> list[str]:
+    """Return notes on classes that are missing in training or test split; a limited test split may lack some."""
     notes = []
     trained, tested = (set(labels_of(splits[name])) for name in ("train", "test"))
     if tested - trained:
         notes.append(f"{len(tested - trained)} classes of the test split have no training image.")
     untested = [name for label, name in enumerate(label_names) if label not in tested]
-    if untested and whole:
+    if untested and complete:
         notes.append(f"Classes without a test image: {', '.join(untested[:5])}{', ...' if len(untested) > 5 else ''}.")
     return notes

@@ -56,7 +56,10 @@ def load_stream(source: Source, options: ImageDataArguments, groups: dict[str, l
         columns = columns.rename_columns({old: new for old, new in new_names.items() if old != new})
         splits[name] = StreamedSplit(columns.cast_column("image", Image(decode=False)), length, len(names), name)
     notes = [f"The split {test!r} serves as test split."] if test in VALIDATION_SPLITS else []
-    return ImageData(dataset, names, **splits, mirrored=source.mirrored, notes=notes, hub_id=source.hub_id)
+    train_split, test_split = splits["train"], splits["test"]
+    return ImageData(
+        dataset, names, train_split, test_split, mirrored=source.mirrored, notes=notes, hub_id=source.hub_id
+    )
 
 
 def class_names(rows: IterableDataset, label_column: str) -> list[str] | None:

@@ -15,7 +15,7 @@ class Source(Protocol):
         mirrored: Whether a mirrored image still shows its class.
         image_column: Column of the images; None to find it by its type.
         label_column: Column of the labels; None to find it by its type.
-        has_fine_labels: Whether a column `fine_label` holds finer classes than those that are learned.
+        has_fine_labels: Whether a column `fine_label` holds finer classes than the labels.
         hub_id: Name of the data set on the Hub, if it comes from there.
     """
 

@@ -1,4 +1,4 @@
-"""A split that is read row by row."""
+"""A split that is read row by row, shuffled in a buffer."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from datasets import Dataset, IterableDataset
 
 from hf_icckd.utils.keyed_random import generator_seed
 
-_SHUFFLED_ROWS = 4096  # held in memory, some hundred MiB of photographs
+_SHUFFLED_ROWS = 4096  # in memory: a few hundred MiB of photographs
 
 
 class StreamedSplit:
-    """A split that is only read from its beginning on.
+    """A split that can only be read from its beginning.
 
     Args:
         rows: Columns `image` (undecoded) and `label` (class index).
-        length: Number of rows that make an epoch.
-        num_classes: Number of classes.
+        length: Rows per epoch.
         name: Name of the split for errors.
     """
 
@@ -29,14 +28,14 @@ class StreamedSplit:
         return self.length
 
     def head(self, count: int) -> Dataset:
-        """The first rows."""
+        """Return the first rows as a table."""
         return Dataset.from_list(list(self.rows.take(min(count, self.length))), features=self.rows.features)
 
     def read(self, seed: int | None, epoch: int) -> Iterator[dict[str, Any]]:
-        """Rows of an epoch; with a seed, files and neighbouring rows are shuffled, another way in each epoch.
+        """Yield the rows of an epoch; with a seed, files and nearby rows are shuffled, differently in each epoch.
 
         Raises:
-            ValueError: If there are fewer rows than announced, or one has no valid label.
+            ValueError: If there are fewer rows than announced, or a label is invalid.
         """
         rows = self.rows
         if seed is not None:
@@ -46,7 +45,7 @@ class StreamedSplit:
             if row["label"] is None or not 0 <= row["label"] < self.num_classes:
                 raise ValueError(
                     f"{self.name} split: an image has the label {row['label']}, expected 0 to {self.num_classes - 1}; "
-                    "mend or remove such rows"
+                    "correct or remove such rows"
                 )
             yield row
         if count < self.length:

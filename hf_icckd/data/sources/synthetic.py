@@ -1,8 +1,9 @@
-"""A generated multi-view image set, with the truth about every image's view.
+"""A generated image set with several features ("views") per class, and the true view of every image.
 
-Real classes can be told by several features (a car by its wheels or its windows), and most but not all images show all
-of them. A network may learn one feature per class and still fit the training set; a teacher's soft labels tell a
-student which features an image has. Here the features are drawn, so a probe can ask what a teacher kept of them.
+Classes of real images can be recognised by several features (a car by its wheels or its windows), and most but not all
+images show all of them. A network may learn one feature per class and still fit the training set, while a teacher's
+soft labels tell a student which features an image has. Here the features are drawn, so a probe can measure which of
+them a teacher has kept.
 
 Reference:
     Allen-Zhu & Li 2020, Towards Understanding Ensemble, Knowledge Distillation and Self-Distillation in Deep Learning,
@@ -25,8 +26,8 @@ from hf_icckd.data.sources.source import Source, refuse_to_stream
 
 GRID = 4  # an image is GRID x GRID patches, and a feature GRID x GRID cells
 PATCHES_PER_VIEW = 2
-PATCHES_OF_OTHERS = 4  # places taken by weak features of other classes
-MOST_EDGES = 10  # of the 24 borders between the cells of a feature: with more of them it looks like noise
+PATCHES_OF_OTHERS = 4  # patches with weak features of other classes
+MOST_EDGES = 10  # of the 24 borders between the cells of a feature; with more it looks like noise
 # Each against its complement: white and black, red and cyan, green and magenta, blue and yellow.
 COLOURS = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=np.float32)
 CONTRAST = 90  # grey levels between the background and a feature at strength 1
@@ -34,13 +35,13 @@ STREAMS = {"features": 0, "train": 1, "test": 2}  # independent random streams o
 
 
 class MultiViewImages(NamedTuple):
-    """A split of the set; row i of every field belongs to image i.
+    """A split of the set.
 
     Attributes:
         images: (N, 3, S, S) uint8.
-        labels: (N,) int64, cycling 0..C-1, so any C rows in a row hold each class once.
+        labels: (N,) int64, cycling through 0..C-1, so that any C consecutive rows hold each class once.
         views: (N,) int64, which feature of its class dominates the image.
-        is_multi_view: (N,) bool, whether the image shows all features of its class, or the dominant one only.
+        is_multi_view: (N,) bool, whether the image shows all features of its class or the dominant one only.
     """
 
     images: Tensor
@@ -50,22 +51,22 @@ class MultiViewImages(NamedTuple):
 
 
 def make_multi_view_features(num_classes: int = 10, num_views: int = 2, patch_size: int = 8, seed: int = 0) -> Tensor:
-    """Draw the features of all classes: two-colour patterns, no two alike, not even mirrored.
+    """Draw the features of all classes: two-colour patterns, all distinct, even when mirrored.
 
-    Half of a pattern's 4 x 4 cells have a colour, the others its complement, so a feature leaves the mean colour of an
-    image as it is. The colours are few and shared by many classes, so colour alone doesn't tell the class.
+    Half of the 4 x 4 cells of a pattern have a colour and the others its complement, so a feature does not change the
+    mean colour of an image. There are few colours, shared by many classes, so colour alone doesn't tell the class.
 
     Args:
-        num_classes: number C of classes.
-        num_views: features V per class.
-        patch_size: side P of a pattern in pixels, a multiple of 4.
-        seed: everything is drawn from it.
+        num_classes: Number of classes, C.
+        num_views: Features per class, V.
+        patch_size: Side of a pattern in pixels, P, a multiple of 4.
+        seed: Seed of the draw.
 
     Returns:
         (C, V, 3, P, P) float32 in -1..1.
 
     Raises:
-        ValueError: on more features than there are distinct ones (2,004), or an argument below its minimum.
+        ValueError: If more features are asked for than exist (2,004), or an argument is out of range.
     """
     _require("num_classes", num_classes, 2)
     _require("num_views", num_views, 1)
@@ -81,7 +82,7 @@ def make_multi_view_features(num_classes: int = 10, num_views: int = 2, patch_si
     rng = np.random.default_rng([seed, STREAMS["features"]])
     chosen = patterns[rng.permutation(len(patterns))[:num_features]]
     first_colour = rng.permutation(len(chosen))
-    # Once all patterns are taken, the next round takes them again in another colour.
+    # When all patterns are used, the next round uses them again in another colour.
     turn, pattern = np.divmod(np.arange(num_features), len(chosen))
     colours = COLOURS[(first_colour[pattern] + turn) % len(COLOURS)]
     signs = np.where(chosen[pattern], np.float32(1), np.float32(-1))[:, None]
@@ -105,58 +106,73 @@ def make_multi_view_images(
 
     An image is a 4 x 4 grid of patches on grey. A multi-view image shows every feature of its class in two patches, at
     a strength in 0.5..1 that is drawn per feature; a single-view image shows only one feature. Four more patches show
-    features of other classes, weakly. Places are random, patches are mirrored at random (so a horizontal flip keeps
-    the class), the image is shifted by up to half a patch around its edges, and Gaussian noise lies over everything.
+    weak features of other classes. Places are random, patches are mirrored at random (so a horizontal flip keeps the
+    class), the image is shifted by up to half a patch around its edges, and Gaussian noise is added.
 
-    The features depend on `seed` (and on how many there are), the images on `seed` and `split`: two calls that differ
-    in `split` make a training set and its test set. With the defaults a linear probe on the pixels reaches some 60 %,
-    a small convolutional network passes 90 % in a few epochs, and the single-view images are the hard ones.
+    The features depend on `seed` and their number, the images on `seed` and `split`: two calls that differ in `split`
+    make a training set and its test set. With the defaults a linear probe on the pixels reaches about 60 %, and a
+    small convolutional network passes 90 % in a few epochs; the single-view images are the hard ones.
 
     Args:
-        num_classes: number C of classes.
-        num_images_per_class: images per class in this split.
-        image_size: side S in pixels, a multiple of 16.
-        num_views: features per class, 1 to 6.
-        multi_view_fraction: share of multi-view images in every class, rounded to whole images.
-        feature_noise: largest strength of the features of other classes, in 0..1.
-        noise_std: standard deviation of the background noise in grey levels (0..255).
-        seed: everything is drawn from it and `split`.
-        split: which of the independent draws to return.
-
-    Returns:
-        Images, labels, views and the multi-view flag, C * num_images_per_class of each.
+        image_size: Side in pixels, S, a multiple of 16.
+        num_views: Features per class, 1 to 6.
+        multi_view_fraction: Share of multi-view images in every class, rounded to whole images.
+        feature_noise: Largest strength of the features of other classes, in 0..1.
+        noise_std: Standard deviation of the background noise in grey levels (0..255).
+        split: Which of the independent draws to return.
 
     Raises:
-        ValueError: on an argument outside its range.
+        ValueError: If an argument is out of range.
 
     Example:
-        >>> train = make_multi_view_images(num_images_per_class=200, split="train")
-        >>> test = make_multi_view_images(num_images_per_class=50, split="test")
+        >>> train = make_multi_view_images(num_images_per_class=5, split="train")
+        >>> train.images.shape, train.labels[:3].tolist()
+        (torch.Size([50, 3, 32, 32]), [0, 1, 2])
     """
     _require("num_images_per_class", num_images_per_class, 1)
     _require_multiple("image_size", image_size, GRID * GRID)
     _require("num_views", num_views, 1, (GRID * GRID - PATCHES_OF_OTHERS) // PATCHES_PER_VIEW)
-    _require("multi_view_fraction", multi_view_fraction, 0, 1)
-    _require("feature_noise", feature_noise, 0, 1)
+    for name, share in (("multi_view_fraction", multi_view_fraction), ("feature_noise", feature_noise)):
+        _require(name, share, 0, 1)
     _require("noise_std", noise_std, 0)
     if split not in ("train", "test"):
         raise ValueError(f"split is {split!r}, expected 'train' or 'test'")
-    patch_size = image_size // GRID
-    features = make_multi_view_features(num_classes, num_views, patch_size, seed).flatten(0, 1).numpy()
+    features = make_multi_view_features(num_classes, num_views, image_size // GRID, seed).flatten(0, 1).numpy()
     rng = np.random.default_rng([seed, STREAMS[split]])
-
-    num_images = num_classes * num_images_per_class
-    labels = np.arange(num_images) % num_classes
-    num_multi_view = round(multi_view_fraction * num_images_per_class)
-    # One column per class, each shuffled on its own: the share is exact in every class.
-    is_multi_view = np.tile(np.arange(num_images_per_class)[:, None] < num_multi_view, num_classes)
-    is_multi_view = rng.permuted(is_multi_view, axis=0).reshape(-1)
-    view_strength = rng.uniform(0.5, 1, size=(num_images, num_views))
+    labels = np.arange(num_classes * num_images_per_class) % num_classes
+    is_multi_view = _draw_multi_view(num_classes, num_images_per_class, multi_view_fraction, rng)
+    view_strength = rng.uniform(0.5, 1, size=(len(labels), num_views))
     views = view_strength.argmax(axis=1)
     is_shown = is_multi_view[:, None] | (views[:, None] == np.arange(num_views))
-    view_strength *= is_shown
+    patch_feature, patch_strength = _draw_patches(labels, view_strength * is_shown, num_classes, feature_noise, rng)
+    images = _render(features, patch_feature, patch_strength, noise_std, rng)
+    return MultiViewImages(*map(torch.from_numpy, (images, labels, views, is_multi_view)))
 
-    # Fill the patches in a fixed order (own features, those of others, blank), then shuffle the places.
+
+def _draw_multi_view(num_classes: int, num_per_class: int, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """(N,) whether each image shows all features of its class; the share is exact in every class."""
+    is_multi_view = np.arange(num_per_class)[:, None] < round(fraction * num_per_class)
+    return rng.permuted(np.tile(is_multi_view, num_classes), axis=0).reshape(-1)
+
+
+def _draw_patches(
+    labels: np.ndarray,
+    view_strength: np.ndarray,
+    num_classes: int,
+    feature_noise: float,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw what each patch shows: number and strength of a feature, both (N, GRID * GRID).
+
+    Args:
+        labels: (N,) class of each image.
+        view_strength: (N, V) strength of each feature of that class; 0 where it is not shown.
+        num_classes: Number of classes.
+        feature_noise: Largest strength of the features of other classes.
+        rng: Source of all random numbers.
+    """
+    num_images, num_views = view_strength.shape
+    # Fill the patches in a fixed order (own features, features of other classes, blank), then shuffle the places.
     num_own = num_views * PATCHES_PER_VIEW
     patch_feature = np.zeros((num_images, GRID * GRID), dtype=np.int64)
     patch_strength = np.zeros((num_images, GRID * GRID), dtype=np.float32)
@@ -168,11 +184,7 @@ def make_multi_view_images(
     patch_feature[:, others] = other_labels * num_views + rng.integers(num_views, size=shape)
     patch_strength[:, others] = rng.uniform(0, feature_noise, size=shape)
     places = rng.permuted(np.tile(np.arange(GRID * GRID), (num_images, 1)), axis=1)
-    patch_feature = np.take_along_axis(patch_feature, places, axis=1)
-    patch_strength = np.take_along_axis(patch_strength, places, axis=1)
-
-    images = _render(features, patch_feature, patch_strength, noise_std, rng)
-    return MultiViewImages(*map(torch.from_numpy, (images, labels, views, is_multi_view)))
+    return np.take_along_axis(patch_feature, places, axis=1), np.take_along_axis(patch_strength, places, axis=1)
 
 
 class Synthetic(Source):
@@ -211,7 +223,7 @@ def _render(
     noise_std: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Draw features (F, 3, P, P) into the places (N, GRID * GRID) of N images, mirrored, shifted, under noise."""
+    """Draw features (F, 3, P, P) into the patches (N, GRID * GRID) of N images; mirror, shift and add noise."""
     num_images, patch_size = len(patch_feature), features.shape[-1]
     image_size = GRID * patch_size
     features = np.stack([features, features[..., ::-1]])
@@ -219,7 +231,7 @@ def _render(
     patches = features[is_mirrored, patch_feature] * (CONTRAST * patch_strength)[:, :, None, None, None]
     patches = patches.reshape(num_images, GRID, GRID, 3, patch_size, patch_size)
     images = patches.transpose(0, 1, 4, 2, 5, 3).reshape(num_images, image_size, image_size, 3)
-    # Without a shift a linear classifier needs no more than one template per place.
+    # Without a shift, a linear classifier could use one template per place.
     shift = rng.integers(patch_size // 2, size=(2, num_images, 1))
     rows, columns = (shift + np.arange(image_size)) % image_size
     images = images[np.arange(num_images)[:, None, None], rows[:, :, None], columns[:, None, :]].transpose(0, 3, 1, 2)
@@ -228,7 +240,7 @@ def _render(
 
 
 def _distinct_patterns() -> np.ndarray:
-    """All smooth half-filled patterns (K, GRID, GRID); no two are mirror images or negatives of each other."""
+    """Return all smooth half-filled patterns (K, GRID, GRID), none the mirror image or negative of another."""
     cells = np.arange(GRID * GRID)
     patterns = (np.arange(1 << GRID * GRID)[:, None] >> cells & 1).astype(bool)
     patterns = patterns[patterns.sum(axis=1) == GRID * GRID // 2].reshape(-1, GRID, GRID)

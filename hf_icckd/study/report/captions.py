@@ -1,4 +1,4 @@
-"""Which pictures a report has, what each is called, and what to look at in it."""
+"""Pictures of a report: which there are, their titles, and what to look at in each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hf_icckd.utils import plotting
 
 NOT_YET, NOT_HERE = "Not measured yet", "Not in this study"
 
-# Kind of a picture: its title, and one sentence that says what to look at.
+# Kind of picture -> its title, and one sentence on what to look at.
 _TEXTS = {
     "students": (
         "Students by teacher",
@@ -65,11 +65,11 @@ class Picture:
     """A picture of the report.
 
     Attributes:
-        file: Name below plots/.
+        file: File name in plots/.
         title: Heading.
         look: What to look at, in one sentence.
-        data: PNG bytes; None where it can't be drawn.
-        absent: Why it can't.
+        data: PNG bytes; None if it can't be drawn.
+        absent: Why it can't be drawn.
     """
 
     file: str
@@ -80,10 +80,9 @@ class Picture:
 
 
 def pictures(plan: Plan, rows: pd.DataFrame, main: pd.DataFrame, points: pd.DataFrame) -> list[Picture]:
-    """All pictures but those of the ablations, pair by pair.
+    """All pictures except those of the ablations, pair by pair.
 
     Args:
-        plan: The study.
         rows: Rows of `all_runs`.
         main: Rows of `main_runs`.
         points: Rows of `curves`.
@@ -98,7 +97,7 @@ def pictures(plan: Plan, rows: pd.DataFrame, main: pd.DataFrame, points: pd.Data
 def _of_pair(plan: Plan, pair: str, rows: pd.DataFrame, main: pd.DataFrame, points: pd.DataFrame) -> list[Picture]:
     metric = plan.comparison.metric
     points = points[points.run.isin(rows.run)]
-    # Any teacher has been asked for what it knows of finer classes, if there are any.
+    # If there are finer classes, every finished teacher has been probed for them.
     asked = ((main.student == TEACHER) & (main.status == "finished")).any()
     found = [
         _picture(plan, pair, "students", plots.students(plan, main, metric)),
@@ -106,7 +105,7 @@ def _of_pair(plan: Plan, pair: str, rows: pd.DataFrame, main: pd.DataFrame, poin
         _picture(plan, pair, "gain", plots.gain(plan, rows, metric)),
         _picture(plan, pair, "accuracies", plots.accuracies(plan, rows)),
     ]
-    weights = {name: sweep for name, sweep in plan.sweeps.items() if sweep.option == "intra_class_weight"}
+    weights = {name: sweep for name, sweep in plan.sweeps.items() if sweep.option == "intra_class.weight"}
     for name, sweep in weights.items():
         figure = sweep_plots.geometry(plan, rows, sweep)
         found.append(_picture(plan, pair, "geometry", figure, name if len(weights) > 1 else ""))
@@ -128,7 +127,6 @@ def ablation(plan: Plan, rows: pd.DataFrame, name: str, pair: str) -> Picture:
     """The picture of one sweep.
 
     Args:
-        plan: The study.
         rows: Rows of `all_runs`.
         name: Name of the sweep.
         pair: Name of the pair.
@@ -140,7 +138,7 @@ def ablation(plan: Plan, rows: pd.DataFrame, name: str, pair: str) -> Picture:
 
 
 def suffix(plan: Plan, pair: str) -> str:
-    """What to add to a title so that it says the pair, where there are several."""
+    """Name of the pair for a title, if there are several."""
     return f" ({escape(pair)})" if len(plan.pairs) > 1 else ""
 
 
@@ -158,7 +156,7 @@ def _png(figure: Figure | None) -> bytes | None:
 
 
 def _file(plan: Plan, pair: str, kind: str) -> str:
-    """A name that any file system and address takes; what had to be changed for it is told apart by a hash."""
+    """File name that is safe on any file system and in URLs; a hash keeps names apart that had to be changed."""
     name = f"{kind}-{pair}" if len(plan.pairs) > 1 else kind
     plain = re.sub(r"[^\w.=-]+", "-", name, flags=re.ASCII)
     return plain + ("" if plain == name else f"-{hashlib.sha256(name.encode()).hexdigest()[:6]}") + ".png"

@@ -1,4 +1,4 @@
-"""Which controls a study has, and whether its control reached the terminal phase."""
+"""Controls of a study: which it has, and whether its control reached the terminal phase."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from hf_icckd.study.plan import Plan
 from hf_icckd.study.report.cells import escape, label, number, table
 from hf_icckd.study.report.frames import TEACHER, main_runs
 
-TERMINAL_TOP1 = 99.0  # percent on the training split from which on one speaks of the terminal phase
+TERMINAL_TOP1 = 99.0  # top-1 on the training split (%) at which the terminal phase begins
 MIN_SEEDS = 5
 _DEFAULTS = defaults("student") | defaults("teacher")
-# Options that say what the intra-class term is; where it has no weight they change nothing.
-_TERM = ("intra_class_", "cache_size_per_class", "in_batch_negatives")
 
 
 def option(options: dict[str, Any], name: str) -> Any:
@@ -25,49 +23,47 @@ def option(options: dict[str, Any], name: str) -> Any:
 
 
 def teacher_options(plan: Plan, teacher: str) -> dict[str, Any]:
-    """All options that the plan gives a teacher."""
+    """All options that a plan gives a teacher."""
     return plan.options | plan.teacher_options | plan.teacher_variants()[teacher]
 
 
 def gate_pairs(plan: Plan) -> list[tuple[str, str]]:
-    """Teachers that differ in the gate alone: with it, without it."""
-    options = {name: teacher_options(plan, name) for name in plan.teacher_variants()}
-    gated = [name for name in options if option(options[name], "intra_class_gate")]
+    """Pairs of teachers, with and without the gate, that differ in nothing else."""
+    variants = {name: plan.resolved(options) for name, options in plan.teacher_variants().items()}
     found = []
-    for name in (name for name in options if name not in gated):
-        same = [other for other in gated if _same(options[other], options[name], but="intra_class_gate")]
-        found += [(same[0], name)] if same else []
+    for name, options in variants.items():
+        term = options["terms"].get("intra_class")
+        if term and not term["gate"]:
+            gated = options | {"terms": options["terms"] | {"intra_class": term | {"gate": True}}}
+            same = [other for other in variants if variants[other] == gated]
+            found += [(same[0], name)] if same else []
     return found
 
 
 def controls_table(plan: Plan, frame: pd.DataFrame) -> str:
-    """The controls without which a gain means nothing, each with whether the study has it."""
-    options = {name: teacher_options(plan, name) for name in plan.teachers}
+    """The controls without which a gain means nothing, and whether the study has them."""
+    options = {name: plan.resolved(own) for name, own in plan.teachers.items()}
     claimed = options[plan.comparison.teacher]
-    plain = [
-        name
-        for name in plan.teachers
-        if not option(options[name], "intra_class_weight")
-        and not option(options[name], "label_smoothing")
-        and not options[name].get("student_branches")
-        and not options[name].get("start_from")
-    ]
-    epochs = {name: option(options[name], "num_train_epochs") for name in plan.teachers}
-    length = option(claimed, "num_train_epochs")
+    plain = {
+        name: each
+        for name, each in options.items()
+        if not each["terms"] and not each["label_smoothing"] and not each["start_from"]
+    }
+    length = claimed["num_train_epochs"]
     found = {
         "cross-entropy on the same two views, same steps, same schedule": [
-            name for name in plain if _same(options[name], claimed, but=_TERM)
+            name for name, each in plain.items() if each == claimed | {"terms": {}}
         ],
         "cross-entropy on one view for twice the epochs (the same compute)": [
-            name for name in plain if option(options[name], "num_views") == 1 and epochs[name] == 2 * length
+            name for name, each in plain.items() if each["num_views"] == 1 and each["num_train_epochs"] == 2 * length
         ],
         "label smoothing": [
-            name
-            for name in plan.teachers
-            if option(options[name], "label_smoothing") and not option(options[name], "intra_class_weight")
+            name for name, each in options.items() if each["label_smoothing"] and "intra_class" not in each["terms"]
         ],
-        "early-stopped cross-entropy teacher": [name for name in plain if epochs[name] < length],
-        "SFTN-style teacher": [name for name in plan.teachers if options[name].get("student_branches")],
+        "early-stopped cross-entropy teacher": [
+            name for name, each in plain.items() if each["num_train_epochs"] < length
+        ],
+        "SFTN-style teacher": [name for name, each in options.items() if "sftn" in each["terms"]],
     }
     rows = [[what, _mark(names), _done(plan, frame, names)] for what, names in found.items()]
     trials = len(plan.students[plan.comparison.student].trials)
@@ -82,12 +78,6 @@ def controls_table(plan: Plan, frame: pd.DataFrame) -> str:
     return table(["control", "in the study", "which"], rows, left=3)
 
 
-def _same(one: dict[str, Any], other: dict[str, Any], but: str | tuple[str, ...]) -> bool:
-    """Whether two teachers have the same options, defaults too, but for those whose names begin so."""
-    names = [name for name in one | other if not name.startswith(but)]
-    return all(one.get(name, _DEFAULTS.get(name)) == other.get(name, _DEFAULTS.get(name)) for name in names)
-
-
 def _mark(found: Any) -> str:
     return "✓" if found else "not in this study"
 
@@ -100,7 +90,7 @@ def _done(plan: Plan, frame: pd.DataFrame, names: list[str]) -> str:
 
 
 def terminal_phase(plan: Plan, frame: pd.DataFrame, pair: str) -> tuple[float, float]:
-    """Mean top-1 (percent) and NC1 of the control on the training split; NaN where not measured."""
+    """Mean top-1 (%) and NC1 of the control on the training split; NaN if not measured."""
     rows = main_runs(plan, frame)
     rows = rows[(rows.pair == pair) & (rows.teacher == plan.comparison.control) & (rows.student == TEACHER)]
     return rows["train.top1"].mean(), rows["train.nc1"].mean()

@@ -1,6 +1,6 @@
-"""What the records of a study say, as pandas frames: a row for each run, a column for each figure.
+"""Records of a study as pandas frames: a row for each run, a column for each metric.
 
-Whatever is not there yet stays visible: figures that were not measured, and those of runs that diverged, are NaN.
+Nothing missing is hidden: metrics that were not measured, and all metrics of runs that diverged, are NaN.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ import pandas as pd
 
 from hf_icckd.metrics.catalogue import METRICS, Metric
 from hf_icckd.runs.records import machine_of
-from hf_icckd.study.plan import Comparison, Plan, Sweep
+from hf_icckd.study.parts import Comparison, Sweep
+from hf_icckd.study.plan import Plan
 from hf_icckd.study.run import ALONE
 from hf_icckd.utils.text import suggest
 
-TEACHER = ""  # stands in the column `student` for the run of a teacher itself
+TEACHER = ""  # value of the column `student` for a teacher's own run
 _KEYS = ("run", "pair", "teacher", "student", "seed", "trial", "status", "message", "seconds")
 _TEXTS = ("run", "pair", "teacher", "student", "status", "message", "machine")
 _KNOWN = (
@@ -26,7 +27,7 @@ def check_metric(name: str) -> Metric:
     """The metric of a comparison.
 
     Raises:
-        ValueError: If nothing is known by that name.
+        ValueError: If there is no metric of that name.
     """
     if name not in METRICS:
         raise ValueError(
@@ -36,26 +37,36 @@ def check_metric(name: str) -> Metric:
 
 
 def check_comparison(comparison: Comparison) -> None:
-    """Raise ValueError if a comparison is by a figure that nobody knows, or does not say which effect matters."""
+    """Raise ValueError if a comparison's metric is unknown or its smallest effect is missing."""
     check_metric(comparison.metric)
+    smallest_effect(comparison)
+
+
+def smallest_effect(comparison: Comparison) -> float:
+    """Smallest difference that matters, in the units of the metric.
+
+    Raises:
+        ValueError: If the comparison names none.
+    """
     if comparison.smallest_effect is None:
         raise ValueError(
             f"the comparison has no smallest_effect, expected the difference in {comparison.metric} that would "
             "matter; only that in top1 has a default"
         )
+    return comparison.smallest_effect
 
 
 def figures(records: dict[str, dict]) -> pd.DataFrame:
-    """One row for each run that ended, diverged ones too, whose figures are NaN.
+    """One row for each run that ended; metrics of diverged runs are NaN.
 
     Args:
         records: Record of each run, by its name.
 
     Returns:
         Columns run, pair, teacher, student (empty for teachers), seed, trial, status, message, seconds, machine (what
-        times depend on; None if it is not recorded), training_seconds, and a column `<split>.<metric>` for every
-        figure. Seconds of training are only there where they can be compared: of runs on the machine of most runs,
-        without those that went on from a checkpoint, which know the seconds of their last session only.
+        times depend on; None if not recorded), training_seconds, and `<split>.<metric>` for every metric.
+        training_seconds is NaN where it can't be compared: for runs on another machine than most, and for resumed
+        runs, which only know the seconds of their last session.
     """
     rows = []
     for record in records.values():
@@ -80,7 +91,7 @@ def figures(records: dict[str, dict]) -> pd.DataFrame:
 
 
 def curves(records: dict[str, dict]) -> pd.DataFrame:
-    """One row for each evaluation of each run: run, pair, teacher, student, seed, trial, status, epoch and values."""
+    """One row per evaluation of each run: run, pair, teacher, student, seed, trial, status, epoch and metrics."""
     keys = ("run", "pair", "teacher", "student", "seed", "trial", "status")
     rows = [
         {key: record.get(key) for key in keys} | {"student": record.get("student") or TEACHER} | point
@@ -91,7 +102,7 @@ def curves(records: dict[str, dict]) -> pd.DataFrame:
 
 
 def main_runs(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the study proper: no trials, no seeds of tuning, no teachers that are only in a sweep."""
+    """Rows of the study proper: no trials, no tuning seeds, no teachers that belong to a sweep only."""
     alone = (frame.teacher == ALONE) & frame.student.isin(plan.alone)
     taught = frame.teacher.isin(plan.teachers) & frame.student.isin([TEACHER, *plan.students])
     return frame[(alone | taught) & frame.seed.isin(plan.seeds) & _known_pairs(plan, frame)]
@@ -105,7 +116,7 @@ def sweep_runs(plan: Plan, sweep: Sweep, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def all_runs(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the study proper and of its sweeps, each once."""
+    """Rows of the study proper and of its sweeps, without duplicates."""
     parts = [main_runs(plan, frame), *(sweep_runs(plan, sweep, frame) for sweep in plan.sweeps.values())]
     return frame.loc[sorted(set().union(*(part.index for part in parts)))]
 
@@ -115,6 +126,6 @@ def _known_pairs(plan: Plan, frame: pd.DataFrame) -> pd.Series:
 
 
 def arm(frame: pd.DataFrame, teacher: str, student: str, column: str) -> pd.Series:
-    """Values of one column by seed, of the runs that have it; the frame is that of one pair."""
+    """Values of one column by seed, without NaN; the frame must hold a single pair."""
     rows = frame[(frame.teacher == teacher) & (frame.student == student)]
     return rows.set_index("seed")[column].dropna().sort_index()

@@ -1,15 +1,17 @@
-"""The pictures of a study's report: functions of the plan and the figures of one pair of nets.
+"""Pictures of a study's report: functions of the plan and the metrics of one pair of networks.
 
-Each returns a figure, or None where nothing it shows is measured yet.
+Each returns a matplotlib figure, or None if nothing it shows is measured yet.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -25,7 +27,7 @@ from hf_icckd.utils.plotting import BLUE, GREEN, GREY, GROUND, OCHRE, ORANGE, SK
 
 @styled
 def students(plan: Plan, frame: pd.DataFrame, metric: str) -> Figure | None:
-    """A figure of the students, by teacher: a panel for each objective, with those that have no teacher below."""
+    """A metric of the students by teacher, a panel for each student; networks without a teacher come last."""
     return _rows(
         plan,
         {
@@ -42,7 +44,7 @@ def students(plan: Plan, frame: pd.DataFrame, metric: str) -> Figure | None:
 
 @styled
 def agreement(plan: Plan, frame: pd.DataFrame) -> Figure | None:
-    """How often students say what their teacher says."""
+    """Agreement of students with their teacher."""
     panels = {
         plan.labels.get(student, student): _by_teacher(plan, frame, student, "test.agreement")
         for student in plan.students
@@ -52,7 +54,7 @@ def agreement(plan: Plan, frame: pd.DataFrame) -> Figure | None:
 
 @styled
 def cost(plan: Plan, frame: pd.DataFrame) -> Figure | None:
-    """Wall time of training of each teacher over that of the control with the same seed."""
+    """Training time of each teacher relative to the control with the same seed."""
     seconds = _by_teacher(plan, frame, TEACHER, "training_seconds")
     ratios = {name: (values / seconds[plan.comparison.control]).dropna() for name, values in seconds.items()}
     return _rows(plan, {"": ratios}, "wall time over the control's", 2)
@@ -60,12 +62,12 @@ def cost(plan: Plan, frame: pd.DataFrame) -> Figure | None:
 
 @styled
 def fine_probe(plan: Plan, frame: pd.DataFrame) -> Figure | None:
-    """What linear probes find of finer classes that the teacher was never told."""
+    """Accuracy of linear probes for finer classes that the teacher was never told."""
     panels = {
         "probe on the embeddings": _by_teacher(plan, frame, TEACHER, "fine_probe.embeddings"),
         "probe on the soft labels": _by_teacher(plan, frame, TEACHER, "fine_probe.soft_labels"),
     }
-    chance = frame["fine_probe.chance"].mean()  # far to the left: a line there would squeeze all others together
+    chance = frame["fine_probe.chance"].mean()  # a line at chance, far to the left, would squeeze the points together
     title = "fine class found (%)" + ("" if math.isnan(chance) else f"; chance: {chance:.1f}")
     return _rows(plan, panels, title, 2)
 
@@ -75,7 +77,7 @@ def _by_teacher(plan: Plan, frame: pd.DataFrame, student: str, column: str) -> d
 
 
 def _rows(plan: Plan, panels: dict[str, dict[str, pd.Series]], title: str, decimals: int) -> Figure | None:
-    """A point for each seed, below it mean and interval, the mean in figures at the right; the control's is a line."""
+    """Rows of points, one per seed, with mean and interval below and the mean as text; a line marks the control's."""
     if all(values.empty for rows in panels.values() for values in rows.values()):
         return None
     names, styles = list(dict.fromkeys(itertools.chain(*panels.values()))), teacher_styles(plan)
@@ -101,11 +103,11 @@ def _rows(plan: Plan, panels: dict[str, dict[str, pd.Series]], title: str, decim
 
 
 def _row_label(plan: Plan, name: str) -> str:
-    alone, _, student = name.rpartition("/")  # no other name has a slash
+    alone, _, student = name.rpartition("/")  # other names have no slash
     return f"{plan.labels.get(student, student)} (no teacher)" if alone else plan.labels.get(name, name)
 
 
-def _row(axis: Axes, place: int, values: pd.Series, style: dict[str, str], decimals: int) -> None:
+def _row(axis: Axes, place: int, values: pd.Series, style: dict[str, Any], decimals: int) -> None:
     note = "no figure"
     if len(values):
         axis.plot(values, np.full(len(values), place - 0.14), ls="none", ms=4, alpha=0.55, mec="none", **style)
@@ -125,12 +127,12 @@ def _row(axis: Axes, place: int, values: pd.Series, style: dict[str, str], decim
     )
 
 
-def teacher_styles(plan: Plan) -> dict[str, dict[str, str]]:
-    """Colour and marker of each teacher, the same in all pictures: the control grey, the one claimed better blue."""
+def teacher_styles(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each teacher, the same in all pictures: grey for the control, blue for the claimed one."""
     comparison = plan.comparison
     others = [name for name in plan.teachers if name not in (comparison.teacher, comparison.control)]
     colors, markers = itertools.cycle([ORANGE, GREEN, VIOLET, SKY, OCHRE]), itertools.cycle("s^vPX<>")
-    styles = {name: {"color": next(colors), "marker": next(markers)} for name in others}
+    styles: dict[str, dict[str, Any]] = {name: {"color": next(colors), "marker": next(markers)} for name in others}
     return styles | {
         comparison.control: {"color": GREY, "marker": "o"},
         comparison.teacher: {"color": BLUE, "marker": "D"},
@@ -142,7 +144,7 @@ def teacher_styles(plan: Plan) -> dict[str, dict[str, str]]:
 
 @styled
 def gain(plan: Plan, frame: pd.DataFrame, metric: str) -> Figure | None:
-    """Gain of students over the control's against what their teachers' soft labels say of images within a class."""
+    """Gain of students over the control's, against the information in their teachers' soft labels."""
     points = gains(frame, plan.comparison.control, f"test.{metric}").dropna(subset=["gain"])
     columns = {
         "teacher.test.soft_label_information_matched": "teacher's information, matched entropy (nats)",
@@ -163,7 +165,7 @@ def accuracies(plan: Plan, frame: pd.DataFrame) -> Figure | None:
 def _scatters(
     plan: Plan, points: pd.DataFrame, columns: dict[str, str], y: str, y_title: str, level: float | None = None
 ) -> Figure | None:
-    """A panel for each student and column, in it a point for each teacher and seed."""
+    """A panel for each student and column, with a point per teacher and seed."""
     points = points.dropna(subset=[*columns, y])
     names = [name for name in plan.students if name in set(points.student)]
     if not names:
@@ -173,7 +175,7 @@ def _scatters(
     down = math.ceil(len(panels) / across)
     figure = Figure((2.6 + 3.2 * across, 0.3 + 2.9 * down), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False).flatten()
-    handles = {}
+    handles: dict[str, Artist] = {}
     for axis, (name, column) in zip(grid, panels, strict=False):
         shown = points[points.student == name]
         _scatter(axis, plan, shown, column, y)
@@ -185,7 +187,7 @@ def _scatters(
         handles |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
     for axis in grid[len(panels) :]:
         axis.remove()
-    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8)
+    figure.legend(list(handles.values()), list(handles), loc="outside right upper", fontsize=8)
     return figure
 
 
@@ -211,7 +213,7 @@ def _scatter(axis: Axes, plan: Plan, points: pd.DataFrame, x: str, y: str) -> No
 
 
 def correlation_text(found: dict[str, float]) -> str:
-    """What `rank_correlation` returns, with its interval."""
+    """Text of a `rank_correlation`."""
     if math.isnan(found["rho"]):
         return f"no correlation from {found['n']} points"
     ends = "" if math.isnan(found["low"]) else f" ({found['low']:.2f} to {found['high']:.2f})"
@@ -223,15 +225,14 @@ def correlation_text(found: dict[str, float]) -> str:
 
 @styled
 def gate(plan: Plan, points: pd.DataFrame, gated: str, ungated: str) -> Figure | None:
-    """Training loss and top-1 of two teachers that differ in the gate alone; a cross ends a diverged run.
+    """Training loss and top-1 of two teachers that differ in the gate alone; a cross marks the end of a diverged run.
 
-    The loss is the cross-entropy alone where it is recorded: the term itself is another quantity without the gate.
+    Shows the cross-entropy if it is recorded, because the term itself is another quantity without the gate.
 
     Args:
-        plan: The study.
         points: Rows of `curves` of one pair.
         gated: Name of the teacher with the gate.
-        ungated: Name of the one without.
+        ungated: Name of the teacher without it.
     """
     points = points[(points.student == TEACHER) & points.trial.isna() & points.teacher.isin([gated, ungated])]
     loss = ("loss/ce", "training cross-entropy") if "loss/ce" in points else ("loss", "training loss")
@@ -258,13 +259,13 @@ def gate(plan: Plan, points: pd.DataFrame, gated: str, ungated: str) -> Figure |
 
 
 def end_labels(axis: Axes, ends: list[tuple[float, float, str, str]]) -> None:
-    """Name lines at the right edge, at the height of their ends, but not over each other.
+    """Label lines at the right edge, at the height of their ends but without overlap.
 
     Args:
-        axis: The axis, with all it shows; its limits stay as they are now.
-        ends: x, y, name and colour of each.
+        axis: The axis with everything drawn; its limits are kept.
+        ends: x, y, name and colour of each line's end.
     """
-    axis.set(xlim=axis.get_xlim(), ylim=axis.get_ylim())  # heights depend on them
+    axis.set(xlim=axis.get_xlim(), ylim=axis.get_ylim())  # the heights below depend on the limits
     to_fraction = axis.transAxes.inverted()
     placed = -1.0
     for x, y, name, color in sorted(ends, key=lambda end: end[1]):

@@ -1,4 +1,4 @@
-"""What a study did and did not do: protocol, controls, runs that are missing, commands."""
+"""Protocol of a study: what was run and how, what is missing, where, and by which commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hf_icckd.study.run import ALONE, Run
 
 
 def protocol_table(plan: Plan, records: dict[str, dict]) -> str:
-    """Data, nets, epochs, seeds, tuning, and which figures count."""
+    """Data, networks, epochs, seeds, tuning, and which metrics count."""
     validation = option(plan.options | plan.student_options, "validation_fraction")
     nets = [f"{escape(pair)}: {code(nets['teacher'])} to {code(nets['student'])}" for pair, nets in plan.pairs.items()]
     seeds = ", ".join(map(str, plan.seeds))
@@ -81,7 +81,7 @@ def _tuning(plan: Plan) -> str:
 
 
 def chosen_table(plan: Plan, records: dict[str, dict]) -> str:
-    """Which trial was best for each teacher; empty where nothing is tuned."""
+    """The best trial for each teacher; empty if nothing is tuned."""
     tuned = [name for name, student in plan.students.items() if student.trials]
     if not tuned:
         return ""
@@ -100,11 +100,13 @@ def _choice(plan: Plan, pair: str, teacher: str, student: str, records: dict[str
     if figures is None:
         runs = [run for trial in plan.trials(pair, teacher, student) for run in trial]
         return f"{sum(run.name in records for run in runs)} of {len(runs)} trial runs done"
-    chosen = options_text(plan.chosen(pair, teacher, student, records))
-    return f"{chosen} (not chosen: all trials diverged)" if best_trial(figures) is None else chosen
+    best = best_trial(figures)
+    text = options_text(plan.students[student].trials[best or 0])
+    return f"{text} (not chosen: all trials diverged)" if best is None else text
 
 
 def options_text(options: dict[str, Any]) -> str:
+    """Options as code, separated by commas."""
     return ", ".join(code(f"{name} {_words(value)}") for name, value in options.items()) or "no further options"
 
 
@@ -112,21 +114,18 @@ def _words(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-# ---- controls
-
-
 # ---- what is missing
 
 
 def missing_table(plan: Plan, records: dict[str, dict]) -> str:
-    """Runs of the plan that have not ended, by teacher, seeds and reason; empty if there are none."""
+    """Planned runs that have not ended, by teacher, seeds and reason; empty if there are none."""
     seeds: dict[tuple[str, str, str, str], list[int]] = {}
     for run in plan.runs(records):
         if run.name not in records:
             above = records.get(run.needed_run.name, {}) if run.needed_run else {}
             why = "waits for its trials" if run.options is None else "not run yet"
             if above.get("status") == "diverged":
-                why = "its teacher diverged" if run.student else "the teacher it goes on from diverged"
+                why = "its teacher diverged" if run.student else "the teacher it starts from diverged"
             teacher = "none" if run.teacher == ALONE else label(plan, run.teacher)
             what = "teacher" if run.student is None else label(plan, run.student)
             what += "" if run.trial is None else " (trials)"
@@ -139,7 +138,7 @@ def missing_table(plan: Plan, records: dict[str, dict]) -> str:
 
 
 def diverged_table(records: dict[str, dict]) -> str:
-    """Runs that diverged, with what they said; empty if there are none."""
+    """Diverged runs with their messages; empty if there are none."""
     rows = [
         [code(name), code(record.get("message") or "no message")]
         for name, record in records.items()
@@ -152,7 +151,7 @@ def diverged_table(records: dict[str, dict]) -> str:
 
 
 def environment_table(records: dict[str, dict]) -> str:
-    """What the runs were trained with, and how many of them; empty if nothing is recorded."""
+    """Machines and versions, with the number of runs of each; empty if nothing is recorded."""
     names = ("device", "processor", "processes", "threads", "hf_icckd", "torch", "timm", "transformers", "python")
     environments = [(record.get("metrics") or {}).get("environment") for record in records.values()]
     counts = Counter(tuple(escape(each.get(name) or "") for name in names) for each in environments if each)
@@ -167,12 +166,12 @@ def environment_table(records: dict[str, dict]) -> str:
 
 
 def command_of(record: dict) -> str:
-    """The command line that makes one run."""
+    """Command line that repeats one run."""
     return shlex.join(["python", "-m", *Run.of(record).words("runs")])
 
 
 def commands(records: dict[str, dict]) -> list[str]:
-    """A command for each row of the tables: that of the first recorded seed; trials are left out."""
+    """A command for each row of the tables, that of its first recorded seed; trials are left out."""
     first: dict[tuple[str, str, str | None], str] = {}
     for record in records.values():
         if record.get("trial") is None:

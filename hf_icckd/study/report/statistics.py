@@ -1,7 +1,7 @@
-"""What the figures of a study say: means, paired differences to the control, correlations.
+"""Statistics of a study: means, paired differences from the control, correlations.
 
-Pure functions of pandas frames over scipy and statsmodels. Whatever is not there yet stays visible: n counts
-what was measured, diverged runs are counted beside it, and with fewer than two seeds there is no interval.
+Pure functions of pandas frames over scipy and statsmodels. Nothing missing is hidden: n counts what was measured,
+diverged runs are counted beside it, and there is no interval from fewer than two seeds.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from hf_icckd.metrics.catalogue import METRICS
-from hf_icckd.study.plan import Comparison, Plan
-from hf_icckd.study.report.frames import TEACHER, arm
+from hf_icckd.study.parts import Comparison
+from hf_icckd.study.plan import Plan
+from hf_icckd.study.report.frames import TEACHER, arm, smallest_effect
 from hf_icckd.study.run import ALONE
 
 CONFIDENCE = 0.95
@@ -31,14 +32,14 @@ _DIFFERENCE = (
 
 
 def mean_interval(values: Any, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Interval of the mean by Student's t.
+    """Confidence interval of the mean by Student's t.
 
     Args:
         values: (n,) independent values.
-        confidence: Probability with which it holds the mean.
+        confidence: Probability that the interval covers the mean.
 
     Returns:
-        Lower and upper end; NaN with fewer than two values, or where all are the same and so say nothing of a spread.
+        Lower and upper end; NaN with fewer than two values, or if all are equal and so show no spread.
     """
     values = np.asarray(values, dtype=float)
     if not _spread(values):
@@ -51,12 +52,12 @@ def summary(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """n, mean, sd, 95 % interval and number of diverged runs.
 
     Args:
-        frame: Rows of `figures`, as `main_runs` or `sweep_runs` picks them.
-        column: The figure, such as `test.top1`.
+        frame: Rows of `figures` selected by `main_runs` or `sweep_runs`.
+        column: The metric, such as `test.top1`.
 
     Returns:
-        Columns n, mean, sd (n - 1 below), low, high, diverged (seeds whose run, or its teacher's, did); indexed by
-        pair, teacher, student.
+        Columns n, mean, sd (with n - 1), low, high, diverged (number of seeds at which the run or its teacher
+        diverged), indexed by pair, teacher, student.
     """
     rows = {}
     for key, group in frame.groupby(["pair", "teacher", "student"], sort=False):
@@ -73,7 +74,7 @@ def _diverged(frame: pd.DataFrame, pair: str, teacher: str, student: str) -> set
 
 
 def _spread(values: np.ndarray) -> bool:
-    return len(values) >= 2 and np.ptp(values) > 1e-9  # rounding is no spread
+    return len(values) >= 2 and np.ptp(values) > 1e-9  # less is rounding
 
 
 # ---- differences
@@ -85,11 +86,11 @@ def difference(treated: pd.Series, control: pd.Series, comparisons: int = 1) -> 
     Args:
         treated: Values by seed.
         control: Values by seed.
-        comparisons: How many this is one of; intervals of that many hold together with 95 % (Bonferroni).
+        comparisons: Size of the family; its intervals hold jointly with 95 % confidence (Bonferroni).
 
     Returns:
         n, mean, sd of the differences, low and high of the interval, p of the two-sided paired t-test; NaN where
-        there is no saying, as with fewer than two seeds.
+        undefined, for example with fewer than two seeds.
     """
     both = pd.concat({"treated": treated, "control": control}, axis=1, join="inner").dropna()
     delta = both.treated - both.control
@@ -102,21 +103,20 @@ def difference(treated: pd.Series, control: pd.Series, comparisons: int = 1) -> 
 
 
 def differences(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
-    """Difference of every student to the one that the control taught, the primary comparison first.
+    """Difference of every student from the control's student, the primary comparison first.
 
-    The primary comparison stands by itself. All others of the same student and pair are one family and corrected
-    by Holm's method; those that are not measured yet count as p = 1, so that a study that goes on changes no rule.
-    Their verdicts are those of intervals that hold together, wider than the 95 % intervals of each. None is given
-    before every planned seed has ended.
+    The primary comparison is not corrected. All others of the same student and pair are one family, corrected by
+    Holm's method; those not measured yet count as p = 1, so that an unfinished study follows the same rules. Their
+    verdicts follow from joint (Bonferroni) intervals, which are wider than the single 95 % intervals. There is no
+    verdict until every planned seed has ended.
 
     Args:
-        plan: The study.
         frame: Rows of `main_runs`.
 
     Returns:
-        One row for each pair, student and teacher but the control: pair, teacher, student, primary, n, mean, sd, low,
-        high, p, holm (NaN for the primary one), diverged (seeds at which a run of either side did), seeds_needed,
-        verdict.
+        One row for each pair, student and teacher except the control: pair, teacher, student, primary, n, mean, sd,
+        low, high, p, holm (NaN for the primary one), diverged (number of seeds at which a run of either side
+        diverged), seeds_needed, verdict.
     """
     comparison, rows = plan.comparison, []
     column = f"test.{comparison.metric}"
@@ -138,33 +138,33 @@ def differences(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
                     | {"primary": primary}
                     | found
                     | {"holm": math.nan, "diverged": len(set.union(*sides))}
-                    | {"seeds_needed": seeds_needed(found["sd"], comparison.smallest_effect)}
+                    | {"seeds_needed": seeds_needed(found["sd"], smallest_effect(comparison))}
                     | {"verdict": verdict(judged, comparison)}
                 )
     return _corrected(pd.DataFrame(rows, columns=_DIFFERENCE), plan)
 
 
 def _corrected(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    """The table of `differences` with Holm's p, and with verdicts that agree with it and with what has ended."""
+    """The table of `differences` with Holm's p, and with verdicts that fit it and the runs that have ended."""
     comparison = plan.comparison
     for _, family in table[~table.primary.astype(bool)].groupby(["pair", "student"]):
         corrected = multipletests(family.p.fillna(1.0), method="holm")[1]
         table.loc[family.index, "holm"] = np.where(family.p.isna(), math.nan, corrected)
-    # Holm's method finds more than intervals that hold together can show.
+    # Holm's method can find a difference that the joint intervals do not show.
     only_holm = (table.holm < 1 - CONFIDENCE) & ~table.verdict.str.match("better|worse")
     better = (table["mean"] > 0) == METRICS[comparison.metric].higher_is_better
     side = pd.Series(np.where(better, "better", "worse"), table.index)
-    equivalent = table.verdict.str.contains("equivalent")  # which those intervals do show
+    equivalent = table.verdict.str.contains("equivalent")  # which the joint intervals do show
     size = np.where(
         equivalent,
-        f", but by less than {_amount(comparison.smallest_effect, comparison.metric)} (equivalent "
+        f", but by less than {_amount(smallest_effect(comparison), comparison.metric)} (equivalent "
         "within the smallest effect)",
         "; by how much is not decided",
     )
     table.loc[only_holm, "verdict"] = (side + " after Holm's correction" + size)[only_holm]
     only_uncorrected = (table.p < 1 - CONFIDENCE) & (table.holm >= 1 - CONFIDENCE) & ~equivalent
     table.loc[only_uncorrected, "verdict"] = "not decided: the interval leaves 0 out, but not after Holm's correction"
-    # Who looks at every sitting and may stop at any is wrong more often than in 5 % of studies.
+    # Looking after every session and stopping at will would be wrong in more than 5 % of studies.
     unfinished = table.low.notna() & (table.n + table.diverged < len(plan.seeds))
     table.loc[unfinished, "verdict"] = "not decided: not all planned seeds have both runs yet"
     return table
@@ -174,24 +174,24 @@ def _first(names: dict[str, Any], first: str) -> list[str]:
     return [first, *(name for name in names if name != first)]
 
 
-def seeds_needed(sd: float, smallest_effect: float, power: float = 0.8) -> float:
-    """Number of pairs of runs with which a difference would be found (two-sided paired t-test at 5 %).
+def seeds_needed(sd: float, effect: float, power: float = 0.8) -> float:
+    """Number of pairs of runs needed to find a difference (two-sided paired t-test at 5 %).
 
     Args:
         sd: Standard deviation of the differences.
-        smallest_effect: The difference that should be found.
-        power: Probability with which it should.
+        effect: The difference to find.
+        power: Probability of finding it.
 
     Returns:
-        A whole number, at least 2; NaN where the spread is not known.
+        A whole number, at least 2; NaN if the spread is not known.
     """
-    if not (sd > 0 and smallest_effect > 0):
+    if not (sd > 0 and effect > 0):
         return math.nan
 
     def found(n: int) -> float:
-        # t squared is F, whose non-central distribution scipy has for effects at which that of t is NaN.
+        # t squared is F; scipy's non-central F works for large effects, where its non-central t is NaN.
         critical = stats.f.isf(1 - CONFIDENCE, 1, n - 1)
-        return stats.ncf.sf(critical, 1, n - 1, n * (smallest_effect / sd) ** 2)
+        return stats.ncf.sf(critical, 1, n - 1, n * (effect / sd) ** 2)
 
     high = 2
     while found(high) < power:
@@ -200,16 +200,16 @@ def seeds_needed(sd: float, smallest_effect: float, power: float = 0.8) -> float
 
 
 def verdict(found: dict[str, float], comparison: Comparison) -> str:
-    """What an interval says in words, given the smallest effect that matters.
+    """An interval in words, given the smallest effect that matters.
 
     Args:
         found: What `difference` returns.
-        comparison: Says the metric and the smallest effect.
+        comparison: Supplies the metric and the smallest effect.
 
     Returns:
         A phrase about the treated side, such as "better by at least 0.20 points".
     """
-    metric, smallest = METRICS[comparison.metric], comparison.smallest_effect
+    metric, smallest = METRICS[comparison.metric], smallest_effect(comparison)
     low, high, n = found["low"], found["high"], int(found["n"])
     if math.isnan(low):
         reasons = {0: "no seed has both runs yet", 1: "one seed has no interval"}
@@ -243,16 +243,16 @@ def _amount(value: float, metric: str) -> str:
 
 
 def gains(frame: pd.DataFrame, control: str, column: str) -> pd.DataFrame:
-    """Every student beside its own teacher and beside the control's student of the same seed.
+    """Every student with its teacher's metrics and its gain over the control's student of the same seed.
 
     Args:
         frame: Rows of `all_runs`.
         control: Name of the control.
-        column: The student's figure, such as `test.top1`.
+        column: The student's metric, such as `test.top1`.
 
     Returns:
-        pair, teacher, student, seed, value (the student's figure), gain (how much better than the control's student;
-        NaN where that is missing) and all of its teacher's figures as `teacher.<column>`.
+        pair, teacher, student, seed, value (the student's metric), gain (how much better than the control's student;
+        NaN if that is missing) and all metrics of its teacher as `teacher.<column>`.
     """
     keys = ["pair", "teacher", "student", "seed"]
     students = frame[(frame.student != TEACHER) & (frame.teacher != ALONE)][[*keys, column]].dropna()
@@ -278,8 +278,8 @@ def rank_correlation(x: Any, y: Any) -> dict[str, float]:
         y: (n,) values.
 
     Returns:
-        n, rho, low, high; NaN with fewer than four points or where one side is constant. The same order on both
-        sides, or the opposite one, has no interval: Fisher's would be of no width, however few the points are.
+        n, rho, low, high; NaN with fewer than four points or if one side is constant. There is no interval for
+        rho = 1 or -1: Fisher's would have no width, however few points there are.
     """
     points = pd.DataFrame({"x": np.asarray(x, float), "y": np.asarray(y, float)}).dropna()
     found = {"n": len(points), "rho": math.nan, "low": math.nan, "high": math.nan}
@@ -293,16 +293,16 @@ def rank_correlation(x: Any, y: Any) -> dict[str, float]:
 
 
 def partial_rank_correlation(x: Any, y: Any, given: Any) -> float:
-    """Spearman's partial correlation: what is left of that of x and y among points that are alike in a third figure.
+    """Spearman's partial correlation of x and y, controlling for a third variable.
 
     Args:
         x: (n,) values; points with a NaN are left out.
         y: (n,) values.
-        given: (n,) values of the third.
+        given: (n,) values of the third variable.
 
     Returns:
-        Pearson's correlation of what a line through the ranks of `given` leaves of the ranks of the others; NaN with
-        fewer than five points, or where one figure is constant or given by the third.
+        Pearson's correlation of the residuals of the ranks of x and y, regressed on the ranks of `given`; NaN with
+        fewer than five points, or if a variable is constant or determined by the third.
     """
     points = pd.DataFrame({"x": np.asarray(x, float), "y": np.asarray(y, float), "given": np.asarray(given, float)})
     ranks = points.dropna().rank()

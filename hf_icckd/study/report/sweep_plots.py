@@ -1,4 +1,4 @@
-"""Pictures of teachers that differ in one option: what it does to them and to their students."""
+"""Pictures of sweeps: the effect of one option on teachers and their students."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from hf_icckd.study.plan import Plan, Sweep
+from hf_icckd.study.parts import Sweep
+from hf_icckd.study.plan import Plan
 from hf_icckd.study.report.cells import value_label
 from hf_icckd.study.report.frames import TEACHER, arm, sweep_runs
 from hf_icckd.study.report.plots import end_labels
 from hf_icckd.study.report.statistics import mean_interval
 from hf_icckd.utils.plotting import BLUE, GREEN, ORANGE, VIOLET, styled
 
-# Title of a panel, with what theory or paper say of it, to the lines in it.
+# Title of a panel, with what theory or the paper predict -> its lines.
 _GEOMETRY = {
     "distance ratio, intra / inter\n↗ theory: grows with the weight": {
         "test": "test.distance_ratio",
@@ -34,12 +35,10 @@ _GEOMETRY = {
 
 @styled
 def ablation(plan: Plan, frame: pd.DataFrame, sweep: Sweep) -> Figure | None:
-    """Top-1 of students and teachers over an option: a point per seed, the mean, an interval from three seeds on.
+    """Top-1 of students and teachers over an option: a point per seed, the mean, and an interval from three seeds on.
 
     Args:
-        plan: The study.
         frame: Rows of `figures` of one pair.
-        sweep: The sweep.
     """
     names = {name: plan.labels.get(name, name) if len(sweep.students) > 1 else "" for name in sweep.students}
     panels = {
@@ -51,10 +50,9 @@ def ablation(plan: Plan, frame: pd.DataFrame, sweep: Sweep) -> Figure | None:
 
 @styled
 def geometry(plan: Plan, frame: pd.DataFrame, sweep: Sweep) -> Figure | None:
-    """Distance ratio, NC1 and soft-label information of the teachers, beside what theory and paper say of them.
+    """Distance ratio, NC1 and soft-label information of the teachers, with what theory and the paper predict.
 
     Args:
-        plan: The study.
         frame: Rows of `figures` of one pair.
         sweep: The sweep over the weight of the intra-class term.
     """
@@ -72,7 +70,7 @@ def _panels(
     size: tuple[float, float],
     bottom: float | None = None,
 ) -> Figure | None:
-    """A panel for each title, in it a line for each label, of a student's (or teacher's) column."""
+    """A panel for each title, with a line for each label: a column of a student or the teacher."""
     rows = sweep_runs(plan, sweep, frame)
     if not any(rows[column].notna().any() for lines in panels.values() for _, column in lines.values()):
         return None
@@ -97,14 +95,14 @@ def _panels(
 def _line(axis: Axes, measured: list[tuple[float, pd.Series]], color: str, marker: str, connected: bool) -> None:
     for place, values in measured:
         axis.plot([place] * len(values), values, ls="none", marker=marker, ms=4.5, alpha=0.7, mec="none", color=color)
-        if len(values) > 2:  # that of two is 13 times as long as their distance, and hides them
+        if len(values) > 2:  # from two it would be 13 times as long as their distance, and hide them
             axis.plot([place] * 2, mean_interval(values), color=color, lw=1.2, alpha=0.7)
     places, means = [place for place, _ in measured], [values.mean() for _, values in measured]
     axis.plot(places, means, color=color, marker="_", ms=10, mew=2, lw=1.3, ls="-" if connected else "none")
 
 
 def _value_axis(axis: Axes, values: list[Any]) -> list[tuple[float, Any]]:
-    """Set up the x axis for the values of an option; returns the place of each, from left to right."""
+    """Set up the x axis for the values of an option; return the place of each, from left to right."""
     if not _is_numeric(values):
         axis.set_xticks(range(len(values)), [value_label(value) for value in values])
         axis.set_xlim(-0.6, len(values) - 0.4)
@@ -113,7 +111,7 @@ def _value_axis(axis: Axes, values: list[Any]) -> list[tuple[float, Any]]:
     if positive and min(values) >= 0 and max(positive) / min(positive) >= 20:
         if min(values) > 0:
             axis.set_xscale("log")
-        else:  # 0 stands one step to the left of the smallest value
+        else:  # 0 is one step to the left of the smallest value
             axis.set_xscale("symlog", linthresh=min(positive), linscale=0.6)
     axis.set_xticks(values, [value_label(value) for value in values], rotation=45 if len(values) > 6 else 0)
     axis.xaxis.set_minor_locator(NullLocator())

@@ -1,4 +1,4 @@
-"""Figures of a study as tables in Markdown. A cell says what is there: mean ± sd, a single value, or a dash."""
+"""Results of a study as Markdown tables; a cell holds mean ± sd, a single value, or a dash."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import math
 import pandas as pd
 
 from hf_icckd.metrics.catalogue import INFORMATION, METRICS
-from hf_icckd.study.plan import Plan, Sweep
+from hf_icckd.study.parts import Sweep
+from hf_icckd.study.plan import Plan
 from hf_icckd.study.report.cells import (
-    _ABSENT,
+    ABSENT,
     escape,
     interval,
     label,
@@ -23,7 +24,7 @@ from hf_icckd.study.report.frames import TEACHER, arm, sweep_runs
 from hf_icckd.study.report.statistics import difference, gains, partial_rank_correlation, rank_correlation, summary
 from hf_icckd.study.run import ALONE
 
-_TEACHER_FIGURES = (
+_TEACHER_METRICS = (
     ("test.top1", f"test {METRICS['top1'].title}", METRICS["top1"].decimals),
     ("train.top1", f"train {METRICS['top1'].title}", METRICS["top1"].decimals),
     ("train.nc1", f"{METRICS['nc1'].title}, train", METRICS["nc1"].decimals),
@@ -41,9 +42,9 @@ _TEACHER_FIGURES = (
 
 
 def spread(found: pd.DataFrame, key: tuple[str, str, str], decimals: int, with_n: bool = True) -> str:
-    """Mean ± sd (n), and how many diverged, of one row of `summary`."""
+    """Mean ± sd (n, number diverged) of one row of `summary`."""
     if key not in found.index:
-        return _ABSENT
+        return ABSENT
     row = found.loc[key]
     text = number(row["mean"], decimals) + ("" if math.isnan(row.sd) else f" ± {row.sd:.{decimals}f}")
     diverged = f"{row.diverged:.0f} diverged" if row.diverged else ""
@@ -56,7 +57,7 @@ def spread(found: pd.DataFrame, key: tuple[str, str, str], decimals: int, with_n
 
 
 def students_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
-    """A row for each teacher, a column for each way to distil; below, nets of the student's kind without a teacher."""
+    """A row for each teacher, a column for each student; below, the networks trained without a teacher."""
     metric = METRICS[plan.comparison.metric]
     found = summary(frame, f"test.{plan.comparison.metric}")
     header = [f"{metric.title}, test", *(label(plan, student) for student in plan.students)]
@@ -72,7 +73,7 @@ def students_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
 
 
 def differences_table(plan: Plan, found: pd.DataFrame, pair: str, student: str) -> str:
-    """Rows of `differences` for one student: paired differences to the control."""
+    """Paired differences from the control, for one student."""
     decimals = METRICS[plan.comparison.metric].decimals
     header = ["teacher", "what it says", "difference", "95 % interval", "pairs", "p", "Holm p", "seeds needed"]
     rows = []
@@ -96,7 +97,7 @@ def differences_table(plan: Plan, found: pd.DataFrame, pair: str, student: str) 
 
 def teachers_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
     """Accuracy, geometry and soft labels of each teacher."""
-    columns = [each for each in _TEACHER_FIGURES if frame[each[0]].notna().any() or not each[0].startswith("fine")]
+    columns = [each for each in _TEACHER_METRICS if frame[each[0]].notna().any() or not each[0].startswith("fine")]
     found = {column: summary(frame, column) for column, _, _ in columns}
     rows = []
     for teacher in plan.teachers:
@@ -113,9 +114,9 @@ def teachers_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
 
 
 def teacher_differences_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
-    """Paired differences of each teacher to the control, with 95 % intervals that are not corrected."""
+    """Paired differences of each teacher from the control, with uncorrected 95 % intervals."""
     of_pair = frame[frame.pair == pair]
-    columns = [each for each in _TEACHER_FIGURES if of_pair[each[0]].notna().any() and each[0] != "training_seconds"]
+    columns = [each for each in _TEACHER_METRICS if of_pair[each[0]].notna().any() and each[0] != "training_seconds"]
     rows = []
     for teacher in (name for name in plan.teachers if name != plan.comparison.control):
         cells = []
@@ -129,7 +130,7 @@ def teacher_differences_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str
 
 
 def sweep_table(plan: Plan, frame: pd.DataFrame, pair: str, sweep: Sweep) -> str:
-    """Teacher and students at each value of the option."""
+    """Teacher and students at each value of a sweep."""
     rows = sweep_runs(plan, sweep, frame)
     top1, ratio = summary(rows, "test.top1"), summary(rows, "test.distance_ratio")
     header = [escape(sweep.title or sweep.option), "teacher, top-1 (%)", "distance ratio"]
@@ -145,9 +146,9 @@ def sweep_table(plan: Plan, frame: pd.DataFrame, pair: str, sweep: Sweep) -> str
 
 
 def correlations_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
-    """Spearman's correlation of a student's figure, and of its gain over the control, with its teacher's.
+    """Spearman's correlation of a student's metric, and of its gain over the control, with its teacher's metrics.
 
-    Information falls where accuracy rises, so each figure of a teacher has its partial correlation beside it too.
+    Information falls as accuracy rises, so each correlation has a partial one beside it, at equal accuracy.
     """
     metric = plan.comparison.metric
     points = gains(frame, plan.comparison.control, f"test.{metric}")

@@ -1,4 +1,4 @@
-"""The report of a study: its verdict first, then all that one needs to judge it, as one HTML file and as Markdown."""
+"""Report of a study as one HTML file and as Markdown: the verdict first, then everything needed to judge it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import html
 import math
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +15,28 @@ import pandas as pd
 from markdown_it import MarkdownIt
 
 from hf_icckd.metrics.catalogue import METRICS
-from hf_icckd.study.plan import Plan, Sweep
-from hf_icckd.study.report import captions, protocol, tables
+from hf_icckd.study.parts import Sweep
+from hf_icckd.study.plan import Plan
+from hf_icckd.study.report import captions, cells, controls, protocol, tables
 from hf_icckd.study.report.captions import Picture
-from hf_icckd.study.report.cells import value_label
-from hf_icckd.study.report.frames import all_runs, check_comparison, curves, figures, main_runs
+from hf_icckd.study.report.frames import all_runs, check_comparison, curves, figures, main_runs, smallest_effect
 from hf_icckd.study.report.statistics import differences
 from hf_icckd.utils.atomic_files import replace_file
 
 
 def write_report(plan: Plan, records: dict[str, dict], folder: str | Path, command: str) -> Path:
-    """Write report.html (one file, pictures inside), report.md and plots/*.png.
+    """Write report.html (one file with its pictures inside), report.md and plots/*.png.
 
     Args:
-        plan: The study.
-        records: Record of each run that ended, by its name; not all need be there.
-        folder: Folder to write to; pictures of an earlier report that this one lacks are removed.
-        command: Command line that goes on with the study.
+        records: Record of each run that ended, by its name; the study need not be finished.
+        folder: Folder to write to; pictures that this report does not have are removed from it.
+        command: Command line that resumes the study.
 
     Returns:
         Path of report.html.
 
     Raises:
-        ValueError: If the plan compares by a figure that nobody knows, or names no smallest effect for it.
+        ValueError: If the metric of the comparison is unknown, or has no smallest effect.
     """
     check_comparison(plan.comparison)
     folder = Path(folder)
@@ -49,7 +49,7 @@ def write_report(plan: Plan, records: dict[str, dict], folder: str | Path, comma
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    text = environment.get_template("report.md").render(context, escape=tables.escape)
+    text = environment.get_template("report.md").render(context, escape=cells.escape)
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
     page = environment.get_template("page.html").render(title=plan.title, body=_html(text, data))
 
@@ -58,13 +58,17 @@ def write_report(plan: Plan, records: dict[str, dict], folder: str | Path, comma
         if f"plots/{old.name}" not in data:
             old.unlink()
     for name, content in data.items():
-        replace_file(folder / name, lambda path, content=content: path.write_bytes(content))
-    replace_file(folder / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
-    replace_file(folder / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
+        replace_file(folder / name, partial(_write_bytes, content=content))
+    for name, said in (("report.md", text), ("report.html", page)):
+        replace_file(folder / name, partial(_write_bytes, content=said.encode()))
     return folder / "report.html"
 
 
-# ---- what the template says
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+# ---- what the template shows
 
 
 def _context(plan: Plan, records: dict[str, dict], command: str) -> dict[str, Any]:
@@ -77,7 +81,7 @@ def _context(plan: Plan, records: dict[str, dict], command: str) -> dict[str, An
     drawn = captions.pictures(plan, rows, main, curves(known))
     return {
         "plan": plan,
-        "control": tables.label(plan, plan.comparison.control),
+        "control": cells.label(plan, plan.comparison.control),
         "effect": _effect(plan),
         "answers": [_answer(plan, row) for row in primary],
         "needed": [_needed(plan, row) for row in primary],
@@ -90,36 +94,34 @@ def _context(plan: Plan, records: dict[str, dict], command: str) -> dict[str, An
         "pictures": drawn,
         "absent": _absent(drawn),
         "sweeps": [_sweep(plan, rows, records, pair, name) for name in plan.sweeps for pair in plan.pairs],
-        "controls": protocol.controls_table(plan, main),
+        "controls": controls.controls_table(plan, main),
         "missing": protocol.missing_table(plan, records),
         "diverged": protocol.diverged_table(known),
         "diverged_count": int((frame.status == "diverged").sum()),
         "environment": protocol.environment_table(known),
-        "time": tables.duration(frame.seconds.sum()),
+        "time": cells.duration(frame.seconds.sum()),
         "command": command,
         "commands": protocol.commands({name: known[name] for name in rows.run}),
     }
 
 
 def _effect(plan: Plan) -> str:
-    return f"{plan.comparison.smallest_effect:g} {METRICS[plan.comparison.metric].difference_unit}".strip()
+    return f"{smallest_effect(plan.comparison):g} {METRICS[plan.comparison.metric].difference_unit}".strip()
 
 
 def _answer(plan: Plan, row: Any) -> str:
-    """The primary comparison in one sentence, and the figures behind it."""
+    """The primary comparison in one sentence, with its numbers."""
     comparison, metric = plan.comparison, METRICS[plan.comparison.metric]
     student, teacher, control = (
-        tables.label(plan, name) for name in (comparison.student, comparison.teacher, comparison.control)
+        cells.label(plan, name) for name in (comparison.student, comparison.teacher, comparison.control)
     )
-    head = (
-        f"**{tables.escape(row.pair)}: {student} students of {teacher}, against those of {control}: {row.verdict}.**"
-    )
+    head = f"**{cells.escape(row.pair)}: {student} students of {teacher}, against those of {control}: {row.verdict}.**"
     facts = []
     if row.n:
-        facts.append(f"Difference in {metric.title}, test split: {tables.signed(row.mean, metric.decimals)}")
+        facts.append(f"Difference in {metric.title}, test split: {cells.signed(row.mean, metric.decimals)}")
     if not math.isnan(row.low):
-        facts.append(f"95 % interval {tables.interval(row.low, row.high, metric.decimals)}")
-        facts.append(f"p {tables.equals(row.p)}")
+        facts.append(f"95 % interval {cells.interval(row.low, row.high, metric.decimals)}")
+        facts.append(f"p {cells.equals(row.p)}")
     facts.append(f"{row.n} of {len(plan.seeds)} planned pairs of runs")
     if row.diverged:
         facts.append(f"runs of {row.diverged} seed(s) diverged and are left out")
@@ -127,7 +129,7 @@ def _answer(plan: Plan, row: Any) -> str:
 
 
 def _needed(plan: Plan, row: Any) -> str:
-    head = f"{tables.escape(row.pair)}, primary comparison:"
+    head = f"{cells.escape(row.pair)}, primary comparison:"
     if math.isnan(row.seeds_needed):
         return f"{head} not to be said yet; it takes two seeds with both runs, and a spread between them."
     return (
@@ -143,7 +145,7 @@ def _pair(plan: Plan, rows: pd.DataFrame, main: pd.DataFrame, found: pd.DataFram
         "name": pair,
         "students": tables.students_table(plan, main, pair),
         "differences": [
-            (tables.label(plan, student), tables.differences_table(plan, found, pair, student))
+            (cells.label(plan, student), tables.differences_table(plan, found, pair, student))
             for student in [first, *(name for name in plan.students if name != first)]
         ],
         "teachers": tables.teachers_table(plan, main, pair),
@@ -154,12 +156,12 @@ def _pair(plan: Plan, rows: pd.DataFrame, main: pd.DataFrame, found: pd.DataFram
 
 
 def _terminal(plan: Plan, main: pd.DataFrame, pair: str) -> str:
-    top1, nc1 = protocol.terminal_phase(plan, main, pair)
-    control, limit = tables.label(plan, plan.comparison.control), protocol.TERMINAL_TOP1
+    top1, nc1 = controls.terminal_phase(plan, main, pair)
+    control, limit = cells.label(plan, plan.comparison.control), controls.TERMINAL_TOP1
     phase = f"the terminal phase (train top-1 of at least {limit:g} %)"
     if math.isnan(top1):
         return f"Whether the control, {control}, reached {phase} is not measured yet."
-    figures = f"train top-1 {top1:.2f} %, NC1 {tables.number(nc1, 3)}"
+    figures = f"train top-1 {top1:.2f} %, NC1 {cells.number(nc1, 3)}"
     if top1 >= limit:
         return f"The control, {control}, reached {phase}: {figures}."
     return f"The control, {control}, did not reach {phase}, which is what the method's claim is about: {figures}."
@@ -168,7 +170,7 @@ def _terminal(plan: Plan, main: pd.DataFrame, pair: str) -> str:
 def _sweep(plan: Plan, rows: pd.DataFrame, records: dict[str, dict], pair: str, name: str) -> dict[str, Any]:
     sweep = plan.sweeps[name]
     seeds = ", ".join(map(str, sweep.seeds))
-    base = tables.label(plan, sweep.base)
+    base = cells.label(plan, sweep.base)
     return {
         "picture": captions.ablation(plan, rows, name, pair),
         "text": f"{base} with other values of `{sweep.option}`, seeds {seeds}; no tests are made here, so differences "
@@ -179,23 +181,23 @@ def _sweep(plan: Plan, rows: pd.DataFrame, records: dict[str, dict], pair: str, 
 
 
 def _mixed(plan: Plan, records: dict[str, dict], pair: str, sweep: Sweep) -> str:
-    """A warning with the options of students that differ in more than their teachers; empty if none do."""
+    """Warning if students of a sweep differ in more than their teachers, with their options; else empty."""
     text = ""
     for student in sweep.students:
         values: dict[str, list[str]] = {}
         for value, teacher in plan.sweep_teachers(sweep).items():
             chosen = plan.chosen(pair, teacher, student, records)
             if chosen is not None:
-                values.setdefault(protocol.options_text(chosen), []).append(value_label(value))
+                values.setdefault(protocol.options_text(chosen), []).append(cells.value_label(value))
         if len(values) > 1:
             which = "; ".join(f"{options} at {', '.join(at)}" for options, at in values.items())
-            name = tables.label(plan, student)
+            name = cells.label(plan, student)
             text += f" **So {name} students of this sweep differ in more than their teachers**: {which}."
     return text
 
 
 def _absent(drawn: list[Picture]) -> dict[str, list[str]]:
-    """Why pictures are not there: titles by reason."""
+    """Titles of missing pictures, by reason."""
     found: dict[str, list[str]] = {}
     for picture in drawn:
         if not picture.data:
@@ -207,7 +209,7 @@ def _absent(drawn: list[Picture]) -> dict[str, list[str]]:
 
 
 def _html(text: str, data: dict[str, bytes]) -> str:
-    """Markdown as HTML with the pictures inside; any other picture is left out, so that nothing is fetched."""
+    """Markdown as HTML with the pictures inside; other images are left out, so that nothing is fetched."""
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     parser.add_render_rule("image", _image)
     body = parser.render(text, {"pictures": data})

@@ -75,7 +75,8 @@ def test_files_of_groups(tmp_path):
     path.write_text("no: [1e3, 007]\nyes: [~, 0x1f]\n")  # names, whatever YAML would take them for
     assert read_groups(path) == {"no": ["1e3", "007"], "yes": ["~", "0x1f"]}
     wrong = ("- a", "a: b", "a: [[b, c]]", "a: [{b: c}]")
-    for text, message in (*((text, "holds no `group:") for text in wrong), ("{", "no valid YAML")):
+    messages = dict.fromkeys(wrong, "holds something else than lines `group:") | {"{": "not valid YAML"}
+    for text, message in messages.items():
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
             read_groups(path)

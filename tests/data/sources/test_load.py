@@ -17,6 +17,12 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from hf_icckd.data import load_image_data
 from hf_icckd.data.images import read_image
+from hf_icckd.data.sources.digits import Digits
+from hf_icckd.data.sources.folder import Folder
+from hf_icckd.data.sources.hub import Hub
+from hf_icckd.data.sources.load import find_source
+from hf_icckd.data.sources.synthetic import Synthetic
+from hf_icckd.options.data import ImageDataArguments
 
 
 @pytest.fixture(autouse=True)
@@ -219,7 +225,7 @@ def test_what_lies_beside_the_splits_is_named(tmp_path, caplog):
     files(tmp_path, *class_files("train/cat", "train/dog", "test/cat", "test/dog", "holdout/cat", "old/dog"))
     data = load_image_data(str(tmp_path))
     assert (len(data.train), len(data.test)) == (10, 10)
-    assert "images in holdout, old stay out, as splits are called train, training, test" in caplog.text
+    assert "images in holdout, old are left out, because splits are called train, training, test" in caplog.text
 
 
 def test_splits_without_one_to_train_on_are_no_classes(tmp_path):
@@ -238,7 +244,7 @@ def test_a_class_folder_that_can_not_be_read_is_an_error(tmp_path, monkeypatch):
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(ValueError, match=r"folder '.*dog' can't be read: Permission denied; mend its permissions"):
+    with pytest.raises(ValueError, match=r"folder '.*dog' can't be read: Permission denied; change its permissions"):
         load_image_data(str(tmp_path))
 
 
@@ -437,6 +443,31 @@ def test_a_class_column_goes_before_text_and_an_image_column_before_bytes(tmp_pa
 def test_what_is_wrong_is_said(tmp_path, columns, options, message):
     with pytest.raises(ValueError, match=message):
         load_image_data(str(table(tmp_path, image=IMAGES, **columns)), **options)
+
+
+def test_a_name_finds_its_source(tmp_path):
+    found = {name: find_source(name) for name in ("digits", "synthetic", str(tmp_path), "me/x")}
+    assert [type(source) for source in found.values()] == [Digits, Synthetic, Folder, Hub]
+    assert [source.mirrored for source in found.values()] == [False, True, True, True]
+    assert [source.hub_id for source in found.values()] == [None, None, None, "me/x"]
+    for name in ("digits", "synthetic"):
+        with pytest.raises(ValueError, match=f"streaming is true but '{name}' comes with this package"):
+            found[name].streams()
+
+
+def test_options_come_in_one_object_or_as_keywords(tmp_path):
+    folder = table(tmp_path, image=IMAGES, label=EVEN)
+    options = ImageDataArguments(str(folder), max_train_samples=4, validation_fraction=0.25)
+    by_object, by_keywords = (
+        load_image_data(options),
+        load_image_data(folder, max_train_samples=4, validation_fraction=0.25),
+    )
+    assert by_object.fingerprint() == by_keywords.fingerprint()
+    assert (len(by_object.train), by_object.name) == (4, str(folder))
+    with pytest.raises(TypeError, match="as an object and as keywords, expected one; leave out streaming"):
+        load_image_data(options, streaming=True)
+    with pytest.raises(TypeError, match="image_size"):  # an option of the pipeline
+        load_image_data(str(folder), image_size=8)
 
 
 def test_a_missing_name_of_a_class_label_is_an_error(tmp_path):

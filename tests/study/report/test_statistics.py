@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hf_icckd.study.plan import Comparison
+from hf_icckd.study.parts import Comparison
 from hf_icckd.study.report import frames, statistics
 from hf_icckd.study.report.frames import TEACHER
 from hf_icckd.study.run import ALONE

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf_icckd.study.plan import Comparison, Sweep
+from hf_icckd.study.parts import Comparison, Sweep
 from hf_icckd.study.report.cells import interval
 from hf_icckd.study.report.controls import gate_pairs
 from hf_icckd.study.report.frames import all_runs, figures
@@ -203,7 +203,7 @@ def test_controls_are_checked_against_the_plan(whole):
 
 
 def test_a_study_without_controls_says_so(tmp_path):
-    teachers = {"ce": {"intra_class_weight": 0, "learning_rate": 0.1}, "intra": {}}
+    teachers = {"ce": {"terms": "none", "learning_rate": 0.1}, "intra": {}}
     plan = small_plan(teachers=teachers, seeds=[0])
     page, text = report(tmp_path, plan, {})
     marks = {row[0]: row[1] for rows in page.tables if rows[0][0] == "control" for row in rows[1:]}
@@ -301,7 +301,7 @@ def test_one_seed_shows_figures_and_no_interval(tmp_path, plan, records):
 
 @pytest.mark.usefixtures("undrawn")
 def test_diverged_runs_are_counted_and_quoted(tmp_path, plan, records):
-    gone = "small/intra,intra_class_gate=False/seed-0/"
+    gone = "small/intra,intra_class.gate=False/seed-0/"
     some = {name: record for name, record in records.items() if name != gone + "kd"}
     for name in ("small/intra/seed-3/kd", gone + "teacher"):
         some[name] = diverge(records[name])
@@ -364,14 +364,17 @@ def test_a_comparison_that_says_nothing_is_refused(tmp_path, metric, message):
 
 
 def test_teachers_that_differ_in_the_gate_alone():
-    assert gate_pairs(make_plan()) == [("intra", "intra,intra_class_gate=False")]
-    teachers = {"ce": {"intra_class_weight": 0}, "intra": {}, "other": {"intra_class_gate": False, "learning_rate": 1}}
+    assert gate_pairs(make_plan()) == [("intra", "intra,intra_class.gate=False")]
+    ungated = {"terms": ["intra_class:gate=false"]}
+    teachers = {"ce": {"terms": "none"}, "intra": {}, "other": ungated | {"learning_rate": 1}}
     assert gate_pairs(make_plan(teachers=teachers, sweeps={})) == []
+    teachers["other"] = ungated
+    assert gate_pairs(make_plan(teachers=teachers, sweeps={})) == [("intra", "other")]
 
 
 @pytest.mark.parametrize("seeds, intervals", [([0, 1], 0), ([0, 1, 2], 5)])
 def test_intervals_of_a_sweep_need_three_seeds(seeds, intervals):
-    sweep = Sweep("intra", "intra_class_weight", [0, 0.01, 0.05, 0.5, 1.0], seeds, ["kd"])
+    sweep = Sweep("intra", "intra_class.weight", [0, 0.01, 0.05, 0.5, 1.0], seeds, ["kd"])
     plan = make_plan(sweeps={"weight": sweep})
     frame = all_runs(plan, figures(make_records(plan)))
     for axis in ablation(plan, frame, sweep).axes:
@@ -406,10 +409,10 @@ def test_an_axis_suits_the_values_of_its_option(values, scale, places):
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_sweep_is_drawn_from_its_own_seeds(tmp_path):
-    sweeps = {"weight": Sweep("intra", "intra_class_weight", [0.05, 1.0], [4], ["kd"])}
+    sweeps = {"weight": Sweep("intra", "intra_class.weight", [0.05, 1.0], [4], ["kd"])}
     plan = small_plan(sweeps=sweeps)
     page, _ = report(tmp_path, plan, make_records(plan))
-    rows = next(rows for rows in page.tables if rows[0][0] == "intra_class_weight")
+    rows = next(rows for rows in page.tables if rows[0][0] == "intra_class.weight")
     assert [row[0] for row in rows[1:]] == ["0.05", "1"]
     value = make_records(plan)["small/intra/seed-4/kd"]["metrics"]["test"]["top1"]
     assert rows[1][3] == f"{value:.2f} (1)" and math.isfinite(value)

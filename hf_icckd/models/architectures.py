@@ -1,0 +1,48 @@
+"""Architectures of timm's registry: their common interface, their names and default configurations."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+import timm
+from timm.models import PretrainedCfg, get_deprecated_models, get_pretrained_cfg, is_model
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+
+    class TimmNet(nn.Module):
+        """Interface of every timm net."""
+
+        num_classes: int
+        pretrained_cfg: dict[str, Any]
+
+        def forward_features(self, images: Tensor) -> Tensor: ...
+        def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor: ...
+        def forward_intermediates(self, images: Tensor) -> tuple[Tensor, list[Tensor]]: ...
+        def get_classifier(self) -> nn.Module: ...
+        def reset_classifier(self, num_classes: int) -> None: ...
+
+
+def check_architecture(architecture: str) -> None:
+    """Raise ValueError, with a suggestion, unless timm has this architecture and weights with its tag."""
+    base, _, tag = architecture.partition(".")
+    old = get_deprecated_models()
+    if base in old:
+        hint = f"it is called {old[base]!r} now" if old[base] else "it has no successor; choose another"
+        raise ValueError(f"timm no longer has a model {base!r}: {hint}")
+    if is_model(base) and tag and architecture not in timm.list_models(f"{base}.*", pretrained=True):
+        known = [name.partition(".")[2] for name in timm.list_models(f"{base}.*", pretrained=True)]
+        raise ValueError(f"unknown weights {tag!r} of {base!r}, expected one of: {', '.join(known)}")
+    if not is_model(base):
+        close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+        hint = f"; did you mean {' or '.join(close)}?" if close else "; `timm.list_models()` lists them"
+        raise ValueError(f"unknown model {architecture!r}, expected an architecture of timm's registry{hint}")
+
+
+def default_cfg(architecture: str) -> PretrainedCfg:
+    """Return timm's default configuration of an architecture."""
+    cfg = get_pretrained_cfg(architecture)
+    if cfg is None:
+        raise ValueError(f"timm has no default configuration of {architecture!r}; choose another architecture")
+    return cfg

@@ -1,0 +1,64 @@
+"""Parts of a plan: a student, a sweep, the primary comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Student:
+    """A way to distil.
+
+    Attributes:
+        options: Options of the student recipe.
+        trials: Sets of further options; the best on the validation split is used. Empty if nothing is tuned.
+    """
+
+    options: dict[str, Any] = field(default_factory=dict)
+    trials: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Sweep:
+    """Teachers that differ in one option.
+
+    Attributes:
+        base: Teacher that supplies all other options.
+        option: The option that varies; `term.argument`, such as `intra_class.weight`, for an argument of a teacher
+            term.
+        values: Its values. For an option that takes lists, name the teachers under `teachers` instead.
+        seeds: Seeds of these teachers and their students.
+        students: Names of the students each of them gets.
+        title: What the report calls the option.
+    """
+
+    base: str
+    option: str
+    values: list[str | float | bool]
+    seeds: list[int]
+    students: list[str]
+    title: str | None = None
+
+
+@dataclass
+class Comparison:
+    """The primary comparison, named beforehand; the p values of all others are corrected for their number.
+
+    Attributes:
+        teacher: Name of the teacher that is claimed to be better.
+        control: Name of the teacher it is compared with.
+        student: Name of the student whose metric counts.
+        metric: The metric, on the test split.
+        smallest_effect: Smallest difference that matters, in the metric's units; 0.5 points if left out for top-1.
+    """
+
+    teacher: str
+    control: str
+    student: str
+    metric: str = "top1"
+    smallest_effect: float | None = None
+
+    def __post_init__(self):
+        if self.smallest_effect is None and self.metric == "top1":
+            self.smallest_effect = 0.5

@@ -1,0 +1,75 @@
+"""Checks of single entries of a plan: folder names, options of the recipes, teacher terms."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from hf_icckd.losses import parse_terms
+from hf_icckd.options.data import DataArguments
+from hf_icckd.options.recipes import defaults
+from hf_icckd.study.terms import OLD_OPTIONS, as_specs, from_old_options, short_specs
+from hf_icckd.utils.text import suggest
+
+_DATA_OPTIONS = {each.name for each in dataclasses.fields(DataArguments)}
+_SET_BY_THE_STUDY = {"seed", "output_dir", "teacher", "teacher_targets_dir", "num_threads", "disable_tqdm"}
+_CONVERT = "or run python -m hf_icckd.study.convert on the file"
+
+
+def check_folder_names(names: Iterable[str]) -> None:
+    """Raise ValueError if a name can't be that of a folder."""
+    for name in names:
+        if not name or name.startswith(".") or "/" in name:
+            raise ValueError(f"name {name!r} can't be that of a folder; choose one without / and leading dots")
+
+
+def check_options(recipe: str, where: str, options: dict[str, Any]) -> None:
+    """Raise ValueError if a recipe does not have such options, or the study does not leave them to this place.
+
+    Args:
+        recipe: `teacher` or `student`.
+        where: Key of the plan that holds them. Data options must be in `options`: they are the same for all runs, or
+            splits would differ.
+        options: The options.
+    """
+    known = defaults(recipe)
+    for name, value in options.items():
+        if name not in known:
+            close = suggest(name, known)
+            raise ValueError(f"{where} has {name!r}{close}, which is no option of the {recipe} recipe")
+        if name in _SET_BY_THE_STUDY:
+            raise ValueError(f"{where} has {name!r}, which the study itself sets; leave it out")
+        if isinstance(value, str) and isinstance(known[name], (int, float)):  # bool is an int
+            raise ValueError(
+                f"{where} has {name} {value!r}, which is text, expected a value such as {known[name]}, without quotes"
+            )
+        if name in _DATA_OPTIONS and where != "options":
+            raise ValueError(f"{where} has {name!r}, which must be the same for all; put it into options")
+
+
+def check_terms(where: str, options: dict[str, Any], student: str) -> None:
+    """Raise ValueError if terms can't be read, or are written as in earlier versions.
+
+    Args:
+        where: Key of the plan that holds the options.
+        options: The options.
+        student: Architecture that `{student}` stands for.
+    """
+    if old := {name: value for name, value in options.items() if name in OLD_OPTIONS}:
+        names = ", ".join(f"{name} {value!r}" for name, value in old.items())
+        specs = short_specs(from_old_options(old))
+        new = specs[0] if len(specs) == 1 else specs
+        raise ValueError(f"{where} has {names}, now part of terms; write terms: {new}, {_CONVERT}")
+    try:
+        parse_terms([spec.replace("{student}", student) for spec in as_specs(options.get("terms", "none"))])
+    except ValueError as error:
+        raise ValueError(f"{where} has wrong terms: {error}") from error
+
+
+def check_sweep_option(sweep: str, option: str) -> None:
+    """Raise ValueError if a sweep is over an option of earlier versions."""
+    if option in OLD_OPTIONS:
+        raise ValueError(
+            f"sweep {sweep!r} is over {option!r}, now part of terms; write option: {OLD_OPTIONS[option]}, {_CONVERT}"
+        )

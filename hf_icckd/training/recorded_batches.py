@@ -1,0 +1,45 @@
+"""Data sets for teacher targets: the rows of one epoch, to record, and batches that hold what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from hf_icckd.data.sampling import BatchDataset, BatchKey
+
+
+class EpochRows(BatchDataset):
+    """Consecutive rows of a data set as they are in one epoch."""
+
+    def __init__(self, dataset: BatchDataset, epoch: int, rows: range):
+        self.dataset, self.epoch, self.rows = dataset, epoch, rows
+        self.resident = dataset.resident
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, key: BatchKey) -> dict[str, Any]:
+        """The batch of the data set, `key.indices` counted from the first row."""
+        return self.dataset.__getitems__(key._replace(epoch=self.epoch, indices=key.indices + self.rows.start))
+
+
+class WithTargets(BatchDataset):
+    """A training data set whose batches also hold the teacher's recorded outputs.
+
+    Args:
+        dataset: The training data set.
+        read: Returns the recorded outputs of an epoch and (B,) sample ids, as `TeacherTargets.read` does.
+    """
+
+    def __init__(self, dataset: BatchDataset, read: Callable[[int, Tensor], dict[str, Tensor]]):
+        self.dataset, self.read = dataset, read
+        self.resident = dataset.resident
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, key: BatchKey) -> dict[str, Any]:
+        """The batch of the data set and, as `teacher`, the recorded outputs."""
+        return self.dataset.__getitems__(key) | {"teacher": self.read(key.epoch, key.indices)}
