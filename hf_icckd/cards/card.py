@@ -103,9 +103,7 @@ class CardData:
     @property
     def terms(self) -> list[str]:
         """Names of the terms in a teacher's loss; none for a student."""
-        if self.is_student or _is_of_earlier_version(self.arguments):
-            return []
-        return list(term_arguments(self.arguments["terms"]))
+        return [] if self.is_student else list(term_arguments(self.arguments["terms"]))
 
     @property
     def start_trained(self) -> str:
@@ -195,8 +193,6 @@ def how_trained(method: dict[str, Any] | None) -> str:
     """
     if not method:
         return "not recorded"
-    if _is_of_earlier_version(method):
-        return "not recorded: trained by version 0.1"
     if method["recipe"] == "student":
         parts = [f"{method['ce_weight']:g} x cross-entropy", *(f"`{spec}`" for spec in method["objectives"])]
         text = " + ".join(parts)
@@ -217,20 +213,13 @@ def citations(method: dict[str, Any], *earlier: dict[str, Any]) -> list[str]:
         method: Options of the run, as in `how_trained`.
         *earlier: Options of its teacher and of the classifier that training started from, where they are known.
     """
-    if _is_of_earlier_version(method):
-        found = []
-    elif method["recipe"] == "student":
+    if method["recipe"] == "student":
         found = [OBJECTIVES[spec.partition(":")[0]].citation for spec in method["objectives"]]
     else:
         found = [TEACHER_TERMS[name].citation for name in term_arguments(method["terms"])]
     for each in earlier:
         found += citations(each)
     return list(dict.fromkeys(filter(None, found)))
-
-
-def _is_of_earlier_version(method: dict[str, Any]) -> bool:
-    """Whether a teacher's options are those of 0.1, which had no `terms`."""
-    return method["recipe"] == "teacher" and "terms" not in method
 
 
 @functools.cache
