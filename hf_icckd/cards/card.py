@@ -106,6 +106,11 @@ class CardData:
         return [] if self.is_student else list(term_arguments(self.arguments["terms"]))
 
     @property
+    def purpose(self) -> str:
+        """What the terms of a teacher's loss are for, one sentence each."""
+        return " ".join(filter(None, (TEACHER_TERMS[name].purpose for name in self.terms)))
+
+    @property
     def start_trained(self) -> str:
         """How the classifier was trained that training started from."""
         return how_trained(self.results["start"]["method"])
@@ -115,36 +120,18 @@ class CardData:
         """Table rows of the model, its teacher and the control: name and training, seed, metrics, cost."""
         results, control = self.results, self.results.get("control")
         own = "this student" if self.is_student else "this teacher"
-        rows = [
-            self._compared(own, results["model"]["architecture"], self.arguments, results["test"], results["cost"])
-        ]
-        if "teacher" in results:
-            its = results["teacher"]
-            rows.append(
-                self._compared("its teacher", its["architecture"], its["method"], results["teacher_test"], its["cost"])
-            )
+        rows = [_row(own, results["model"]["architecture"], self.arguments, results["test"], results["cost"])]
+        if teacher := results.get("teacher"):
+            name, method, cost = (teacher[key] for key in ("architecture", "method", "cost"))
+            rows.append(_row("its teacher", name, method, results["teacher_test"], cost))
         if control:
-            near = control["machine"] == machine_of(results["environment"])
+            here = control["machine"] == machine_of(results["environment"])
             method = control["method"]
-            rows.append(self._compared("control", method["model"], method, control["test"], control["cost"], near))
-            if "teacher" in control:
-                its, figures = control["teacher"], control["teacher_test"]
-                rows.append(
-                    self._compared("control's teacher", its["architecture"], its["method"], figures, its["cost"], near)
-                )
+            rows.append(_row("control", method["model"], method, control["test"], control["cost"], here))
+            if teacher := control.get("teacher"):
+                name, method, cost = (teacher[key] for key in ("architecture", "method", "cost"))
+                rows.append(_row("control's teacher", name, method, control["teacher_test"], cost, here))
         return rows
-
-    def _compared(
-        self, role: str, architecture: str, method: dict | None, figures: dict, cost: dict, same_machine: bool = True
-    ) -> list[str]:
-        return [
-            f"{role}: {architecture}<br>{how_trained(method)}",
-            str((method or {}).get("seed", "not recorded")),
-            *(f"{figures[metric]:.{METRICS[metric].decimals}f}" for metric, _, _ in _INDEXED),
-            f"{cost['parameters']:,}",
-            f"{cost['flops']:,}",
-            f"{cost['latency_ms']:.2f}" if same_machine else "another machine",
-        ]
 
     @property
     def splits(self) -> list[str]:
@@ -183,6 +170,25 @@ class CardData:
     def papers(self) -> list[str]:
         """arXiv numbers of the cited papers; the Hub turns links to them into tags."""
         return re.findall(r"arXiv:(\d{4}\.\d{5})", "\n".join(self.citations))
+
+
+def _row(
+    role: str,
+    architecture: str,
+    method: dict[str, Any] | None,
+    measured: dict[str, float],
+    cost: dict[str, float],
+    same_machine: bool = True,
+) -> list[str]:
+    """Cells of one model in the comparison."""
+    return [
+        f"{role}: {architecture}<br>{how_trained(method)}",
+        str((method or {}).get("seed", "not recorded")),
+        *(f"{measured[name]:.{METRICS[name].decimals}f}" for name, _, _ in _INDEXED),
+        f"{cost['parameters']:,}",
+        f"{cost['flops']:,}",
+        f"{cost['latency_ms']:.2f}" if same_machine else "another machine",
+    ]
 
 
 def how_trained(method: dict[str, Any] | None) -> str:

@@ -47,6 +47,7 @@ class TeacherTerm(nn.Module):
         term_weights: Weight of each scalar relative to the term's own. Scalars without a weight are logged only.
         num_views: Views of an image that the term compares; None if any number will do.
         shards: Whether the term was tried with sharded weights (FSDP2).
+        purpose: What the term is for, as a sentence of the model card.
         citation: BibTeX of the source.
 
     Example:
@@ -62,6 +63,7 @@ class TeacherTerm(nn.Module):
     term_weights: ClassVar[dict[str, float]] = {}
     num_views: ClassVar[int | None] = None
     shards: ClassVar[bool] = True
+    purpose: ClassVar[str] = ""
     citation: ClassVar[str] = ""
 
     @staticmethod

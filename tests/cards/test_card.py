@@ -27,6 +27,7 @@ from hf_icckd.cards.card import (
 )
 from hf_icckd.cards.content import hub_id, soft_label_series
 from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
+from hf_icckd.losses import TEACHER_TERMS
 from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.options.checks import changed_options, check_licence
 from hf_icckd.options.command_line import UserError, parse_arguments
@@ -331,6 +332,15 @@ def test_citations_are_of_the_methods_that_were_used(runs):
     }
     assert "[arXiv 2509.22053](https://arxiv.org/abs/2509.22053)" in text_of(runs / "teacher")
     assert "no method to cite" in text_of(runs / "control-teacher")
+
+
+def test_a_teachers_card_says_what_its_terms_are_for(runs):
+    arguments, results = read_records(runs / "teacher")
+    assert TEACHER_TERMS["intra_class"].purpose in text_of(runs / "teacher")
+    both = render(CardData(arguments | {"terms": ["intra_class", "sftn:student=cifar_resnet8"]}, results))
+    assert all(term.purpose and term.purpose in both for term in TEACHER_TERMS.values())
+    assert "0.05 x intra-class term + branches of cifar_resnet8 (SFTN)" in both and "park2021learning" in both
+    assert "a control for teachers" in text_of(runs / "control-teacher")
 
 
 def test_a_teacher_without_a_record(runs):
