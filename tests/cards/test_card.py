@@ -340,7 +340,7 @@ def test_a_teachers_card_says_what_its_terms_are_for(runs):
     both = render(CardData(arguments | {"terms": ["intra_class", "sftn:student=cifar_resnet8"]}, results))
     assert all(term.purpose and term.purpose in both for term in TEACHER_TERMS.values())
     assert "0.05 x intra-class term + branches of cifar_resnet8 (SFTN)" in both and "park2021learning" in both
-    assert "a control for teachers" in text_of(runs / "control-teacher")
+    assert "a control for teachers" in text_of(runs / "control-teacher") and "a control for teachers" not in both
 
 
 def test_a_teacher_without_a_record(runs):
