@@ -252,6 +252,7 @@ class IntraClassTerm(TeacherTerm):
     default_weight: ClassVar[float] = 0.05
     term_weights: ClassVar[dict[str, float]] = {"intra_class": 1.0}
     num_views: ClassVar[int | None] = 2
+    purpose: ClassVar[str] = "The intra-class term keeps images of one class apart, so that soft labels say more."
     citation: ClassVar[str] = """@article{yuan2025enriching,
   title = {Enriching Knowledge Distillation with Intra-Class Contrastive Learning},
   author = {Yuan and Xu and Geng and Rui},

@@ -158,8 +158,9 @@ def gain(plan: Plan, frame: pd.DataFrame, metric: str) -> Figure | None:
 def accuracies(plan: Plan, frame: pd.DataFrame) -> Figure | None:
     """Top-1 of students against that of their teachers."""
     points = gains(frame, plan.comparison.control, "test.top1")
-    columns = {"teacher.test.top1": "teacher's test top-1 (%)"}
-    return _scatters(plan, points, columns, "value", "student's test top-1 (%)")
+    title = METRICS["top1"].title
+    columns = {"teacher.test.top1": f"teacher's test {title}"}
+    return _scatters(plan, points, columns, "value", f"student's test {title}")
 
 
 def _scatters(
