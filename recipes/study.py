@@ -1,4 +1,4 @@
-"""Run a study of teachers and students, or go on with it: many runs, one table.
+"""Run or resume a study of teachers and students: many runs, one report.
 
 python recipes/study.py recipes/configs/study/synthetic.yaml --output_dir results/synthetic [--minutes 9]
 """

@@ -177,7 +177,7 @@ def _json_style(text: str, value: Any) -> Callable[[Any], str] | None:
 
 
 def _yaml_style(text: str, value: Any) -> Callable[[Any], str] | None:
-    """The same for YAML."""
+    """The way of writing YAML that gives this text; None if there is none."""
     return yaml.safe_dump if yaml.safe_dump(value) == text else None
 
 
