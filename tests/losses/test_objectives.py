@@ -160,7 +160,7 @@ def test_every_objective_has_weights_for_its_terms_and_a_citation():
         (["kd:temperature=0"], "KD temperature is 0, expected a number above 0"),
         (["kd:temperature=inf"], "KD temperature is inf, expected a number above 0"),
         (["kd:temperature=true"], "temperature is 'true'.*expected a number"),
-        (["kd:weight=-1"], "weight is -1.* of KD, expected a finite number of at least 0"),
+        (["kd:weight=-1"], "KD has weight -1.*, expected a finite number of at least 0"),
         (["kd:weight=nan"], "weight is nan of KD"),
         (["kd", "rkd:weight=inf"], "weight is inf of RKD"),
         (["rkd:temperature=4"], "cannot read 'temperature=4'.*arguments: weight"),
