@@ -182,7 +182,8 @@ def _scatters(
         _scatter(axis, plan, shown, column, y)
         if level is not None:
             axis.axhline(level, color=GREY, lw=1, ls="--", zorder=0)
-        axis.set_title(f"{plan.labels.get(name, name)}\n{correlation_text(rank_correlation(shown[column], shown[y]))}")
+        title = f"{plan.labels.get(name, name)}\n{correlation_text(rank_correlation(shown[column], shown[y]))}"
+        axis.set_title(title, fontsize=9)  # larger, it would run into the legend
         axis.set(xlabel=columns[column], ylabel=y_title)
         axis.grid()
         handles |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))

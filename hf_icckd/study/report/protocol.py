@@ -25,7 +25,7 @@ def protocol_table(plan: Plan, records: dict[str, dict]) -> str:
     swept = "".join(f"; of the sweep(s) over {', '.join(names)}: {which}" for which, names in by_seeds.items())
     rows = [
         ["data", code(option(plan.options, "dataset")) + _images(records)],
-        ["nets (teacher to student)", "; ".join(nets)],
+        ["networks (teacher to student)", "; ".join(nets)],
         ["epochs", _epochs(plan)],
         ["seeds", seeds + swept],
         ["tuning", _tuning(plan)],
