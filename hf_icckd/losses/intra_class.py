@@ -119,8 +119,8 @@ class IntraClassContrastiveLoss(nn.Module):
         logits (N, 2, C), embeddings (N, 2, D), labels (N,), sample_ids (N,).
 
     Relations:
-        The teacher minimises cross-entropy plus `intra_class_weight` times this term. `ClassEmbeddingCache` supplies
-        `cached`; without it and with few images of a class in a batch there is little to contrast.
+        The teacher minimises cross-entropy plus a weight, usually 0.05, times this term. `ClassEmbeddingCache`
+        supplies `cached`; without it and with few images of a class in a batch there is little to contrast.
 
     Example:
         >>> import torch

@@ -114,7 +114,7 @@ def _unknown(words: list[str], known: set[str]) -> str:
             given[name] = value if equals else None if following.startswith("--") else following
     if "--terms" in known and (spelling := new_spelling(given)):  # a student never had these options
         names = ", ".join(f"--{name}" for name in given if name in RENAMED)
-        return f"{names} is now written {spelling}"
+        return f"{names} {'is' if names.count(',') == 0 else 'are'} now written {spelling}"
     return f"unknown option {words[0]}{suggest(words[0], known)}; --help lists all"
 
 
