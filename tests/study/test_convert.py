@@ -162,9 +162,7 @@ def test_records_keep_everything_else(tmp_path):
 
 def test_all_args_stay_in_order(tmp_path):
     old = yaml.safe_dump(OLD | {"recipe": "teacher", "weight_decay": 5e-4})
-    assert converted(tmp_path / "all_args.yaml", old) == (
-        f"recipe: teacher\nterms:\n- {FULL}\nweight_decay: 0.0005\n"
-    )
+    assert converted(tmp_path / "all_args.yaml", old) == (f"recipe: teacher\nterms:\n- {FULL}\nweight_decay: 0.0005\n")
 
 
 @pytest.mark.parametrize(
