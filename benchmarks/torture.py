@@ -40,6 +40,7 @@ TIMES = {
     "images_per_second",
     "latency_ms",
     "seconds_of_last_session",
+    "teacher_targets_dir",  # each run has its own
 }
 
 

@@ -15,7 +15,7 @@ import yaml
 
 from hf_icckd.cards.card import write_card
 from hf_icckd.options.checks import check_licence
-from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
+from hf_icckd.runs.layout import ARGS_FILE
 from hf_icckd.runs.records import read_records
 from hf_icckd.utils.atomic_files import write_text
 
@@ -35,12 +35,6 @@ def main(argv: list[str] | None = None) -> None:
                 raise ValueError(
                     f"the run in {folder!r} was made by an earlier version, which recorded less than a card needs; "
                     "train it again"
-                )
-            if arguments["recipe"] == "teacher" and "terms" not in arguments:
-                files = f"{folder}/{ARGS_FILE} {folder}/{METRICS_FILE}"
-                raise ValueError(
-                    f"the run in {folder!r} was recorded by version 0.1, expected options of 0.2; convert them first: "
-                    f"python -m hf_icckd.study.convert {files}"
                 )
             if options.license is not None:
                 arguments["license"] = options.license

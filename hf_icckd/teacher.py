@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hf_icckd.data.from_options import load_pipeline
-from hf_icckd.losses import parse_terms
+from hf_icckd.losses import full_specs, parse_terms
 from hf_icckd.models.architectures import check_architecture, default_cfg
 from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.pretrained import fingerprint, from_pretrained
@@ -21,6 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     with readable_errors():
         terms = parse_terms(args.terms)  # an error shows before anything is loaded
         check_terms(terms, args)
+        args.terms = full_specs(args.terms)  # as the run is recorded
         start = None if model_args.start_from is None else from_pretrained(model_args.start_from)
         if start is not None:
             model_args.model = _architecture_of(start, model_args)
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
             args,
             pipeline.dataset("train", training=True, num_views=args.num_views),
             pipeline.dataset(pipeline.evaluation_split),
-            terms,
+            terms=terms,
         )
         train_and_report(trainer, pipeline, folder)
 

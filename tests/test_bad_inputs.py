@@ -148,7 +148,7 @@ def test_data(tmp_path, name):
         (["--intra_class_weight=0"], "--intra_class_weight is now written --terms none"),
         (
             ["--intra_class_weight", "0", "--student_branches", "resnet18"],
-            "--intra_class_weight, --student_branches is now written --terms sftn:student=resnet18",
+            "--intra_class_weight, --student_branches are now written --terms sftn:student=resnet18",
         ),
         (["--cache_size_per_class", "8"], "is now written --terms intra_class:cache_size=8"),
         (["--in_batch_negatives", "false"], "is now written --terms intra_class:in_batch_negatives=false"),

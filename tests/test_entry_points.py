@@ -90,7 +90,7 @@ def test_a_finished_run_says_so(runs, capsys):
     before = {path: path.stat().st_mtime_ns for path in (runs / "teacher").rglob("*")}
     teacher.main([*QUICK, "--output_dir", f"{runs}/teacher", "--logging_steps", "7"])
     assert "teacher is finished" in capsys.readouterr().out
-    for name, hint in (("license", "model_card .*--license mit"), ("control", "leave it out")):
+    for name, hint in (("license", "model_card .*--license mit"), ("control", "leave the option out")):
         with pytest.raises(UserError, match=f"{name} is 'mit' but .* was finished with None; .*{hint}"):
             teacher.main([*QUICK, "--output_dir", f"{runs}/teacher", f"--{name}", "mit"])
     assert before == {path: path.stat().st_mtime_ns for path in (runs / "teacher").rglob("*")}
@@ -98,7 +98,8 @@ def test_a_finished_run_says_so(runs, capsys):
 
 def test_another_run_is_refused(runs, tmp_path):
     with pytest.raises(
-        UserError, match=r"holds another run; it differs in: seed 0 -> 1; terms \['intra_class'\] -> \['none'\]"
+        UserError,
+        match=r"holds another run; it differs in: seed 0 -> 1; terms \['intra_class:weight=0.05,.*'\] -> \['none'\]",
     ):
         teacher.main([*QUICK, "--output_dir", f"{runs}/teacher", "--seed", "1", "--terms", "none"])
     with pytest.raises(UserError, match=r"it differs in: .*recipe 'teacher' -> 'student'"):
@@ -142,7 +143,7 @@ def test_a_teacher_goes_on_from_a_trained_classifier(runs, tmp_path, capsys):
     assert options["start_fingerprint"] == fingerprint(before) and options["model"] == "cifar_resnet8"
     card = (tmp_path / "same" / "README.md").read_text()
     assert "two views, from a trained classifier" in card
-    assert "| begun with | the weights of a trained classifier: cross-entropy + 0.05 x intra-class term" in card
+    assert "| start | weights of a trained classifier: cross-entropy + 0.05 x intra-class term" in card
     capsys.readouterr()
     teacher.main(words)
     assert "is finished" in capsys.readouterr().out
@@ -235,7 +236,7 @@ def test_evaluate_measures_what_training_measured(runs, tmp_path):
 
 
 def test_evaluate_looks_first_where_it_is_to_write(runs, tmp_path, capsys):
-    with pytest.raises(UserError, match=r"output_file is '.*/nowhere/x\.json', whose folder does not exist; make it"):
+    with pytest.raises(UserError, match=r"output_file is '.*/nowhere/x\.json', whose folder does not exist; create"):
         evaluate.main(["--model", f"{runs}/student", "--output_file", f"{tmp_path}/nowhere/x.json"])
     assert not capsys.readouterr().out
     with pytest.raises(UserError, match=r"Is a directory.*choose another file with --output_file"):
@@ -256,7 +257,7 @@ def test_options_of_ours_are_compared_even_if_a_record_lacks_them(runs, tmp_path
     teacher.main([*QUICK, "--output_dir", f"{tmp_path}/run"])
     del values["terms"]
     record.write_text(yaml.safe_dump(values))
-    with pytest.raises(UserError, match=r"it differs in: terms None -> \['intra_class'\]"):
+    with pytest.raises(UserError, match=r"it differs in: terms None -> \['intra_class:weight"):
         teacher.main([*QUICK, "--output_dir", f"{tmp_path}/run"])
 
 
@@ -371,7 +372,7 @@ def test_wrong_command_lines_end_in_one_line(tmp_path, words, message):
 
 def test_a_push_in_offline_mode_is_refused_before_training(tmp_path):
     message = (
-        "^error: nothing could be pushed to run: OfflineModeIsEnabled: .*unset the `HF_HUB_OFFLINE`.*Mend that, or"
+        "^error: nothing could be pushed to run: OfflineModeIsEnabled: .*unset the `HF_HUB_OFFLINE`.*Fix that, or"
     )
     with pytest.raises(UserError, match=message):
         teacher.main([*QUICK, "--output_dir", f"{tmp_path}/run", "--push_to_hub", "true"])

@@ -103,9 +103,12 @@ class CardData:
     @property
     def terms(self) -> list[str]:
         """Names of the terms in a teacher's loss; none for a student."""
-        if self.is_student or _is_of_earlier_version(self.arguments):
-            return []
-        return list(term_arguments(self.arguments["terms"]))
+        return [] if self.is_student else list(term_arguments(self.arguments["terms"]))
+
+    @property
+    def purpose(self) -> str:
+        """What the terms of a teacher's loss are for, one sentence each."""
+        return " ".join(filter(None, (TEACHER_TERMS[name].purpose for name in self.terms)))
 
     @property
     def start_trained(self) -> str:
@@ -117,36 +120,18 @@ class CardData:
         """Table rows of the model, its teacher and the control: name and training, seed, metrics, cost."""
         results, control = self.results, self.results.get("control")
         own = "this student" if self.is_student else "this teacher"
-        rows = [
-            self._compared(own, results["model"]["architecture"], self.arguments, results["test"], results["cost"])
-        ]
-        if "teacher" in results:
-            its = results["teacher"]
-            rows.append(
-                self._compared("its teacher", its["architecture"], its["method"], results["teacher_test"], its["cost"])
-            )
+        rows = [_row(own, results["model"]["architecture"], self.arguments, results["test"], results["cost"])]
+        if teacher := results.get("teacher"):
+            name, method, cost = (teacher[key] for key in ("architecture", "method", "cost"))
+            rows.append(_row("its teacher", name, method, results["teacher_test"], cost))
         if control:
-            near = control["machine"] == machine_of(results["environment"])
+            here = control["machine"] == machine_of(results["environment"])
             method = control["method"]
-            rows.append(self._compared("control", method["model"], method, control["test"], control["cost"], near))
-            if "teacher" in control:
-                its, figures = control["teacher"], control["teacher_test"]
-                rows.append(
-                    self._compared("control's teacher", its["architecture"], its["method"], figures, its["cost"], near)
-                )
+            rows.append(_row("control", method["model"], method, control["test"], control["cost"], here))
+            if teacher := control.get("teacher"):
+                name, method, cost = (teacher[key] for key in ("architecture", "method", "cost"))
+                rows.append(_row("control's teacher", name, method, control["teacher_test"], cost, here))
         return rows
-
-    def _compared(
-        self, role: str, architecture: str, method: dict | None, figures: dict, cost: dict, same_machine: bool = True
-    ) -> list[str]:
-        return [
-            f"{role}: {architecture}<br>{how_trained(method)}",
-            str((method or {}).get("seed", "not recorded")),
-            *(f"{figures[metric]:.{METRICS[metric].decimals}f}" for metric, _, _ in _INDEXED),
-            f"{cost['parameters']:,}",
-            f"{cost['flops']:,}",
-            f"{cost['latency_ms']:.2f}" if same_machine else "another machine",
-        ]
 
     @property
     def splits(self) -> list[str]:
@@ -187,6 +172,25 @@ class CardData:
         return re.findall(r"arXiv:(\d{4}\.\d{5})", "\n".join(self.citations))
 
 
+def _row(
+    role: str,
+    architecture: str,
+    method: dict[str, Any] | None,
+    measured: dict[str, float],
+    cost: dict[str, float],
+    same_machine: bool = True,
+) -> list[str]:
+    """Cells of one model in the comparison."""
+    return [
+        f"{role}: {architecture}<br>{how_trained(method)}",
+        str((method or {}).get("seed", "not recorded")),
+        *(f"{measured[name]:.{METRICS[name].decimals}f}" for name, _, _ in _INDEXED),
+        f"{cost['parameters']:,}",
+        f"{cost['flops']:,}",
+        f"{cost['latency_ms']:.2f}" if same_machine else "another machine",
+    ]
+
+
 def how_trained(method: dict[str, Any] | None) -> str:
     """How a model was trained, in a phrase.
 
@@ -195,8 +199,6 @@ def how_trained(method: dict[str, Any] | None) -> str:
     """
     if not method:
         return "not recorded"
-    if _is_of_earlier_version(method):
-        return "not recorded: trained by version 0.1"
     if method["recipe"] == "student":
         parts = [f"{method['ce_weight']:g} x cross-entropy", *(f"`{spec}`" for spec in method["objectives"])]
         text = " + ".join(parts)
@@ -217,20 +219,13 @@ def citations(method: dict[str, Any], *earlier: dict[str, Any]) -> list[str]:
         method: Options of the run, as in `how_trained`.
         *earlier: Options of its teacher and of the classifier that training started from, where they are known.
     """
-    if _is_of_earlier_version(method):
-        found = []
-    elif method["recipe"] == "student":
+    if method["recipe"] == "student":
         found = [OBJECTIVES[spec.partition(":")[0]].citation for spec in method["objectives"]]
     else:
         found = [TEACHER_TERMS[name].citation for name in term_arguments(method["terms"])]
     for each in earlier:
         found += citations(each)
     return list(dict.fromkeys(filter(None, found)))
-
-
-def _is_of_earlier_version(method: dict[str, Any]) -> bool:
-    """Whether a teacher's options are those of 0.1, which had no `terms`."""
-    return method["recipe"] == "teacher" and "terms" not in method
 
 
 @functools.cache

@@ -119,8 +119,8 @@ class IntraClassContrastiveLoss(nn.Module):
         logits (N, 2, C), embeddings (N, 2, D), labels (N,), sample_ids (N,).
 
     Relations:
-        The teacher minimises cross-entropy plus `intra_class_weight` times this term. `ClassEmbeddingCache` supplies
-        `cached`; without it and with few images of a class in a batch there is little to contrast.
+        The teacher minimises cross-entropy plus a weight, usually 0.05, times this term. `ClassEmbeddingCache`
+        supplies `cached`; without it and with few images of a class in a batch there is little to contrast.
 
     Example:
         >>> import torch
@@ -252,6 +252,7 @@ class IntraClassTerm(TeacherTerm):
     default_weight: ClassVar[float] = 0.05
     term_weights: ClassVar[dict[str, float]] = {"intra_class": 1.0}
     num_views: ClassVar[int | None] = 2
+    purpose: ClassVar[str] = "The intra-class term keeps images of one class apart, so that soft labels say more."
     citation: ClassVar[str] = """@article{yuan2025enriching,
   title = {Enriching Knowledge Distillation with Intra-Class Contrastive Learning},
   author = {Yuan and Xu and Geng and Rui},

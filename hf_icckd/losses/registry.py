@@ -36,7 +36,7 @@ def parse_objectives(
     members = []
     for spec in specs:
         name, arguments = parse_spec(spec, registry, "objective")
-        weight = float(arguments.pop("weight"))
+        weight = arguments.pop("weight")
         members.append((registry[name](**arguments), weight))
     return WeightedObjectives(members)
 
@@ -54,9 +54,11 @@ def parse_terms(specs: list[str]) -> WeightedTerms:
         {}
     """
     terms = {}
-    for name, arguments in term_arguments(specs).items():
-        weight = float(arguments.pop("weight"))
-        terms[name] = TEACHER_TERMS[name](**arguments), weight
+    for name, arguments in _meaning(specs).items():  # those of weight 0 too, so that their arguments are checked
+        weight = arguments.pop("weight")
+        term = TEACHER_TERMS[name](**arguments)
+        if weight != 0:
+            terms[name] = term, weight
     return WeightedTerms(terms)
 
 
@@ -64,12 +66,16 @@ def term_arguments(specs: list[str]) -> dict[str, dict[str, Any]]:
     """What specs mean: the name of each term with a weight, to all its arguments, defaults filled in.
 
     Raises:
-        ValueError: As in `parse_terms`.
+        ValueError: If a name, an argument or a value is not known.
 
     Example:
         >>> term_arguments(["sftn:student=cifar_resnet8", "intra_class:weight=0"])
         {'sftn': {'weight': 1.0, 'student': 'cifar_resnet8'}}
     """
+    return {name: arguments for name, arguments in _meaning(specs).items() if arguments["weight"] != 0}
+
+
+def _meaning(specs: list[str]) -> dict[str, dict[str, Any]]:
     if NO_TERMS in specs and len(specs) > 1:
         raise ValueError(f"terms are {' '.join(specs)}, expected {NO_TERMS!r} alone or without it")
     found: dict[str, dict[str, Any]] = {}
@@ -78,7 +84,20 @@ def term_arguments(specs: list[str]) -> dict[str, dict[str, Any]]:
         if name in found:
             raise ValueError(f"teacher term {name!r} is given twice; name each of them once")
         found[name] = arguments
-    return {name: arguments for name, arguments in found.items() if arguments["weight"] != 0}
+    return found
+
+
+def full_specs(specs: list[str]) -> list[str]:
+    """Specs with the same meaning that name every argument, so that they keep it if a default changes.
+
+    Raises:
+        ValueError: If a name, an argument or a value is not known.
+
+    Example:
+        >>> full_specs(["sftn:student=cifar_resnet8"]), full_specs(["intra_class:weight=0"])
+        (['sftn:weight=1,student=cifar_resnet8'], ['none'])
+    """
+    return [write_spec(name, arguments) for name, arguments in term_arguments(specs).items()] or [NO_TERMS]
 
 
 def set_term_argument(specs: list[str], path: str, value: Any) -> list[str]:

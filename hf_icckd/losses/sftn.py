@@ -59,6 +59,7 @@ class SFTN(TeacherTerm):
     """
 
     term_weights: ClassVar[dict[str, float]] = {"branch_ce": 1.0, "branch_kl": 3.0}
+    purpose: ClassVar[str] = "Branches like the later stages of a student make the teacher learn what it can follow."
     citation: ClassVar[str] = """@inproceedings{park2021learning,
   title = {Learning Student-Friendly Teacher Networks for Knowledge Distillation},
   author = {Park, Dae Young and Cha, Moon-Hyun and Jeong, Changwook and Kim, Dae Sin and Han, Bohyung},

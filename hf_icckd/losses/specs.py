@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from hf_icckd.utils.text import suggest
+from hf_icckd.utils.text import suggest, value_text
 
 REQUIRED = inspect.Parameter.empty
 
@@ -49,8 +49,8 @@ def parse_spec(spec: str, registry: Mapping[str, type], kind: str) -> tuple[str,
 
 def write_spec(name: str, arguments: Mapping[str, Any]) -> str:
     """The spec that names all of these arguments."""
-    texts = {key: str(value).lower() if isinstance(value, bool) else value for key, value in arguments.items()}
-    return f"{name}:{','.join(f'{key}={text}' for key, text in texts.items())}" if texts else name
+    pairs = ",".join(f"{key}={value_text(value)}" for key, value in arguments.items())
+    return f"{name}:{pairs}" if pairs else name
 
 
 def shortest_spec(name: str, arguments: Mapping[str, Any], registry: Mapping[str, type]) -> str:
@@ -84,5 +84,5 @@ def _parse_value(text: str, key: str, parameter: inspect.Parameter | None, where
             continue
         if isinstance(default, int) and not isinstance(value, int):
             raise ValueError(f"{key} is {text!r} in {where}, expected a whole number")
-        return value
+        return float(value) if isinstance(default, float) else value
     raise ValueError(f"{key} is {text!r} in {where}, expected a number")

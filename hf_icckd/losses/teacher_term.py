@@ -46,6 +46,7 @@ class TeacherTerm(nn.Module):
         default_weight: Weight of the term if nobody gives one.
         term_weights: Weight of each scalar relative to the term's own. Scalars without a weight are logged only.
         num_views: Views of an image that the term compares; None if any number will do.
+        purpose: What the term is for, as a sentence of the model card.
         citation: BibTeX of the source.
 
     Example:
@@ -60,6 +61,7 @@ class TeacherTerm(nn.Module):
     default_weight: ClassVar[float] = 1.0
     term_weights: ClassVar[dict[str, float]] = {}
     num_views: ClassVar[int | None] = None
+    purpose: ClassVar[str] = ""
     citation: ClassVar[str] = ""
 
     @staticmethod

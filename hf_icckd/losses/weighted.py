@@ -58,7 +58,7 @@ class WeightedTerms(nn.Module):
         term_weights: Weight of every scalar that is part of the loss.
 
     Raises:
-        ValueError: As in `WeightedObjectives`, but there may be none.
+        ValueError: If two terms share the name of a scalar, or a weight is below 0 or not finite.
 
     Example:
         >>> from hf_icckd.losses import IntraClassTerm
@@ -90,7 +90,7 @@ def _term_weights(members: Sequence[tuple[DistillationObjective | TeacherTerm, f
     weights: dict[str, float] = {}
     for member, weight in members:
         if not 0 <= weight < math.inf:
-            raise ValueError(f"weight is {weight} of {type(member).__name__}, expected a finite number of at least 0")
+            raise ValueError(f"{type(member).__name__} has weight {weight}, expected a finite number of at least 0")
         for term, term_weight in member.term_weights.items():
             if term in weights:
                 raise ValueError(f"two {kind} have a term called {term!r}; name each of them once")

@@ -1,10 +1,10 @@
-"""What is done to training images: each choice with its default, its range and its help text."""
+"""Augmentation of training images: each choice once, with its default, its range and its help text."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from hf_icckd.options.checks import check_range
 
@@ -13,12 +13,13 @@ from hf_icckd.options.checks import check_range
 class Augmentation:
     """Random changes to training images: a crop, mirroring, colours, erasing.
 
-    A padding or mirroring of None is chosen to suit the images, by `for_images`.
+    None for the padding or for mirroring means a choice that suits the images; `for_images` makes it. The command line
+    has the same options, see `AugmentationArguments`.
 
     Example:
-        >>> Augmentation(trivial_augment=True).for_images(32, small=True, mirrored=True)
-        Augmentation(crop_padding=4, min_crop_scale=None, horizontal_flip=True, seed=0, color_jitter=0.0, \
-trivial_augment=True, random_erasing=0.0)
+        >>> chosen = Augmentation(trivial_augment=True).for_images(32, small=True, mirrored=False)
+        >>> chosen.crop_padding, chosen.horizontal_flip
+        (4, False)
     """
 
     crop_padding: int | None = field(
@@ -67,10 +68,54 @@ trivial_augment=True, random_erasing=0.0)
 
 
 _FIELDS = {each.name: each for each in fields(Augmentation)}
-CHOICES = tuple(name for name in _FIELDS if name != "seed")
-OFF_BY_DEFAULT = tuple(name for name in CHOICES if not _FIELDS[name].default)
+_CHOICES = tuple(name for name in _FIELDS if name != "seed")
+_OFF_BY_DEFAULT = tuple(name for name in _CHOICES if not _FIELDS[name].default)
 
 
-def option_of(name: str) -> Any:
+def _option_of(name: str) -> Any:
     """A command-line option with default and help text of a field of `Augmentation`."""
     return field(default=_FIELDS[name].default, metadata=dict(_FIELDS[name].metadata))
+
+
+@dataclass
+class AugmentationArguments:
+    """How training images are augmented: the options of the command line."""
+
+    augmentation: Literal["standard", "none"] = field(
+        default="standard",
+        metadata={"help": "standard: random crop and mirroring; none: training images as in evaluation."},
+    )
+    crop_padding: int | None = _option_of("crop_padding")
+    min_crop_scale: float = _option_of("min_crop_scale")
+    horizontal_flip: bool | None = _option_of("horizontal_flip")
+    color_jitter: float = _option_of("color_jitter")
+    trivial_augment: bool = _option_of("trivial_augment")
+    random_erasing: float = _option_of("random_erasing")
+    augmentation_seed: int | None = field(
+        default=None,
+        metadata={
+            "help": "Seed of the augmentation; default: seed. If it is the same, students of other seeds can replay "
+            "recorded teacher targets."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        self.chosen_augmentation(0)  # checks the ranges
+        given = [name for name in _OFF_BY_DEFAULT if getattr(self, name)]
+        if self.augmentation == "none" and given:
+            raise ValueError(
+                f"augmentation is 'none' but {given[0]} is {getattr(self, given[0])}: nothing would be augmented; "
+                "leave one of them out"
+            )
+
+    def chosen_augmentation(self, seed: int) -> Augmentation | None:
+        """Return the augmentation asked for, None for none; `seed` is that of the run.
+
+        Raises:
+            ValueError: If an option is out of range.
+        """
+        choices = Augmentation(
+            seed=seed if self.augmentation_seed is None else self.augmentation_seed,
+            **{name: getattr(self, name) for name in _CHOICES},
+        )
+        return choices if self.augmentation == "standard" else None

@@ -112,9 +112,9 @@ def _unknown(words: list[str], known: set[str]) -> str:
         if word.startswith("--"):
             name, equals, value = word.removeprefix("--").partition("=")
             given[name] = value if equals else None if following.startswith("--") else following
-    if spelling := new_spelling(given):
+    if "--terms" in known and (spelling := new_spelling(given)):  # a student never had these options
         names = ", ".join(f"--{name}" for name in given if name in RENAMED)
-        return f"{names} is now written {spelling}"
+        return f"{names} {'is' if names.count(',') == 0 else 'are'} now written {spelling}"
     return f"unknown option {words[0]}{suggest(words[0], known)}; --help lists all"
 
 
@@ -128,7 +128,7 @@ def _yaml_words(path: Path, known: set[str]) -> list[str]:
         raise UserError(f"config file {str(path)!r} holds a {type(options).__name__}, expected `option: value` lines")
     for name in options:
         if name not in known:
-            spelling = new_spelling(options) if name in RENAMED else None
+            spelling = new_spelling(options) if name in RENAMED and "terms" in known else None
             hint = f", which is now written {spelling}" if spelling else suggest(str(name), known)
             raise UserError(f"unknown option {name!r} in {str(path)!r}{hint}")
     return option_words(options)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
 
-from hf_icckd.options.augmentation import CHOICES, OFF_BY_DEFAULT, Augmentation, option_of
+from hf_icckd.options.augmentation import AugmentationArguments
 from hf_icckd.options.checks import check_range
 
 RESIDENT_MAX_BYTES = 2 * 1024**3
@@ -83,45 +82,9 @@ class DataArguments(ImageDataArguments):
 
 
 @dataclass
-class TrainingDataArguments(DataArguments):
+class TrainingDataArguments(AugmentationArguments, DataArguments):
     """Which images to train on, and how they are augmented."""
 
-    augmentation: Literal["standard", "none"] = field(
-        default="standard",
-        metadata={"help": "standard: random crop and mirroring; none: training images as in evaluation."},
-    )
-    crop_padding: int | None = option_of("crop_padding")
-    min_crop_scale: float = option_of("min_crop_scale")
-    horizontal_flip: bool | None = option_of("horizontal_flip")
-    color_jitter: float = option_of("color_jitter")
-    trivial_augment: bool = option_of("trivial_augment")
-    random_erasing: float = option_of("random_erasing")
-    augmentation_seed: int | None = field(
-        default=None,
-        metadata={
-            "help": "Seed of the augmentation; default: seed. If it is the same, students of other seeds can replay "
-            "recorded teacher targets."
-        },
-    )
-
     def __post_init__(self) -> None:
-        super().__post_init__()
-        self.chosen_augmentation(0)  # checks the ranges
-        given = [name for name in OFF_BY_DEFAULT if getattr(self, name)]
-        if self.augmentation == "none" and given:
-            raise ValueError(
-                f"augmentation is 'none' but {given[0]} is {getattr(self, given[0])}: nothing would be augmented; "
-                "leave one of them out"
-            )
-
-    def chosen_augmentation(self, seed: int) -> Augmentation | None:
-        """Return the augmentation asked for, None for none; `seed` is that of the run.
-
-        Raises:
-            ValueError: If an option is out of range.
-        """
-        choices = Augmentation(
-            seed=seed if self.augmentation_seed is None else self.augmentation_seed,
-            **{name: getattr(self, name) for name in CHOICES},
-        )
-        return choices if self.augmentation == "standard" else None
+        DataArguments.__post_init__(self)
+        AugmentationArguments.__post_init__(self)

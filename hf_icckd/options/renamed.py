@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hf_icckd.utils.text import value_text
+
 TERM_ARGUMENTS = {
     "intra_class_weight": "weight",
     "intra_class_margin": "margin",
@@ -36,7 +38,7 @@ def new_spelling(old: Mapping[str, object]) -> str | None:
     specs = []
     arguments = {new: old[name] for name, new in TERM_ARGUMENTS.items() if name in old}
     if arguments and str(arguments.get("weight")) not in ("0", "0.0"):
-        shown = {name: "VALUE" if value is None else str(value).lower() for name, value in arguments.items()}
+        shown = {name: "VALUE" if value is None else value_text(value) for name, value in arguments.items()}
         specs.append("intra_class:" + ",".join(f"{name}={value}" for name, value in shown.items()))
     if "student_branches" in old:
         specs.append(f"sftn:student={old['student_branches'] or 'ARCHITECTURE'}")

@@ -19,6 +19,7 @@ from hf_icckd.options.checks import changed_options
 from hf_icckd.options.command_line import argument_values
 from hf_icckd.options.data import TrainingDataArguments
 from hf_icckd.options.recipes import StudentModelArguments, TeacherModelArguments
+from hf_icckd.options.renamed import with_terms
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs import checkpoints
 from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
@@ -116,6 +117,7 @@ class RunFolder:
             before = yaml.safe_load(self.recorded.read_text())
         except (yaml.YAMLError, UnicodeDecodeError):
             before = None
+        before = with_terms(before)
         if not isinstance(before, dict):
             raise ValueError(f"{self.recorded} is damaged; delete the folder, or choose another with --output_dir")
         # Another version of transformers may have other options: those are no difference.

@@ -18,10 +18,10 @@ from typing import Any
 
 import yaml
 
-from hf_icckd.losses import TEACHER_TERMS
+from hf_icckd.losses import TEACHER_TERMS, full_specs
 from hf_icckd.options.command_line import readable_errors
 from hf_icckd.runs.layout import ARGS_FILE
-from hf_icckd.study.terms import OLD_OPTIONS, from_old_options, full_specs, meaning_of, short_specs
+from hf_icckd.study.terms import OLD_OPTIONS, from_old_options, short_specs
 from hf_icckd.utils.atomic_files import write_text
 from hf_icckd.utils.yaml_files import read_yaml
 
@@ -62,7 +62,7 @@ def convert_file(path: Path) -> Counter[str]:
     elif path.suffix == ".json":
         new = _rewritten(path, text, json.loads, _json_style, _converted, changes)
     elif path.name == ARGS_FILE:
-        new = _rewritten(path, text, yaml.safe_load, _yaml_style, _converted, changes)
+        new = _rewritten(path, text, yaml.safe_load, _yaml_style, _arguments, changes)
     elif path.suffix in (".yaml", ".yml"):
         new = _yaml(text, read_yaml(path, "file"), changes)
     else:
@@ -88,8 +88,14 @@ def _record(record: dict[str, Any], changes: Counter[str]) -> dict[str, Any]:
     """A record of a study; its arguments name every argument of a term, as they always did."""
     new = _converted(record, changes)
     if record.get("arguments", {}).keys() & OLD_OPTIONS:
-        new["arguments"]["terms"] = full_specs(meaning_of(new["arguments"]["terms"]))
+        new["arguments"]["terms"] = full_specs(new["arguments"]["terms"])
     return new
+
+
+def _arguments(arguments: dict[str, Any], changes: Counter[str]) -> dict[str, Any]:
+    """All options of a run; terms name every argument, as such a file always did."""
+    new = _converted(arguments, changes)
+    return new | {"terms": full_specs(new["terms"])} if arguments.keys() & OLD_OPTIONS else new
 
 
 def _options(options: dict[str, Any], changes: Counter[str]) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from typing import Any
 import yaml
 from transformers.trainer import TRAINER_STATE_NAME
 
+from hf_icckd.losses import full_specs
 from hf_icckd.models.pretrained import fingerprint, from_pretrained
 from hf_icckd.runs.checkpoints import newest_whole
 from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
 from hf_icckd.runs.records import loss_row
 from hf_icckd.study.run import Run
-from hf_icckd.study.terms import full_specs, meaning_of
+from hf_icckd.study.terms import as_specs
 from hf_icckd.utils.atomic_files import sync, write_text
 
 RECORDS_FILE = "records.jsonl"
@@ -83,7 +84,7 @@ def make_record(run: Run, folder: Path, status: str, seconds: float, message: st
     results.get("environment", {}).pop("command", None)  # full of paths; the options say the same
     arguments = yaml.safe_load((folder / ARGS_FILE).read_text()) if (folder / ARGS_FILE).is_file() else {}
     if "terms" in arguments:  # in full: a default may be another one later
-        arguments["terms"] = full_specs(meaning_of(arguments["terms"]))
+        arguments["terms"] = full_specs(as_specs(arguments["terms"]))
     return {
         "run": run.name,
         **{name: getattr(run, name) for name in ("pair", "teacher", "student", "seed", "trial")},

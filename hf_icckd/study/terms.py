@@ -36,11 +36,6 @@ def meaning_of(terms: Any) -> Meaning:
     return term_arguments(as_specs(terms))
 
 
-def full_specs(meaning: Meaning) -> list[str]:
-    """Specs that name every argument, so that they stay the same if a default changes."""
-    return [write_spec(name, arguments) for name, arguments in meaning.items()] or [NO_TERMS]
-
-
 def short_specs(meaning: Meaning) -> list[str]:
     """Specs that name only the arguments that differ from their defaults."""
     return [shortest_spec(name, arguments, TEACHER_TERMS) for name, arguments in meaning.items()] or [NO_TERMS]

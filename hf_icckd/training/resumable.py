@@ -1,7 +1,7 @@
 """transformers' Trainer, changed so that an interrupted run ends with the same bits as an uninterrupted one.
 
 Every override of a private method of the Trainer stands in this file, so that a new release of transformers means
-reading one file. Checked against transformers 5.17 to 5.24 with accelerate 1.15.
+reading one file. Checked against transformers 5.24 and accelerate 1.15.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ class StudentTrainer(DistillationTrainer):
             )
         if not self._announced:
             megabytes = distributed.on_first_rank(lambda: targets.check_space(missing)) / 1e6
-            logger.info("the teacher's outputs are recorded in %s: %.1f MB to come", targets.folder, megabytes)
+            logger.info("the teacher's outputs are recorded in %s: %.1f MB more", targets.folder, megabytes)
             self._announced = True
 
     def _record(self, targets: TeacherTargets, epoch: int, start: int) -> None:

@@ -26,8 +26,8 @@ class TeacherTrainer(DistillationTrainer):
         args: Options.
         train_dataset: Data set of batches with `args.num_views` views; see `hf_icckd.data.ImagePipeline.dataset`.
         eval_dataset: Data set for evaluation while training.
-        terms: Weighted teacher terms; None for those that `args.terms` names.
         callbacks: Further callbacks.
+        terms: Weighted teacher terms; None for those that `args.terms` names.
 
     Attributes:
         terms: The terms. Their buffers are part of every checkpoint, and none of them is exported.
@@ -56,8 +56,8 @@ class TeacherTrainer(DistillationTrainer):
         args: TeacherTrainingArguments,
         train_dataset: BatchDataset,
         eval_dataset: BatchDataset | None = None,
-        terms: WeightedTerms | None = None,
         callbacks: list[TrainerCallback] | None = None,
+        terms: WeightedTerms | None = None,
     ):
         terms = parse_terms(args.terms) if terms is None else terms
         check_terms(terms, args)

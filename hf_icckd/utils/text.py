@@ -29,6 +29,13 @@ def escape_markdown(text: object) -> str:
     return _MARKUP.sub(r"\\\1", " ".join(str(text).split()))
 
 
+def value_text(value: object) -> str:
+    """A value of an option as a user would write it: `true`, `2`, `0.05`."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
 def show(text: str) -> None:
     """Write a paragraph to standard output."""
     sys.stdout.write(f"\n{text}\n\n")

@@ -27,6 +27,7 @@ from hf_icckd.cards.card import (
 )
 from hf_icckd.cards.content import hub_id, soft_label_series
 from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
+from hf_icckd.losses import TEACHER_TERMS
 from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.options.checks import changed_options, check_licence
 from hf_icckd.options.command_line import UserError, parse_arguments
@@ -333,6 +334,15 @@ def test_citations_are_of_the_methods_that_were_used(runs):
     assert "no method to cite" in text_of(runs / "control-teacher")
 
 
+def test_a_teachers_card_says_what_its_terms_are_for(runs):
+    arguments, results = read_records(runs / "teacher")
+    assert TEACHER_TERMS["intra_class"].purpose in text_of(runs / "teacher")
+    both = render(CardData(arguments | {"terms": ["intra_class", "sftn:student=cifar_resnet8"]}, results))
+    assert all(term.purpose and term.purpose in both for term in TEACHER_TERMS.values())
+    assert "0.05 x intra-class term + branches of cifar_resnet8 (SFTN)" in both and "park2021learning" in both
+    assert "a control for teachers" in text_of(runs / "control-teacher") and "a control for teachers" not in both
+
+
 def test_a_teacher_without_a_record(runs):
     """One that was not made here: how it was trained is not known, and nothing is made up."""
     arguments, results = read_records(runs / "student")
@@ -343,20 +353,21 @@ def test_a_teacher_without_a_record(runs):
     assert how_trained(None) == "not recorded"
 
 
-def test_a_teacher_recorded_by_version_0_1(runs, tmp_path):
-    """Its options have other names: a student's card says nothing wrong about it, its own card needs converting."""
-    arguments, results = read_records(runs / "student")
-    old = {"recipe": "teacher", "model": "cifar_resnet8", "seed": 3, "intra_class_weight": 0.5}
-    results["teacher"]["method"] = old
-    row = CardData(arguments, results).comparison[1]
-    assert row[:2] == ["its teacher: cifar_resnet8<br>not recorded: trained by version 0.1", "3"]
-    assert len(citations(arguments, old)) == 2
-    folder = Path(shutil.copytree(runs / "teacher", tmp_path / "old"))
-    options = yaml.safe_load((folder / "all_args.yaml").read_text())
-    del options["terms"]
-    (folder / "all_args.yaml").write_text(yaml.safe_dump(options | {"intra_class_weight": 0.5}))
-    with pytest.raises(SystemExit, match=r"recorded by version 0\.1.*convert them first: python -m hf_icckd\.study"):
+def test_records_of_version_0_1_give_the_same_card(runs, tmp_path):
+    """They name the options that `terms` replaced."""
+    for name in ("teacher", "student"):
+        folder = Path(shutil.copytree(runs / name, tmp_path / name))
+        arguments, results = read_records(folder)
+        for method in (arguments, results.get("teacher", {}).get("method"), results.get("control", {}).get("method")):
+            if method and method.get("terms"):
+                weight = 0 if method.pop("terms") == ["none"] else 0.05
+                method |= {"intra_class_weight": weight, "student_branches": None}
+        assert "intra_class_weight" in json.dumps([arguments, results])
+        (folder / "all_args.yaml").write_text(yaml.safe_dump(arguments))
+        (folder / "metrics.json").write_text(json.dumps(results))
+        before = text_of(folder)
         model_card.main([str(folder)])
+        assert text_of(folder) == before
 
 
 def test_names_are_not_markdown(runs):

@@ -261,7 +261,9 @@ def test_the_recipe_exports_the_teacher_alone(tmp_path):
     assert metrics["training"]["loss/branch_kl"] > 0
     card = (tmp_path / "run" / "README.md").read_text()
     assert "branches of cifar_resnet8 (SFTN)" in card and "a control" in card and "park2021" in card
-    with pytest.raises(UserError, match=r"it differs in: terms \['sftn:student=cifar_resnet8'\] -> \['none'\]"):
+    with pytest.raises(
+        UserError, match=r"it differs in: terms \['sftn:weight=1,student=cifar_resnet8'\] -> \['none'\]"
+    ):
         teacher.main([*words, "--terms", "none"])
 
 

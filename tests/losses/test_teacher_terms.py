@@ -10,6 +10,7 @@ from hf_icckd.losses import (
     TEACHER_TERMS,
     IntraClassTerm,
     describe_terms,
+    full_specs,
     parse_terms,
     set_term_argument,
     term_arguments,
@@ -72,8 +73,9 @@ def test_arguments_reach_the_term():
         (["intra_class:cache_size=1.5"], "cache_size is '1.5' .*, expected a whole number"),
         (["intra_class:cache_size=-1"], "cache_size is -1, expected at least 0"),
         (["intra_class:embedding=pixels"], "embedding is 'pixels', expected embeddings or logits"),
-        (["intra_class:weight=-1"], "weight is -1.0 of IntraClassTerm, expected a finite number of at least 0"),
-        (["intra_class:weight=nan"], "weight is nan of IntraClassTerm"),
+        (["intra_class:weight=-1"], "IntraClassTerm has weight -1.0, expected a finite number of at least 0"),
+        (["intra_class:weight=nan"], "IntraClassTerm has weight nan"),
+        (["intra_class:weight=0,margin=7"], "margin is 7.0, expected a difference of probabilities"),
         (["sftn"], "'sftn' lacks student, expected sftn:student=VALUE"),
         (["none", "sftn:student=resnet18"], "terms are none sftn:student=resnet18, expected 'none' alone"),
         (["intra_class", "intra_class:weight=0.5"], "'intra_class' is given twice"),
@@ -103,6 +105,13 @@ def test_one_argument_is_replaced(specs, path, value, expected):
 def test_what_can_not_be_replaced(path):
     with pytest.raises(ValueError, match="teacher term"):
         set_term_argument(["intra_class"], path, 1)
+
+
+def test_specs_that_name_everything():
+    full = "intra_class:weight=0.05,margin=0.2,gate=true,temperature=0.1,cache_size=32,embedding=embeddings,"
+    assert full_specs(["intra_class:weight=0.05"]) == [full + "in_batch_negatives=true"]
+    assert full_specs(["intra_class"]) == full_specs(full_specs(["intra_class:gate=true"]))
+    assert full_specs(["none"]) == full_specs([]) == full_specs(["intra_class:weight=0"]) == ["none"]
 
 
 def test_words_for_cards():

@@ -101,7 +101,7 @@ def test_going_on_with_images_of_another_size():
     conv = go_on_from(make("cifar_resnet8", 16), NAMES, image_size=24)
     assert conv.spec.image_size == 24 and conv.spec.mean == STATISTICS["mean"]
     assert go_on_from(make("test_vit", 64), NAMES, image_size=64).spec.image_size == 64
-    with pytest.raises(ValueError, match="image_size is 32 but this test_vit takes images of 64 pixels alone"):
+    with pytest.raises(ValueError, match="image_size is 32 but this test_vit takes images of 64 pixels only"):
         go_on_from(make("test_vit", 64), NAMES, image_size=32)
 
 

@@ -163,7 +163,7 @@ def test_records_keep_everything_else(tmp_path):
 def test_all_args_stay_in_order(tmp_path):
     old = yaml.safe_dump(OLD | {"recipe": "teacher", "weight_decay": 5e-4})
     assert converted(tmp_path / "all_args.yaml", old) == (
-        "recipe: teacher\nterms:\n- intra_class:weight=0.5,gate=false\nweight_decay: 0.0005\n"
+        f"recipe: teacher\nterms:\n- {FULL}\nweight_decay: 0.0005\n"
     )
 
 
@@ -201,7 +201,7 @@ def test_results_of_a_run(tmp_path, command, expected):
         ("all_args.yaml", "intra_class_weight: 0 # off\n", "not as a program writes it; convert it by hand"),
         ("records.jsonl", '{"run": "a"}\nnonsense\n', "can't be read .*; repair it first"),
         ("run.log", "--intra_class_weight 0", "unknown kind, expected"),
-        ("study.yaml", "{", "no valid YAML"),
+        ("study.yaml", "{", "not valid YAML"),
     ],
 )
 def test_what_can_not_be_converted_stays_as_it_is(tmp_path, name, text, message):

@@ -22,12 +22,12 @@ NOT_YET, NOT_HERE = "Not measured yet", "Not in this study"
 _TEXTS = {
     "students": (
         "Students by teacher",
-        "Is a row's bar (95 % interval of the mean) clear of the dashed line, the control's mean? Dots are seeds; "
-        "what decides are the paired intervals in the tables above.",
+        "Is a row's bar (95 % interval of the mean) clear of the dashed line, the control's mean? Dots are seeds. "
+        "The paired intervals in the tables above decide.",
     ),
     "fine-probe": (
         "Finer classes that teachers were never told",
-        "Points right of the dashed line, the control's mean, are teachers that know more of images within a class.",
+        "Teachers to the right of the dashed line, the control's mean, know more about images within a class.",
     ),
     "gain": (
         "Gain of students and information in soft labels",
@@ -50,12 +50,12 @@ _TEXTS = {
     ),
     "agreement": (
         "Agreement of students with their teacher",
-        "A student that agrees more has taken over more of what its teacher says, right or wrong.",
+        "A student that agrees more has copied more of its teacher, right or wrong.",
     ),
     "cost": (
         "What teachers cost",
-        "Wall time of a teacher's training over that of the control with the same seed, both in one sitting on the "
-        "machine of most runs; the same compute stands near 1.",
+        "Training time of a teacher relative to the control with the same seed, both in one session on the machine of "
+        "most runs; equal compute is near 1.",
     ),
 }
 

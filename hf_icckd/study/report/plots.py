@@ -158,8 +158,9 @@ def gain(plan: Plan, frame: pd.DataFrame, metric: str) -> Figure | None:
 def accuracies(plan: Plan, frame: pd.DataFrame) -> Figure | None:
     """Top-1 of students against that of their teachers."""
     points = gains(frame, plan.comparison.control, "test.top1")
-    columns = {"teacher.test.top1": "teacher's test top-1 (%)"}
-    return _scatters(plan, points, columns, "value", "student's test top-1 (%)")
+    title = METRICS["top1"].title
+    columns = {"teacher.test.top1": f"teacher's test {title}"}
+    return _scatters(plan, points, columns, "value", f"student's test {title}")
 
 
 def _scatters(
@@ -181,7 +182,8 @@ def _scatters(
         _scatter(axis, plan, shown, column, y)
         if level is not None:
             axis.axhline(level, color=GREY, lw=1, ls="--", zorder=0)
-        axis.set_title(f"{plan.labels.get(name, name)}\n{correlation_text(rank_correlation(shown[column], shown[y]))}")
+        title = f"{plan.labels.get(name, name)}\n{correlation_text(rank_correlation(shown[column], shown[y]))}"
+        axis.set_title(title, fontsize=9)  # larger, it would run into the legend
         axis.set(xlabel=columns[column], ylabel=y_title)
         axis.grid()
         handles |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))

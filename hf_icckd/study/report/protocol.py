@@ -25,17 +25,17 @@ def protocol_table(plan: Plan, records: dict[str, dict]) -> str:
     swept = "".join(f"; of the sweep(s) over {', '.join(names)}: {which}" for which, names in by_seeds.items())
     rows = [
         ["data", code(option(plan.options, "dataset")) + _images(records)],
-        ["nets (teacher to student)", "; ".join(nets)],
+        ["networks (teacher to student)", "; ".join(nets)],
         ["epochs", _epochs(plan)],
         ["seeds", seeds + swept],
         ["tuning", _tuning(plan)],
-        ["which figure", "the last epoch of each run; no epoch is chosen"],
+        ["which epoch", "the last one of each run; none is chosen"],
     ]
     if validation:
-        test = f"measured once, at the end; curves and choices are of a validation split, {validation:.0%} of "
+        test = f"measured once, at the end; curves and choices use a validation split, {validation:.0%} of "
         test += "the training images (before any limit on their number)"
     else:
-        test = "there is no validation split, so curves are of the test split; they choose nothing"
+        test = "there is no validation split, so curves show the test split; nothing is chosen by them"
     return table(["what", "how"], [*rows, ["test split", test]], left=2)
 
 
@@ -159,8 +159,8 @@ def environment_table(records: dict[str, dict]) -> str:
     if not rows:
         return ""
     mixed = (
-        "\n\nRuns were done on different machines or with different versions; runs that are paired by seed may be of "
-        "two of them."
+        "\n\nRuns were done on different machines or with different versions, so the two runs of a pair may differ in "
+        "these."
     )
     return table([*names, "runs"], rows, left=len(names)) + (mixed if len(rows) > 1 else "")
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.study.parts import Sweep
 from hf_icckd.study.plan import Plan
 from hf_icckd.study.report.cells import value_label
@@ -42,8 +43,8 @@ def ablation(plan: Plan, frame: pd.DataFrame, sweep: Sweep) -> Figure | None:
     """
     names = {name: plan.labels.get(name, name) if len(sweep.students) > 1 else "" for name in sweep.students}
     panels = {
-        "student, test top-1 (%)": {label: (name, "test.top1") for name, label in names.items()},
-        "teacher, test top-1 (%)": {"": (TEACHER, "test.top1")},
+        f"student, test {METRICS['top1'].title}": {label: (name, "test.top1") for name, label in names.items()},
+        f"teacher, test {METRICS['top1'].title}": {"": (TEACHER, "test.top1")},
     }
     return _panels(plan, frame, sweep, panels, (8.2, 3.2))
 

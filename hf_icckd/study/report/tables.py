@@ -133,15 +133,15 @@ def sweep_table(plan: Plan, frame: pd.DataFrame, pair: str, sweep: Sweep) -> str
     """Teacher and students at each value of a sweep."""
     rows = sweep_runs(plan, sweep, frame)
     top1, ratio = summary(rows, "test.top1"), summary(rows, "test.distance_ratio")
-    header = [escape(sweep.title or sweep.option), "teacher, top-1 (%)", "distance ratio"]
-    header += [f"{label(plan, student)}, top-1 (%)" for student in sweep.students]
+    accuracy, geometry = METRICS["top1"], METRICS["distance_ratio"]
+    header = [escape(sweep.title or sweep.option), f"teacher, {accuracy.title}", geometry.title]
+    header += [f"{label(plan, student)}, {accuracy.title}" for student in sweep.students]
     lines = []
     for value, teacher in plan.sweep_teachers(sweep).items():
-        students = [spread(top1, (pair, teacher, student), 2) for student in sweep.students]
+        students = [spread(top1, (pair, teacher, student), accuracy.decimals) for student in sweep.students]
         key = (pair, teacher, TEACHER)
-        lines.append(
-            [escape(value_label(value)), spread(top1, key, 2), spread(ratio, key, 3, with_n=False), *students]
-        )
+        of_teacher = spread(top1, key, accuracy.decimals), spread(ratio, key, geometry.decimals, with_n=False)
+        lines.append([escape(value_label(value)), *of_teacher, *students])
     return table(header, lines)
 
 

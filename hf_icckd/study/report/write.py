@@ -131,11 +131,11 @@ def _answer(plan: Plan, row: Any) -> str:
 def _needed(plan: Plan, row: Any) -> str:
     head = f"{cells.escape(row.pair)}, primary comparison:"
     if math.isnan(row.seeds_needed):
-        return f"{head} not to be said yet; it takes two seeds with both runs, and a spread between them."
+        return f"{head} not known yet; that takes two seeds with both runs, and a spread between them."
     return (
         f"{head} the differences have a standard deviation of {row.sd:.{METRICS[plan.comparison.metric].decimals}f}, "
-        f"so an effect of {_effect(plan)} is found with 80 % power from {row.seeds_needed:.0f} seeds (two-sided "
-        f"paired t-test at 5 %); this study plans {len(plan.seeds)}. A deviation from few seeds is itself uncertain."
+        f"so finding an effect of {_effect(plan)} with 80 % power takes {row.seeds_needed:.0f} seeds (two-sided "
+        f"paired t-test at 5 %); this study plans {len(plan.seeds)}. The deviation of few seeds is itself uncertain."
     )
 
 
@@ -173,9 +173,9 @@ def _sweep(plan: Plan, rows: pd.DataFrame, records: dict[str, dict], pair: str, 
     base = cells.label(plan, sweep.base)
     return {
         "picture": captions.ablation(plan, rows, name, pair),
-        "text": f"{base} with other values of `{sweep.option}`, seeds {seeds}; no tests are made here, so differences "
-        f"may be chance. Students take the options that were chosen for {base}, but those of a teacher in the tables "
-        "above keep their own." + _mixed(plan, records, pair, sweep),
+        "text": f"{base} with other values of `{sweep.option}`, seeds {seeds}. Nothing is tested here, so differences "
+        f"may be chance. Students use the options chosen for {base}, except those of a teacher in the tables above, "
+        "which keep their own." + _mixed(plan, records, pair, sweep),
         "table": tables.sweep_table(plan, rows, pair, sweep),
     }
 

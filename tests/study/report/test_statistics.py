@@ -1,4 +1,4 @@
-"""hf_icckd/study/frames.py and statistics.py against figures by hand and, with incomplete records, against honesty."""
+"""Frames and statistics of a study against numbers by hand; what is missing or diverged is never hidden."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""hf_icckd/study/report.py: what it says equals the records, and what isn't there is said too. Records are made up."""
+"""Reports: they say what the records say, and what is missing. The records are made up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from hf_icckd.study.parts import Comparison, Sweep
 from hf_icckd.study.report.cells import interval
-from hf_icckd.study.report.controls import gate_pairs
+from hf_icckd.study.report.controls import controls_table, gate_pairs
 from hf_icckd.study.report.frames import all_runs, figures
 from hf_icckd.study.report.protocol import command_of
 from hf_icckd.study.report.sweep_plots import _value_axis, ablation
@@ -202,6 +202,21 @@ def test_controls_are_checked_against_the_plan(whole):
     assert marks["control in the terminal phase"][0] == "✓"
 
 
+def test_controls_are_found_by_what_their_terms_mean():
+    teachers = {
+        "ce": {"terms": ["intra_class:weight=0,margin=0.4"]},
+        "intra": {"terms": "intra_class:weight=0.5"},
+        "branches": {"terms": ["sftn:student={student}"]},
+        "both": {"terms": ["sftn:student={student}", "intra_class"], "label_smoothing": 0.1},
+        "smooth": {"terms": "none", "label_smoothing": 0.1},
+    }
+    plan = make_plan(teachers=teachers, sweeps={})
+    table = controls_table(plan, figures(make_records(plan)))
+    assert "same schedule | ✓ | cross-entropy, 5 of 5 trained |" in table
+    assert "| SFTN-style teacher | ✓ | branches, 5 of 5 trained; both, 5 of 5 trained |" in table
+    assert "| label smoothing | ✓ | smooth, 5 of 5 trained |" in table
+
+
 def test_a_study_without_controls_says_so(tmp_path):
     teachers = {"ce": {"terms": "none", "learning_rate": 0.1}, "intra": {}}
     plan = small_plan(teachers=teachers, seeds=[0])
@@ -241,7 +256,7 @@ def test_every_row_has_its_command(whole, plan, records):
     text = whole[2]
     assert COMMAND in text
     assert "--output_dir runs/small/intra/seed-0/kd --teacher runs/small/intra/seed-0/teacher\n" in text
-    assert "trial" not in text.split("## Again")[1].split("```")[3]
+    assert "trial" not in text.split("## How to reproduce it")[1].split("```")[3]
     words = command_of(records["small/intra/seed-3/kd"]).split()
     assert words[:5] == ["python", "-m", "hf_icckd.student", "--model", "cifar_resnet8"]
     assert words[words.index("--objectives") + 1] == "kd:temperature=4"
@@ -295,7 +310,7 @@ def test_one_seed_shows_figures_and_no_interval(tmp_path, plan, records):
     top1 = records["small/intra/seed-0/kd"]["metrics"]["test"]["top1"]
     assert page.row("top-1 (%), test", "intra-class")[1] == f"{top1:.2f} (1)"
     assert "not decided: one seed has no interval" in text
-    assert "it takes two seeds" in text.split("## How many seeds it takes")[1]
+    assert "takes two seeds" in text.split("## How many seeds are needed")[1]
     assert "nan" not in text.lower()
 
 
@@ -322,9 +337,9 @@ def test_runs_of_different_machines_are_said_to_be(tmp_path, plan, records):
         return report(tmp_path, plan, records)[1]
 
     records = {name: record | {"metrics": dict(record["metrics"])} for name, record in records.items()}
-    assert "may be of two of them" not in text(["CPU"] * len(records))
+    assert "the two runs of a pair may differ" not in text(["CPU"] * len(records))
     mixed = text(["GPU", *["CPU"] * (len(records) - 1)])
-    assert "may be of two of them" in mixed and re.search(r"\| GPU \|.*\| 1 \|", mixed)
+    assert "the two runs of a pair may differ" in mixed and re.search(r"\| GPU \|.*\| 1 \|", mixed)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -332,7 +347,7 @@ def test_records_of_other_plans_are_left_out_and_counted(tmp_path, records):
     plan = small_plan(seeds=[0, 1, 2])
     page, text = report(tmp_path, plan, records)
     assert page.row("top-1 (%), test", "intra-class")[1].endswith("(3)")
-    assert re.search(r"\d+ record\(s\) are of runs that the plan doesn't have", text)
+    assert re.search(r"\d+ record\(s\) belong to runs that are not in the plan", text)
 
 
 def test_records_with_the_least_in_them(tmp_path, plan, records):
