@@ -1,18 +1,17 @@
 """Programs forked from a server that has imported the package: each takes milliseconds to start instead of seconds.
 
-The server is started once a session and never computes anything: after one parallel operation of torch its forks
-would hang in OpenMP. A fork takes the environment, folder and files it is given, leads a session of its own, so that
-it can be signalled and killed with all it has started, and then runs what `python` would run with the same words.
-What libraries read while they are imported stays as the server found it: only OMP_NUM_THREADS is applied again, and
-there is no GPU.
+The server is started once a session and never computes anything: after a parallel operation of torch its forks would
+hang in OpenMP. A fork takes the environment, folder and files it is given, leads a session of its own, so that it can
+be signalled and killed with all it has started, and then runs what `python` would run with the same words. What
+libraries read while they are imported stays as the server found it: only OMP_NUM_THREADS is applied again, and there
+is no GPU.
 
-These tests start Python in earnest, so that nothing but a real start is trusted for it:
-test_entry_points.py::test_recipes_are_the_entry_points ........ python recipes/teacher.py
-test_entry_points.py::test_accelerate_configs .................. accelerate launch, one process and two
-training/test_interruptions.py::test_launchers_pass_a_signal_on  accelerate launch, torchrun
-training/test_interruptions.py::test_a_closed_pipe_...           python -m hf_icckd.teacher in a pipe
-distributed/test_fsdp2.py ...................................... accelerate launch, two processes that shard
-distributed/test_two_hosts.py .................................. torchrun and accelerate launch on two hosts
+Some tests start Python in earnest all the same:
+- `python recipes/teacher.py`: test_entry_points.py, test_recipes_are_the_entry_points
+- `python -m hf_icckd.teacher`: training/test_interruptions.py, test_a_read_only_output_folder_ends_in_one_line
+- `torchrun` and `accelerate launch`, with all they start: distributed/test_two_hosts.py
+- what these two start, themselves forked: test_entry_points.py, test_accelerate_configs; distributed/test_fsdp2.py;
+  training/test_interruptions.py, test_launchers_pass_a_signal_on
 """
 
 from __future__ import annotations
@@ -205,7 +204,7 @@ def _wait_for_all(programs: list[Program], timeout: float) -> None:
         by_status = {program._status: program for program in left}
         ended = select.select(list(by_status), [], [], timeout)[0]
         if not ended and len(left) == len(programs):
-            raise subprocess.TimeoutExpired(programs[0].args, timeout, _tails(programs))
+            raise subprocess.TimeoutExpired(programs[0].args, timeout)
         if not ended:
             for program in left:
                 program.kill()
@@ -214,10 +213,6 @@ def _wait_for_all(programs: list[Program], timeout: float) -> None:
             left.remove(by_status[status])
             if by_status[status].wait() != 0:
                 timeout = min(timeout, 30)
-
-
-def _tails(programs: list[Program]) -> bytes:
-    return ", ".join(f"process {program.pid}" for program in programs).encode()
 
 
 def _text(file: IO[bytes]) -> str:
@@ -243,7 +238,8 @@ def _serve(requests: socket.socket) -> dict[str, Any]:
         for pid in list(running):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
-                with running.pop(pid) as asked:
+                # Whoever asked may have lost patience.
+                with running.pop(pid) as asked, contextlib.suppress(BrokenPipeError):
                     asked.send(str(os.waitstatus_to_exitcode(status)).encode())
         if requests not in ready:
             continue

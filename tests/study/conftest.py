@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 import yaml
 
 from hf_icckd import save_pretrained
-from hf_icckd.study import load_plan
+from hf_icckd.study import StudyRunner, load_plan
 from hf_icckd.study import runner as runner_module
+from hf_icckd.study.plan import Plan
 from tests.study.small_study import FAKE, STUDY
 
 
@@ -37,8 +39,27 @@ def fake(tmp_path, monkeypatch, tiny_classifier):
     def tell(**ends):
         control.write_text(json.dumps({name.replace("__", "/"): end for name, end in ends.items()}))
 
-    tell.log = lambda: Path(f"{control}.log").read_text().splitlines()
+    log = Path(f"{control}.log")
+    tell.log = lambda: log.read_text().splitlines() if log.exists() else []
     return tell
+
+
+_ENDED: dict[str, Path] = {}  # folder of a study by its plan
+
+
+@pytest.fixture
+def ended(fake, tmp_path_factory):
+    """Makes a folder that of a study all of whose runs have ended; those of a plan are done once a session."""
+
+    def make(plan: Plan, folder: Path) -> None:
+        asked = repr(plan)
+        if asked not in _ENDED:
+            kept = tmp_path_factory.mktemp("ended")
+            assert StudyRunner(plan, kept).run()
+            _ENDED[asked] = kept
+        shutil.copytree(_ENDED[asked], folder, dirs_exist_ok=True)
+
+    return make
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from hf_icckd.study.__main__ import main as study_main
 from tests.study.small_study import edit_records
 
 
-def test_records_of_another_plan_are_refused(study, fake, tmp_path):
+def test_records_of_another_plan_are_refused(study, ended, tmp_path):
     plan, folder = load_plan(study), tmp_path / "out"
-    StudyRunner(plan, folder).run()
+    ended(plan, folder)
     plan.teachers["ce"]["learning_rate"] = 0.1
     with pytest.raises(
         ValueError, match=r"small/ce/seed-100/teacher with other options \(learning_rate 0.05 -> 0.1\)"
@@ -26,10 +26,10 @@ def test_records_of_another_plan_are_refused(study, fake, tmp_path):
         StudyRunner(plan, folder)
 
 
-def test_an_option_named_with_its_default_is_none(study, fake, tmp_path):
+def test_an_option_named_with_its_default_is_none(study, ended, tmp_path):
     """What it was in the recorded run counts, also where the default has become another since."""
     plan, folder = load_plan(study), tmp_path / "out"
-    StudyRunner(plan, folder).run()
+    ended(plan, folder)
     assert plan.students["kd"].options.pop("objectives") == ["kd"]
     assert not StudyRunner(plan, folder).pending()
     plan.teachers["ce"]["num_views"] = 2
@@ -47,10 +47,10 @@ def test_an_option_named_with_its_default_is_none(study, fake, tmp_path):
         StudyRunner(plan, folder)
 
 
-def test_an_argument_of_a_term_named_with_its_default_is_none(study, fake, tmp_path):
+def test_an_argument_of_a_term_named_with_its_default_is_none(study, ended, tmp_path):
     """Again, what it was in the recorded run counts."""
     plan, folder = load_plan(study), tmp_path / "out"
-    StudyRunner(plan, folder).run()
+    ended(plan, folder)
     for same in ("intra_class:weight=0.5,gate=true", ["intra_class:cache_size=32,weight=5e-1"]):
         plan.teachers["intra"]["terms"] = same
         assert not StudyRunner(plan, folder).pending()
@@ -81,9 +81,9 @@ def test_an_argument_of_a_term_named_with_its_default_is_none(study, fake, tmp_p
         StudyRunner(plan, folder)
 
 
-def test_records_of_an_earlier_version_are_to_be_converted(study, fake, tmp_path):
+def test_records_of_an_earlier_version_are_to_be_converted(study, ended, tmp_path):
     plan, folder = load_plan(study), tmp_path / "out"
-    StudyRunner(plan, folder).run()
+    ended(plan, folder)
 
     def earlier(record):
         options = record["options"]
@@ -94,9 +94,9 @@ def test_records_of_an_earlier_version_are_to_be_converted(study, fake, tmp_path
         StudyRunner(plan, folder)
 
 
-def test_a_teacher_that_went_on_from_another_one_is_noticed(finetuned, fake, tmp_path):
+def test_a_teacher_that_went_on_from_another_one_is_noticed(finetuned, ended, tmp_path):
     folder = tmp_path / "out"
-    StudyRunner(finetuned, folder).run()
+    ended(finetuned, folder)
 
     def other_start(record):
         tuned = record["run"] == "small/finetuned/seed-1/teacher"
@@ -119,9 +119,9 @@ def test_torn_and_damaged_records(tmp_path):
         Records(path)
 
 
-def test_students_of_another_teacher_are_noticed(study, fake, tmp_path):
+def test_students_of_another_teacher_are_noticed(study, ended, tmp_path):
     plan, folder = load_plan(study), tmp_path / "out"
-    StudyRunner(plan, folder).run()
+    ended(plan, folder)
 
     def other_teacher(record):
         taught = record["run"] == "small/intra/seed-0/kd"
@@ -132,9 +132,9 @@ def test_students_of_another_teacher_are_noticed(study, fake, tmp_path):
         StudyRunner(plan, folder)
 
 
-def test_other_images_are_noticed(study, fake, tmp_path):
+def test_other_images_are_noticed(study, ended, tmp_path):
     plan, folder = load_plan(study), tmp_path / "out"
-    StudyRunner(plan, folder).run()
+    ended(plan, folder)
 
     def other_data(record):
         last = record["run"] == "small/intra/seed-1/kd"
@@ -145,9 +145,9 @@ def test_other_images_are_noticed(study, fake, tmp_path):
         StudyRunner(plan, folder)
 
 
-def test_a_teacher_that_comes_out_otherwise_is_not_used(study, fake, tmp_path):
+def test_a_teacher_that_comes_out_otherwise_is_not_used(study, ended, tmp_path):
     plan, folder = load_plan(study), tmp_path / "out"
-    StudyRunner(plan, folder).run()
+    ended(plan, folder)
     edit_records(folder, lambda each: None if each["run"] == "small/ce/seed-1/kd" else each | {"weights": "other"})
     subprocess.run(["rm", "-r", folder / "runs"], check=True)
     with pytest.raises(
@@ -156,10 +156,10 @@ def test_a_teacher_that_comes_out_otherwise_is_not_used(study, fake, tmp_path):
         StudyRunner(plan, folder).run()
 
 
-def test_a_teacher_that_comes_out_otherwise_is_used_where_no_student_had_it(study, fake, tmp_path):
+def test_a_teacher_that_comes_out_otherwise_is_used_where_no_student_had_it(study, ended, tmp_path):
     """As on another kind of machine."""
     plan, folder = load_plan(study), tmp_path / "out"
-    StudyRunner(plan, folder).run()
+    ended(plan, folder)
     teacher, before = "small/ce/seed-1/teacher", Records(folder / "records.jsonl").by_name
     is_student = lambda each: each["run"].startswith("small/ce/seed-1/") and each["run"] != teacher  # noqa: E731
     edit_records(
@@ -185,18 +185,18 @@ def test_a_diverged_run_keeps_its_curve(study, fake, tmp_path):
     assert curve == [{"epoch": 1, "loss": 2.0, "loss/ce": 2.0, "eval_top1": 50.0}]
 
 
-def test_records_are_read_by_who_owns_the_folder(study, fake, tmp_path):
+def test_records_are_read_by_who_owns_the_folder(study, ended, tmp_path):
     """Another process may have added some since the runner was made."""
     plan, folder = load_plan(study), tmp_path / "out"
     late = StudyRunner(plan, folder)
-    StudyRunner(plan, folder).run()
+    ended(plan, folder)
     assert late.pending() and late.run()
     assert len(Records(folder / "records.jsonl").path.read_text().splitlines()) == len(late.records.by_name)
 
 
-def test_the_question_stays_what_it_was(study, fake, tmp_path):
+def test_the_question_stays_what_it_was(study, ended, tmp_path):
     plan = load_plan(study)
-    StudyRunner(plan, tmp_path / "out").run()
+    ended(plan, tmp_path / "out")
     (tmp_path / "out/study.yaml").write_text(yaml.safe_dump(dataclasses.asdict(plan)))
     study.write_text(study.read_text().replace("student: kd", "student: tuned"))
     with pytest.raises(SystemExit) as stopped:

@@ -118,9 +118,9 @@ def test_a_stopped_study_goes_on(study, fake, tmp_path, end):
     assert Records(folder / "records.jsonl").by_name[first]["seconds"] >= 1000  # both sittings
 
 
-def test_a_teacher_whose_folder_is_gone_is_trained_again(study, fake, tmp_path):
+def test_a_teacher_whose_folder_is_gone_is_trained_again(study, fake, ended, tmp_path):
     plan, folder = load_plan(study), tmp_path / "out"
-    StudyRunner(plan, folder).run()
+    ended(plan, folder)
     lines = (folder / "records.jsonl").read_text().splitlines(keepends=True)
     (folder / "records.jsonl").write_text("".join(x for x in lines if "small/ce/seed-1/kd" not in x))
     subprocess.run(["rm", "-r", folder / "runs"], check=True)
@@ -149,9 +149,9 @@ def test_a_teacher_may_go_on_from_another(finetuned, fake, tmp_path):
     assert str(tmp_path) not in (folder / "records.jsonl").read_text()
 
 
-def test_all_that_is_needed_is_trained_again_in_turn(finetuned, fake, tmp_path):
+def test_all_that_is_needed_is_trained_again_in_turn(finetuned, fake, ended, tmp_path):
     folder = tmp_path / "out"
-    StudyRunner(finetuned, folder).run()
+    ended(finetuned, folder)
     edit_records(folder, lambda each: None if each["run"] == "small/finetuned/seed-1/kd" else each)
     subprocess.run(["rm", "-r", folder / "runs"], check=True)
     done = len(fake.log())
@@ -192,10 +192,10 @@ def test_wrong_number_of_jobs(study, tmp_path):
         StudyRunner(load_plan(study), tmp_path, jobs=0)
 
 
-def test_students_wait_for_the_record_of_their_teacher(study, fake, tmp_path):
+def test_students_wait_for_the_record_of_their_teacher(study, fake, ended, tmp_path):
     """A folder of an earlier try does not do: it may be of other options."""
     plan, folder = load_plan(study), tmp_path / "out"
-    StudyRunner(plan, folder).run()
+    ended(plan, folder)
     edit_records(folder, lambda each: None if "small/ce/seed-1" in each["run"] else each)
     fake(**{"ce/seed-1/teacher": "error: output folder holds another run"})
     runner = StudyRunner(plan, folder)
