@@ -474,7 +474,7 @@ def test_a_checkpoint_of_a_later_version_is_refused(whole, tmp_path):
     shutil.copytree(whole.with_name("last"), folder / "checkpoint-12")
     manifest = folder / "checkpoint-12" / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 99, "version": "9.0"}))
-    with pytest.raises(UserError, match=r"checkpoint-12 has format 99 of hf_icckd 9\.0, expected at most 1; go on"):
+    with pytest.raises(UserError, match=r"checkpoint-12 has format 99 of hf_icckd 9\.0, expected 2; resume with that version"):
         teacher.main(command(folder))
 
 
@@ -490,7 +490,7 @@ def test_code_in_a_checkpoint_is_not_run(whole, tmp_path, name):
     values = json.loads(manifest.read_text())
     values["files"][name] = checkpointing._digest(folder / "checkpoint-12" / name)
     manifest.write_text(json.dumps(values))
-    with pytest.raises(UserError, match=r"checkpoint-12 holds more than plain data .*; nothing of it was run"):
+    with pytest.raises(UserError, match=r"checkpoint-12 holds more than plain data .*; none of it was run"):
         teacher.main(command(folder))
     assert not (tmp_path / "pwned").exists()
 
