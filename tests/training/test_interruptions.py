@@ -467,14 +467,16 @@ def test_a_closed_pipe_does_not_cost_the_checkpoint(forks, tmp_path):
     assert newest_whole(tmp_path / "run") is not None
 
 
-def test_a_checkpoint_of_a_later_version_is_refused(whole, tmp_path):
+@pytest.mark.parametrize(("written_as", "version"), [(99, "9.0"), (1, "0.1.0")])
+def test_a_checkpoint_of_another_format_is_refused(whole, tmp_path, written_as, version):
     folder = tmp_path / "run"
     folder.mkdir()
     shutil.copy(whole / "all_args.yaml", folder)
     shutil.copytree(whole.with_name("last"), folder / "checkpoint-12")
     manifest = folder / "checkpoint-12" / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 99, "version": "9.0"}))
-    with pytest.raises(UserError, match=r"checkpoint-12 has format 99 of hf_icckd 9\.0, expected 2; resume with that version"):
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": written_as, "version": version}))
+    message = f"checkpoint-12 has format {written_as} of hf_icckd {version}, expected 2; resume with that version, or"
+    with pytest.raises(UserError, match=message):
         teacher.main(command(folder))
 
 
