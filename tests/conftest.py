@@ -15,8 +15,8 @@ from pathlib import Path
 # Before anything imports the Hub client: no test may reach out, or write into the user's cache.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp()
-# Programs that tests start, and those that they start, note it here.
-os.environ["STARTS_OF_PYTHON"] = os.path.join(os.environ["HF_DATASETS_CACHE"], "starts")
+# Programs that tests start, and those that they start, note it here; workers of pytest-xdist share the file.
+os.environ.setdefault("STARTS_OF_PYTHON", os.path.join(os.environ["HF_DATASETS_CACHE"], "starts"))
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(Path(__file__).parent / "starts"), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
