@@ -6,7 +6,7 @@
     python benchmarks/torture.py --recipe student --targets
 
 First every named point of a checkpoint write and of a step is hit once, then random moments follow until `--kills`
-runs were killed. Model, optimiser, schedule, cache and figures must be the same bit for bit; times and the command are
+runs were killed. Model, optimiser, schedule, cache and metrics must be the same bit for bit; times and the command are
 left out. Runs on the CPU in float32; without a launcher, attempts are forks of a process with everything imported.
 """
 

@@ -246,7 +246,7 @@ def _facts(
     trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFolder, stopwatch: Stopwatch
 ) -> dict[str, Any]:
     """Cost of the exported model, course of the training and environment; for one process alone."""
-    # Cost is that of the exported model: one process can't compute anything with a shard.
+    # The cost of the exported model: one process can't compute anything with a shard.
     exported = from_pretrained(folder.path).to(trainer.args.device)
     layout = torch.channels_last if trainer.args.channels_last else torch.contiguous_format
     logged = [entry for entry in trainer.state.log_history if "images_per_second" in entry]

@@ -33,7 +33,7 @@ from hf_icckd.utils import distributed
 
 PROCESSES = int(os.environ.get("WORLD_SIZE", 1))
 INTRA_CLASS = {"terms": ["intra_class:weight=1,margin=0,cache_size=8"]}
-# Evaluation leaves some weights gathered; the checkpoint of the same step comes behind it.
+# Evaluation leaves some weights gathered; the checkpoint of the same step comes after it.
 SAVING = {
     "save_strategy": "steps",
     "save_steps": 3,

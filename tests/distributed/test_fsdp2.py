@@ -1,6 +1,6 @@
 """Two processes that shard a teacher with FSDP2 compute what one process does, and leave the same files.
 
-On CPUs: `fsdp_worker.py` makes accelerate believe that it has GPUs; everything behind that, from the shipped
+On CPUs: `fsdp_worker.py` makes accelerate believe that it has GPUs; everything after that, from the shipped
 configuration on, is what runs on them, but for NCCL in the place of gloo.
 """
 

@@ -115,7 +115,7 @@ def test_torn_and_damaged_records(tmp_path):
     records.add({"run": "c"})
     assert list(Records(path).by_name) == ["a", "c"]
     path.write_text('{"run": "a"}\nnonsense\n{"run": "c"}\n')
-    with pytest.raises(ValueError, match=r"line 2 of .* is no record"):
+    with pytest.raises(ValueError, match=r"line 2 of .* is not a record"):
         Records(path)
 
 
@@ -151,7 +151,7 @@ def test_a_teacher_that_comes_out_otherwise_is_not_used(study, ended, tmp_path):
     edit_records(folder, lambda each: None if each["run"] == "small/ce/seed-1/kd" else each | {"weights": "other"})
     subprocess.run(["rm", "-r", folder / "runs"], check=True)
     with pytest.raises(
-        ValueError, match="trained again, but its weights differ from those of its recorded students' teacher"
+        ValueError, match="trained again, with other weights than its recorded students were taught by"
     ):
         StudyRunner(plan, folder).run()
 

@@ -52,7 +52,7 @@ def summary(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """n, mean, sd, 95 % interval and number of diverged runs.
 
     Args:
-        frame: Rows of `figures` selected by `main_runs` or `sweep_runs`.
+        frame: Rows of `run_metrics` selected by `main_runs` or `sweep_runs`.
         column: The metric, such as `test.top1`.
 
     Returns:
