@@ -71,6 +71,18 @@ def test_pages_speak_plainly(page):
     assert not found, f"{name_of(page)}: say it plainly, without {', '.join(found)}"
 
 
+def test_code_speaks_plainly():
+    """Docstrings, comments and messages too; a word is ruled out as a name as well."""
+    found = [
+        f"{name_of(file)}: {match[0]}"
+        for folder in ("hf_icckd", "recipes", "benchmarks")
+        for file in sorted((ROOT / folder).rglob("*.[pm][yd]"))
+        for words in RIDDLES
+        for match in re.finditer(rf"\b{words}\b", file.read_text(), re.IGNORECASE)
+    ]
+    assert not found
+
+
 def test_every_page_is_reached_from_the_first_ones():
     text = README.read_text() + CONTRIBUTING.read_text()
     assert [page.name for page in DOCS if f"](docs/{page.name}" not in text] == []
