@@ -293,8 +293,8 @@ class StudentTrainingArguments(DistillationTrainingArguments):
         default="live",
         metadata={
             "help": "live: run the teacher in every step. The others train from outputs recorded in "
-            "teacher_targets_dir; record: record all that are missing first; auto: record each epoch when it "
-            "begins; replay: refuse to train if any are missing."
+            "teacher_targets_dir. record: first record all that are missing; auto: record each epoch when it begins; "
+            "replay: refuse to train if any are missing."
         },
     )
     teacher_targets_dir: str | None = field(
