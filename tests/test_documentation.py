@@ -51,7 +51,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def prose(page: Path) -> str:
-    """A page without blocks of code; of the page on moving, tables without what was called so before."""
+    """A page without blocks of code, and the page on moving without the old names in its tables."""
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     return re.sub(r"^\|[^|]*\|", "|", text, flags=re.MULTILINE) if page == MOVING else text
 

@@ -27,7 +27,7 @@ def test_records_of_another_plan_are_refused(study, ended, tmp_path):
 
 
 def test_an_option_named_with_its_default_is_none(study, ended, tmp_path):
-    """What it was in the recorded run counts, also where the default has become another since."""
+    """Its value in the recorded run counts, even if the default has changed since."""
     plan, folder = load_plan(study), tmp_path / "out"
     ended(plan, folder)
     assert plan.students["kd"].options.pop("objectives") == ["kd"]
@@ -48,7 +48,7 @@ def test_an_option_named_with_its_default_is_none(study, ended, tmp_path):
 
 
 def test_an_argument_of_a_term_named_with_its_default_is_none(study, ended, tmp_path):
-    """Again, what it was in the recorded run counts."""
+    """Again, its value in the recorded run counts."""
     plan, folder = load_plan(study), tmp_path / "out"
     ended(plan, folder)
     for same in ("intra_class:weight=0.5,gate=true", ["intra_class:cache_size=32,weight=5e-1"]):

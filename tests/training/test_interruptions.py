@@ -353,7 +353,7 @@ def test_without_a_whole_checkpoint_a_run_starts_anew(whole, tmp_path, monkeypat
 
 
 def test_checkpoints_ahead_of_the_run_neither_count_nor_go(pipeline, tiny_classifier, tmp_path):
-    """A damaged one must not make the only whole one go; whole ones of another branch are not ours to remove."""
+    """A damaged one must not push out the only intact one; intact ones of another session are not ours to remove."""
     (tmp_path / "checkpoint-11").mkdir()
     options = OPTIONS | {"save_total_limit": 1}
     train_teacher(pipeline, tiny_classifier(), tmp_path, **options | {"max_steps": 4})

@@ -351,7 +351,7 @@ def test_records_of_other_plans_are_left_out_and_counted(tmp_path, records):
 
 
 def test_records_with_the_least_in_them(tmp_path, plan, records):
-    """No training figures, no curve, no cost, no environment, no seconds."""
+    """No training metrics, no curve, no cost, no environment, no seconds."""
     least = {
         name: {key: value for key, value in record.items() if key not in ("curve", "seconds")}
         | {"metrics": {"test": {"top1": record["metrics"]["test"]["top1"]}, "validation": {"top1": 50.0}}}
