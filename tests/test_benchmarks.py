@@ -47,7 +47,8 @@ def dummy(tmp_path):
     script.write_text(DUMMY)
 
     def make(name: str, fails_at: int = 0) -> Arm:
-        return Arm(name, [sys.executable, str(script), name, str(trace), str(fails_at)], {"PYTHONPATH": str(ROOT)})
+        places = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])}
+        return Arm(name, [sys.executable, str(script), name, str(trace), str(fails_at)], places)
 
     return make
 

@@ -31,7 +31,7 @@ OPTIONS = [
     "--max_train_samples", "151", "--max_eval_samples", "40", "--per_device_train_batch_size", "16",
     "--model", "cifar_resnet8", "--disable_tqdm", "true", "--num_threads", "1", "--terms", "intra_class:gate=false",
     "--save_strategy", "steps", "--save_steps", "20", "--use_cpu", "true", "--eval_strategy", "no",
-    "--max_steps", "300", "--ddp_timeout", "30",
+    "--max_steps", "140", "--ddp_timeout", "30",
 ]  # fmt: skip
 
 
