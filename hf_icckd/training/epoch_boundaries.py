@@ -12,7 +12,7 @@ from hf_icckd.utils.keyed_random import generator_seed
 
 
 class EpochBoundaries(TrainerCallback):
-    """Evaluates and saves once per epoch, after its last step, and seeds every step; resumed runs do the same.
+    """Does what is due at the end of an epoch once, after its last step, and seeds every step.
 
     The Trainer evaluates and saves both after the last step of an epoch and at its end. A run that resumes from a
     checkpoint between the two would skip the second, so here everything is done once, at the end.
