@@ -45,7 +45,7 @@ def alternate(functions: dict[str, Callable[[], None]], rounds: int, repeats: in
 
 
 def batches(num_classes: int, batch_size: int, device: str) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Two views of random images, their labels and which images they are, again and again."""
+    """Endless batches: two views of random images, their labels and which images they are."""
     generator = torch.Generator().manual_seed(0)
     shape = (8, batch_size, 2, 3, 32, 32)
     images = torch.randint(256, shape, dtype=torch.uint8, generator=generator).to(device)

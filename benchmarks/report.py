@@ -48,9 +48,9 @@ def table(record: dict[str, Any]) -> str:
     further = {f"{row['base']} / {row['other']}": row["ratios"] for row in record["further"]}
     lines += ["", format_ratios(further)] if further else []
     for row in record["comparisons"] + record["further"]:
-        # The loop with the same arithmetic: not that of an arm that has no teacher to run.
+        # The loop with the same arithmetic; an arm that has no teacher to run is not compared with it.
         if row["other"] == row["base"].replace("ours", "bare") and row["median"] > _LIMIT:
-            lines += ["", f"The bare loop is no limit: {row['base']} is {row['median']:.2f} times as fast; mend it."]
+            lines += ["", f"The bare loop is no limit: {row['base']} is {row['median']:.2f} times as fast; fix it."]
     lines += [f"\n{arm['name']} failed: {arm['error']}" for arm in record["arms"] if arm["error"]]
     lines += [f"\n{name} left out: {reason}" for name, reason in record["left_out"].items()]
     return "\n".join(lines)
@@ -82,10 +82,10 @@ def machine() -> dict[str, Any]:
 def format_ratios(ratios: dict[str, list[float]]) -> str:
     """A line for each: median, minimum and maximum of the rounds."""
     width = max(map(len, ratios))
-    figures = {name: summary(values) for name, values in ratios.items()}
+    summaries = {name: summary(values) for name, values in ratios.items()}
     return "\n".join(
         f"{name:<{width}}  {each['median']:.3f} ({each['min']:.3f} to {each['max']:.3f})"
-        for name, each in figures.items()
+        for name, each in summaries.items()
     )
 
 

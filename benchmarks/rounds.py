@@ -1,4 +1,4 @@
-"""Paired rounds: several ways to do the same, in processes of their own, measured in turn again and again.
+"""Paired rounds: several ways to do the same, in processes of their own, measured in turn, round after round.
 
 `run_rounds` takes any programs that follow the protocol of `benchmarks/arms/meter.py`; what they train is up to them.
 """
@@ -161,12 +161,12 @@ class _Process:
         self.pending = b""
 
     def turn(self, timeout: float) -> dict[str, Any]:
-        """One turn: let it run, wait for its figures, stop it again."""
+        """One turn: let it run, wait for its numbers, stop it again."""
         self._signal(signal.SIGCONT)
         self._write("go")
-        figures = self.read(timeout)
+        measured = self.read(timeout)
         self.pause()
-        return figures
+        return measured
 
     def pause(self) -> None:
         """Stop the whole group until its next turn."""

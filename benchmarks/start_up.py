@@ -59,22 +59,22 @@ def main() -> None:
     args = parser.parse_args()
     words = ["--dataset", args.dataset, "--disable_tqdm", "true"]
     words += ["--label_column", args.label_column] if args.label_column else []
-    figures = {"imports": [], "first step": []}
+    measured = {"imports": [], "first step": []}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(args.rounds + 1):
             imports = seconds(IMPORTS)
             first_step = seconds(FIRST_STEP, *words, "--output_dir", f"{folder}/{number}")
             if number:  # the one before may have read the images
-                figures["imports"].append(imports)
-                figures["first step"].append(first_step)
-    pairs = zip(figures["first step"], figures["imports"], strict=True)
-    figures["over the imports"] = [first_step - imports for first_step, imports in pairs]
-    for name, values in figures.items():
+                measured["imports"].append(imports)
+                measured["first step"].append(first_step)
+    pairs = zip(measured["first step"], measured["imports"], strict=True)
+    measured["over the imports"] = [first_step - imports for first_step, imports in pairs]
+    for name, values in measured.items():
         each = summary(values)
         print(f"{name:<17} {each['median']:5.1f} s ({each['min']:.1f} to {each['max']:.1f})")
     if args.output is not None:
         args.output.mkdir(parents=True, exist_ok=True)
-        record = {"rounds": args.rounds, "machine": machine(), "seconds": figures}
+        record = {"rounds": args.rounds, "machine": machine(), "seconds": measured}
         (args.output / "start_up.json").write_text(json.dumps(record, indent=2) + "\n")
 
 

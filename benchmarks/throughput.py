@@ -71,7 +71,7 @@ LEFT_OUT = {
     ("student", "bare_intra"): "the intra-class term is for teachers",
 }
 SWEEP_ROUNDS = 2
-# What tuning guides get from another allocator: no page is given back to the system within a step and mapped anew.
+# What tuning guides get from another allocator: no page is given back to the system within a step and mapped again.
 KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_TOP_PAD_": str(2**26),
 }  # fmt: skip

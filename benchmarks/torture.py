@@ -1,4 +1,4 @@
-"""Kill a run again and again, start it again and again, and compare what comes out with a run that was left alone.
+"""Kill a run many times, restart it each time, and compare the result with a run that was left alone.
 
     python benchmarks/torture.py --kills 20 --seed 0
     python benchmarks/torture.py --recipe student --workers 2 --decoded
@@ -6,7 +6,7 @@
     python benchmarks/torture.py --recipe student --targets
 
 First every named point of a checkpoint write and of a step is hit once, then random moments follow until `--kills`
-runs were killed. Model, optimiser, schedule, cache and figures must be the same bit for bit; times and the command are
+runs were killed. Model, optimiser, schedule, cache and metrics must be the same bit for bit; times and the command are
 left out. Runs on the CPU in float32; without a launcher, attempts are forks of a process with everything imported.
 """
 
@@ -215,7 +215,7 @@ class Attempt:
 
 
 def without_times(value: object) -> object:
-    """Figures without what depends on the clock or the command."""
+    """Metrics, without what depends on the clock or the command."""
     if isinstance(value, dict):
         return {name: without_times(item) for name, item in value.items() if name not in TIMES}
     return [without_times(item) for item in value] if isinstance(value, list) else value

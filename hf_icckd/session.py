@@ -26,7 +26,7 @@ from hf_icckd.evaluation.cost import cost_metrics
 from hf_icckd.evaluation.split import SplitOutputs, split_metrics
 from hf_icckd.hub.push import push_to_hub
 from hf_icckd.metrics.linear_probe import fine_class_probe
-from hf_icckd.models.classifier import ImageClassifier, create_classifier, go_on_from
+from hf_icckd.models.classifier import ImageClassifier, adapt_classifier, create_classifier
 from hf_icckd.models.pretrained import from_pretrained
 from hf_icckd.options.data import TrainingDataArguments
 from hf_icckd.options.recipes import StudentModelArguments, TeacherModelArguments
@@ -71,7 +71,7 @@ def build_classifier(
         if start.spec.label_names != tuple(pipeline.data.label_names):
             logger.info("the start checkpoint has other classes than the data: it gets a new classification layer")
         # Small images are taken whole, whatever the net was evaluated with before.
-        return go_on_from(start, pipeline.data.label_names, data_args.image_size, pipeline.crop_pct)
+        return adapt_classifier(start, pipeline.data.label_names, data_args.image_size, pipeline.crop_pct)
     mean, std = (None, None) if model_args.pretrained else normalisation()
     return create_classifier(
         model_args.model,
@@ -246,7 +246,7 @@ def _facts(
     trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFolder, stopwatch: Stopwatch
 ) -> dict[str, Any]:
     """Cost of the exported model, course of the training and environment; for one process alone."""
-    # Cost is that of the exported model: one process can't compute anything with a shard.
+    # The cost of the exported model: one process can't compute anything with a shard.
     exported = from_pretrained(folder.path).to(trainer.args.device)
     layout = torch.channels_last if trainer.args.channels_last else torch.contiguous_format
     logged = [entry for entry in trainer.state.log_history if "images_per_second" in entry]

@@ -1,4 +1,4 @@
-"""Whatever is wrong with what a user gives: one line that says what, what was expected, and how to mend it."""
+"""Whatever is wrong with what a user gives: one line that says what, what was expected, and how to fix it."""
 
 from __future__ import annotations
 

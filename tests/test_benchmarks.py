@@ -1,4 +1,4 @@
-"""benchmarks/: the protocol between driver and arms, and what is made of the figures. No test judges a speed."""
+"""benchmarks/: the protocol between driver and arms, and what is made of the measurements. No test judges a speed."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _record(name: str, speeds: list[float | None], error: str | None = None) -> 
 
 @pytest.fixture
 def measured(tmp_path, monkeypatch):
-    """What the driver leaves where arms give the figures they are told to; None fails."""
+    """What the driver writes if arms report the given numbers; with None they fail."""
 
     def measure(speed_of, *options: str) -> tuple[int, dict]:
         def fake_rounds(arms, rounds, logs, say, together):

@@ -51,7 +51,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def prose(page: Path) -> str:
-    """A page without blocks of code; of the page on moving, tables without what was called so before."""
+    """A page without blocks of code, and the page on moving without the old names in its tables."""
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     return re.sub(r"^\|[^|]*\|", "|", text, flags=re.MULTILINE) if page == MOVING else text
 
@@ -69,6 +69,18 @@ def test_pages_speak_plainly(page):
     text = re.sub(r"`[^`\n]+`", "", prose(page))
     found = [match[0] for words in RIDDLES for match in re.finditer(rf"\b{words}\b", text, re.IGNORECASE)]
     assert not found, f"{name_of(page)}: say it plainly, without {', '.join(found)}"
+
+
+def test_code_speaks_plainly():
+    """Docstrings, comments and messages too; a word is ruled out as a name as well."""
+    found = [
+        f"{name_of(file)}: {match[0]}"
+        for folder in ("hf_icckd", "recipes", "benchmarks")
+        for file in sorted((ROOT / folder).rglob("*.[pm][yd]"))
+        for words in RIDDLES
+        for match in re.finditer(rf"\b{words}\b", file.read_text(), re.IGNORECASE)
+    ]
+    assert not found
 
 
 def test_every_page_is_reached_from_the_first_ones():

@@ -132,7 +132,7 @@ GO_ON += ["--max_steps", "1", "--learning_rate", "1e-9", "--weight_decay", "0"]
 
 
 def test_a_teacher_goes_on_from_a_trained_classifier(runs, tmp_path, capsys):
-    """With its architecture, weights and preprocessing; of hardly any learning rate little is left to see."""
+    """With its architecture, weights and preprocessing; at a tiny learning rate it stays nearly the same."""
     words = [*GO_ON, "--start_from", f"{runs}/teacher", "--output_dir", f"{tmp_path}/same"]
     teacher.main(words)
     before, after = from_pretrained(runs / "teacher"), from_pretrained(tmp_path / "same")

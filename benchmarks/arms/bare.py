@@ -33,7 +33,7 @@ from hf_icckd.utils.machine import keep_freed_memory
 
 def train(spec: Spec, meter: Meter) -> None:
     """Train until the meter stops it."""
-    keep_freed_memory()  # as ours: without it the system maps the same pages anew in every step
+    keep_freed_memory()  # as ours: without it the system maps the same pages again in every step
     pipeline = load_pipeline(spec, device())
     layout = torch.channels_last if spec.channels_last else torch.contiguous_format
     teacher, student = (net.to(device(), memory_format=layout) for net in classifiers(spec, pipeline))

@@ -39,7 +39,7 @@ class Spec:
             nothing is trained).
         teacher: Architecture of the teacher.
         student: Architecture of the student; used for the task `student` only.
-        dataset: As in `hf_icckd.load_image_data`.
+        dataset: Name of a data set, folder or Hub id.
         label_column: Column of the labels; None finds it.
         max_train_samples: Use so many training images; None for all.
         image_size: Height and width; None for the images' own if they are small.

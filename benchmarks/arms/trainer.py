@@ -1,11 +1,11 @@
 """Plain transformers.Trainer, in the way of its guide "Knowledge Distillation for Computer Vision".
 
-Mended where the guide as it stands does not run, or would be slower than need be:
+Changed where the guide does not run as it stands, or would be slower than it need be:
 - `compute_loss` lacks the argument `num_items_in_batch`, which the Trainer passes;
 - it calls `self.student` instead of the model it is given, past whatever the Trainer wrapped that in (torch.compile);
 - the teacher gets the labels too, and computes a loss that nobody uses;
 - under `bf16` (the guide has `fp16`, which needs a GPU) only the student was prepared for autocast: the teacher would
-  go on in float32;
+  stay in float32;
 - the loss is `(1 - lambda) * CE + lambda * KD`; here both have weight 1, as in all arms.
 """
 

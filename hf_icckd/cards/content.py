@@ -221,7 +221,6 @@ def soft_label_series(results: dict[str, Any]) -> dict[str, list[dict[str, float
         results: What metrics.json holds.
     """
     own, control = results["soft_labels"], results.get("control", {}).get("soft_labels")
-
     if control and _shown_in(control) != _shown_in(own):
         control = None  # recorded by a version that shows other images
     guided = "teacher" in own["images"][0]

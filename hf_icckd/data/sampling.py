@@ -175,8 +175,8 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int = 0) -> tupl
     return np.sort(order[~cut]), np.sort(order[cut])
 
 
-def balanced_subset(labels: np.ndarray, size: int, seed: int = 0) -> np.ndarray:
+def balanced_subset(labels: np.ndarray, size: int) -> np.ndarray:
     """Choose `size` images with classes as equally frequent as possible; sorted indices, the same every time."""
-    order = permutation(seed, 0, len(labels)).numpy()
+    order = permutation(0, 0, len(labels)).numpy()
     by_rank = np.argsort(rank_within_class(labels[order]), kind="stable")
     return np.sort(order[by_rank][:size])

@@ -19,6 +19,7 @@ from hf_icckd.evaluation.cost import latency_ms
 from hf_icckd.evaluation.split import predict_split
 from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier, is_unnamed
 
+_NEIGHBOURS = 3  # nearest classes shown
 _TIMED_RUNS = 20
 _TIMED_SECONDS = 0.5
 
@@ -67,16 +68,13 @@ def class_means(model: ImageClassifier, split: Dataset, labels: np.ndarray, desc
 
 
 @torch.no_grad()
-def ask(
-    model: ImageClassifier, image: PIL.Image.Image, means: Tensor | None = None, num_neighbours: int = 3
-) -> Answer:
+def ask(model: ImageClassifier, image: PIL.Image.Image, means: Tensor | None = None) -> Answer:
     """Run a classifier on a picture, on the classifier's device.
 
     Args:
         model: The classifier; its training mode is restored.
         image: A picture of any size and mode.
         means: (C, D) class means from `class_means`, for neighbours.
-        num_neighbours: How many of the nearest classes to return.
     """
     training = model.training
     model.eval()
@@ -91,7 +89,7 @@ def ask(
     if means is not None:
         distances = 1 - F.normalize(means, dim=1) @ F.normalize(output.embeddings[0].float().cpu(), dim=0)
         present = means.norm(dim=1) > 0
-        nearest = distances.masked_fill(~present, torch.inf).argsort(stable=True)[: min(num_neighbours, present.sum())]
+        nearest = distances.masked_fill(~present, torch.inf).argsort(stable=True)[: min(_NEIGHBOURS, present.sum())]
         neighbours = [(index, distances[index].item()) for index in nearest.tolist()]
     return Answer(output.logits[0].float().cpu(), latency, neighbours)
 

@@ -107,7 +107,7 @@ class IntraClassContrastiveLoss(nn.Module):
     """Intra-class contrastive term of a batch of images in two views.
 
     Every view of every image (the anchor) is compared with the other view (the positive) and with other images of the
-    same class (the negatives): those of this batch and, if given, cached ones of earlier steps.
+    same class (the negatives), from this batch and, if given, from a cache of earlier steps.
 
     Args:
         margin: Margin of the gate on the probability scale, -1 to 1; see `margin_gate`.
@@ -166,8 +166,8 @@ class IntraClassContrastiveLoss(nn.Module):
             labels: (N,) class indices.
             sample_ids: (N,) which image; an image is never a negative of itself.
             cached: Rows of earlier steps for each image.
-            reference_embeddings: (G, 2, D) in-batch candidates if they are not just this batch: those of all
-                processes. Detached and normalised here.
+            reference_embeddings: (G, 2, D) candidates of all processes, in place of this batch alone; detached and
+                normalised here.
             reference_labels: (G,) their classes.
             reference_sample_ids: (G,) their images.
 
@@ -236,7 +236,7 @@ class IntraClassTerm(TeacherTerm):
 
     Args:
         margin: Margin in probability that an image must be classified with for the term to apply to it.
-        gate: Whether the margin is asked for at all.
+        gate: Whether to apply the margin at all.
         temperature: Softmax temperature of the similarities.
         cache_size: Embeddings of earlier steps that are kept per class as negatives; 0 for no cache.
         embedding: What is contrasted, pooled features or logits.

@@ -54,7 +54,7 @@ def parse_terms(specs: list[str]) -> WeightedTerms:
         {}
     """
     terms = {}
-    for name, arguments in _meaning(specs).items():  # those of weight 0 too, so that their arguments are checked
+    for name, arguments in _meaning(specs).items():  # also of terms with weight 0, to check their arguments
         weight = arguments.pop("weight")
         term = TEACHER_TERMS[name](**arguments)
         if weight != 0:

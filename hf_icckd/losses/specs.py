@@ -18,7 +18,7 @@ def parse_spec(spec: str, registry: Mapping[str, type], kind: str) -> tuple[str,
 
     Args:
         spec: A name of the registry, then optional `argument=value` pairs after a colon.
-        registry: Names and classes. Arguments are those of the class's constructor, and `weight`.
+        registry: Names and classes. Arguments: `weight` and what the class's constructor takes.
         kind: What the registry holds, for errors: `objective` or `teacher term`.
 
     Returns:
@@ -54,7 +54,7 @@ def write_spec(name: str, arguments: Mapping[str, Any]) -> str:
 
 
 def shortest_spec(name: str, arguments: Mapping[str, Any], registry: Mapping[str, type]) -> str:
-    """The spec with that meaning that leaves out arguments with their default values."""
+    """The spec without the arguments that have their default values."""
     required = [key for key, each in _parameters(registry[name]).items() if each.default is REQUIRED]
     _, defaults = parse_spec(write_spec(name, {key: arguments[key] for key in required}), registry, "spec")
     shown = {key: value for key, value in arguments.items() if key in required or value != defaults[key]}

@@ -70,10 +70,10 @@ class TeacherTerm(nn.Module):
         raise TypeError("a teacher term must define describe(arguments)")
 
     def trained_part(self, teacher: ImageClassifier, seed: int) -> nn.Module | None:
-        """Build what is trained along with the teacher and thrown away at export; None if there is no such thing.
+        """Build a module that is trained along with the teacher and dropped at export; None for no module.
 
-        It is called with the teacher's `ClassifierOutput`, feature maps included, and what it returns reaches
-        `forward` as `batch.part`. Such a teacher can't be trained with sharded weights (FSDP2).
+        The module is called with the teacher's `ClassifierOutput`, feature maps included; its result reaches `forward`
+        as `batch.part`. A teacher with such a module can't be trained with sharded weights (FSDP2).
         """
         return None
 

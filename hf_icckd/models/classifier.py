@@ -198,7 +198,7 @@ def _channels(values: Iterable[float]) -> tuple[float, float, float]:
     return cast("tuple[float, float, float]", tuple(values))  # `ImageClassifier` checks that there are three
 
 
-def go_on_from(
+def adapt_classifier(
     classifier: ImageClassifier,
     label_names: tuple[str, ...] | list[str],
     image_size: int | None = None,

@@ -16,12 +16,12 @@ def default_of(option: dataclasses.Field) -> Any:
 
 
 def changed_options(arguments: Any) -> dict[str, Any]:
-    """Of a dataclass of options, as it was given, those that differ from their defaults."""
+    """Options of a dataclass that differ from their defaults; call it before anything is filled in."""
     changed = {}
     for option in dataclasses.fields(arguments):
         default = default_of(option)
         value = getattr(arguments, option.name)
-        # The parser makes None or False of some defaults of the Trainer that say the same in a word.
+        # Some defaults of the Trainer are "" or "no", for which the parser gives None or False.
         if value != default and not (default in ("", "no") and value in (None, False)):
             changed[option.name] = value
     return changed

@@ -1,4 +1,4 @@
-"""What the launcher told this process, and what of it the trainers don't do."""
+"""What the launcher set in the environment, and a check that the trainers support it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FSDP_SETTINGS = {
 
 
 def check_launcher() -> None:
-    """Raise ValueError if the launcher was told what the trainers don't do, or the environment is incomplete."""
+    """Raise ValueError if the launcher asks for what the trainers don't support, or the environment is incomplete."""
     for name in ("DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"):
         if accelerate_uses(name):
             raise ValueError(f"accelerate was told to use {name}, expected DDP or FSDP2: {NO_DEEPSPEED}")

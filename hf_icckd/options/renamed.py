@@ -20,7 +20,7 @@ RENAMED = (*TERM_ARGUMENTS, "student_branches")
 
 
 def new_spelling(old: Mapping[str, object]) -> str | None:
-    """How options of 0.1 are written now; None if none of these options is one.
+    """How options of 0.1 are written now; None if there is none among them.
 
     Args:
         old: Options by name, without dashes, with their values; a value that is not known is None.
@@ -46,7 +46,7 @@ def new_spelling(old: Mapping[str, object]) -> str | None:
 
 
 def with_terms(record: Any) -> Any:
-    """What a run of 0.1 recorded, with `terms` in place of the options they replaced, at any depth.
+    """A record of a 0.1 run with `terms` in place of the old options, at any depth.
 
     Example:
         >>> with_terms({"model": "cifar_resnet20", "intra_class_weight": 0.05, "student_branches": None})

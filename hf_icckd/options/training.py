@@ -1,4 +1,4 @@
-"""Options of the trainers, each documented and checked once, here. Those of the data are in `options.data`."""
+"""Options of the trainers, each documented and checked once, here. Data options are in `options.data`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _REFUSED = {
     "fp16_full_eval": "evaluation is in the precision of the weights: half-precision logits tie, which costs accuracy",
     "dataloader_drop_last": "no image is left out of an epoch, except a remainder too small for a batch",
     "data_seed": "--seed determines the order of the images too",
-    "resume_from_checkpoint": "--resume auto takes the newest whole checkpoint in output_dir",
+    "resume_from_checkpoint": "--resume auto takes the newest intact checkpoint in output_dir",
     "ignore_data_skip": "a resumed run would see other images than an uninterrupted one",
     "restore_callback_states_from_checkpoint": "it would stop a resumed run where it was stopped before",
     "save_only_model": "a run could not resume from such checkpoints; the last weights are written anyway",
@@ -113,7 +113,7 @@ class DistillationTrainingArguments(TrainingArguments):
     resume: Literal["auto", "never"] = field(
         default="auto",
         metadata={
-            "help": "auto: resume the run in output_dir from its newest whole checkpoint; never: refuse a folder "
+            "help": "auto: resume the run in output_dir from its newest intact checkpoint; never: refuse a folder "
             "that holds a run."
         },
     )
@@ -131,7 +131,7 @@ class DistillationTrainingArguments(TrainingArguments):
         metadata={"help": "Repository, namespace/name; default: the name of output_dir in your own namespace."},
     )
     hub_strategy: str = field(default="end", metadata={"help": "Must stay end: only finished runs are pushed."})
-    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "As in DistributedDataParallel."})
+    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "find_unused_parameters of DDP."})
     control: str | None = field(
         default=None,
         metadata={
@@ -293,8 +293,8 @@ class StudentTrainingArguments(DistillationTrainingArguments):
         default="live",
         metadata={
             "help": "live: run the teacher in every step. The others train from outputs recorded in "
-            "teacher_targets_dir; record: record all that are missing first; auto: record each epoch when it "
-            "begins; replay: refuse to train if any are missing."
+            "teacher_targets_dir. record: first record all that are missing; auto: record each epoch when it begins; "
+            "replay: refuse to train if any are missing."
         },
     )
     teacher_targets_dir: str | None = field(

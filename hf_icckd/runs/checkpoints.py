@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written atomically, with a manifest that tells a damaged one from a whole one."""
+"""Checkpoints of a run: written atomically, with a manifest that tells damaged ones from intact ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def checkpoints(output_dir: str | Path) -> list[Path]:
     return sorted(found, key=_step)
 
 
-def newest_whole(output_dir: str | Path) -> Path | None:
+def newest_intact(output_dir: str | Path) -> Path | None:
     """The newest undamaged checkpoint; a warning names each damaged one that is skipped.
 
     Raises:
@@ -46,7 +46,7 @@ def newest_whole(output_dir: str | Path) -> Path | None:
         except DamagedCheckpointError as error:
             logger.warning("%s; it is skipped", error)
     if checkpoints(output_dir):
-        logger.warning("no checkpoint in %s is whole: training starts from the beginning", output_dir)
+        logger.warning("no checkpoint in %s is intact: training starts from the beginning", output_dir)
     return None
 
 
@@ -129,7 +129,7 @@ def prune(output_dir: str | Path, step: int, limit: int | None) -> None:
     for old in past[:-limit] if limit else []:
         try:
             shutil.rmtree(old)
-        except OSError as error:  # the new checkpoint is whole, so training can continue
+        except OSError as error:  # the new checkpoint is intact, so training can continue
             logger.warning("%s can't be removed: %s", old, error)
 
 

@@ -139,7 +139,7 @@ class RunFolder:
         """Context in which no other process writes to the folder; it yields the checkpoint to resume from, or None.
 
         Args:
-            data_fingerprint: Of the run's data set: other images under the same name make another run.
+            data_fingerprint: Fingerprint of the data set. Other images under the same name make another run.
 
         Raises:
             ValueError: If processes differ in options or data, another process holds the folder, or the run in it
@@ -176,13 +176,13 @@ class RunFolder:
         if self.recorded.is_file():
             self._check_same()
         checkpoints.clear_staging(self.path)
-        checkpoint = checkpoints.newest_whole(self.path)
+        checkpoint = checkpoints.newest_intact(self.path)
         write_text(self.recorded, yaml.safe_dump(self.values, sort_keys=True))
         return None if checkpoint is None else str(checkpoint)
 
 
 def _as_in_a_file(values: dict[str, Any]) -> dict[str, Any]:
-    """The values as they come back from a file, so that comparisons are like with like."""
+    """The values as YAML gives them back, to be compared with values read from a file."""
     return yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(values, default=str))))
 
 

@@ -25,7 +25,7 @@ def device_name(args: DistillationTrainingArguments) -> str:
 
 
 def how_computed(args: DistillationTrainingArguments) -> str:
-    """Precision, layout and device, and a hint at what would be faster. Results depend on it, so the user chooses."""
+    """Precision, layout and device, with a hint if another precision is faster. It changes results: users choose."""
     layout = "channels last" if args.channels_last else "channels first"
     text = f"{args.precision}, {layout}, on {args.world_size} x {device_name(args)}"
     if args.device.type == "cpu":

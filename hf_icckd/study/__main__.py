@@ -19,7 +19,7 @@ from hf_icckd.utils.atomic_files import write_text
 from hf_icckd.utils.text import show
 
 PLAN_FILE = "study.yaml"
-STOPPED = 143  # exit code while runs are left, the same as that of an interrupted run that can resume
+STOPPED = 143  # exit code while runs are left, as of an interrupted run that can resume
 
 
 @dataclass

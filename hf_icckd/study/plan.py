@@ -133,12 +133,12 @@ class Plan:
             return {}
         if teacher not in self.teachers:
             teacher = next(s.base for s in self.sweeps.values() if teacher in self.sweep_teachers(s).values())
-        figures = self.trial_figures(pair, teacher, student, records)
-        if figures is None:
+        scores = self.trial_scores(pair, teacher, student, records)
+        if scores is None:
             return None
-        return self.students[student].trials[best_trial(figures) or 0]
+        return self.students[student].trials[best_trial(scores) or 0]
 
-    def trial_figures(
+    def trial_scores(
         self, pair: str, teacher: str, student: str, records: dict[str, dict]
     ) -> list[list[float | None]] | None:
         """Top-1 on the validation split of each trial at each tuning seed, None where it diverged.
@@ -213,16 +213,16 @@ def _filled(options: dict[str, Any], student: str) -> dict[str, Any]:
     return {name: fill(value) for name, value in listed.items()}
 
 
-def best_trial(figures: list[list[float | None]]) -> int | None:
+def best_trial(scores: list[list[float | None]]) -> int | None:
     """Number of the trial with the best mean, or None if no trial is left.
 
     A trial that diverged at a seed is not chosen. A seed at which all trials diverged, for example because their
     teacher did, is ignored.
 
     Args:
-        figures: What `Plan.trial_figures` returns.
+        scores: What `Plan.trial_scores` returns.
     """
-    told = [seed for seed in zip(*figures, strict=True) if any(figure is not None for figure in seed)]
+    told = [seed for seed in zip(*scores, strict=True) if any(score is not None for score in seed)]
     means = {number: sum(trial) for number, trial in enumerate(zip(*told, strict=True)) if None not in trial}
     return max(means, key=means.__getitem__, default=None)
 

@@ -18,14 +18,14 @@ _CONVERT = "or run python -m hf_icckd.study.convert on the file"
 
 
 def check_folder_names(names: Iterable[str]) -> None:
-    """Raise ValueError if a name can't be that of a folder."""
+    """Raise ValueError if a name can't be the name of a folder."""
     for name in names:
         if not name or name.startswith(".") or "/" in name:
-            raise ValueError(f"name {name!r} can't be that of a folder; choose one without / and leading dots")
+            raise ValueError(f"name {name!r} can't be the name of a folder; choose one without / and leading dots")
 
 
 def check_options(recipe: str, where: str, options: dict[str, Any]) -> None:
-    """Raise ValueError if a recipe does not have such options, or the study does not leave them to this place.
+    """Raise ValueError if a recipe does not have such options, or they belong in another place of the plan.
 
     Args:
         recipe: `teacher` or `student`.
@@ -37,7 +37,7 @@ def check_options(recipe: str, where: str, options: dict[str, Any]) -> None:
     for name, value in options.items():
         if name not in known:
             close = suggest(name, known)
-            raise ValueError(f"{where} has {name!r}{close}, which is no option of the {recipe} recipe")
+            raise ValueError(f"{where} has {name!r}{close}, which is not an option of the {recipe} recipe")
         if name in _SET_BY_THE_STUDY:
             raise ValueError(f"{where} has {name!r}, which the study itself sets; leave it out")
         if isinstance(value, str) and isinstance(known[name], (int, float)):  # bool is an int

@@ -12,7 +12,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from hf_icckd.losses import full_specs
 from hf_icckd.models.pretrained import fingerprint, from_pretrained
-from hf_icckd.runs.checkpoints import newest_whole
+from hf_icckd.runs.checkpoints import newest_intact
 from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
 from hf_icckd.runs.records import loss_row
 from hf_icckd.study.run import Run
@@ -27,7 +27,7 @@ _PLACES = {
     *("start_from", "teacher", "teacher_targets_dir"),
 }
 _CURVE = ("epoch", "eval_top1", "eval_nll", "eval_ece", "eval_agreement")
-_FIGURES = (
+_METRICS = (
     *("test", "teacher_test", "validation", "train", "fine_probe", "cost", "training", "notes", "environment"),
 )
 
@@ -57,7 +57,7 @@ class Records:
                     write_text(self.path, text)
                     break
                 raise ValueError(
-                    f"line {number} of {self.path} is no record ({error}); repair or remove the line"
+                    f"line {number} of {self.path} is not a record ({error}); repair or remove the line"
                 ) from error
 
         if text and not text.endswith("\n"):  # some editors leave it out
@@ -94,7 +94,7 @@ def make_record(run: Run, folder: Path, status: str, seconds: float, message: st
         "options": run.options,
         "arguments": {k: value for k, value in arguments.items() if k not in _PLACES and value is not None},
         "curve": _curve(results or _logged(folder)),
-        "metrics": {name: results[name] for name in _FIGURES if name in results},
+        "metrics": {name: results[name] for name in _METRICS if name in results},
         "seconds": round(seconds, 1),
         "finished": datetime.now().isoformat(timespec="seconds"),
     }
@@ -102,7 +102,7 @@ def make_record(run: Run, folder: Path, status: str, seconds: float, message: st
 
 def _logged(folder: Path) -> dict[str, Any]:
     """History and losses of an unfinished run, up to its last checkpoint."""
-    checkpoint = newest_whole(folder)
+    checkpoint = newest_intact(folder)
     if checkpoint is None:
         return {}
     log = json.loads((checkpoint / TRAINER_STATE_NAME).read_text())["log_history"]

@@ -111,7 +111,7 @@ class StudyRunner:
             differing = "; ".join(f"{name} {was.get(name)!r} -> {would_be.get(name)!r}" for name in names)
             raise ValueError(
                 f"{self.records.path} has a record of {run.name} with other options ({differing}); choose another "
-                "--output_dir, or remove that line and the run's folder (for a teacher, those of its students too)"
+                "--output_dir, or remove that line and the run's folder (for a teacher, also its students')"
             )
 
     def _check_kin(self, record: dict[str, Any]) -> None:
@@ -291,7 +291,7 @@ class StudyRunner:
         self.show(f"{name}: {message}")
 
     def _keep(self, record: dict[str, Any]) -> None:
-        """Add a record; of a repeated teacher only if its weights changed and no recorded run used the old ones."""
+        """Add a record. For a repeated teacher only if its weights changed and no recorded run used the old ones."""
         name, before = record["run"], self.records.by_name.get(record["run"])
         try:
             self._check_kin(record)
@@ -305,8 +305,7 @@ class StudyRunner:
             if any(run is not None and run.name == name for run in needed):
                 self._fail(
                     name,
-                    "trained again, but its weights differ from those of its recorded students' teacher; remove their "
-                    "lines",
+                    "trained again, with other weights than its recorded students were taught by; remove their lines",
                 )
                 return
             self.records.add(record)  # the last line of a run counts

@@ -6,8 +6,9 @@ from typing import Any
 
 from hf_icckd.losses import TEACHER_TERMS, term_arguments
 from hf_icckd.losses.registry import NO_TERMS
-from hf_icckd.losses.specs import shortest_spec, write_spec
-from hf_icckd.options.renamed import TERM_ARGUMENTS
+from hf_icckd.losses.specs import shortest_spec
+from hf_icckd.options.recipes import defaults
+from hf_icckd.options.renamed import TERM_ARGUMENTS, with_terms
 
 # Options of earlier versions, and the arguments of terms that replaced them.
 OLD_OPTIONS = {name: f"intra_class.{argument}" for name, argument in TERM_ARGUMENTS.items()}
@@ -43,11 +44,4 @@ def short_specs(meaning: Meaning) -> list[str]:
 
 def from_old_options(options: dict[str, Any]) -> Meaning:
     """Meaning of options of earlier versions; those left out, or None, have their defaults."""
-    asked: Meaning = {"sftn": {}, "intra_class": {}}
-    for option, path in OLD_OPTIONS.items():
-        if options.get(option) is not None:
-            term, _, argument = path.partition(".")
-            asked[term][argument] = options[option]
-    return meaning_of(
-        [write_spec(term, arguments) for term, arguments in asked.items() if term != "sftn" or arguments]
-    )
+    return meaning_of(with_terms(options).get("terms", defaults("teacher")["terms"]))

@@ -12,10 +12,10 @@ from hf_icckd.utils.keyed_random import generator_seed
 
 
 class EpochBoundaries(TrainerCallback):
-    """What happens at the boundaries of steps and epochs, the same for a resumed run and an uninterrupted one.
+    """Does what is due at the end of an epoch once, after its last step, and seeds every step.
 
-    The Trainer evaluates and saves both after the last step of an epoch and at its end. A run resumed from a
-    checkpoint between the two would never do what is due at the second. So here everything is done once, at the end.
+    The Trainer evaluates and saves both after the last step of an epoch and at its end. A run that resumes from a
+    checkpoint between the two would skip the second, so here everything is done once, at the end.
 
     Args:
         trainer: The trainer; `steps_per_epoch` and `stop_requested` are read, `begin_sums` and `begin_epoch` called.
@@ -56,7 +56,10 @@ class EpochBoundaries(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         """Put off what is due until the epoch ends, if this is its last step; stop if asked to."""
         if control.should_epoch_stop:
-            raise ValueError("a callback ends epoch early, expected whole epochs: the next would see the same images")
+            raise ValueError(
+                "a callback set should_epoch_stop, expected should_training_stop: the next epoch would show the same "
+                "images again"
+            )
         self.stopping = distributed.any_rank(self.trainer.stop_requested)
         control.should_save |= self.stopping
         if state.global_step % self.trainer.steps_per_epoch == 0 or state.global_step >= state.max_steps:

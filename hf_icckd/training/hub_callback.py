@@ -32,4 +32,4 @@ class HubCallback(TrainerCallback):
         except HubError as error:
             if not error.passing:
                 raise
-            logger.warning("the Hub can't be used now: %s; training goes on", error.reason)
+            logger.warning("the Hub can't be used now: %s; training continues", error.reason)

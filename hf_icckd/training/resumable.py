@@ -35,7 +35,7 @@ OPTIMIZER_FILE, SCHEDULE_FILE = "optimizer.pt", "scheduler.pt"
 
 
 class Stateful(Protocol):
-    """What has tensors that must survive a resume."""
+    """An object with tensors that must survive a resume."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Its tensors; all ranks call this together."""
@@ -95,9 +95,9 @@ class ResumableTrainer(Trainer):
             ValueError: If there is no checkpoint, or it is damaged or holds more than plain data.
         """
         if resume_from_checkpoint is True:
-            newest = checkpoints.newest_whole(self.args.output_dir)
+            newest = checkpoints.newest_intact(self.args.output_dir)
             if newest is None:
-                raise ValueError(f"there is no whole checkpoint in {self.args.output_dir!r}; leave out the resume")
+                raise ValueError(f"there is no intact checkpoint in {self.args.output_dir!r}; leave out the resume")
             resume_from_checkpoint = str(newest)
         elif resume_from_checkpoint:
             checkpoints.verify(resume_from_checkpoint)
@@ -164,7 +164,7 @@ class ResumableTrainer(Trainer):
         sampler = self.train_dataset.batch_sampler(self.args.train_batch_size, self.args.seed)
         if sampler.num_used < sampler.num_samples:
             logger.info(
-                "%d images of every epoch stay out: too few for a batch", sampler.num_samples - sampler.num_used
+                "%d images of every epoch are left out: too few for a batch", sampler.num_samples - sampler.num_used
             )
         self.steps_per_epoch = math.ceil(len(sampler) / self.args.gradient_accumulation_steps)
         return make_loader(self.train_dataset, sampler, self.args.dataloader_num_workers)
@@ -231,7 +231,7 @@ class ResumableTrainer(Trainer):
     def _write_checkpoint(self, model, trial, state: dict[str, Tensor]) -> None:
         output_dir = Path(self.args.output_dir)
         if self.args.should_save:
-            output_dir.stat()  # a folder that has vanished is not made again: whatever else was in it is missing
+            output_dir.stat()  # not created again if it has vanished: the other files of the run would be missing
             checkpoints.clear_staging(output_dir)
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
@@ -244,8 +244,8 @@ class ResumableTrainer(Trainer):
                 checkpoints.clear_staging(output_dir)
             reason = " ".join(str(failure or "see process 0").split())[:200]
             raise OSError(
-                f"the checkpoint of step {step} can't be written to {str(output_dir)!r}: {reason}; earlier ones are "
-                "as they were"
+                f"the checkpoint of step {step} can't be written to {str(output_dir)!r}: {reason}; earlier "
+                "checkpoints are unchanged"
             ) from failure
         if self.args.should_save:
             checkpoints.prune(output_dir, step, self.args.save_total_limit)

@@ -156,7 +156,7 @@ class TeacherTargets:
             hint = "" if seed is None else f" (--augmentation_seed {seed} keeps its pixels with any --seed)"
             raise ValueError(
                 f"{str(self.folder)!r} holds the targets of something else; it differs in: {'; '.join(differing)}. "
-                f"Choose another folder with --teacher_targets_dir, or set what differs as it was{hint}"
+                f"Choose another folder with --teacher_targets_dir, or restore the options that differ{hint}"
             )
         lacking = sorted(own["outputs"].keys() - outputs.keys())
         if lacking:
@@ -273,8 +273,8 @@ class TeacherTargets:
 
     def _cant_write(self, error: OSError) -> ValueError:
         return ValueError(
-            f"teacher targets can't be written to {str(self.folder)!r}: {' '.join(str(error).split())}; what is there "
-            "is whole; fix that, or choose another folder with --teacher_targets_dir"
+            f"teacher targets can't be written to {str(self.folder)!r}: {' '.join(str(error).split())}; the blocks "
+            "in it are intact; fix that, or choose another folder with --teacher_targets_dir"
         )
 
     # ---- replay

@@ -18,8 +18,8 @@ from hf_icckd.training.trainer import DistillationTrainer
 class TeacherTrainer(DistillationTrainer):
     """Trains a classifier with `CE + terms(teacher)`.
 
-    All views of an image go through the net in one forward pass, with any terms: BatchNorm sees the same in every arm
-    of a comparison.
+    All views of an image go through the net in one forward pass, whatever the terms, so that BatchNorm sees the same
+    batches in every arm of a comparison.
 
     Args:
         model: The teacher.
@@ -95,7 +95,7 @@ class TeacherTrainer(DistillationTrainer):
         return scalars
 
     def extra_logs(self) -> dict[str, float]:
-        """What the terms have to say when the log is written, such as the fill of a cache."""
+        """Numbers that terms add to the log, such as how full a cache is."""
         return self.terms.logs()
 
 
@@ -127,6 +127,6 @@ def check_terms(terms: WeightedTerms, args: TeacherTrainingArguments) -> None:
             )
         if args.sharded and type(term).trained_part is not TeacherTerm.trained_part:
             raise ValueError(
-                f"terms name {name} but accelerate was told to use FSDP, expected DDP: what the term trains along "
-                "would hide the teacher's sharded weights from evaluation; use recipes/accelerate/ddp.yaml"
+                f"terms name {name} but accelerate was told to use FSDP, expected DDP: the extra modules that it "
+                "trains would hide the teacher's sharded weights from evaluation; use recipes/accelerate/ddp.yaml"
             )

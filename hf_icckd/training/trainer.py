@@ -225,12 +225,12 @@ class DistillationTrainer(ResumableTrainer):
         description = None if self.args.disable_tqdm else "evaluating"
         teacher = self.evaluation_teacher(dataset)
         logits = None if teacher is None else teacher.logits
-        figures = measure_split(self.classifier, dataset, logits, **self._evaluation_options(description))
-        figures = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
+        measured = measure_split(self.classifier, dataset, logits, **self._evaluation_options(description))
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         self._clock += time.perf_counter() - start  # images per second are those of training
-        self.log(figures)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
-        return figures
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
 
     # ---- logs
 

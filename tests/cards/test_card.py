@@ -1,4 +1,4 @@
-"""Cards of runs: every figure is of the records, what a person wrote stays, what stands there runs."""
+"""Cards of runs: every number comes from the records, what a person wrote stays, what stands there runs."""
 
 from __future__ import annotations
 

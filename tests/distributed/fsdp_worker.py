@@ -1,7 +1,7 @@
 """What the tests ask of sharded teachers, once per process: `fsdp_worker.py FOLDER [CHECKPOINT [only]]`.
 
-Started by `accelerate launch --config_file recipes/accelerate/fsdp2.yaml`, or alone for what that is compared with.
-Trains in float64 and writes what came out; with `only`, what goes on from CHECKPOINT alone. The global batch is 32
+Started by `accelerate launch --config_file recipes/accelerate/fsdp2.yaml`, or alone, for comparison.
+Trains in float64 and writes what came out; with `only`, only what resumes CHECKPOINT. The global batch is 32
 images; 151 images, so that the last batch of an epoch does not split evenly. Weights don't split evenly either.
 """
 
@@ -33,7 +33,7 @@ from hf_icckd.utils import distributed
 
 PROCESSES = int(os.environ.get("WORLD_SIZE", 1))
 INTRA_CLASS = {"terms": ["intra_class:weight=1,margin=0,cache_size=8"]}
-# Evaluation leaves some weights gathered; the checkpoint of the same step comes behind it.
+# Evaluation leaves some weights gathered; the checkpoint of the same step comes after it.
 SAVING = {
     "save_strategy": "steps",
     "save_steps": 3,

@@ -1,6 +1,6 @@
 """Two processes that shard a teacher with FSDP2 compute what one process does, and leave the same files.
 
-On CPUs: `fsdp_worker.py` makes accelerate believe that it has GPUs; everything behind that, from the shipped
+On CPUs: `fsdp_worker.py` makes accelerate believe that it has GPUs; everything after that, from the shipped
 configuration on, is what runs on them, but for NCCL in the place of gloo.
 """
 
@@ -32,7 +32,7 @@ def run(forks: Forks, folder: Path, processes: int, *more: object) -> list[dict]
 
 @pytest.fixture(scope="module")
 def results(forks, tmp_path_factory):
-    """Results of one process, of two that shard, and of one that goes on with the checkpoint of the two."""
+    """Results of one process, of two that shard, and of one that resumes the checkpoint of the two."""
     folder = tmp_path_factory.mktemp("fsdp2")
     one = run(forks, folder / "1", 1)[0]
     two = run(forks, folder / "2", 2, folder / "1" / "cut" / "checkpoint-3")
@@ -79,7 +79,7 @@ def test_a_sharded_run_goes_on_bit_for_bit(results, whole, resumed):
 
 
 def test_any_goes_on_with_a_checkpoint_of_any_other(results):
-    """Two processes that shard with that of one that does not, and the other way round."""
+    """Two processes that shard resume the checkpoint of one that does not, and the other way round."""
     for other in (results["two"][0]["other"], results["back"]["other"]):
         assert_close({key: value for key, value in results["one"]["sgd"].items() if key != "logits"}, other)
 
@@ -102,7 +102,7 @@ def test_checkpoints_are_those_of_one_process(results):
 
 
 def test_half_precision_is_that_of_one_process(results):
-    """Weights and evaluation stay float32; what is computed in bf16 in between rounds otherwise in other batches."""
+    """Weights and evaluation stay float32; bf16 in between rounds differently in other batches."""
     one, two = results["one"]["bf16"], results["two"][0]["bf16"]
     assert_close({key: one[key] for key in ("weights", "logits")}, two, rtol=0.05, atol=0.01)
     assert {value.dtype for value in two["weights"].values()} == {torch.float32}

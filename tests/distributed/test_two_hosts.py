@@ -101,7 +101,7 @@ def logs(folder: Path) -> str:
 def test_two_hosts_equal_one_and_survive_the_loss_of_one(hosts, forks, tmp_path):
     both = [start(hosts, host, tmp_path / "cut", "torchrun") for host in (0, 1)]
     try:
-        # The second host goes off behind the first checkpoint.
+        # The second host goes off after the first checkpoint.
         end = time.monotonic() + 90
         while time.monotonic() < end and not list((tmp_path / "cut").glob("checkpoint-*/manifest.json")):
             time.sleep(0.01)

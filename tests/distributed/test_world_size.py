@@ -24,7 +24,7 @@ def run(forks: Forks, folder: Path, processes: int, *more: object) -> list[dict]
 
 @pytest.fixture(scope="module")
 def results(forks, tmp_path_factory):
-    """Results by number of processes; those of one leave a checkpoint that the others go on with."""
+    """Results by number of processes; one process leaves a checkpoint that the others resume."""
     folder = tmp_path_factory.mktemp("world")
     one = run(forks, folder / "1", 1)
     checkpoint = folder / "1" / "stopped" / "checkpoint-3"
@@ -95,7 +95,7 @@ def test_one_process_stops_all(results, world):
 
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_another_number_of_processes_goes_on(results, world):
-    """All go on with the checkpoint that one process wrote, and end where one that was never stopped ends."""
+    """All resume the checkpoint that one process wrote, and end like a run that was never stopped."""
     for each in results[world]:
         assert_close(results[1][0]["intra_class x1"], each["resumed"])
         assert len(each["losses"]) == 20

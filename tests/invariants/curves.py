@@ -44,7 +44,7 @@ def teacher_on_digits(folder: Path) -> Curves:
 
 
 def student_on_digits(folder: Path) -> Curves:
-    """A student by KD, with a teacher that knows nothing yet: what it says is as exact as that of any other."""
+    """A student by KD, with an untrained teacher: its outputs are as exact as a trained one's."""
     pipeline = _digits()
     args = StudentTrainingArguments(output_dir=str(folder / "run"), **_OPTIONS)
     student, teacher = _classifier(pipeline, seed=0), _classifier(pipeline, seed=1)

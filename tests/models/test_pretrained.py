@@ -14,7 +14,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 from hf_icckd import create_classifier, from_pretrained, push_to_hub, save_pretrained
 from hf_icckd.hub.published import published_files
 from hf_icckd.models import pretrained as layout
-from hf_icckd.models.classifier import go_on_from
+from hf_icckd.models.classifier import adapt_classifier
 
 NAMES = ("cat", "dog", "fish")
 STATISTICS = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
@@ -98,11 +98,11 @@ def test_pretrained_weights_keep_their_preprocessing(tmp_path, monkeypatch):
 
 
 def test_going_on_with_images_of_another_size():
-    conv = go_on_from(make("cifar_resnet8", 16), NAMES, image_size=24)
+    conv = adapt_classifier(make("cifar_resnet8", 16), NAMES, image_size=24)
     assert conv.spec.image_size == 24 and conv.spec.mean == STATISTICS["mean"]
-    assert go_on_from(make("test_vit", 64), NAMES, image_size=64).spec.image_size == 64
+    assert adapt_classifier(make("test_vit", 64), NAMES, image_size=64).spec.image_size == 64
     with pytest.raises(ValueError, match="image_size is 32 but this test_vit takes images of 64 pixels only"):
-        go_on_from(make("test_vit", 64), NAMES, image_size=32)
+        adapt_classifier(make("test_vit", 64), NAMES, image_size=32)
 
 
 @pytest.mark.parametrize("names", [NAMES, ("a", "b")])
@@ -114,7 +114,7 @@ def test_going_on_from_a_folder_that_timm_wrote(tmp_path, names):
         net, tmp_path / "timm", model_config=cfg, model_args={"num_classes": 3}, safe_serialization=True
     )
     start = from_pretrained(tmp_path / "timm")
-    model = go_on_from(start, names, crop_pct=1.0).eval()
+    model = adapt_classifier(start, names, crop_pct=1.0).eval()
     assert model.spec.crop_pct == 1.0 and start.spec.crop_pct < 1
     save_pretrained(tmp_path / "ours", model)
     x = torch.rand(1, 3, 160, 160)

@@ -26,7 +26,7 @@ def study(tmp_path) -> Path:
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch, tiny_classifier):
-    """Has runs done by the stand-in; returns a function that says how those of a name part shall end."""
+    """Has the stand-in do all runs; returns a function that sets how runs with a part of a name end."""
     control, model = tmp_path / "control.json", tmp_path / "model"
     save_pretrained(model, tiny_classifier())
     program = tmp_path / "python"
@@ -49,7 +49,7 @@ _ENDED: dict[str, Path] = {}  # folder of a study by its plan
 
 @pytest.fixture
 def ended(fake, tmp_path_factory):
-    """Makes a folder that of a study all of whose runs have ended; those of a plan are done once a session."""
+    """Fills a folder with a study whose runs have all ended; the runs of a plan are done once a session."""
 
     def make(plan: Plan, folder: Path) -> None:
         asked = repr(plan)
@@ -64,7 +64,7 @@ def ended(fake, tmp_path_factory):
 
 @pytest.fixture
 def finetuned(study):
-    """A study with a teacher that goes on from the control; it stands first, and its sweep has a seed of its own."""
+    """A study with a teacher that starts from the control; it stands first, and its sweep has a seed of its own."""
     tuned = {"finetuned": {"start_from": "{teacher ce}", "num_train_epochs": 1}}
     sweep = {"base": "finetuned", "option": "intra_class.margin", "values": [0.5], "seeds": [7], "students": ["kd"]}
     study.write_text(

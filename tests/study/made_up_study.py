@@ -62,7 +62,7 @@ def make_records(plan: Plan, effect: float = 0.4, fine: bool = False) -> dict[st
 
 
 def make_record(run: Run, plan: Plan, effect: float = 0.4, fine: bool = False) -> dict:
-    """Figures that look like those of real runs and depend on the run's name alone."""
+    """Metrics that look like those of real runs and depend on the run's name alone."""
     random = np.random.default_rng(zlib.crc32(run.name.encode()))
     teacher = _teacher(plan, run)
     if run.student is None:
@@ -102,7 +102,7 @@ def diverge(record: dict) -> dict:
 
 
 def _teacher(plan: Plan, run: Run) -> dict[str, float]:
-    """Figures of the teacher of a run, or of a student of that name if it has none."""
+    """Metrics of the teacher of a run, or of a student of that name if it has none."""
     random = np.random.default_rng(zlib.crc32(f"{run.pair}{run.teacher}{run.seed}".encode()))
     options = {} if run.teacher == ALONE else plan.teacher_variants()[run.teacher]
     weight, epochs = _term(options).get("weight", 0.0), options.get("num_train_epochs", EPOCHS)

@@ -64,7 +64,7 @@ def test_a_teacher_may_name_the_student_of_its_pair(study):
 
 
 def test_students_share_recorded_outputs_if_they_need_the_same(study):
-    """What one that reads less of its teacher recorded first would be too little for the others."""
+    """What is recorded for a student that reads less of its teacher would be too little for the others."""
     options = {"teacher_targets": "auto"}
     told = yaml.safe_load(study.read_text())
     rkd = {name: {"objectives": objectives} for name, objectives in {"kd+rkd": ["kd", "rkd"], "rkd": ["rkd"]}.items()}

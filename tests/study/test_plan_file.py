@@ -47,7 +47,7 @@ def test_names_may_be_numbers(tmp_path):
         ({"students": {"kd": {}, "teacher": {}, "tuned": {}}}, "a student is called 'teacher'"),
         ({"students": {"kd": {}, "tuned-trial-0": {}}}, "a student is called 'tuned-trial-0'"),
         ({"options": {"dataset": "digits"}}, "trials but there is no validation split"),
-        ({"teachers": {"ce": {"label_smothing": 0}, "intra": {}}}, "did you mean 'label_smoothing'.*no option"),
+        ({"teachers": {"ce": {"label_smothing": 0}, "intra": {}}}, "did you mean 'label_smoothing'.*not an option"),
         (
             {"teachers": {"ce": {"intra_class_weight": 0, "student_branches": "{student}"}, "intra": {}}},
             r"ce has intra_class_weight 0, student_branches '\{student\}', now part of terms; write terms: "
@@ -89,12 +89,12 @@ def test_names_may_be_numbers(tmp_path):
         ({"tuning_seeds": [0]}, "seed 0 is both"),
         ({"teachers": STUDY["teachers"] | {"x": {"start_from": "{teacher c}"}}}, "'x' starts from 'c'.*mean 'ce'"),
         ({"teachers": STUDY["teachers"] | {"x": {"start_from": "{teacher x}"}}}, "'x' starts from 'x'"),
-        ({"teachers": {"a/b": {}}}, "can't be that of a folder"),
+        ({"teachers": {"a/b": {}}}, "can't be the name of a folder"),
         ({"teachers": {"alone": {}}}, "is called 'alone'"),
         ({"students": {"kd": {"trials": [{}]}, "tuned": STUDY["students"]["tuned"]}}, "the same budget for all"),
         (
             {"sweeps": {"a": STUDY["sweeps"]["weight"] | {"option": "optim", "values": ["a/b"]}}},
-            "can't be that of a folder",
+            "can't be the name of a folder",
         ),
         ({"sweeps": {"a": STUDY["sweeps"]["weight"] | {"seeds": [100]}}}, "seed 100 is both for tuning"),
         ({"sweeps": {"weight": {"base": "intra"}}}, r"sweeps\.weight has no 'option'"),

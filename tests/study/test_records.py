@@ -27,7 +27,7 @@ def test_records_of_another_plan_are_refused(study, ended, tmp_path):
 
 
 def test_an_option_named_with_its_default_is_none(study, ended, tmp_path):
-    """What it was in the recorded run counts, also where the default has become another since."""
+    """Its value in the recorded run counts, even if the default has changed since."""
     plan, folder = load_plan(study), tmp_path / "out"
     ended(plan, folder)
     assert plan.students["kd"].options.pop("objectives") == ["kd"]
@@ -48,7 +48,7 @@ def test_an_option_named_with_its_default_is_none(study, ended, tmp_path):
 
 
 def test_an_argument_of_a_term_named_with_its_default_is_none(study, ended, tmp_path):
-    """Again, what it was in the recorded run counts."""
+    """Again, its value in the recorded run counts."""
     plan, folder = load_plan(study), tmp_path / "out"
     ended(plan, folder)
     for same in ("intra_class:weight=0.5,gate=true", ["intra_class:cache_size=32,weight=5e-1"]):
@@ -115,7 +115,7 @@ def test_torn_and_damaged_records(tmp_path):
     records.add({"run": "c"})
     assert list(Records(path).by_name) == ["a", "c"]
     path.write_text('{"run": "a"}\nnonsense\n{"run": "c"}\n')
-    with pytest.raises(ValueError, match=r"line 2 of .* is no record"):
+    with pytest.raises(ValueError, match=r"line 2 of .* is not a record"):
         Records(path)
 
 
@@ -151,7 +151,7 @@ def test_a_teacher_that_comes_out_otherwise_is_not_used(study, ended, tmp_path):
     edit_records(folder, lambda each: None if each["run"] == "small/ce/seed-1/kd" else each | {"weights": "other"})
     subprocess.run(["rm", "-r", folder / "runs"], check=True)
     with pytest.raises(
-        ValueError, match="trained again, but its weights differ from those of its recorded students' teacher"
+        ValueError, match="trained again, with other weights than its recorded students were taught by"
     ):
         StudyRunner(plan, folder).run()
 

@@ -26,7 +26,7 @@ from hf_icckd import session as runs
 from hf_icckd.options.command_line import UserError
 from hf_icckd.runs import checkpoints as checkpointing
 from hf_icckd.runs import folder as run_folder
-from hf_icckd.runs.checkpoints import checkpoints, newest_whole, staging_folder
+from hf_icckd.runs.checkpoints import checkpoints, newest_intact, staging_folder
 from hf_icckd.training import resumable
 from hf_icckd.training import trainer as trainer_base
 from hf_icckd.training.signals import StopOnSignal
@@ -47,7 +47,7 @@ OPTIONS = {"max_steps": 12, "save_strategy": "steps", "save_steps": 4, "logging_
 
 
 class At(TrainerCallback):
-    """Calls a function behind a step, or before the first."""
+    """Calls a function after a step, or before the first."""
 
     def __init__(self, step: int, function):
         self.step, self.function = step, function
@@ -150,7 +150,7 @@ def test_a_stopped_run_goes_on_as_if_never_stopped(deterministic, uncut, pipelin
     trainers[0].train()
     stopped_at = max(step, 1)
     assert trainers[0].state.global_step == stopped_at
-    newest = newest_whole(tmp_path / "cut")
+    newest = newest_intact(tmp_path / "cut")
     assert newest.name == f"checkpoint-{stopped_at}"
     resumed = trainer()
     resumed.train(resume_from_checkpoint=str(newest))
@@ -247,7 +247,7 @@ def test_launchers_pass_a_signal_on(forks, tmp_path, launcher):
             os.killpg(process.pid, signal.SIGKILL)
     assert code == {"accelerate launch": -signal.SIGTERM, "torchrun": 1}[launcher], log.read_text()
     assert "SIGTERM: stopping after this step" in log.read_text()
-    assert newest_whole(tmp_path / "run") is not None
+    assert newest_intact(tmp_path / "run") is not None
 
 
 # Killed
@@ -348,17 +348,17 @@ def test_without_a_whole_checkpoint_a_run_starts_anew(whole, tmp_path, monkeypat
     shutil.copy(whole / "all_args.yaml", folder)
     teacher.main(command(folder))
     assert "checkpoint-4 is damaged: manifest.json is missing" in caplog.text
-    assert "no checkpoint in " in caplog.text and "is whole: training starts from the beginning" in caplog.text
+    assert "no checkpoint in " in caplog.text and "is intact: training starts from the beginning" in caplog.text
     assert_same_run(folder, whole)
 
 
 def test_checkpoints_ahead_of_the_run_neither_count_nor_go(pipeline, tiny_classifier, tmp_path):
-    """A damaged one must not make the only whole one go; whole ones of another branch are not ours to remove."""
+    """A damaged one must not push out the only intact one; intact ones of another session are not ours to remove."""
     (tmp_path / "checkpoint-11").mkdir()
     options = OPTIONS | {"save_total_limit": 1}
     train_teacher(pipeline, tiny_classifier(), tmp_path, **options | {"max_steps": 4})
     assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-4", "checkpoint-11"]
-    assert newest_whole(tmp_path).name == "checkpoint-4"
+    assert newest_intact(tmp_path).name == "checkpoint-4"
     train_teacher(pipeline, tiny_classifier(), tmp_path, **options | {"max_steps": 3, "save_steps": 1})
     assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-3", "checkpoint-4", "checkpoint-11"]
 
@@ -372,8 +372,8 @@ def test_copies_of_checkpoints_are_not_ours(pipeline, tiny_classifier, tmp_path)
     assert all((tmp_path / name).is_dir() for name in copies)
 
 
-def test_the_newest_whole_checkpoint_by_the_trainer_itself(pipeline, tiny_classifier, tmp_path):
-    with pytest.raises(ValueError, match="there is no whole checkpoint in"):
+def test_the_newest_intact_checkpoint_by_the_trainer_itself(pipeline, tiny_classifier, tmp_path):
+    with pytest.raises(ValueError, match="there is no intact checkpoint in"):
         train_teacher(pipeline, tiny_classifier(), tmp_path, resume=True, **OPTIONS)
     whole = train_teacher(pipeline, tiny_classifier(), tmp_path, **OPTIONS)
     _flip(checkpoints(tmp_path)[-1])
@@ -437,7 +437,7 @@ def test_an_epoch_can_not_be_cut_short(pipeline, tiny_classifier, tmp_path):
         def on_step_end(self, args, state, control, **kwargs):
             control.should_epoch_stop = state.global_step == 3
 
-    with pytest.raises(ValueError, match="a callback ends epoch early, expected whole epochs"):
+    with pytest.raises(ValueError, match="a callback set should_epoch_stop, expected should_training_stop"):
         train_teacher(pipeline, tiny_classifier(), tmp_path, callbacks=[Skip()], **OPTIONS)
 
 
@@ -464,7 +464,7 @@ def test_a_closed_pipe_does_not_cost_the_checkpoint(forks, tmp_path):
         assert program.wait(30) == 130
     finally:
         program.kill()
-    assert newest_whole(tmp_path / "run") is not None
+    assert newest_intact(tmp_path / "run") is not None
 
 
 @pytest.mark.parametrize(("written_as", "version"), [(99, "9.0"), (1, "0.1.0")])
@@ -544,11 +544,13 @@ def test_a_full_disk_leaves_the_last_checkpoint_as_it_was(whole, tmp_path, monke
     with monkeypatch.context() as patch:
         patch.setattr(resumable.ResumableTrainer, "_save_checkpoint", save_on_a_full_disk)
         try:
-            with pytest.raises(UserError, match=r"checkpoint of step 8 can't be written to .* earlier ones"):
+            with pytest.raises(
+                UserError, match=r"checkpoint of step 8 can't be written to .* earlier checkpoints are"
+            ):
                 teacher.main(command(tmp_path / "run"))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert newest_whole(tmp_path / "run").name == "checkpoint-4"
+    assert newest_intact(tmp_path / "run").name == "checkpoint-4"
     assert not staging_folder(tmp_path / "run").exists()
     teacher.main(command(tmp_path / "run"))
     assert_same_run(tmp_path / "run", whole)
@@ -635,7 +637,7 @@ def test_other_images_of_the_same_name_are_another_run(tmp_path, monkeypatch):
     make(2)
     with pytest.raises(UserError, match=r"holds another run; it differs in: data_fingerprint '\w+' -> '\w+'"):
         teacher.main(words)
-    make(1)  # written anew, but the same
+    make(1)  # written again, but the same
     teacher.main(words)
 
 

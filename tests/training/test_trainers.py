@@ -170,7 +170,7 @@ def test_resume_equals_uninterrupted(deterministic, pipeline, tiny_classifier, t
     assert_same_state(whole.terms["intra_class"].cache, resumed.terms["intra_class"].cache)
     assert [path.name for path in checkpoints(tmp_path / "cut")] == ["checkpoint-6", "checkpoint-8"]
     assert not list(tmp_path.rglob("training_args.bin"))
-    # Cut off behind the last checkpoint, in the middle of an epoch: nothing is left to do.
+    # Cut off after the last checkpoint, in the middle of an epoch: nothing is left to do.
     again = train_teacher(
         pipeline, tiny_classifier(seed=6), tmp_path / "cut", resume=str(checkpoints(tmp_path / "cut")[-1]), **options
     )

@@ -1,4 +1,4 @@
-"""Other label sets than that of the data set: some of its classes, or groups of them."""
+"""Label sets made from a data set's own: some of its classes, or groups of them."""
 
 from __future__ import annotations
 

@@ -38,6 +38,6 @@ class Hub(Source):
             return load_dataset(self.hub_id, self.config_name, streaming=streaming)
         except Exception as error:  # the Hub client and the builders raise dozens of types
             raise ValueError(
-                f"dataset {self.hub_id!r} is none of {', '.join(BUILT_IN)}, no folder here, and could not be loaded "
-                f"from the Hub: {reason(error)}; check the name, its configurations and the connection"
+                f"dataset {self.hub_id!r} is none of {', '.join(BUILT_IN)}, not a folder here, and could not be "
+                f"loaded from the Hub: {reason(error)}; check the name, its configurations and the connection"
             ) from error

@@ -56,7 +56,7 @@ def smallest_effect(comparison: Comparison) -> float:
     return comparison.smallest_effect
 
 
-def figures(records: dict[str, dict]) -> pd.DataFrame:
+def run_metrics(records: dict[str, dict]) -> pd.DataFrame:
     """One row for each run that ended; metrics of diverged runs are NaN.
 
     Args:

@@ -96,11 +96,11 @@ def chosen_table(plan: Plan, records: dict[str, dict]) -> str:
 
 
 def _choice(plan: Plan, pair: str, teacher: str, student: str, records: dict[str, dict]) -> str:
-    figures = plan.trial_figures(pair, teacher, student, records)
-    if figures is None:
+    scores = plan.trial_scores(pair, teacher, student, records)
+    if scores is None:
         runs = [run for trial in plan.trials(pair, teacher, student) for run in trial]
         return f"{sum(run.name in records for run in runs)} of {len(runs)} trial runs done"
-    best = best_trial(figures)
+    best = best_trial(scores)
     text = options_text(plan.students[student].trials[best or 0])
     return f"{text} (not chosen: all trials diverged)" if best is None else text
 
@@ -171,7 +171,7 @@ def command_of(record: dict) -> str:
 
 
 def commands(records: dict[str, dict]) -> list[str]:
-    """A command for each row of the tables, that of its first recorded seed; trials are left out."""
+    """A command for each row of the tables, with its first recorded seed; trials are left out."""
     first: dict[tuple[str, str, str | None], str] = {}
     for record in records.values():
         if record.get("trial") is None:

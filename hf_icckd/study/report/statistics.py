@@ -21,7 +21,7 @@ from hf_icckd.study.plan import Plan
 from hf_icckd.study.report.frames import TEACHER, arm, smallest_effect
 from hf_icckd.study.run import ALONE
 
-CONFIDENCE = 0.95
+CONFIDENCE, POWER = 0.95, 0.8
 _DIFFERENCE = (
     *("pair", "teacher", "student", "primary"),
     *("n", "mean", "sd", "low", "high", "p", "holm", "diverged", "seeds_needed", "verdict"),
@@ -31,12 +31,11 @@ _DIFFERENCE = (
 # ---- means
 
 
-def mean_interval(values: Any, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Confidence interval of the mean by Student's t.
+def mean_interval(values: Any) -> tuple[float, float]:
+    """95 % confidence interval of the mean by Student's t.
 
     Args:
         values: (n,) independent values.
-        confidence: Probability that the interval covers the mean.
 
     Returns:
         Lower and upper end; NaN with fewer than two values, or if all are equal and so show no spread.
@@ -44,7 +43,7 @@ def mean_interval(values: Any, confidence: float = CONFIDENCE) -> tuple[float, f
     values = np.asarray(values, dtype=float)
     if not _spread(values):
         return math.nan, math.nan
-    interval = stats.ttest_1samp(values, 0).confidence_interval(confidence)
+    interval = stats.ttest_1samp(values, 0).confidence_interval(CONFIDENCE)
     return float(interval.low), float(interval.high)
 
 
@@ -52,7 +51,7 @@ def summary(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """n, mean, sd, 95 % interval and number of diverged runs.
 
     Args:
-        frame: Rows of `figures` selected by `main_runs` or `sweep_runs`.
+        frame: Rows of `run_metrics` selected by `main_runs` or `sweep_runs`.
         column: The metric, such as `test.top1`.
 
     Returns:
@@ -174,13 +173,12 @@ def _first(names: dict[str, Any], first: str) -> list[str]:
     return [first, *(name for name in names if name != first)]
 
 
-def seeds_needed(sd: float, effect: float, power: float = 0.8) -> float:
-    """Number of pairs of runs needed to find a difference (two-sided paired t-test at 5 %).
+def seeds_needed(sd: float, effect: float) -> float:
+    """Number of pairs of runs needed to find a difference with 80 % power (two-sided paired t-test at 5 %).
 
     Args:
         sd: Standard deviation of the differences.
         effect: The difference to find.
-        power: Probability of finding it.
 
     Returns:
         A whole number, at least 2; NaN if the spread is not known.
@@ -194,9 +192,9 @@ def seeds_needed(sd: float, effect: float, power: float = 0.8) -> float:
         return stats.ncf.sf(critical, 1, n - 1, n * (effect / sd) ** 2)
 
     high = 2
-    while found(high) < power:
+    while found(high) < POWER:
         high *= 2
-    return 2 + bisect.bisect_left(range(2, high), power, key=found)
+    return 2 + bisect.bisect_left(range(2, high), POWER, key=found)
 
 
 def verdict(found: dict[str, float], comparison: Comparison) -> str:

@@ -39,7 +39,7 @@ def ablation(plan: Plan, frame: pd.DataFrame, sweep: Sweep) -> Figure | None:
     """Top-1 of students and teachers over an option: a point per seed, the mean, and an interval from three seeds on.
 
     Args:
-        frame: Rows of `figures` of one pair.
+        frame: Rows of `run_metrics` of one pair.
     """
     names = {name: plan.labels.get(name, name) if len(sweep.students) > 1 else "" for name in sweep.students}
     panels = {
@@ -54,7 +54,7 @@ def geometry(plan: Plan, frame: pd.DataFrame, sweep: Sweep) -> Figure | None:
     """Distance ratio, NC1 and soft-label information of the teachers, with what theory and the paper predict.
 
     Args:
-        frame: Rows of `figures` of one pair.
+        frame: Rows of `run_metrics` of one pair.
         sweep: The sweep over the weight of the intra-class term.
     """
     panels = {

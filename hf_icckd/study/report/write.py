@@ -19,7 +19,7 @@ from hf_icckd.study.parts import Sweep
 from hf_icckd.study.plan import Plan
 from hf_icckd.study.report import captions, cells, controls, protocol, tables
 from hf_icckd.study.report.captions import Picture
-from hf_icckd.study.report.frames import all_runs, check_comparison, curves, figures, main_runs, smallest_effect
+from hf_icckd.study.report.frames import all_runs, check_comparison, curves, main_runs, run_metrics, smallest_effect
 from hf_icckd.study.report.statistics import differences
 from hf_icckd.utils.atomic_files import replace_file
 
@@ -74,7 +74,7 @@ def _write_bytes(path: Path, content: bytes) -> None:
 def _context(plan: Plan, records: dict[str, dict], command: str) -> dict[str, Any]:
     runs = plan.runs(records)
     known = {run.name: records[run.name] for run in runs if run.name in records}
-    frame = figures(known)
+    frame = run_metrics(known)
     rows, main = all_runs(plan, frame), main_runs(plan, frame)
     found = differences(plan, main)
     primary = list(found[found.primary.astype(bool)].itertuples())
@@ -161,10 +161,10 @@ def _terminal(plan: Plan, main: pd.DataFrame, pair: str) -> str:
     phase = f"the terminal phase (train top-1 of at least {limit:g} %)"
     if math.isnan(top1):
         return f"Whether the control, {control}, reached {phase} is not measured yet."
-    figures = f"train top-1 {top1:.2f} %, NC1 {cells.number(nc1, 3)}"
+    measured = f"train top-1 {top1:.2f} %, NC1 {cells.number(nc1, 3)}"
     if top1 >= limit:
-        return f"The control, {control}, reached {phase}: {figures}."
-    return f"The control, {control}, did not reach {phase}, which is what the method's claim is about: {figures}."
+        return f"The control, {control}, reached {phase}: {measured}."
+    return f"The control, {control}, did not reach {phase}, which is what the method's claim is about: {measured}."
 
 
 def _sweep(plan: Plan, rows: pd.DataFrame, records: dict[str, dict], pair: str, name: str) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def test_files_of_groups(tmp_path):
 
 
 def test_without_a_known_class_to_score_there_is_no_probe():
-    """Few enough training and test images may be of different classes: no reason to lose the figures of a run."""
+    """A few training and test images may be of different classes: the run still reports its other metrics."""
     data = load_image_data("synthetic", max_train_samples=2, max_eval_samples=3)
     train, test = (
         SplitOutputs(torch.randn(len(labels), 10), torch.randn(len(labels), 4), torch.tensor(labels))

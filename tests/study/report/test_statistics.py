@@ -33,7 +33,7 @@ def series(*values: float) -> pd.Series:
 
 
 def test_figures_are_those_of_the_records(records):
-    frame = frames.figures(records).set_index("run")
+    frame = frames.run_metrics(records).set_index("run")
     assert len(frame) == len(records)
     for name, record in records.items():
         row = frame.loc[name]
@@ -44,7 +44,7 @@ def test_figures_are_those_of_the_records(records):
 
 
 def test_figures_of_nothing_have_all_columns():
-    frame = frames.figures({})
+    frame = frames.run_metrics({})
     assert frame.empty and {"pair", "seconds", "test.top1", "train.nc1", "fine_probe.chance"} <= set(frame.columns)
     assert statistics.summary(frame, "test.top1").empty and frames.curves({}).empty
 
@@ -57,14 +57,14 @@ def test_seconds_are_compared_within_one_machine_and_sitting(records):
 
     *usual, interrupted, elsewhere, updated = list(records.values())[:6]
     changes = changed(interrupted, 8), changed(elsewhere, 0, device="GPU"), changed(updated, 0, torch="2.15.0")
-    frame = frames.figures({record["run"]: record for record in (*usual, *changes)})
+    frame = frames.run_metrics({record["run"]: record for record in (*usual, *changes)})
     seconds = [record["metrics"]["training"]["seconds_of_last_session"] for record in usual]
     assert frame.training_seconds.dropna().tolist() == seconds
     assert frame.seconds.notna().all()
 
 
 def test_trials_and_sweeps_stay_out_of_the_main_figures(plan, records):
-    frame = frames.figures(records)
+    frame = frames.run_metrics(records)
     main = frames.main_runs(plan, frame)
     assert set(main.teacher) == {*plan.teachers, ALONE} and set(main.seed) == set(plan.seeds)
     assert main.trial.isna().all()
@@ -98,7 +98,7 @@ def test_no_interval_without_a_spread(values):
 
 def test_summary_counts_what_diverged(plan, records):
     name = "small/intra/seed-3/kd"
-    frame = frames.figures(records | {name: diverge(records[name])})
+    frame = frames.run_metrics(records | {name: diverge(records[name])})
     found = statistics.summary(frames.main_runs(plan, frame), "test.top1").loc[("small", "intra", "kd")]
     kept = [records[f"small/intra/seed-{seed}/kd"]["metrics"]["test"]["top1"] for seed in (0, 1, 2, 4)]
     assert (found.n, found.diverged) == (4, 1)
@@ -133,7 +133,7 @@ def test_equal_differences_have_no_interval():
 
 
 def test_the_primary_comparison_stands_first_and_alone(plan, records):
-    found = statistics.differences(plan, frames.main_runs(plan, frames.figures(records)))
+    found = statistics.differences(plan, frames.main_runs(plan, frames.run_metrics(records)))
     assert list(found.primary) == [True, *[False] * 7]  # four teachers but the control, two students
     first = found.iloc[0]
     assert (first.teacher, first.student) == ("intra", "kd")
@@ -141,7 +141,7 @@ def test_the_primary_comparison_stands_first_and_alone(plan, records):
 
 
 def test_holm_by_hand(plan, records):
-    found = statistics.differences(plan, frames.main_runs(plan, frames.figures(records)))
+    found = statistics.differences(plan, frames.main_runs(plan, frames.run_metrics(records)))
     for student, size in (("kd", 3), ("rkd", 4)):
         family = found[(found.student == student) & ~found.primary].sort_values("p")
         assert len(family) == size
@@ -164,7 +164,7 @@ def with_differences(records, differences: dict[str, list[float]]) -> dict[str, 
 
 
 def row_of(plan, records, teacher: str) -> pd.Series:
-    found = statistics.differences(plan, frames.main_runs(plan, frames.figures(records)))
+    found = statistics.differences(plan, frames.main_runs(plan, frames.run_metrics(records)))
     return found[(found.student == "kd") & (found.teacher == teacher)].iloc[0]
 
 
@@ -193,7 +193,7 @@ def test_what_correction_leaves_is_said(plan, records):
 
 def test_holm_counts_comparisons_that_are_not_measured_yet(plan, records):
     some = {name: record for name, record in records.items() if record["teacher"] in ("ce", "intra", "smooth")}
-    found = statistics.differences(plan, frames.main_runs(plan, frames.figures(some)))
+    found = statistics.differences(plan, frames.main_runs(plan, frames.run_metrics(some)))
     row = found[(found.student == "kd") & (found.teacher == "smooth")].iloc[0]
     assert row.holm == pytest.approx(min(1.0, 3 * row.p))
     absent = found[(found.student == "kd") & (found.teacher == "early")].iloc[0]
@@ -204,15 +204,15 @@ def test_pairs_are_families_of_their_own(records):
     nets = {"teacher": "cifar_resnet20", "student": "cifar_resnet8"}
     plan = make_plan(pairs={"small": nets, "again": nets})
     both = make_records(plan)
-    found = statistics.differences(plan, frames.main_runs(plan, frames.figures(both)))
-    alone = statistics.differences(make_plan(), frames.main_runs(make_plan(), frames.figures(records)))
+    found = statistics.differences(plan, frames.main_runs(plan, frames.run_metrics(both)))
+    alone = statistics.differences(make_plan(), frames.main_runs(make_plan(), frames.run_metrics(records)))
     assert list(found[found.pair == "small"].holm.dropna()) == pytest.approx(list(alone.holm.dropna()))
 
 
 def test_a_diverged_teacher_is_counted_in_its_comparisons(plan, records):
     name = "small/intra/seed-3/teacher"
     some = {key: record for key, record in records.items() if not key.startswith("small/intra/seed-3/")}
-    frame = frames.figures(some | {name: diverge(records[name])})
+    frame = frames.run_metrics(some | {name: diverge(records[name])})
     first = statistics.differences(plan, frames.main_runs(plan, frame)).iloc[0]
     assert (first.n, first.diverged) == (4, 1) and "planned seeds" not in first.verdict  # it has ended
 
@@ -344,7 +344,7 @@ def test_nothing_is_left_where_the_third_figure_says_all_or_nothing(given):
 
 
 def test_gains_are_against_the_same_seed(plan, records):
-    points = statistics.gains(frames.all_runs(plan, frames.figures(records)), "ce", "test.top1")
+    points = statistics.gains(frames.all_runs(plan, frames.run_metrics(records)), "ce", "test.top1")
     assert (points[points.teacher == "ce"].gain == 0).all()
     row = points[(points.teacher == "smooth") & (points.student == "kd") & (points.seed == 2)].iloc[0]
     top1 = {name: records[f"small/{name}/seed-2/kd"]["metrics"]["test"]["top1"] for name in ("ce", "smooth")}
@@ -358,13 +358,13 @@ def test_less_is_a_gain_where_less_is_better(plan, records):
     metrics = records[name]["metrics"]
     less = metrics["test"] | {"nll": records["small/ce/seed-2/kd"]["metrics"]["test"]["nll"] - 0.25}
     changed = records | {name: records[name] | {"metrics": metrics | {"test": less}}}
-    points = statistics.gains(frames.all_runs(plan, frames.figures(changed)), "ce", "test.nll")
+    points = statistics.gains(frames.all_runs(plan, frames.run_metrics(changed)), "ce", "test.nll")
     row = points[(points.teacher == "smooth") & (points.student == "kd") & (points.seed == 2)].iloc[0]
     assert row.gain == pytest.approx(0.25)
 
 
 def test_gain_is_unknown_without_the_control(plan, records):
     some = {name: record for name, record in records.items() if name != "small/ce/seed-2/kd"}
-    points = statistics.gains(frames.main_runs(plan, frames.figures(some)), "ce", "test.top1")
+    points = statistics.gains(frames.main_runs(plan, frames.run_metrics(some)), "ce", "test.top1")
     assert points[(points.seed == 2) & (points.student == "kd")].gain.isna().all()
     assert points[(points.seed == 1) & (points.student == "kd")].gain.notna().all()

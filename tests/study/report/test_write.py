@@ -14,7 +14,7 @@ import pytest
 from hf_icckd.study.parts import Comparison, Sweep
 from hf_icckd.study.report.cells import interval
 from hf_icckd.study.report.controls import controls_table, gate_pairs
-from hf_icckd.study.report.frames import all_runs, figures
+from hf_icckd.study.report.frames import all_runs, run_metrics
 from hf_icckd.study.report.protocol import command_of
 from hf_icckd.study.report.sweep_plots import _value_axis, ablation
 from hf_icckd.study.report.write import write_report
@@ -211,7 +211,7 @@ def test_controls_are_found_by_what_their_terms_mean():
         "smooth": {"terms": "none", "label_smoothing": 0.1},
     }
     plan = make_plan(teachers=teachers, sweeps={})
-    table = controls_table(plan, figures(make_records(plan)))
+    table = controls_table(plan, run_metrics(make_records(plan)))
     assert "same schedule | ✓ | cross-entropy, 5 of 5 trained |" in table
     assert "| SFTN-style teacher | ✓ | branches, 5 of 5 trained; both, 5 of 5 trained |" in table
     assert "| label smoothing | ✓ | smooth, 5 of 5 trained |" in table
@@ -351,7 +351,7 @@ def test_records_of_other_plans_are_left_out_and_counted(tmp_path, records):
 
 
 def test_records_with_the_least_in_them(tmp_path, plan, records):
-    """No training figures, no curve, no cost, no environment, no seconds."""
+    """No training metrics, no curve, no cost, no environment, no seconds."""
     least = {
         name: {key: value for key, value in record.items() if key not in ("curve", "seconds")}
         | {"metrics": {"test": {"top1": record["metrics"]["test"]["top1"]}, "validation": {"top1": 50.0}}}
@@ -391,7 +391,7 @@ def test_teachers_that_differ_in_the_gate_alone():
 def test_intervals_of_a_sweep_need_three_seeds(seeds, intervals):
     sweep = Sweep("intra", "intra_class.weight", [0, 0.01, 0.05, 0.5, 1.0], seeds, ["kd"])
     plan = make_plan(sweeps={"weight": sweep})
-    frame = all_runs(plan, figures(make_records(plan)))
+    frame = all_runs(plan, run_metrics(make_records(plan)))
     for axis in ablation(plan, frame, sweep).axes:
         drawn = [line for line in axis.get_lines() if len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1]
         assert len([line for line in drawn if line.get_linestyle() != "None"]) == intervals
