@@ -31,8 +31,9 @@ from tests.forks import LIBRARIES, PACKAGE, Forks
 from tests.hub.hub_server import HubServer, serve
 
 # Seconds to wait, five each, for threads of Arrow at the end of a stream, and for loading workers that an error left.
+# Workers are given time to start all the same: one that is ended before makes torch raise in whatever test comes next.
 datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0
-torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.5
+torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 2.0
 _DRAWN = {"cards", "report", "test_benchmarks.py", "test_plotting.py"}  # tests of pictures
 _BEGUN = time.monotonic()
 _started: list[Forks] = []
