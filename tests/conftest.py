@@ -31,9 +31,8 @@ from tests.forks import LIBRARIES, PACKAGE, Forks
 from tests.hub.hub_server import HubServer, serve
 
 # Seconds to wait, five each, for threads of Arrow at the end of a stream, and for loading workers that an error left.
-# Workers are given time to start all the same: one that is ended before makes torch raise in whatever test comes next.
 datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0
-torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 2.0
+torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.5
 _DRAWN = {"cards", "report", "test_benchmarks.py", "test_plotting.py"}  # tests of pictures
 _BEGUN = time.monotonic()
 _started: list[Forks] = []
@@ -52,6 +51,8 @@ def pytest_collection_finish(session):
     # Trainers collect garbage when they begin: 0.3 s with all that is imported, next to nothing without it.
     gc.collect()
     gc.freeze()
+    # Collected in another thread, as one of pytest-xdist, a loader ends its workers so that torch raises in this one.
+    gc.disable()
 
 
 def pytest_sessionfinish():
@@ -89,6 +90,13 @@ def forks(libraries) -> Iterator[Forks]:
     server = Forks(PACKAGE, within=libraries)
     yield server
     server.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected() -> Iterator[None]:
+    """Collects a module's garbage when its tests have ended."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module", autouse=True)
