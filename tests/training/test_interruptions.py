@@ -194,27 +194,34 @@ def test_a_second_ctrl_c_interrupts_at_once(monkeypatch):
     assert stop.exit_code == 130
 
 
-def test_loading_workers_leave_signals_to_their_parent(pipeline):
-    from torch.utils.data import DataLoader
+LOADING_WORKERS = """
+import subprocess
+from hf_icckd import ImagePipeline, load_image_data
+from hf_icckd.data.sampling import make_loader
 
-    from hf_icckd.data import ImagePipeline
-    from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
+data = load_image_data("digits", max_train_samples=160, max_eval_samples=80)
+decoded = ImagePipeline(data, resident_max_bytes=0).dataset("train", training=True)
+loader = make_loader(decoded, decoded.batch_sampler(8, seed=0), num_workers=1)
+batches = iter(loader)
+next(batches)
+(worker,) = batches._workers
+for number in ("INT", "TERM"):
+    subprocess.run(["kill", f"-{number}", str(worker.pid)], check=True)
+assert len(list(batches)) == 19
+batches = iter(loader)
+next(batches)
+(worker,) = batches._workers
+worker.terminate()  # as at the end of the program, which then waits for it
+worker.join(timeout=20)
+assert not worker.is_alive() and worker.exitcode == 0, worker.exitcode
+print("all 20 batches came")
+"""
 
-    decoded = ImagePipeline(pipeline.data, resident_max_bytes=0).dataset("train", training=True)
-    loader = make_loader(decoded, KeyedBatchSampler(len(decoded), 8), num_workers=1)
-    assert isinstance(loader, DataLoader)
-    batches = iter(loader)
-    next(batches)
-    (worker,) = batches._workers
-    for number in ("INT", "TERM"):
-        subprocess.run(["kill", f"-{number}", str(worker.pid)], check=True)
-    assert len(list(batches)) == 19
-    batches = iter(loader)
-    next(batches)
-    (worker,) = batches._workers
-    worker.terminate()  # as at the end of the program, which then waits for it
-    worker.join(timeout=20)
-    assert not worker.is_alive()
+
+def test_loading_workers_leave_signals_to_their_parent(forks, tmp_path):
+    """In a program of its own: torch's handler for lost workers raises wherever the process is."""
+    done = forks.run(["-c", LOADING_WORKERS], cwd=tmp_path)
+    assert done.returncode == 0 and "all 20 batches came" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("launcher", ["accelerate launch", "torchrun"])
