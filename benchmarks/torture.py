@@ -63,11 +63,10 @@ def options(arguments: argparse.Namespace, output_dir: Path, teacher: str) -> li
 
 def arm(point: str, hits: int) -> None:
     """Have this process killed when it comes to a named point for the n-th time."""
-    from hf_icckd import session as runs
-    from hf_icckd.runs import checkpoints as checkpointing
-    from hf_icckd.training import resumable
-    from hf_icckd.training import trainer as trainer_base
-    from hf_icckd.utils import atomic_files as files
+    from hf_icckd import session
+    from hf_icckd.runs import checkpoints
+    from hf_icckd.training import resumable, trainer
+    from hf_icckd.utils import atomic_files
 
     left = [hits]
 
@@ -102,37 +101,36 @@ def arm(point: str, hits: int) -> None:
         (Path(path) / "model.safetensors").unlink()
 
     places = {
-        "first micro-batch": (trainer_base.DistillationTrainer, "compute_loss", is_second),
+        "first micro-batch": (trainer.DistillationTrainer, "compute_loss", is_second),
         "mid-file": (resumable, "save_file", lambda *args: True, write_half),
-        "mid-recording": (files, "save_file", is_block, write_half),
-        "before fsync": (checkpointing, "sync"),
+        "mid-recording": (atomic_files, "save_file", is_block, write_half),
+        "before fsync": (checkpoints, "sync"),
         "before rename": (Path, "rename", is_checkpoint),
         "before pruning": (shutil, "rmtree", is_checkpoint),
         "mid-pruning": (shutil, "rmtree", is_checkpoint, remove_half),
-        "mid-card": (runs, "write_card"),
+        "mid-card": (session, "write_card"),
     }
     kill_at(*places[point])
 
 
 def train(recipe: str, words: list[str], point: str = "", hits: int = 1) -> None:
     """Run a recipe in this process; with a point, until it comes there."""
-    from hf_icckd import session as runs
-    from hf_icckd import student, teacher
-    from hf_icckd.runs import checkpoints as checkpointing
+    from hf_icckd import session, student, teacher
+    from hf_icckd.runs import checkpoints
 
     if point:
         arm(point, hits)
     # Checkpoints go when a run is finished; the last one is compared, so it is copied first.
-    report = runs._report
+    report = session._report
 
     def keep_last_checkpoint(trainer, pipeline, folder, *rest):
         if trainer.is_world_process_zero():
             kept = folder.path.with_name(f"{folder.path.name}-last")
             shutil.rmtree(kept, ignore_errors=True)
-            shutil.copytree(checkpointing.checkpoints(folder.path)[-1], kept)
+            shutil.copytree(checkpoints.checkpoints(folder.path)[-1], kept)
         return report(trainer, pipeline, folder, *rest)
 
-    runs._report = keep_last_checkpoint
+    session._report = keep_last_checkpoint
     {"teacher": teacher, "student": student}[recipe].main(words)
 
 

@@ -76,6 +76,10 @@ class ImagePipeline:
     ):
         for name, size in (("image_size", image_size), ("default_size", default_size), ("max_size", max_size)):
             check_number(name, size, 1)
+        if not isinstance(augmentation, Augmentation | None):
+            raise ValueError(
+                f"augmentation is {augmentation!r}, expected an Augmentation, such as Augmentation(), or None"
+            )
         check_number("resident_max_bytes", resident_max_bytes, 0)
         check_number("crop_pct", crop_pct, 0, 1, exclude_low=True)
         self.data, self.interpolation = data, interpolation

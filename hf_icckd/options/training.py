@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import TrainingArguments
@@ -14,6 +14,7 @@ from transformers.trainer_utils import HubStrategy
 
 from hf_icckd.options.checks import changed_options, check_licence, check_range
 from hf_icckd.options.launcher import NO_DEEPSPEED, accelerate_uses, check_launcher
+from hf_icckd.options.renamed import RENAMED, new_spelling
 from hf_icckd.utils.machine import best_device, cores, keep_freed_memory
 
 _NO_RECOMPUTING = (
@@ -264,6 +265,13 @@ class TeacherTrainingArguments(DistillationTrainingArguments):
             "intra_class:weight=0.05,margin=0.2 sftn:student=cifar_resnet8. Names: see hf_icckd.losses.TEACHER_TERMS."
         },
     )
+
+    def __new__(cls, *args: Any, **options: Any) -> TeacherTrainingArguments:
+        """Answer options of 0.1 with their new spelling; without this they would only be unexpected arguments."""
+        if spelling := new_spelling(options):
+            old = ", ".join(name for name in options if name in RENAMED)
+            raise ValueError(f"{old}: since 0.2 this is written terms={spelling.removeprefix('--terms ').split()}")
+        return super().__new__(cls)
 
     def __post_init__(self):
         self.num_views = int(self.num_views)

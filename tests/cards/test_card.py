@@ -253,7 +253,7 @@ def test_which_base_model(runs, tmp_path):
 
 
 def test_data_of_the_hub_have_a_revision(tmp_path, monkeypatch):
-    from hf_icckd.data.sources import hub as sources
+    from hf_icckd.data.sources import hub
 
     digits = load_image_data("digits", max_train_samples=20, max_eval_samples=20)
     splits = {}
@@ -263,7 +263,7 @@ def test_data_of_the_hub_have_a_revision(tmp_path, monkeypatch):
         folder.mkdir(parents=True, exist_ok=True)
         arrow = next((tmp_path / name).glob("*.arrow")).rename(folder / f"digits-{name}.arrow")
         splits[name] = Dataset.from_file(str(arrow))
-    monkeypatch.setattr(sources, "load_dataset", lambda *args, **options: splits)
+    monkeypatch.setattr(hub, "load_dataset", lambda *args, **options: splits)
     data = load_image_data("me/digits")
     assert (data.hub_id, data.revision) == ("me/digits", "ab" * 20)
     assert (digits.hub_id, digits.revision) == (None, None)

@@ -415,6 +415,10 @@ def test_images_without_contrast_have_a_standard_deviation_all_the_same():
     ("options", "message"),
     [
         ({"image_size": 0}, "image_size is 0, expected a number at least 1"),
+        (
+            {"augmentation": False},
+            r"augmentation is False, expected an Augmentation, such as Augmentation\(\), or None",
+        ),
         ({"max_size": -4}, "max_size is -4, expected a number at least 1"),
         ({"resident_max_bytes": -1}, "resident_max_bytes is -1, expected a number at least 0"),
         ({"crop_pct": 0}, "crop_pct is 0, expected a number above 0 and at most 1"),

@@ -11,7 +11,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, NamedSplit, SplitDict, SplitInfo, Value, load_dataset
 
 from hf_icckd import ImagePipeline, load_image_data, predict_split, teacher
-from hf_icckd.data import streamed as streaming
+from hf_icckd.data import streamed
 from hf_icckd.data.sampling import make_loader
 from hf_icckd.options.command_line import UserError
 from hf_icckd.training import resumable
@@ -215,14 +215,14 @@ def test_what_a_stream_can_not_do_is_said(folder, tmp_path):
 
 def test_streams_that_are_not_what_they_say(folder):
     data = load_image_data(str(folder), streaming=True)
-    short = streaming.StreamedSplit(data.train.rows, 50, 3, "train")
+    short = streamed.StreamedSplit(data.train.rows, 50, 3, "train")
     with pytest.raises(ValueError, match="train split: the data set ends after 45 images, 50 were announced"):
-        list(streaming.StreamBatchSampler(short, 8))
-    wrong = streaming.StreamedSplit(data.train.rows, 45, 2, "train")
+        list(streamed.StreamBatchSampler(short, 8))
+    wrong = streamed.StreamedSplit(data.train.rows, 45, 2, "train")
     with pytest.raises(ValueError, match="train split: an image has the label 2, expected 0 to 1"):
-        list(streaming.StreamBatchSampler(wrong, 8))
+        list(streamed.StreamBatchSampler(wrong, 8))
     for image in ({"bytes": b"x", "path": None}, None):
         rows = data.train.rows.map(lambda row, image=image: row | {"image": image})
-        dataset = streaming.StreamedImages(streaming.StreamedSplit(rows, 45, 3, "train"), 12, 1.0)
+        dataset = streamed.StreamedImages(streamed.StreamedSplit(rows, 45, 3, "train"), 12, 1.0)
         with pytest.raises(ValueError, match=r"^train split: an image of the stream cannot be read as an image"):
             list(make_loader(dataset, dataset.batch_sampler(8), 0))

@@ -13,7 +13,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from hf_icckd import create_classifier, from_pretrained, push_to_hub, save_pretrained
 from hf_icckd.hub.published import published_files
-from hf_icckd.models import pretrained as layout
+from hf_icckd.models import pretrained
 from hf_icckd.models.classifier import adapt_classifier
 
 NAMES = ("cat", "dog", "fish")
@@ -67,7 +67,7 @@ def test_hub_ids_are_fetched_without_pickles(tmp_path, monkeypatch):
         asked[name] = allow_patterns
         return str(tmp_path)
 
-    monkeypatch.setattr(layout, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(pretrained, "snapshot_download", snapshot_download)
     assert from_pretrained("me/student").spec == model.spec
     assert asked == {"me/student": ["config.json", "model.safetensors"]}
 

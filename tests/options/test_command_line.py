@@ -6,6 +6,7 @@ import pytest
 
 from hf_icckd.options.command_line import UserError, parse_arguments
 from hf_icckd.options.recipes import RECIPES
+from hf_icckd.options.training import TeacherTrainingArguments
 
 
 def test_an_old_option_of_a_teacher_is_unknown_to_a_student(tmp_path):
@@ -17,3 +18,11 @@ def test_an_old_option_of_a_teacher_is_unknown_to_a_student(tmp_path):
             parse_arguments(RECIPES["teacher"], "", words)
         with pytest.raises(UserError, match=r"unknown option .*intra_class_weight((?!--terms).)*$"):
             parse_arguments(RECIPES["student"], "", words)
+
+
+def test_an_old_option_in_python_is_answered_with_its_new_spelling(tmp_path):
+    message = r"intra_class_weight, cache_size_per_class: .* terms=\['intra_class:weight=0.5,cache_size=0'\]"
+    with pytest.raises(ValueError, match=message):
+        TeacherTrainingArguments(str(tmp_path), intra_class_weight=0.5, cache_size_per_class=0)
+    with pytest.raises(ValueError, match=r"student_branches: .* terms=\['sftn:student=resnet18'\]"):
+        TeacherTrainingArguments(output_dir=str(tmp_path), student_branches="resnet18")

@@ -21,14 +21,12 @@ import yaml
 from filelock import FileLock
 from transformers import TrainerCallback
 
-from hf_icckd import TeacherTrainer, from_pretrained, teacher
-from hf_icckd import session as runs
+from hf_icckd import TeacherTrainer, from_pretrained, session, teacher
 from hf_icckd.options.command_line import UserError
 from hf_icckd.runs import checkpoints as checkpointing
-from hf_icckd.runs import folder as run_folder
+from hf_icckd.runs import folder
 from hf_icckd.runs.checkpoints import checkpoints, newest_intact, staging_folder
-from hf_icckd.training import resumable
-from hf_icckd.training import trainer as trainer_base
+from hf_icckd.training import resumable, trainer
 from hf_icckd.training.signals import StopOnSignal
 from hf_icckd.utils.atomic_files import replace_file
 from tests import ROOT
@@ -100,13 +98,13 @@ def whole(tmp_path_factory):
     """A run that nothing happens to, with its last checkpoint."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        report = runs._report
+        report = session._report
 
         def keep(trainer, pipeline, owner, *rest):
             shutil.copytree(checkpoints(owner.path)[-1], folder.with_name("last"))
             return report(trainer, pipeline, owner, *rest)
 
-        patch.setattr(runs, "_report", keep)
+        patch.setattr(session, "_report", keep)
         teacher.main(command(folder))
     return folder
 
@@ -161,7 +159,7 @@ def test_a_stopped_run_goes_on_as_if_never_stopped(deterministic, uncut, pipelin
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_program_behind_the_step(whole, tmp_path, monkeypatch, capfd, number, code):
-    compute, calls = trainer_base.DistillationTrainer.compute_loss, []
+    compute, calls = trainer.DistillationTrainer.compute_loss, []
 
     def interrupted(*args, **kwargs):
         calls.append(1)
@@ -170,7 +168,7 @@ def test_a_signal_ends_the_program_behind_the_step(whole, tmp_path, monkeypatch,
         return compute(*args, **kwargs)
 
     before = signal.getsignal(number)
-    monkeypatch.setattr(trainer_base.DistillationTrainer, "compute_loss", interrupted)
+    monkeypatch.setattr(trainer.DistillationTrainer, "compute_loss", interrupted)
     with pytest.raises(SystemExit) as ended:
         teacher.main(command(tmp_path / "run"))
     assert ended.value.code == code
@@ -319,7 +317,7 @@ def unreported(tmp_path_factory):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "_report", fail)
+        patch.setattr(session, "_report", fail)
         with pytest.raises(SystemExit):
             teacher.main(command(folder, "--save_total_limit", "2"))
     return folder
@@ -607,7 +605,7 @@ def test_files_are_replaced_whole_or_not_at_all(tmp_path):
 
 
 def test_a_folder_belongs_to_one_process_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_folder, "_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(folder, "_LOCK_SECONDS", 0.1)
     (tmp_path / "run").mkdir()
     with (
         FileLock(tmp_path / "run" / ".lock"),

@@ -21,7 +21,7 @@ from hf_icckd.options.command_line import UserError
 from hf_icckd.runs.checkpoints import checkpoints
 from hf_icckd.training import teacher_targets
 from hf_icckd.training.recorded_batches import WithTargets
-from hf_icckd.utils import atomic_files as files
+from hf_icckd.utils import atomic_files
 from tests.training.test_trainers import assert_same_state, student_args
 
 BOTH = ("logits", "embeddings")
@@ -333,7 +333,7 @@ def test_a_place_for_targets(pipeline, tiny_classifier, tmp_path, monkeypatch):
 def test_a_disk_that_fills_up_while_recording(pipeline, tiny_classifier, tmp_path, monkeypatch):
     guide = tiny_classifier(seed=1).eval().to(pipeline.device)
     targets = TeacherTargets(tmp_path / "t", guide, pipeline)
-    write, written = files.save_file, []
+    write, written = atomic_files.save_file, []
 
     def full_after_one(state, path, **options):
         if written:
@@ -345,7 +345,7 @@ def test_a_disk_that_fills_up_while_recording(pipeline, tiny_classifier, tmp_pat
         monkeypatch.context() as patch,
         pytest.raises(ValueError, match=r"can't be written to .*t': .*No space left.*; the blocks in it are intact"),
     ):
-        patch.setattr(files, "save_file", full_after_one)
+        patch.setattr(atomic_files, "save_file", full_after_one)
         train_student(pipeline, tiny_classifier(), guide, tmp_path / "run", "record", tmp_path / "t")
     assert targets.missing(range(1)) == [(0, 64), (0, 128)]
     train_student(pipeline, tiny_classifier(), guide, tmp_path / "run", "record", tmp_path / "t")

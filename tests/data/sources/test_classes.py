@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_icckd import load_image_data
-from hf_icckd import session as runs
+from hf_icckd import load_image_data, session
 from hf_icckd.data.sources.classes import read_groups
 from hf_icckd.evaluation.split import SplitOutputs
 from hf_icckd.teacher import main as teacher_main
@@ -91,9 +90,9 @@ def test_without_a_known_class_to_score_there_is_no_probe():
         SplitOutputs(torch.randn(len(labels), 10), torch.randn(len(labels), 4), torch.tensor(labels))
         for labels in ([1, 9], [2, 2, 9])
     )
-    assert runs._probes(data, {"train": train, "test": test})["fine_probe"]["chance"] in (0, 100)
+    assert session._probes(data, {"train": train, "test": test})["fine_probe"]["chance"] in (0, 100)
     test.labels[-1] = 2
-    assert runs._probes(data, {"train": train, "test": test}) == {}
+    assert session._probes(data, {"train": train, "test": test}) == {}
 
 
 def test_a_run_on_groups_reports_the_probe(tmp_path, capsys):
