@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
+from typing import Literal
 
 from hf_icckd.options.augmentation import AugmentationArguments
 from hf_icckd.options.checks import check_range
@@ -25,11 +27,47 @@ class ImageDataArguments:
     dataset_config_name: str | None = field(
         default=None, metadata={"help": "Configuration of a Hub data set that has several."}
     )
+    splits: Literal["auto", "none"] = field(
+        default="auto", metadata={"help": "none: no folder or file is a split, whatever it is called."}
+    )
+    train_split: list[str] | None = field(
+        default=None, metadata={"help": "Folders, files or split names to train on; default: found by their names."}
+    )
+    test_split: list[str] | None = field(
+        default=None, metadata={"help": "Folders, files or split names to test on; default: found by their names."}
+    )
+    validation_split: list[str] | None = field(
+        default=None, metadata={"help": "Folders, files or split names for validation; default: found by their names."}
+    )
     image_column: str | None = field(
         default=None, metadata={"help": "Column of the images; default: found by its type."}
     )
     label_column: str | None = field(
-        default=None, metadata={"help": "Column of the labels; default: found by its type."}
+        default=None, metadata={"help": "Column of the labels; default: found by its name, then by its type."}
+    )
+    group_column: str | None = field(
+        default=None,
+        metadata={"help": "Column of a patient, site or video whose images must not be cut into two splits."},
+    )
+    labels: str | None = field(
+        default=None, metadata={"help": "Table (CSV, TSV or JSON lines) of file names and labels."}
+    )
+    label_pattern: str | None = field(
+        default=None,
+        metadata={"help": "Regular expression whose first group is the label, searched in the path of each image."},
+    )
+    missing_labels: Literal["error", "skip"] = field(
+        default="error", metadata={"help": "Rows without a label: an error, or leave them out."}
+    )
+    bad_images: Literal["error", "skip"] = field(
+        default="error", metadata={"help": "Images that can't be read: an error, or leave them out."}
+    )
+    duplicates: Literal["keep", "drop"] = field(
+        default="keep", metadata={"help": "Exact copies of an image: keep them, or keep one."}
+    )
+    pixel_range: list[float] | None = field(
+        default=None,
+        metadata={"help": "Values of black and white in deep images: LOW HIGH; default: the range of their type."},
     )
     classes: list[str] | None = field(default=None, metadata={"help": "Names of the classes to use; default: all."})
     label_groups: str | None = field(
@@ -40,10 +78,10 @@ class ImageDataArguments:
         },
     )
     test_fraction: float = field(
-        default=0.2, metadata={"help": "Share of every class to cut off as test split if there is none."}
+        default=0.2, metadata={"help": "Share of the images to cut off as test split if there is none."}
     )
     validation_fraction: float = field(
-        default=0.0, metadata={"help": "Share of every class of the training split to set aside for validation."}
+        default=0.0, metadata={"help": "Share of the training images to set aside for validation."}
     )
     max_train_samples: int | None = field(
         default=None, metadata={"help": "Use at most this many training images, evenly over the classes."}
@@ -61,6 +99,26 @@ class ImageDataArguments:
         check_range(self, "test_fraction", 0, 1, exclude_low=True, exclude_high=True)
         check_range(self, "max_train_samples", 1, math.inf)
         check_range(self, "max_eval_samples", 1, math.inf)
+        if self.pixel_range is not None and not (
+            len(self.pixel_range) == 2 and self.pixel_range[0] < self.pixel_range[1]
+        ):
+            raise ValueError(
+                f"pixel_range is {self.pixel_range}, expected the values of black and of white, the smaller first; "
+                "for example --pixel_range 0 4095"
+            )
+        if self.label_pattern is not None:
+            _check_pattern(self.label_pattern)
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"label_pattern is {pattern!r}, which is no regular expression: {error}") from None
+    if groups == 0:
+        raise ValueError(
+            f"label_pattern is {pattern!r}, expected round brackets around the label, as in '(.+)_[0-9]+'"
+        )
 
 
 @dataclass

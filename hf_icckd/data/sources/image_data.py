@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from datasets import Dataset
@@ -14,6 +15,20 @@ from hf_icckd.data.sources.fingerprint import split_fingerprint
 from hf_icckd.data.sources.stream import StreamedSplit
 
 _FINGERPRINT_ROWS = 256
+
+
+class LeftOut(NamedTuple):
+    """Files or rows that a data set holds and no split does.
+
+    Attributes:
+        count: How many.
+        reason: What they are and why they stay out, in words that follow the number.
+        example: Name of one of them. It is shown in the log and never in a card, which may become public.
+    """
+
+    count: int
+    reason: str
+    example: str = ""
 
 
 @dataclass
@@ -33,6 +48,9 @@ class ImageData:
         notes: Remarks for readers of the metrics, such as that a test split had to be cut.
         hub_id: Name on the Hub, if it comes from there.
         revision: Commit on the Hub, if known.
+        origins: Where each split came from, in words: a folder, a file, a split of the source, or a cut.
+        label_origin: Where the labels came from, and why from there.
+        left_out: What the source holds and no split does.
 
     Example:
         >>> from hf_icckd import load_image_data
@@ -50,6 +68,9 @@ class ImageData:
     notes: list[str] = field(default_factory=list)
     hub_id: str | None = None
     revision: str | None = None
+    origins: dict[str, str] = field(default_factory=dict)
+    label_origin: str = ""
+    left_out: list[LeftOut] = field(default_factory=list)
 
     @property
     def streamed(self) -> bool:
