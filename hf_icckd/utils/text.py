@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # What Markdown, tables and formulas included, gives a meaning; an underscore within a word has none.
 _MARKUP = re.compile(r"([\\`*{}\[\]<>#|$~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
@@ -40,3 +40,14 @@ def show(text: str) -> None:
     """Write a paragraph to standard output."""
     sys.stdout.write(f"\n{text}\n\n")
     sys.stdout.flush()
+
+
+def listed(names: Sequence[str], limit: int = 8) -> str:
+    """Names for a message, the first of many.
+
+    Example:
+        >>> listed(["a", "b", "c", "d"], limit=2)
+        'a, b and 2 more'
+    """
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

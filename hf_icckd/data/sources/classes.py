@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from datasets import ClassLabel, Dataset
+from datasets import Dataset
 
-from hf_icckd.data.sources.columns import labels_of
+from hf_icckd.data.sources.class_names import relabel
+from hf_icckd.data.sources.columns import FINE_LABEL, labels_of
 from hf_icckd.utils.text import suggest
 from hf_icckd.utils.yaml_files import read_yaml
-
-FINE_LABEL = "fine_label"  # column of finer classes than those that are trained on
 
 
 def select_classes(
@@ -42,7 +41,7 @@ def select_classes(
         rows = np.flatnonzero(labels >= 0)
         if len(rows) == 0:
             raise ValueError(f"the {split_name} split has no image of {', '.join(chosen)}; choose classes that it has")
-        kept[split_name] = _relabel(split.select(rows), labels[rows], chosen)
+        kept[split_name] = relabel(split.select(rows), labels[rows], chosen)
     return kept, list(chosen)
 
 
@@ -82,7 +81,7 @@ def group_classes(
         labels = labels_of(split)
         split = split.remove_columns([name for name in split.column_names if name == FINE_LABEL])
         split = split.rename_column("label", FINE_LABEL)
-        grouped[split_name] = _relabel(split, group_numbers[labels], used_names)
+        grouped[split_name] = relabel(split, group_numbers[labels], used_names)
     return grouped, used_names
 
 
@@ -98,9 +97,3 @@ def read_groups(path: str | Path) -> dict[str, list[str]]:
     ):
         raise ValueError(f"label_groups file {str(path)!r} holds something else than lines `group: [class, class]`")
     return groups
-
-
-def _relabel(split: Dataset, labels: np.ndarray, names: list[str]) -> Dataset:
-    if "label" in split.column_names:
-        split = split.remove_columns("label")
-    return split.add_column("label", labels.astype(np.int64)).cast_column("label", ClassLabel(names=names))

@@ -10,7 +10,9 @@ from typing import Any
 from datasets import Dataset, IterableDataset, load_dataset
 
 from hf_icckd.data.sources.built_in import BUILT_IN
-from hf_icckd.data.sources.source import Source, reason
+from hf_icckd.data.sources.source import Reading, Source, reason, refuse_file_options
+from hf_icckd.data.sources.splits import named_reading
+from hf_icckd.options.data import ImageDataArguments
 
 
 class Hub(Source):
@@ -19,11 +21,12 @@ class Hub(Source):
     def __init__(self, hub_id: str, config_name: str | None):
         self.hub_id, self.config_name = hub_id, config_name
 
-    def splits(self) -> Mapping[str, Dataset]:
+    def read(self, options: ImageDataArguments) -> Reading:
         """Fetch the data set, or read the copy that was fetched before."""
-        return self._load(streaming=False)
+        refuse_file_options(self.hub_id, options)
+        return named_reading(self.hub_id, self._load(streaming=False), options, "split")
 
-    def streams(self) -> Mapping[str, IterableDataset]:
+    def streams(self, options: ImageDataArguments) -> Mapping[str, IterableDataset]:
         """Open the data set without fetching it."""
         return self._load(streaming=True)
 
@@ -37,7 +40,12 @@ class Hub(Source):
         try:
             return load_dataset(self.hub_id, self.config_name, streaming=streaming)
         except Exception as error:  # the Hub client and the builders raise dozens of types
+            why = reason(error)
+            if "onfig name is missing" in why or "pick one among the available configs" in why:
+                raise ValueError(
+                    f"dataset {self.hub_id!r} has several configurations; choose one with --dataset_config_name: {why}"
+                ) from error
             raise ValueError(
                 f"dataset {self.hub_id!r} is none of {', '.join(BUILT_IN)}, not a folder here, and could not be "
-                f"loaded from the Hub: {reason(error)}; check the name, its configurations and the connection"
+                f"loaded from the Hub: {why}; check the name, its configurations and the connection"
             ) from error

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from datasets import Dataset
 
-from hf_icckd.data.sources.classes import FINE_LABEL
-from hf_icckd.data.sources.columns import labels_of
+from hf_icckd.data.sources.columns import FINE_LABEL, labels_of
 from hf_icckd.data.sources.fingerprint import split_fingerprint
 from hf_icckd.data.sources.stream import StreamedSplit
 

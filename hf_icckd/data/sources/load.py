@@ -6,25 +6,19 @@ import re
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 
 from hf_icckd.data.sampling import balanced_subset
 from hf_icckd.data.sources.built_in import BUILT_IN
-from hf_icckd.data.sources.classes import FINE_LABEL, group_classes, read_groups, select_classes
-from hf_icckd.data.sources.columns import (
-    check_classes,
-    check_labels,
-    find_columns,
-    index_labels,
-    labels_of,
-    two_columns,
-)
+from hf_icckd.data.sources.class_names import check_classes, check_labels, has_labels, index_labels, without_missing
+from hf_icckd.data.sources.classes import group_classes, read_groups, select_classes
+from hf_icckd.data.sources.columns import FINE_LABEL, Columns, find_columns, labels_of, reduce_columns
 from hf_icckd.data.sources.folder import Folder
 from hf_icckd.data.sources.hub import Hub
-from hf_icckd.data.sources.image_data import ImageData
+from hf_icckd.data.sources.image_data import ImageData, LeftOut
 from hf_icckd.data.sources.load_stream import load_stream
-from hf_icckd.data.sources.source import Source
-from hf_icckd.data.sources.splits import VALIDATION_SPLITS, cut, find_test, find_train
+from hf_icckd.data.sources.source import Reading, Source
+from hf_icckd.data.sources.splits import cut
 from hf_icckd.options.data import ImageDataArguments
 from hf_icckd.utils.atomic_files import user_path
 
@@ -75,10 +69,8 @@ def find_source(dataset: str, config_name: str | None = None) -> Source:
     source: Source
     if dataset in BUILT_IN:
         source = BUILT_IN[dataset]()
-    elif dataset and path.is_dir():
+    elif dataset and path.exists():
         source = Folder(path)
-    elif path.is_file():
-        raise ValueError(f"dataset {dataset!r} is a file, expected a folder; give the folder that holds it")
     elif not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", dataset):
         raise ValueError(f"dataset folder {dataset!r} does not exist; check the path")
     else:
@@ -89,27 +81,29 @@ def find_source(dataset: str, config_name: str | None = None) -> Source:
 
 
 def _load_tables(source: Source, options: ImageDataArguments, groups: dict[str, list[str]] | None) -> ImageData:
-    loaded = {name.lower(): rows.with_format(None) for name, rows in source.splits().items()}
-    train = find_train(options.dataset, loaded)
-    image_column, label_column = find_columns(
-        train.features, options.image_column or source.image_column, options.label_column or source.label_column
+    reading = source.read(options)
+    train = reading.pieces["train"][0].rows
+    columns = find_columns(
+        train, options.image_column or source.image_column, options.label_column or source.label_column
     )
-    test = find_test(loaded, image_column, label_column)
-    splits = {"train": train} if test is None else {"train": train, "test": loaded[test]}
-    kept = [FINE_LABEL] if source.has_fine_labels and label_column != FINE_LABEL else []
-    splits = {name: two_columns(split, image_column, label_column, kept) for name, split in splits.items()}
-    splits, label_names = index_labels(splits, label_column)
+    notes, left_out = list(reading.notes), list(reading.left_out)
+    splits, origins = _choose_splits(reading, columns, options, notes, left_out)
+    kept = [FINE_LABEL] if source.has_fine_labels and columns.label != FINE_LABEL else []
+    splits = {name: reduce_columns(split, columns, kept, options.group_column) for name, split in splits.items()}
+    splits, label_names = index_labels(splits, columns.label)
+    for name in list(splits):
+        splits[name], missing = without_missing(splits[name], name, options.missing_labels)
+        left_out += [] if missing is None else [missing]
     _check_all_labels(splits, label_names)
     if options.classes:
         splits, label_names = select_classes(splits, label_names, options.classes)
         _check_all_labels(splits, label_names)
-    notes = []
-    if test is None:
+    if "test" not in splits:
         notes.append(_cut_test(splits, options.test_fraction))
-    elif test in VALIDATION_SPLITS:
-        notes.append(f"The split {test!r} serves as test split: the data set has no other with labels.")
+        origins["test"] = f"{options.test_fraction:.0%} of the training images, cut off"
     if options.validation_fraction:
         splits["train"], splits["validation"] = cut("validation", splits["train"], options.validation_fraction)
+        origins["validation"] = f"{options.validation_fraction:.0%} of the training images, cut off"
     for name, split in splits.items():
         limit = options.max_train_samples if name == "train" else options.max_eval_samples
         if limit is not None and limit < len(split):
@@ -128,7 +122,55 @@ def _load_tables(source: Source, options: ImageDataArguments, groups: dict[str, 
         notes=notes,
         hub_id=source.hub_id,
         revision=source.revision(train),
+        origins=origins,
+        label_origin=_label_origin(reading, columns, options),
+        left_out=left_out,
     )
+
+
+def _choose_splits(
+    reading: Reading, columns: Columns, options: ImageDataArguments, notes: list[str], left_out: list[LeftOut]
+) -> tuple[dict[str, Dataset], dict[str, str]]:
+    """Take the first candidate with labels for each split; validation serves as test split where there is no other."""
+    train = reading.pieces["train"][0]
+    splits, origins = {"train": train.rows}, {"train": train.origin}
+    for role in ("validation", "test"):
+        for piece in reading.pieces.get(role, []):
+            missing = _unlabelled(piece.rows, train.rows, columns)
+            if missing is None and role not in splits:
+                splits[role], origins[role] = piece.rows, piece.origin
+            else:
+                why = missing or f"another {role} split is used"
+                left_out.append(LeftOut(len(piece.rows), f"rows of {piece.origin} ({role} split): {why}"))
+    if "test" not in splits and "validation" in splits and options.validation_split is None:
+        splits["test"], origins["test"] = splits.pop("validation"), origins.pop("validation")
+        notes.append(f"The validation split ({origins['test']}) serves as test split: there is no other with labels.")
+    if "validation" in splits and options.validation_fraction:
+        dropped = splits.pop("validation")
+        what = f"rows of {origins.pop('validation')}: the validation split is cut off the training images instead"
+        left_out.append(LeftOut(len(dropped), what))
+    return splits, origins
+
+
+def _unlabelled(rows: Dataset, train: Dataset, columns: Columns) -> str | None:
+    """Why a split can't be used to measure; None if it can."""
+    if columns.image not in rows.column_names or not has_labels(rows, columns.label):
+        return "it has no labels"
+    if (
+        isinstance(rows.features[columns.label], ClassLabel)
+        or rows.features[columns.label] != train.features[columns.label]
+    ):
+        return None  # their names and types are compared later
+    known = set(train.unique(columns.label))
+    return None if known & set(rows.unique(columns.label)) else "it has no class of the training split, so no labels"
+
+
+def _label_origin(reading: Reading, columns: Columns, options: ImageDataArguments) -> str:
+    if columns.label == "label" and reading.label_origin == "names of the class folders":
+        return reading.label_origin
+    if reading.label_origin == "label_pattern":
+        return f"paths of the images, by --label_pattern {options.label_pattern!r}"
+    return f"column {columns.label!r}{f' of {reading.label_origin}' if reading.label_origin else ''}: {columns.why}"
 
 
 def _check_all_labels(splits: dict[str, Dataset], label_names: list[str]) -> None:

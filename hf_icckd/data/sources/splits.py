@@ -1,47 +1,120 @@
-"""Which split is which, by its name, and splits that have to be cut."""
+"""Which split is which, by its name or by what the user says, and splits that have to be cut."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, concatenate_datasets
 
 from hf_icckd.data.sampling import stratified_split
-from hf_icckd.data.sources.columns import is_label, labels_of
-
-TRAIN_SPLITS = ("train", "training")
-VALIDATION_SPLITS = ("validation", "valid", "val", "dev")
-TEST_SPLITS = ("test", "testing", "eval", *VALIDATION_SPLITS)
-Split = TypeVar("Split", Dataset, IterableDataset)
-
-
-def find_train(dataset: str, splits: Mapping[str, Split]) -> Split:
-    """Return the training split: the one called so, or the only one there is."""
-    names = [name for name in TRAIN_SPLITS if name in splits] or [name for name in splits if len(splits) == 1]
-    if not names or names[0] in TEST_SPLITS:
-        raise ValueError(f"dataset {dataset!r} has the splits {', '.join(splits)}, expected one called train")
-    return splits[names[0]]
+from hf_icckd.data.sources.columns import labels_of
+from hf_icckd.data.sources.image_data import LeftOut
+from hf_icckd.data.sources.source import Piece, Reading
+from hf_icckd.data.sources.split_words import ROLES, Role, SplitName, split_name
+from hf_icckd.options.data import ImageDataArguments
+from hf_icckd.utils.text import listed, suggest
 
 
-def find_test(splits: Mapping[str, Dataset], image_column: str, label_column: str) -> str | None:
-    """Name of the first test split with labels: in competitions they are missing, empty or -1."""
-    for name in TEST_SPLITS:
-        has_columns = name in splits and {image_column, label_column} <= set(splits[name].column_names)
-        if has_columns and any(is_label(label) for label in splits[name].unique(label_column)):
-            return name
-    return None
+class Roles(NamedTuple):
+    """Names of splits by what they are for.
+
+    Attributes:
+        train: Names of the splits to train on, which are joined.
+        others: Candidates for validation and test, the best first; several names in one entry are joined.
+        unused: All other names.
+    """
+
+    train: list[str]
+    others: dict[Role, list[list[str]]]
+    unused: list[str]
 
 
-def find_streamed_test(splits: Mapping[str, IterableDataset], label_column: str) -> str | None:
-    """Name of the first test split whose first row has a label."""
-    for name in TEST_SPLITS:
-        rows = splits.get(name)
-        if rows is not None and label_column in (rows.features or {}):
-            first = next(iter(rows.select_columns([label_column])), None)
-            if first is not None and is_label(first[label_column]):
-                return name
-    return None
+def given_splits(options: ImageDataArguments) -> dict[Role, list[str]]:
+    """Return the splits that the options name."""
+    given: dict[Role, list[str] | None] = {
+        "train": options.train_split,
+        "validation": options.validation_split,
+        "test": options.test_split,
+    }
+    return {role: names for role, names in given.items() if names}
+
+
+def assign_roles(dataset: str, names: Sequence[str], options: ImageDataArguments) -> Roles:
+    """Decide which of several named splits are for training, validation and test.
+
+    Args:
+        dataset: Name of the data set, for errors.
+        names: Names of its splits, or of the files that may be splits.
+        options: They may name splits, or say that no name is one of a split.
+
+    Raises:
+        ValueError: If no split is for training, or a split that an option names is not there.
+    """
+    given = given_splits(options)
+    chosen = {role: [_find(dataset, name, names, role) for name in wanted] for role, wanted in given.items()}
+    used = {name for found in chosen.values() for name in found}
+    rest = [name for name in names if name not in used]
+    if options.splits == "none" and not given:
+        return Roles(list(names), {}, [])
+    by_words = _by_words(rest)
+    if not chosen.get("train") and not by_words.get("train") and len(rest) == 1 and split_name(rest[0]) is None:
+        by_words["train"] = [rest]
+    train = chosen.get("train") or next(iter(by_words.get("train", [])), [])
+    if not train:
+        raise ValueError(
+            f"dataset {dataset!r} has the splits {listed(names)}, expected one called train; choose one with "
+            f"--train_split, for example --train_split {names[0]}"
+        )
+    others: dict[Role, list[list[str]]] = {
+        role: [chosen[role]] if role in chosen else by_words.get(role, []) for role in ROLES if role != "train"
+    }
+    used = {*train, *(name for candidates in others.values() for group in candidates for name in group)}
+    return Roles(train, others, [name for name in names if name not in used])
+
+
+def _find(dataset: str, wanted: str, names: Sequence[str], role: Role) -> str:
+    same = [name for name in names if name == wanted] or [n for n in names if n.lower() == wanted.lower()]
+    if len(same) != 1:
+        raise ValueError(
+            f"{role}_split is {wanted!r}, expected a split of {dataset!r}: {listed(names)}{suggest(wanted, names)}"
+        )
+    return same[0]
+
+
+def _by_words(names: Sequence[str]) -> dict[Role, list[list[str]]]:
+    """Candidates for each split by the words in the names: plain words first, then those with other words beside."""
+    found: dict[Role, dict[tuple[int, int], list[str]]] = {}
+    for name in names:
+        split: SplitName | None = split_name(name)
+        if split is not None:
+            found.setdefault(split.role, {}).setdefault((len(split.rest), split.rank), []).append(name)
+    return {role: [ranked[key] for key in sorted(ranked)] for role, ranked in found.items()}
+
+
+def named_reading(dataset: str, splits: Mapping[str, Dataset], options: ImageDataArguments, what: str) -> Reading:
+    """Make a reading of named splits.
+
+    Args:
+        dataset: Name of the data set, for errors.
+        splits: Splits by name.
+        options: Options that name splits.
+        what: What a split is in this source, such as `split` or `file`.
+    """
+    splits = {name: rows.with_format(None) for name, rows in splits.items()}
+    roles = assign_roles(dataset, list(splits), options)
+
+    def piece(names: list[str]) -> Piece:
+        rows = splits[names[0]] if len(names) == 1 else concatenate_datasets([splits[name] for name in names])
+        return Piece(f"{what} {listed(names)}", rows)
+
+    pieces: dict[Role, list[Piece]] = {"train": [piece(roles.train)]}
+    for role, candidates in roles.others.items():
+        pieces[role] = [piece(names) for names in candidates]
+    left_out = [
+        LeftOut(len(splits[name]), f"rows of the {what} {name}, which is for neither") for name in roles.unused
+    ]
+    return Reading(pieces, left_out=left_out)
 
 
 def cut(name: str, train: Dataset, fraction: float) -> tuple[Dataset, Dataset]:

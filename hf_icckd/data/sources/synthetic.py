@@ -21,8 +21,10 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, IterableDataset
 from torch import Tensor
 
-from hf_icckd.data.sources.classes import FINE_LABEL
-from hf_icckd.data.sources.source import Source, refuse_to_stream
+from hf_icckd.data.sources.columns import FINE_LABEL
+from hf_icckd.data.sources.source import Reading, Source, refuse_file_options, refuse_to_stream
+from hf_icckd.data.sources.splits import named_reading
+from hf_icckd.options.data import ImageDataArguments
 
 GRID = 4  # an image is GRID x GRID patches, and a feature GRID x GRID cells
 PATCHES_PER_VIEW = 2
@@ -194,11 +196,13 @@ class Synthetic(Source):
     label_column = "label"
     has_fine_labels = True
 
-    def splits(self) -> Mapping[str, Dataset]:
+    def read(self, options: ImageDataArguments) -> Reading:
         """Draw both splits, the same ones every time."""
-        return {"train": _drawn_split("train", 200), "test": _drawn_split("test", 50)}
+        refuse_file_options("synthetic", options)
+        splits = {"train": _drawn_split("train", 200), "test": _drawn_split("test", 50)}
+        return named_reading("synthetic", splits, options, "split")
 
-    def streams(self) -> Mapping[str, IterableDataset]:
+    def streams(self, options: ImageDataArguments) -> Mapping[str, IterableDataset]:
         """Refuse: the images are drawn in a second."""
         refuse_to_stream("synthetic")
 

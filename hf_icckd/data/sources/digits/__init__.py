@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from datasets import Dataset, IterableDataset
+from datasets import IterableDataset, load_dataset
 
-from hf_icckd.data.sources.folder import read_folder
-from hf_icckd.data.sources.source import Source, refuse_to_stream
+from hf_icckd.data.sources.source import Reading, Source, refuse_file_options, refuse_to_stream
+from hf_icckd.data.sources.splits import named_reading
+from hf_icckd.options.data import ImageDataArguments
 
 
 class Digits(Source):
@@ -16,10 +17,12 @@ class Digits(Source):
 
     mirrored = False  # a mirrored 2 is no 2
 
-    def splits(self) -> Mapping[str, Dataset]:
+    def read(self, options: ImageDataArguments) -> Reading:
         """Read the two parquet files beside this one."""
-        return read_folder(Path(__file__).parent)
+        refuse_file_options("digits", options)
+        files = {name: str(Path(__file__).with_name(f"{name}.parquet")) for name in ("train", "test")}
+        return named_reading("digits", load_dataset("parquet", data_files=files), options, "split")
 
-    def streams(self) -> Mapping[str, IterableDataset]:
+    def streams(self, options: ImageDataArguments) -> Mapping[str, IterableDataset]:
         """Refuse: the images are here already."""
         refuse_to_stream("digits")
