@@ -1,0 +1,81 @@
+"""Images that were taken out of a container, as Arrow files in the cache folder of `datasets`."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+from datasets import Dataset, Features, concatenate_datasets
+from filelock import FileLock
+
+from hf_icckd.utils.atomic_files import replace_file
+
+logger = logging.getLogger(__name__)
+
+BATCH_BYTES = 16 * 1024**2  # of images that are in memory at a time
+
+
+def cache_folder() -> Path:
+    """Folder of this package in the cache of `datasets`."""
+    return Path(datasets.config.HF_DATASETS_CACHE) / "hf_icckd"
+
+
+def cache_key(*parts: object) -> str:
+    """Hash of whatever the contents of a cached file depend on."""
+    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+
+def file_state(path: Path) -> tuple[str, int, int, int]:
+    """Path, size and times of a file: they change with its content, even if its own time was set back."""
+    status = path.stat()
+    return str(path.absolute()), status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def cached_rows(key: str, features: Features, batches: Callable[[], Iterable[pa.Table]], what: str) -> Dataset:
+    """Return the rows that are kept under a key; if there are none, write them, a batch at a time.
+
+    One process writes; others that need the same rows wait for it. The rows are mapped from the file, so that they
+    take no memory of the process.
+
+    Args:
+        key: Hash of all that the rows depend on.
+        batches: Called to make the rows. What it reads must raise ValueError and no OSError.
+        what: Name of the container for errors.
+
+    Raises:
+        ValueError: If the rows can't be made or written.
+    """
+    file = cache_folder() / f"{key}.arrow"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file.with_suffix(".lock")):
+            if file.is_file():
+                try:
+                    return Dataset.from_file(str(file))
+                except (pa.ArrowInvalid, EOFError) as error:
+                    logger.warning("%s is damaged (%s), so %s is read again", file, error, what)
+            replace_file(file, lambda unfinished: _write(unfinished, features, batches()))
+            return Dataset.from_file(str(file))
+    except OSError as error:
+        free = shutil.disk_usage(file.parent).free if file.parent.is_dir() else 0
+        raise ValueError(
+            f"the images of {what} can't be kept in {str(file.parent)!r} ({error.strerror or error}; "
+            f"{free / 1024**3:.1f} GiB are free); make room there, or set the environment variable HF_DATASETS_CACHE "
+            "to another folder"
+        ) from error
+
+
+def _write(path: Path, features: Features, batches: Iterable[pa.Table]) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, features.arrow_schema) as writer:
+        for batch in batches:
+            writer.write_table(batch.cast(features.arrow_schema))
+
+
+def with_columns(rows: Dataset, columns: pa.Table) -> Dataset:
+    """Put further columns beside rows that are kept in a file; the file stays as it is."""
+    return concatenate_datasets([rows, Dataset(columns)], axis=1) if columns.num_columns else rows
