@@ -8,6 +8,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from hf_icckd.data.readable import leave_out_unreadable
 from hf_icckd.data.sampling import balanced_subset
 from hf_icckd.data.sources.built_in import BUILT_IN
 from hf_icckd.data.sources.classes import FINE_LABEL, group_classes, read_groups, select_classes
@@ -23,6 +24,7 @@ from hf_icckd.data.sources.folder import Folder
 from hf_icckd.data.sources.hub import Hub
 from hf_icckd.data.sources.image_data import ImageData
 from hf_icckd.data.sources.load_stream import load_stream
+from hf_icckd.data.sources.mirroring import mirroring_doubt
 from hf_icckd.data.sources.source import Source
 from hf_icckd.data.sources.splits import VALIDATION_SPLITS, cut, find_test, find_train
 from hf_icckd.options.data import ImageDataArguments
@@ -103,6 +105,11 @@ def _load_tables(source: Source, options: ImageDataArguments, groups: dict[str, 
     if options.classes:
         splits, label_names = select_classes(splits, label_names, options.classes)
         _check_all_labels(splits, label_names)
+    doubt = mirroring_doubt(label_names) if source.mirrored else ""
+    pixel_range = options.pixel_limits()
+    left_out = []
+    if options.bad_images == "skip":
+        splits, left_out = leave_out_unreadable(splits, pixel_range)
     notes = []
     if test is None:
         notes.append(_cut_test(splits, options.test_fraction))
@@ -124,10 +131,13 @@ def _load_tables(source: Source, options: ImageDataArguments, groups: dict[str, 
         train=splits["train"],
         test=splits["test"],
         validation=splits.get("validation"),
-        mirrored=source.mirrored,
+        mirrored=source.mirrored and not doubt,
         notes=notes,
         hub_id=source.hub_id,
         revision=source.revision(train),
+        left_out=left_out,
+        mirroring_doubt=doubt,
+        pixel_range=pixel_range,
     )
 
 

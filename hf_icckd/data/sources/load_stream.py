@@ -6,6 +6,7 @@ from datasets import Image, IterableDataset
 
 from hf_icckd.data.sources.columns import check_classes, check_same_names, find_columns
 from hf_icckd.data.sources.image_data import ImageData
+from hf_icckd.data.sources.mirroring import mirroring_doubt
 from hf_icckd.data.sources.source import Source
 from hf_icckd.data.sources.splits import VALIDATION_SPLITS, find_streamed_test, find_train
 from hf_icckd.data.sources.stream import StreamedSplit
@@ -21,6 +22,11 @@ def load_stream(source: Source, options: ImageDataArguments, groups: dict[str, l
         )
     if options.classes or groups:
         raise ValueError("streaming is true but classes or label_groups are given, expected all rows; leave one out")
+    if options.bad_images == "skip":
+        raise ValueError(
+            "bad_images is 'skip' but streaming is true: images of a stream are decoded when they are used, too late "
+            "to leave any out; leave one of them out"
+        )
     dataset = options.dataset
     loaded = {split.lower(): rows for split, rows in source.streams().items()}
     train = find_train(dataset, loaded)
@@ -57,8 +63,17 @@ def load_stream(source: Source, options: ImageDataArguments, groups: dict[str, l
         splits[name] = StreamedSplit(columns.cast_column("image", Image(decode=False)), length, len(names), name)
     notes = [f"The split {test!r} serves as test split."] if test in VALIDATION_SPLITS else []
     train_split, test_split = splits["train"], splits["test"]
+    doubt = mirroring_doubt(names) if source.mirrored else ""
     return ImageData(
-        dataset, names, train_split, test_split, mirrored=source.mirrored, notes=notes, hub_id=source.hub_id
+        dataset,
+        names,
+        train_split,
+        test_split,
+        mirrored=source.mirrored and not doubt,
+        notes=notes,
+        hub_id=source.hub_id,
+        mirroring_doubt=doubt,
+        pixel_range=options.pixel_limits(),
     )
 
 
