@@ -55,6 +55,8 @@ def main(argv: list[str] | None = None) -> None:
             max_size=model.spec.image_size,
             crop_pct=model.spec.crop_pct,
             interpolation=model.spec.interpolation,
+            crop_mode=model.spec.crop_mode,
+            mean=model.spec.mean,
             resident_max_bytes=data_args.resident_max_bytes,
             device=device,
         )

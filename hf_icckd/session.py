@@ -71,7 +71,8 @@ def build_classifier(
         if start.spec.label_names != tuple(pipeline.data.label_names):
             logger.info("the start checkpoint has other classes than the data: it gets a new classification layer")
         # Small images are taken whole, whatever the net was evaluated with before.
-        return adapt_classifier(start, pipeline.data.label_names, data_args.image_size, pipeline.crop_pct)
+        names, size = pipeline.data.label_names, data_args.image_size
+        return adapt_classifier(start, names, size, pipeline.crop_pct, pipeline.crop_mode)
     mean, std = (None, None) if model_args.pretrained else normalisation()
     return create_classifier(
         model_args.model,
@@ -82,6 +83,7 @@ def build_classifier(
         std=std,
         crop_pct=pipeline.crop_pct,
         interpolation=pipeline.interpolation,
+        crop_mode=pipeline.crop_mode,
         pretrained=model_args.pretrained,
     )
 
@@ -256,6 +258,7 @@ def _facts(
         | {"seconds_of_last_session": stopwatch.seconds, "first_step_of_last_session": stopwatch.first_step},
         "history": [entry for entry in trainer.state.log_history if "eval_top1" in entry],
         "notes": pipeline.data.notes,
+        "pixels": {"mirroring": pipeline.mirroring, "how": pipeline.reading.how},
         "environment": environment(trainer.args),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hf_icckd.data.from_options import load_pipeline
+from hf_icckd.data.pipeline import Channels
 from hf_icckd.losses import full_specs, parse_terms
 from hf_icckd.models.architectures import check_architecture, default_cfg
 from hf_icckd.models.classifier import ImageClassifier
@@ -32,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
             show_finished(folder, args)
             return
         check_architecture(model_args.model)
-        pipeline = load_pipeline(data_args, args, *_wanted_pixels(start, model_args))
+        pipeline = load_pipeline(data_args, args, *_wanted_pixels(start, model_args), mean=_mean(start, model_args))
         model = build_classifier(model_args, data_args, pipeline, args.seed, pipeline.channel_statistics, start)
         trainer = TeacherTrainer(
             model,
@@ -50,6 +51,14 @@ def _wanted_pixels(start: ImageClassifier | None, model_args: TeacherModelArgume
         return start.spec.image_size, start.spec.crop_pct, start.spec.interpolation
     default = default_cfg(model_args.model)
     return default.input_size[-1], default.crop_pct, default.interpolation if model_args.pretrained else "bilinear"
+
+
+def _mean(start: ImageClassifier | None, model_args: TeacherModelArguments) -> Channels | None:
+    """Channel means of the net's normalisation; None if it is trained from scratch and takes those of the images."""
+    if start is not None:
+        return start.spec.mean
+    red, green, blue = default_cfg(model_args.model).mean
+    return (red, green, blue) if model_args.pretrained else None
 
 
 def _architecture_of(start: ImageClassifier, model_args: TeacherModelArguments) -> str:

@@ -75,7 +75,7 @@ DATA = {
     "text named image": (lambda f: image_folder(f / "d", **{"3_png": b"hello"}), r"b/3\.png\) cannot be read"),
     "video named image": (
         lambda f: image_folder(f / "d", **{"3_png": b"\0\0\0\x18ftypmp42" + os.urandom(500)}),
-        r"b/3\.png\) cannot be read as an image .*; repair the file or remove the row",
+        r"b/3\.png\) cannot be read as an image .*; repair or remove it, or leave out such images with --bad",
     ),
     "only videos": (
         lambda f: [image_folder(f / "d"), *(p.rename(p.with_suffix(".mp4")) for p in f.rglob("*.png"))][0],

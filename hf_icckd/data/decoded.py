@@ -11,7 +11,9 @@ from datasets import Dataset
 from torch import Tensor
 
 from hf_icckd.data.augment import augment, resized_crop_boxes, stack_views
-from hf_icckd.data.images import read_image, resampling, resize_and_crop
+from hf_icckd.data.depth import Range
+from hf_icckd.data.framing import Framing
+from hf_icckd.data.images import read_image, resampling
 from hf_icckd.data.sampling import BatchDataset, BatchKey
 from hf_icckd.options.augmentation import Augmentation
 
@@ -20,32 +22,30 @@ class CroppedImages(BatchDataset):
     """Images that are decoded and cropped batch by batch; subclasses say where they are read from.
 
     Args:
-        size: Side of the result in pixels.
-        crop_pct: Share of the short side that evaluation keeps, as in timm.
+        framing: How evaluation brings images to one size; training too if there is no random crop.
         augmentation: Changes to each view; None for evaluation.
         num_views: Views per image, V.
         name: Name of the split for errors.
-        interpolation: How images are scaled.
+        pixel_range: Values of black and white in deep images; None for the range of their type.
     """
 
     def __init__(
         self,
-        size: int,
-        crop_pct: float,
+        framing: Framing,
         augmentation: Augmentation | None = None,
         num_views: int = 1,
         name: str = "train",
-        interpolation: str = "bilinear",
+        pixel_range: Range | None = None,
     ):
-        self.size, self.crop_pct = size, crop_pct
+        self.framing, self.size = framing, framing.size
         self.augmentation, self.num_views = augmentation, num_views
-        self.name, self.interpolation = name, interpolation
+        self.name, self.pixel_range = name, pixel_range
 
     def __getitems__(self, key: BatchKey) -> dict[str, Any]:
         """Decode, crop and augment the batch."""
         images, labels = self.read(key)
         if self.augmentation is None:
-            views = [self._stack([self._center(image) for image in images])] * self.num_views
+            views = [self._stack([self.framing(image) for image in images])] * self.num_views
         else:
             views = [self._view(images, self.augmentation, key, view) for view in range(self.num_views)]
         return {
@@ -61,18 +61,15 @@ class CroppedImages(BatchDataset):
 
     def _view(self, images: list[PIL.Image.Image], augmentation: Augmentation, key: BatchKey, view: int) -> Tensor:
         if augmentation.min_crop_scale is None:
-            crops = [self._center(image) for image in images]
+            crops = [self.framing(image) for image in images]
         else:
             sizes = torch.tensor([image.size for image in images]).reshape(-1, 2)
             boxes = resized_crop_boxes(sizes, augmentation, key.epoch, key.indices, view)
             crops = [
-                image.resize((self.size, self.size), resampling(self.interpolation), box=box)
+                image.resize((self.size, self.size), resampling(self.framing.interpolation), box=box)
                 for image, box in zip(images, boxes, strict=True)
             ]
         return augment(self._stack(crops), augmentation, key.epoch, key.indices, view)
-
-    def _center(self, image: PIL.Image.Image) -> PIL.Image.Image:
-        return resize_and_crop(image, self.size, self.crop_pct, self.interpolation)
 
     def _stack(self, images: list[PIL.Image.Image]) -> Tensor:
         """(B, 3, S, S) uint8; B is 0 where a process has no row of a short last batch."""
@@ -101,5 +98,5 @@ class DecodedImages(CroppedImages):
 
     def read(self, key: BatchKey) -> tuple[list[PIL.Image.Image], Tensor]:
         """Decode the images of these rows."""
-        images = [read_image(self.split, row, self.name) for row in key.indices.tolist()]
+        images = [read_image(self.split, row, self.name, self.pixel_range) for row in key.indices.tolist()]
         return images, self.labels[key.indices]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 
 from hf_icckd.data import ImageData, ImagePipeline, load_image_data
+from hf_icckd.data.images import CropMode
+from hf_icckd.data.pipeline import Channels
 from hf_icckd.options.data import ImageDataArguments, TrainingDataArguments
 from hf_icckd.options.training import DistillationTrainingArguments
 
@@ -18,6 +20,9 @@ def load_pipeline(
     crop_pct: float,
     interpolation: str,
     max_size: int | None = None,
+    *,
+    crop_mode: CropMode | None = None,
+    mean: Channels | None = None,
 ) -> ImagePipeline:
     """Load the data set and prepare it for a net that wants these pixels; see `ImagePipeline`."""
     with args.main_process_first(desc="reading the data set"):
@@ -30,6 +35,8 @@ def load_pipeline(
         max_size=max_size,
         crop_pct=crop_pct,
         interpolation=interpolation,
+        crop_mode=crop_mode,
+        mean=mean,
         resident_max_bytes=data_args.resident_max_bytes,
         device=args.device,
         compile_backend=args.torch_compile_backend,

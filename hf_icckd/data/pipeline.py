@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 
 from hf_icckd.data.decoded import DecodedImages
-from hf_icckd.data.images import image_size
+from hf_icckd.data.framing import Framing, border_colour
+from hf_icckd.data.images import CROP_MODES, CropMode, read_image, scale_to_longest
+from hf_icckd.data.pixel_reading import pixel_reading, some_rows
 from hf_icckd.data.resident import ResidentImages, load_split
 from hf_icckd.data.sampling import BatchDataset, BatchKey
 from hf_icckd.data.sources.image_data import ImageData
+from hf_icckd.data.sources.mirroring import MIRRORING_ASKS, describe_mirroring
 from hf_icckd.data.sources.stream import StreamedSplit
 from hf_icckd.data.streamed import StreamedImages
 from hf_icckd.options.augmentation import Augmentation
@@ -24,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 SMALL_IMAGE = 96
 STANDARD = Augmentation()  # crops and mirrors
-_PROBED_IMAGES = 256
 _STATISTICS_IMAGES = 2048
 _STATISTICS_PIECE = 64
 
@@ -44,6 +47,10 @@ class ImagePipeline:
         max_size: Largest side of small images: larger ones are scaled down to it.
         crop_pct: Share of the short side that evaluation keeps of a large image.
         interpolation: How images are scaled: nearest, bilinear, bicubic or lanczos.
+        crop_mode: What becomes of the longer side in evaluation, see `Framing`; None for the images to decide: border
+            if they are small and not all square, else center.
+        mean: Channel means of the net that the images are for, which give the colour of borders; None for those of
+            the training images.
         resident_max_bytes: Largest split that is kept in memory.
         device: Where resident splits are kept.
         compile_backend: See `ResidentImages`.
@@ -51,7 +58,10 @@ class ImagePipeline:
     Attributes:
         image_size: Side of the batches in pixels.
         crop_pct: Share of the short side that evaluation keeps (1 for small images).
+        crop_mode: What becomes of the longer side in evaluation.
         augmentation: The same with every choice made to suit the images.
+        mirroring: Whether training images are mirrored, and why, in one sentence.
+        reading: What some training images look like, and how their pixels are read.
 
     Example:
         >>> from hf_icckd import load_image_data
@@ -70,6 +80,8 @@ class ImagePipeline:
         max_size: int | None = None,
         crop_pct: float = 0.875,
         interpolation: str = "bilinear",
+        crop_mode: CropMode | None = None,
+        mean: Channels | None = None,
         resident_max_bytes: int = RESIDENT_MAX_BYTES,
         device: torch.device | str = "cpu",
         compile_backend: str | None = None,
@@ -82,18 +94,31 @@ class ImagePipeline:
             )
         check_number("resident_max_bytes", resident_max_bytes, 0)
         check_number("crop_pct", crop_pct, 0, 1, exclude_low=True)
+        if crop_mode not in (None, *CROP_MODES):
+            raise ValueError(f"crop_mode is {crop_mode!r}, expected one of {', '.join(CROP_MODES)}, or None")
         self.data, self.interpolation = data, interpolation
         self.device, self.compile_backend = torch.device(device), compile_backend
-        native = _native_size(data)
+        self.reading = pixel_reading(data)
+        native = SMALL_IMAGE if self.reading.longest is None else self.reading.longest
         small = native <= SMALL_IMAGE
         self.image_size = image_size or (min(native, max_size or native) if small else default_size)
         self.crop_pct = 1.0 if small else crop_pct
+        self.crop_mode: CropMode = crop_mode or ("border" if small and not self.reading.square else "center")
+        self._mean = mean
         self.augmentation = None
         if augmentation is not None:
             self.augmentation = augmentation.for_images(self.image_size, small=small, mirrored=data.mirrored)
+        self.mirroring = describe_mirroring(data.mirrored, data.mirroring_doubt, augmentation)
         largest = max(len(split) for split in data.splits().values()) * 3 * self.image_size**2
         self.resident = small and largest <= resident_max_bytes and not data.streamed
         self._pixels: dict[str, torch.Tensor] = {}
+        if augmentation is not None:
+            asks = bool(data.mirroring_doubt) and augmentation.horizontal_flip is None
+            logger.log(
+                logging.WARNING if asks else logging.INFO, "%s%s", self.mirroring, MIRRORING_ASKS if asks else ""
+            )
+        if self.reading.warning:
+            logger.warning("%s", self.reading.warning)
         kept = f"kept in memory on {self.device} ({largest / 2**20:,.0f} MiB for the largest split)"
         logger.info(
             "%s: %d classes, %s images of about %d pixels; batches of %d x %d pixels, %s",
@@ -122,12 +147,11 @@ class ImagePipeline:
         check_number("num_views", num_views, 1)
         rows, augmentation = self.data.splits()[split], self.augmentation if training else None
         decoding: dict[str, Any] = {
-            "size": self.image_size,
-            "crop_pct": self.crop_pct,
+            "framing": self.framing,
             "augmentation": augmentation,
             "num_views": num_views,
             "name": split,
-            "interpolation": self.interpolation,
+            "pixel_range": self.data.pixel_range,
         }
         if isinstance(rows, StreamedSplit):
             return StreamedImages(rows, **decoding)
@@ -135,8 +159,16 @@ class ImagePipeline:
         if not self.resident:
             return DecodedImages(rows, labels, **decoding)
         if split not in self._pixels:
-            self._pixels[split] = load_split(rows, self.image_size, split, self.interpolation).to(self.device)
+            self._pixels[split] = load_split(rows, self.framing, split, self.data.pixel_range).to(self.device)
         return ResidentImages(self._pixels[split], labels, augmentation, num_views, self.compile_backend)
+
+    @functools.cached_property
+    def framing(self) -> Framing:
+        """How images are brought to the size of the batches."""
+        fill = (0, 0, 0)
+        if self.crop_mode == "border":
+            fill = border_colour(self.channel_statistics()[0] if self._mean is None else self._mean)
+        return Framing(self.image_size, self.crop_pct, self.interpolation, self.crop_mode, fill)
 
     @property
     def evaluation_split(self) -> str:
@@ -148,15 +180,9 @@ class ImagePipeline:
 
         They are evenly spaced rows of the split, or the first rows of a stream.
         """
-        train, rows = _some_rows(self.data.train, _STATISTICS_IMAGES)
-        images = self.dataset("train")
-        if self.data.streamed:
-            labels = torch.zeros(len(train))
-            images = DecodedImages(train, labels, self.image_size, self.crop_pct, interpolation=self.interpolation)
         total, squares, count = torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64), 0
         # In pieces, because large images would fill the memory; in integers, so that the pieces don't matter.
-        for piece in rows.split(_STATISTICS_PIECE):
-            pixels = images.__getitems__(BatchKey(0, piece, len(piece)))["pixel_values"].cpu().flatten(0, 1).long()
+        for pixels in self._sampled_pixels():
             total += pixels.sum(dim=(0, 2, 3))
             squares += pixels.square().sum(dim=(0, 2, 3))
             count += pixels.numel() // 3
@@ -165,20 +191,23 @@ class ImagePipeline:
         std = (squares.double() / count - mean.square()).clamp(min=1).sqrt()
         return _rounded(mean), _rounded(std)
 
+    def _sampled_pixels(self) -> Iterator[torch.Tensor]:
+        """(B, 3, H, W) int64 pixels of some training images, framed but without borders, whose colour is the mean."""
+        train, rows = some_rows(self.data.train, _STATISTICS_IMAGES)
+        if self.crop_mode == "border":
+            for row in rows.tolist():
+                image = read_image(train, row, "train", self.data.pixel_range)
+                scaled = scale_to_longest(image, self.image_size, self.interpolation)
+                yield torch.from_numpy(np.array(scaled)).permute(2, 0, 1)[None].long()
+            return
+        images = self.dataset("train")
+        if self.data.streamed:
+            labels = torch.zeros(len(train))
+            images = DecodedImages(train, labels, self.framing, pixel_range=self.data.pixel_range)
+        for piece in rows.split(_STATISTICS_PIECE):
+            yield images.__getitems__(BatchKey(0, piece, len(piece)))["pixel_values"].cpu().flatten(0, 1).long()
+
 
 def _rounded(values: torch.Tensor) -> Channels:
     red, green, blue = (round(value / 255, 4) for value in values.tolist())
     return red, green, blue
-
-
-def _native_size(data: ImageData) -> int:
-    """Median of the longer sides of some training images, in pixels."""
-    train, rows = _some_rows(data.train, _PROBED_IMAGES)
-    sizes = [image_size(train, row) for row in rows.tolist()]
-    return int(np.median([max(size) for size in sizes if size is not None] or [SMALL_IMAGE]))
-
-
-def _some_rows(split: Dataset | StreamedSplit, count: int) -> tuple[Dataset, torch.Tensor]:
-    """Return a table and up to `count` evenly spaced rows in it; for a stream, its first rows."""
-    table = split.head(count) if isinstance(split, StreamedSplit) else split
-    return table, torch.from_numpy(np.unique(np.linspace(0, len(table) - 1, min(len(table), count)).astype(np.int64)))

@@ -17,7 +17,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from hf_icckd.data.augment import augment_further, crop_and_flip, crop_numbers, stack_views
-from hf_icckd.data.images import read_image, resize_and_crop
+from hf_icckd.data.depth import Range
+from hf_icckd.data.framing import Framing
+from hf_icckd.data.images import READER, read_image
 from hf_icckd.data.sampling import BatchDataset, BatchKey
 from hf_icckd.data.sources.fingerprint import split_fingerprint
 from hf_icckd.options.augmentation import Augmentation
@@ -27,21 +29,20 @@ from hf_icckd.utils.atomic_files import replace_file
 logger = logging.getLogger(__name__)
 
 _CACHED_IMAGES = 10_000  # fewer are read again within a second or two
-_READER = 2  # increase it whenever the pixels that are read from an image change
 
 
-def load_split(split: Dataset, size: int, name: str, interpolation: str = "bilinear") -> Tensor:
+def load_split(split: Dataset, framing: Framing, name: str, pixel_range: Range | None = None) -> Tensor:
     """Read a split as `read_split` does, but cache the pixels of large splits in the cache folder of `datasets`.
 
-    The key of the cache is made from the bytes of all stored images, the size, the interpolation and the version of
+    The key of the cache is made from the bytes of all stored images, how they are read and framed, and the version of
     Pillow. One process reads; others that need the same pixels wait for it.
 
     Returns:
         (N, 3, size, size) uint8 on the CPU, mapped from the cached file if there is one.
     """
     if len(split) < _CACHED_IMAGES:
-        return read_split(split, size, name, interpolation)
-    parts = (split_fingerprint(split, read_all=True), size, interpolation, PIL.__version__, _READER)
+        return read_split(split, framing, name, pixel_range)
+    parts = (split_fingerprint(split, read_all=True), framing, pixel_range, PIL.__version__, READER)
     key = hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
     file = Path(datasets.config.HF_DATASETS_CACHE) / "hf_icckd" / f"{key}.npy"
     pixels = None
@@ -55,11 +56,11 @@ def load_split(split: Dataset, size: int, name: str, interpolation: str = "bilin
                     return kept
                 except (ValueError, EOFError) as error:
                     logger.warning("%s is damaged (%s), so the images are read again", file, error)
-            pixels = read_split(split, size, name, interpolation)
+            pixels = read_split(split, framing, name, pixel_range)
             replace_file(file, lambda path: _write_array(path, pixels))
     except OSError as error:
         logger.info("the pixels of the %s split are not kept for the next start: %s", name, error)
-    return read_split(split, size, name, interpolation) if pixels is None else pixels
+    return read_split(split, framing, name, pixel_range) if pixels is None else pixels
 
 
 def _write_array(path: Path, pixels: Tensor) -> None:
@@ -67,13 +68,14 @@ def _write_array(path: Path, pixels: Tensor) -> None:
         np.save(file, pixels.permute(0, 2, 3, 1).numpy())
 
 
-def read_split(split: Dataset, size: int, name: str, interpolation: str = "bilinear") -> Tensor:
+def read_split(split: Dataset, framing: Framing, name: str, pixel_range: Range | None = None) -> Tensor:
     """Decode a split into one tensor.
 
     Args:
         split: Data set with an `image` column.
-        size: Side of the result; images of another size are scaled and cropped to the central square.
+        framing: How images are brought to one size.
         name: Name of the split for the progress bar and errors.
+        pixel_range: Values of black and white in deep images; None for the range of their type.
 
     Returns:
         (N, 3, size, size) uint8 on the CPU.
@@ -81,11 +83,11 @@ def read_split(split: Dataset, size: int, name: str, interpolation: str = "bilin
     Raises:
         UnreadableImageError: If an image can't be read; the message names split and row.
     """
-    images = np.empty((len(split), size, size, 3), dtype=np.uint8)
+    images = np.empty((len(split), framing.size, framing.size, 3), dtype=np.uint8)
     for row in tqdm(
         range(len(split)), desc=f"reading {name}", unit="img", disable=distributed.rank() > 0, leave=False
     ):
-        images[row] = np.asarray(resize_and_crop(read_image(split, row, name), size, 1.0, interpolation))
+        images[row] = np.asarray(framing(read_image(split, row, name, pixel_range)))
     return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 

@@ -70,7 +70,9 @@ class StreamedImages(CroppedImages):
         if key.rows is None:
             raise ValueError("the batch key carries no images, expected a key of this data set's `batch_sampler`")
         images = [
-            decode_image(row["image"], f"{self.name} split: an image of the stream", "; repair or remove it")
+            decode_image(
+                row["image"], f"{self.name} split: an image of the stream", "; repair or remove it", self.pixel_range
+            )
             for row in key.rows
         ]
         return images, torch.tensor([row["label"] for row in key.rows], dtype=torch.int64)

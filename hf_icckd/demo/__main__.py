@@ -99,12 +99,17 @@ def main(argv: list[str] | None = None) -> None:
             # A teacher without class names was not compared with the data set, so the student is.
             check_same_classes(nets[1].model.spec.label_names, tuple(data.label_names), "student")
             rows, note = rows_for_means(data, args.max_images)
-            means = [class_means(net.model, rows, labels_of(rows), f"class means of the {net.role}") for net in nets]
+            means = [
+                class_means(
+                    net.model, rows, labels_of(rows), f"class means of the {net.role}", pixel_range=data.pixel_range
+                )
+                for net in nets
+            ]
             nets = [net._replace(means=mean) for net, mean in zip(nets, means, strict=True)]
             examples, label_names = save_examples(data, Path(folder)), tuple(data.label_names)
         # When interrupted, Gradio leaves dropped pictures behind; in this folder they are deleted.
         os.environ.setdefault("GRADIO_TEMP_DIR", folder)
-        page = build_page(nets[0], nets[1], label_names, note, examples)
+        page = build_page(nets[0], nets[1], label_names, note, examples, data and data.pixel_range)
         addresses = launch(page, args.host, args.port, args.share)
         show(f"{' and '.join(addresses)} shows {names.teacher} and {names.student}; stop it with Ctrl-C")
         page.block_thread()
@@ -162,7 +167,7 @@ def save_examples(data: ImageData, folder: Path) -> list[tuple[Path, str]]:
     for label, row in zip(*np.unique(labels, return_index=True), strict=True):
         if label >= 0 and len(examples) < _EXAMPLES:
             path = folder / f"{len(examples)}.png"
-            read_image(rows, int(row), "test").save(path)
+            read_image(rows, int(row), "test", data.pixel_range).save(path)
             examples.append((path, data.label_names[label]))
     return examples
 

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 import torch
 import torch.nn.functional as F
 from datasets import Dataset
@@ -14,7 +13,9 @@ from torch import Tensor
 
 from hf_icckd import metrics
 from hf_icckd.data.decoded import DecodedImages
-from hf_icckd.data.images import resize_and_crop, to_rgb
+from hf_icckd.data.depth import Range
+from hf_icckd.data.framing import evaluation_framing
+from hf_icckd.data.images import upright_rgb
 from hf_icckd.evaluation.cost import latency_ms
 from hf_icckd.evaluation.split import predict_split
 from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier, is_unnamed
@@ -45,12 +46,16 @@ def prepare(image: PIL.Image.Image, spec: ClassifierSpec) -> Tensor:
         image: A picture of any size and mode; EXIF orientation is applied.
         spec: The net it is meant for.
     """
-    image = to_rgb(PIL.ImageOps.exif_transpose(image))
-    image = resize_and_crop(image, spec.image_size, spec.crop_pct, spec.interpolation)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    return torch.from_numpy(np.array(evaluation_framing(spec)(upright_rgb(image)))).permute(2, 0, 1)[None]
 
 
-def class_means(model: ImageClassifier, split: Dataset, labels: np.ndarray, description: str | None = None) -> Tensor:
+def class_means(
+    model: ImageClassifier,
+    split: Dataset,
+    labels: np.ndarray,
+    description: str | None = None,
+    pixel_range: Range | None = None,
+) -> Tensor:
     """Mean of the unit-length embeddings of each class: (C, D) float32 on the CPU, zeros for a class without images.
 
     Args:
@@ -58,9 +63,10 @@ def class_means(model: ImageClassifier, split: Dataset, labels: np.ndarray, desc
         split: Data set with an undecoded `image` column.
         labels: (N,) class indices.
         description: Text before the progress bar; None for no bar.
+        pixel_range: Values of black and white in deep images; None for the range of their type.
     """
     spec, classes = model.spec, torch.from_numpy(labels)
-    images = DecodedImages(split, classes, spec.image_size, spec.crop_pct, interpolation=spec.interpolation)
+    images = DecodedImages(split, classes, evaluation_framing(spec), pixel_range=pixel_range)
     embeddings = predict_split(model, images, batch_size=64, description=description).embeddings.cpu()
     sums = torch.zeros(len(spec.label_names), embeddings.shape[1])
     sums.index_add_(0, classes, F.normalize(embeddings, dim=1))

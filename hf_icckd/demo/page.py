@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from hf_icckd.data.depth import Range
 from hf_icckd.data.images import decode_image
 from hf_icckd.demo.comparison import Answer, ask, relate
 from hf_icckd.models.classifier import ImageClassifier
@@ -64,7 +65,12 @@ def import_gradio() -> Any:
 
 
 def build_page(
-    teacher: Net, student: Net, label_names: tuple[str, ...], note: str, examples: list[tuple[Path, str]]
+    teacher: Net,
+    student: Net,
+    label_names: tuple[str, ...],
+    note: str,
+    examples: list[tuple[Path, str]],
+    pixel_range: Range | None = None,
 ) -> gradio.Blocks:
     """The page, not yet served.
 
@@ -74,6 +80,7 @@ def build_page(
         label_names: Names of the classes, which both share.
         note: Where class means come from, or why there are none.
         examples: Pictures to click on, and the name of the class of each.
+        pixel_range: Values of black and white in deep pictures; None for the range of their type.
     """
     gr = import_gradio()
     nets = (teacher, student)
@@ -97,7 +104,7 @@ def build_page(
                             gr.Markdown(_heading(net), **_PLAIN)
                             shown.append(gr.Label(label="Soft label", show_heading=False))
                             shown.append(gr.Markdown(**_PLAIN))
-        look, draw = _handlers(gr, nets, label_names)
+        look, draw = _handlers(gr, nets, label_names, pixel_range)
         last = {"trigger_mode": "always_last", "show_progress": "minimal"}
         picture.change(look, [picture, slider], [answers, *shown], api_name="compare", preprocess=False, **last)
         slider.change(draw, [answers, slider], shown, api_visibility="private", **last)
@@ -117,7 +124,9 @@ def _add_examples(gr: Any, picture: Any, examples: list[tuple[Path, str]]) -> No
         )
 
 
-def _handlers(gr: Any, nets: tuple[Net, Net], label_names: tuple[str, ...]) -> tuple[Callable, Callable]:
+def _handlers(
+    gr: Any, nets: tuple[Net, Net], label_names: tuple[str, ...], pixel_range: Range | None
+) -> tuple[Callable, Callable]:
     """What happens when the picture changes, and when the temperature does."""
 
     def look(file: dict[str, Any] | None, temperature: float) -> tuple:
@@ -125,7 +134,7 @@ def _handlers(gr: Any, nets: tuple[Net, Net], label_names: tuple[str, ...]) -> t
         if file is None:
             return [], *draw([], temperature)
         try:
-            image = decode_image(file, "the picture")
+            image = decode_image(file, "the picture", pixel_range=pixel_range)
         except ValueError as error:
             text = str(error).replace(str(file["path"]), file["orig_name"] or "the file")
             raise gr.Error(text, print_exception=False) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import timm
 import torch
@@ -37,6 +37,8 @@ class ClassifierSpec:
         crop_pct: Share of the short side that evaluation keeps.
         interpolation: How images are scaled in evaluation.
         model_args: Further arguments of `timm.create_model`.
+        crop_mode: What becomes of the longer side of an image in evaluation: center cuts it off, border keeps it and
+            adds borders in the colour of the mean, squash distorts the image.
     """
 
     architecture: str
@@ -47,6 +49,7 @@ class ClassifierSpec:
     crop_pct: float = 1.0
     interpolation: str = "bilinear"
     model_args: dict[str, Any] = field(default_factory=dict)
+    crop_mode: Literal["center", "border", "squash"] = "center"
 
 
 class ImageClassifier(nn.Module):
@@ -146,6 +149,7 @@ def create_classifier(
     interpolation: str | None = None,
     pretrained: bool = False,
     model_args: dict[str, Any] | None = None,
+    crop_mode: Literal["center", "border", "squash"] | None = None,
 ) -> ImageClassifier:
     """Build a classifier of any timm architecture, `cifar_*` among them.
 
@@ -159,6 +163,7 @@ def create_classifier(
         interpolation: How images are scaled in evaluation.
         pretrained: Whether to start from timm's pretrained weights.
         model_args: Further arguments of `timm.create_model`.
+        crop_mode: What becomes of the longer side of an image in evaluation.
 
     Raises:
         ValueError: If timm does not know the architecture or can't build it.
@@ -190,6 +195,7 @@ def create_classifier(
             crop_pct=default.crop_pct if crop_pct is None else crop_pct,
             interpolation=default.interpolation if interpolation is None else interpolation,
             model_args=model_args,
+            crop_mode=(default.crop_mode or "center") if crop_mode is None else crop_mode,
         ),
     )
 
@@ -203,6 +209,7 @@ def adapt_classifier(
     label_names: tuple[str, ...] | list[str],
     image_size: int | None = None,
     crop_pct: float | None = None,
+    crop_mode: Literal["center", "border", "squash"] | None = None,
 ) -> ImageClassifier:
     """Prepare a trained classifier for more training, perhaps on other classes.
 
@@ -212,6 +219,7 @@ def adapt_classifier(
             otherwise it is replaced by a new one.
         image_size: Height and width of the input; None to keep them.
         crop_pct: Share of the short side that evaluation keeps; None to keep it.
+        crop_mode: What becomes of the longer side of an image in evaluation; None to keep it.
 
     Raises:
         ValueError: If the net takes images of one size only, and `image_size` is a different one.
@@ -229,6 +237,7 @@ def adapt_classifier(
         label_names=tuple(label_names),
         image_size=image_size or spec.image_size,
         crop_pct=crop_pct or spec.crop_pct,
+        crop_mode=crop_mode or spec.crop_mode,
     )
     return ImageClassifier(net, spec)
 

@@ -49,7 +49,7 @@ def export_onnx(
 
     Input `images`: (batch, 3, H, W) uint8, RGB, with H and W of the model. Output `logits`: (batch, classes) float32.
     Any batch size works. The file's metadata names the classes (`label_names`, JSON) and says how evaluation crops
-    pictures to the model's size (`image_size`, `crop_pct`, `interpolation`).
+    pictures to the model's size (`image_size`, `crop_pct`, `interpolation`, `crop_mode`).
 
     Args:
         model: A classifier, or anything that `from_pretrained` loads.
@@ -125,6 +125,7 @@ def _write(classifier: ImageClassifier, path: Path) -> None:
             "image_size": str(spec.image_size),
             "crop_pct": str(spec.crop_pct),
             "interpolation": spec.interpolation,
+            "crop_mode": spec.crop_mode,
             "hf_icckd": __version__,
         }
     )

@@ -125,6 +125,7 @@ def _load_folder(folder: Path, name: str) -> ImageClassifier:
             image_size=cfg["input_size"][-1],
             crop_pct=cfg.get("crop_pct") or 1.0,
             interpolation=cfg.get("interpolation") or "bilinear",
+            crop_mode=cfg.get("crop_mode") or "center",
             # timm also writes the number of classes there, which the spec has already.
             model_args={key: value for key, value in (raw.get("model_args") or {}).items() if key != "num_classes"},
         )
@@ -170,7 +171,7 @@ def _config(classifier: ImageClassifier) -> dict:
             "fixed_input_size": net_cfg.get("fixed_input_size", False),
             "interpolation": spec.interpolation,
             "crop_pct": spec.crop_pct,
-            "crop_mode": "center",
+            "crop_mode": spec.crop_mode,
             "mean": list(spec.mean),
             "std": list(spec.std),
             "pool_size": net_cfg.get("pool_size"),

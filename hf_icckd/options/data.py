@@ -109,6 +109,10 @@ class ImageDataArguments:
         if self.label_pattern is not None:
             _check_pattern(self.label_pattern)
 
+    def pixel_limits(self) -> tuple[float, float] | None:
+        """Values of black and white in deep images; None for the range of their type."""
+        return None if self.pixel_range is None else (self.pixel_range[0], self.pixel_range[1])
+
 
 def _check_pattern(pattern: str) -> None:
     try:

@@ -12,6 +12,7 @@ from datasets import ClassLabel, Dataset, Features, Image, NamedSplit, SplitDict
 
 from hf_icckd import ImagePipeline, load_image_data, predict_split, teacher
 from hf_icckd.data import streamed
+from hf_icckd.data.framing import Framing
 from hf_icckd.data.sampling import make_loader
 from hf_icckd.options.command_line import UserError
 from hf_icckd.training import resumable
@@ -223,6 +224,6 @@ def test_streams_that_are_not_what_they_say(folder):
         list(streamed.StreamBatchSampler(wrong, 8))
     for image in ({"bytes": b"x", "path": None}, None):
         rows = data.train.rows.map(lambda row, image=image: row | {"image": image})
-        dataset = streamed.StreamedImages(streamed.StreamedSplit(rows, 45, 3, "train"), 12, 1.0)
+        dataset = streamed.StreamedImages(streamed.StreamedSplit(rows, 45, 3, "train"), Framing(12))
         with pytest.raises(ValueError, match=r"^train split: an image of the stream cannot be read as an image"):
             list(make_loader(dataset, dataset.batch_sampler(8), 0))

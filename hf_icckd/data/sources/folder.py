@@ -146,7 +146,7 @@ def _read_arrays(files: FolderFiles, arrays: list[PurePosixPath], options: Image
     paths = [files.root / array for array in arrays]
     chosen = [name for names in given_splits(options).values() for name in names]
     known = find_array_splits(paths)
-    splits = read_arrays(paths, [name for name in known if name in chosen] or None, options.pixel_range)
+    splits = read_arrays(paths, [name for name in known if name in chosen] or None, options.pixel_limits())
     return named_reading(files.name, splits, options, "array")
 
 

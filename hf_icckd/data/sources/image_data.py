@@ -50,6 +50,8 @@ class ImageData:
         origins: Where each split came from, in words: a folder, a file, a split of the source, or a cut.
         label_origin: Where the labels came from, and why from there.
         left_out: What the source holds and no split does.
+        mirroring_doubt: Why a mirrored image may show another class, if the class names speak against it.
+        pixel_range: Values of black and white in deep images; None for the range of their type.
 
     Example:
         >>> from hf_icckd import load_image_data
@@ -70,6 +72,8 @@ class ImageData:
     origins: dict[str, str] = field(default_factory=dict)
     label_origin: str = ""
     left_out: list[LeftOut] = field(default_factory=list)
+    mirroring_doubt: str = ""
+    pixel_range: tuple[float, float] | None = None
 
     @property
     def streamed(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset
 
+from hf_icckd.data.readable import leave_out_unreadable
 from hf_icckd.data.sampling import balanced_subset
 from hf_icckd.data.sources.built_in import BUILT_IN
 from hf_icckd.data.sources.class_names import check_classes, check_labels, has_labels, index_labels, without_missing
@@ -17,6 +18,7 @@ from hf_icckd.data.sources.folder import Folder
 from hf_icckd.data.sources.hub import Hub
 from hf_icckd.data.sources.image_data import ImageData, LeftOut
 from hf_icckd.data.sources.load_stream import load_stream
+from hf_icckd.data.sources.mirroring import mirroring_doubt
 from hf_icckd.data.sources.source import Reading, Source
 from hf_icckd.data.sources.splits import cut
 from hf_icckd.options.data import ImageDataArguments
@@ -98,6 +100,11 @@ def _load_tables(source: Source, options: ImageDataArguments, groups: dict[str, 
     if options.classes:
         splits, label_names = select_classes(splits, label_names, options.classes)
         _check_all_labels(splits, label_names)
+    doubt = mirroring_doubt(label_names) if source.mirrored else ""
+    pixel_range = options.pixel_limits()
+    if options.bad_images == "skip":
+        splits, unreadable = leave_out_unreadable(splits, pixel_range)
+        left_out += unreadable
     if "test" not in splits:
         notes.append(_cut_test(splits, options.test_fraction))
         origins["test"] = f"{options.test_fraction:.0%} of the training images, cut off"
@@ -118,13 +125,15 @@ def _load_tables(source: Source, options: ImageDataArguments, groups: dict[str, 
         train=splits["train"],
         test=splits["test"],
         validation=splits.get("validation"),
-        mirrored=source.mirrored,
+        mirrored=source.mirrored and not doubt,
         notes=notes,
         hub_id=source.hub_id,
         revision=source.revision(train),
         origins=origins,
         label_origin=_label_origin(reading, columns, options),
         left_out=left_out,
+        mirroring_doubt=doubt,
+        pixel_range=pixel_range,
     )
 
 

@@ -7,6 +7,7 @@ from datasets import Dataset, Image, IterableDataset
 from hf_icckd.data.sources.class_names import check_classes, check_same_names
 from hf_icckd.data.sources.columns import Columns, find_columns, is_label
 from hf_icckd.data.sources.image_data import ImageData
+from hf_icckd.data.sources.mirroring import mirroring_doubt
 from hf_icckd.data.sources.source import Source
 from hf_icckd.data.sources.splits import assign_roles
 from hf_icckd.data.sources.stream import StreamedSplit
@@ -32,6 +33,11 @@ def load_stream(source: Source, options: ImageDataArguments, groups: dict[str, l
                 f"{name} is {getattr(options, name)!r} but streaming is true: that needs all rows before training; "
                 "leave one of them out"
             )
+    if options.bad_images == "skip":
+        raise ValueError(
+            "bad_images is 'skip' but streaming is true: images of a stream are decoded when they are used, too late "
+            "to leave any out; leave one of them out"
+        )
     dataset = options.dataset
     loaded = dict(source.streams(options))
     roles = assign_roles(dataset, list(loaded), options)
@@ -70,17 +76,20 @@ def load_stream(source: Source, options: ImageDataArguments, groups: dict[str, l
         new_names = {columns.image: "image", columns.label: "label"}
         chosen = chosen.rename_columns({old: new for old, new in new_names.items() if old != new})
         splits[name] = StreamedSplit(chosen.cast_column("image", Image(decode=False)), length, len(names), name)
+    doubt = mirroring_doubt(names) if source.mirrored else ""
     in_place_of_test = any(test in group for group in roles.others.get("validation", []))
     return ImageData(
         dataset,
         names,
         splits["train"],
         splits["test"],
-        mirrored=source.mirrored,
+        mirrored=source.mirrored and not doubt,
         notes=[f"The split {test!r} serves as test split."] if in_place_of_test else [],
         hub_id=source.hub_id,
         origins={"train": f"split {roles.train[0]}", "test": f"split {test}"},
         label_origin=f"column {columns.label!r}: {columns.why}",
+        mirroring_doubt=doubt,
+        pixel_range=options.pixel_limits(),
     )
 
 

@@ -117,7 +117,7 @@ def _is_called(table: PurePosixPath, name: str) -> bool:
 def _read_group(root: Path, group: TableGroup, options: ImageDataArguments) -> Dataset:
     paths = [root / file for file in group.files]
     _check_one_schema(root, group)
-    pixels = [read_pixel_table(path, options.pixel_range) for path in paths]
+    pixels = [read_pixel_table(path, options.pixel_limits()) for path in paths]
     found = [rows for rows in pixels if rows is not None]
     if found and len(found) == len(paths):
         return found[0] if len(found) == 1 else _joined(found)
