@@ -207,7 +207,8 @@ def test_what_a_stream_can_not_do_is_said(folder, tmp_path):
     refuses("has no test split with labels, which a stream needs", "--dataset", str(tmp_path / "alone"))
     for name in ("train", "test"):
         write(tmp_path / "nameless", 9, name, files=1, label=Value("int64"))
-    refuses("label column 'kind' has no class names", "--dataset", str(tmp_path / "nameless"))
+    nameless = str(tmp_path / "nameless")
+    refuses("label column 'kind' has no class names", "--dataset", nameless, "--label_column", "kind")
     for label in ("a", "b"):
         (tmp_path / "images" / label).mkdir(parents=True)
         (tmp_path / "images" / label / "0.png").write_bytes(encoded(noise(8, 8)))

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+import pyarrow as pa
 from datasets import DatasetDict, IterableDataset, load_from_disk
 
 from hf_icckd.data.sources.archive_files import list_archives
@@ -72,6 +73,8 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (TypeError, AttributeError, NameError, AssertionError):
         raise  # a mistake of this package
+    except pa.ArrowException as error:
+        raise ValueError(f"dataset {str(path)!r} could not be read: {reason(error)}") from error
     except ValueError as error:
         text = str(error)
         where = "" if str(path) in text else f"dataset {str(path)!r}: "

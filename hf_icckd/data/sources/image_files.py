@@ -56,7 +56,7 @@ def read_image_files(files: Files, options: ImageDataArguments) -> Reading:
         splits, origins = _by_lists(lists, splits, reading.left_out)
     if not choices.labels_elsewhere:
         labels = _folder_labels(layout)
-        if not any(image in labels for image in splits["train"]):
+        if len({labels[image] for image in splits["train"] if image in labels}) < 2:
             labels, tables = None, metadata or (lists.tables if named_lists else [])
             if not any(image in table.rows for table in tables for image in splits["train"]):
                 refuse_unlabelled(files, layout, splits["train"])

@@ -119,8 +119,13 @@ def _find_splits(node: Node, choices: Choices, layout: Layout) -> dict[Role, Nod
     if found:
         return found
     children = list(node)
-    if not node.images and len(children) == 1 and children[0].children:
-        return _find_splits(children[0], choices, layout)
+    if not node.images and len(children) == 1:
+        if children[0].children:
+            return _find_splits(children[0], choices, layout)
+        if (found := split_name(children[0].name)) is not None and is_split_word(children[0].name):
+            if found.role == "train":
+                return {"train": children[0]}
+            refuse(node, f"there is the split {children[0].name} and none to train on", _TRAIN_ON)
     if not node.images and len(children) > 1 and all(is_part(child.name) for child in children):
         joined = merged(children, node.path)
         if joined.children:
@@ -208,11 +213,12 @@ def _split_level(node: Node, choices: Choices, layout: Layout, alone: bool = Tru
         refuse(
             node,
             f"there are the splits {_listed(exact)} and none to train on, expected one called train",
-            "name the folder to train on with --train_split",
+            _TRAIN_ON,
         )
     return {}
 
 
+_TRAIN_ON = "name the folder to train on with --train_split"
 _NAME_THEM = "name the ones to use with --train_split and --test_split"
 _NAME_OR_NONE = f"{_NAME_THEM}; other folders are left out then. If all folders are classes, use --splits none"
 

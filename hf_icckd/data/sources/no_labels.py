@@ -31,9 +31,11 @@ def refuse_unlabelled(files: Files, layout: Layout, images: Sequence[PurePosixPa
         images: Images of the training split.
     """
     tree = draw(make_tree(files.images))
+    folders = sorted({image.parts[-2] for image in images if len(image.parts) > 1})
+    place = f" (those to train on lie in the one folder {folders[0]!r})" if len(folders) == 1 else ""
     lines = [
-        f"data set {files.name!r} holds {len(files.images):,} images and no folder per class, so nothing says their "
-        f"labels; expected CLASS/IMAGE, train/CLASS/IMAGE, or a table of labels; seen was\n{tree}"
+        f"data set {files.name!r} holds {len(files.images):,} images and no folder per class{place}, so nothing says their labels; expected "
+        f"CLASS/IMAGE, train/CLASS/IMAGE with two classes or more, or a table of labels; seen was\n{tree}"
     ]
     tables = _tables(files)
     lines += [
@@ -48,9 +50,8 @@ def refuse_unlabelled(files: Files, layout: Layout, images: Sequence[PurePosixPa
         )
     if (other := refusal(files.others)) is not None:
         lines.append(other)
-    folders = {image.parts[-2] for image in images if len(image.parts) > 1}
     if len(folders) > 1 and all(map(is_part, folders)):
-        lines.append(f"if the folders {listed(sorted(folders), 3)} are classes and no parts, add --splits none")
+        lines.append(f"if the folders {listed(folders, 3)} are classes and no parts, add --splits none")
     if len(lines) == 1:
         lines.append(
             "move the images into a folder for each class, or write a CSV of file names and labels for --labels"
