@@ -19,12 +19,14 @@ from hf_icckd.data.sources.columns import (
     labels_of,
     two_columns,
 )
+from hf_icckd.data.sources.cut import cut_off, notes_on_groups
+from hf_icckd.data.sources.drop import drop_duplicates
 from hf_icckd.data.sources.folder import Folder
 from hf_icckd.data.sources.hub import Hub
 from hf_icckd.data.sources.image_data import ImageData
 from hf_icckd.data.sources.load_stream import load_stream
 from hf_icckd.data.sources.source import Source
-from hf_icckd.data.sources.splits import VALIDATION_SPLITS, cut, find_test, find_train
+from hf_icckd.data.sources.splits import VALIDATION_SPLITS, find_test, find_train
 from hf_icckd.options.data import ImageDataArguments
 from hf_icckd.utils.atomic_files import user_path
 
@@ -103,13 +105,20 @@ def _load_tables(source: Source, options: ImageDataArguments, groups: dict[str, 
     if options.classes:
         splits, label_names = select_classes(splits, label_names, options.classes)
         _check_all_labels(splits, label_names)
-    notes = []
+    notes, origins, left_out = [], {}, []
+    if options.group_column is not None:
+        notes += notes_on_groups(splits, options.group_column)
+    if options.duplicates == "drop":
+        splits, left_out = drop_duplicates(splits)
     if test is None:
-        notes.append(_cut_test(splits, options.test_fraction))
+        splits, origins["test"], share, on_classes = cut_off(splits, "test", options.test_fraction, label_names)
+        notes += [f"The data set has no test split with labels: {share}", *on_classes]
     elif test in VALIDATION_SPLITS:
         notes.append(f"The split {test!r} serves as test split: the data set has no other with labels.")
     if options.validation_fraction:
-        splits["train"], splits["validation"] = cut("validation", splits["train"], options.validation_fraction)
+        cut = cut_off(splits, "validation", options.validation_fraction, label_names)
+        splits, origins["validation"] = cut.splits, cut.origin
+        notes += cut.notes
     for name, split in splits.items():
         limit = options.max_train_samples if name == "train" else options.max_eval_samples
         if limit is not None and limit < len(split):
@@ -128,23 +137,14 @@ def _load_tables(source: Source, options: ImageDataArguments, groups: dict[str, 
         notes=notes,
         hub_id=source.hub_id,
         revision=source.revision(train),
+        origins=origins,
+        left_out=left_out,
     )
 
 
 def _check_all_labels(splits: dict[str, Dataset], label_names: list[str]) -> None:
     for name, split in splits.items():
         check_labels(split, name, label_names)
-
-
-def _cut_test(splits: dict[str, Dataset], fraction: float) -> str:
-    """Cut a test split off the training split, in place, and return a note about it."""
-    total = len(splits["train"])
-    splits["train"], splits["test"] = cut("test", splits["train"], fraction)
-    share = len(splits["test"]) / total  # of small classes at least one image
-    return (
-        f"The data set has no test split with labels: {len(splits['test']):,} images ({share:.2%}, about the same "
-        "share of every class, always the same ones) were cut off the training images."
-    )
 
 
 def _unmatched_classes(splits: dict[str, Dataset], label_names: list[str], complete: bool) -> list[str]:

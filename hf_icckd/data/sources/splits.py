@@ -1,4 +1,4 @@
-"""Which split is which, by its name, and splits that have to be cut."""
+"""Which split is which, by its name."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TypeVar
 
 from datasets import Dataset, IterableDataset
 
-from hf_icckd.data.sampling import stratified_split
-from hf_icckd.data.sources.columns import is_label, labels_of
+from hf_icckd.data.sources.columns import is_label
 
 TRAIN_SPLITS = ("train", "training")
 VALIDATION_SPLITS = ("validation", "valid", "val", "dev")
@@ -42,21 +41,3 @@ def find_streamed_test(splits: Mapping[str, IterableDataset], label_column: str)
             if first is not None and is_label(first[label_column]):
                 return name
     return None
-
-
-def cut(name: str, train: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
-    """Cut the same share of every class off the training split.
-
-    Args:
-        name: Name of the new split, for errors.
-
-    Returns:
-        What is left of the training split, and the new split.
-    """
-    keep, taken = stratified_split(labels_of(train), fraction)
-    if len(taken) == 0:
-        raise ValueError(
-            f"the {name} split can't be cut off a training split with one image per class; expected two or more "
-            "of some class"
-        )
-    return train.select(keep), train.select(taken)
