@@ -29,7 +29,7 @@ def split_fingerprint(split: Dataset, read_all: bool = False) -> str:
     """
     digest = hashlib.blake2b(digest_size=16)
     total, files = 0, 0
-    for labels, contents, paths in _columns(split):
+    for labels, contents, paths in stored_images(split):
         lengths = pc.fill_null(pc.binary_length(contents), -1).to_numpy(zero_copy_only=False)
         digest.update(labels.to_numpy(zero_copy_only=False).astype(np.int64).tobytes())
         digest.update(lengths.astype(np.int64).tobytes())
@@ -39,7 +39,7 @@ def split_fingerprint(split: Dataset, read_all: bool = False) -> str:
             files += 1
     if not read_all and (files or total > _READ_WHOLE_BYTES):
         split = split.select(np.unique(np.linspace(0, len(split) - 1, min(len(split), _SAMPLED_ROWS)).astype(int)))
-    for _, contents, paths in _columns(split):
+    for _, contents, paths in stored_images(split):
         for stored, path in zip(contents, paths, strict=True):
             if stored.is_valid:
                 digest.update(stored.as_buffer())
@@ -48,7 +48,7 @@ def split_fingerprint(split: Dataset, read_all: bool = False) -> str:
     return digest.hexdigest()
 
 
-def _columns(split: Dataset) -> Iterator[tuple[pa.Array, pa.Array, pa.Array]]:
+def stored_images(split: Dataset) -> Iterator[tuple[pa.Array, pa.Array, pa.Array]]:
     """Labels, stored bytes and paths, some thousand rows at a time."""
     for table in split.with_format("arrow").iter(batch_size=4096):
         images = table["image"].combine_chunks()

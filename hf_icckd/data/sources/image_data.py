@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -10,6 +11,8 @@ import numpy as np
 from datasets import Dataset
 
 from hf_icckd.data.sources.columns import FINE_LABEL, labels_of
+from hf_icckd.data.sources.content import content_of
+from hf_icckd.data.sources.duplicates import Duplicates, count_duplicates
 from hf_icckd.data.sources.fingerprint import split_fingerprint
 from hf_icckd.data.sources.stream import StreamedSplit
 
@@ -34,8 +37,9 @@ class LeftOut(NamedTuple):
 class ImageData:
     """A classification data set: every split has the columns `image` (undecoded) and `label` (class index).
 
-    A split may have two more columns: `row`, the row before a split was cut, for error messages; and `fine_label`, the
-    class before classes were grouped, which nothing is trained on.
+    A split may have more columns, which nothing is trained on: `row`, the row before a split was cut, for error
+    messages; `fine_label`, the class before classes were grouped; `content`, a hash of the stored bytes; and `group`,
+    what no cut may tear apart.
 
     Attributes:
         name: Name, folder or Hub id that the user gave.
@@ -103,6 +107,26 @@ class ImageData:
             return None
         return labels_of(rows, FINE_LABEL)
 
+    def hashes(self) -> dict[str, np.ndarray] | None:
+        """By split, an (N,) uint64 hash of the stored bytes of each image; None for streams.
+
+        The first call reads all images; later ones don't.
+
+        Raises:
+            UnreadableImageError: If a file is missing.
+        """
+        return None if self.streamed else self._hashes
+
+    @functools.cached_property
+    def _hashes(self) -> dict[str, np.ndarray]:
+        return {name: content_of(split, name) for name, split in self.splits().items() if isinstance(split, Dataset)}
+
+    @functools.cached_property
+    def duplicates(self) -> Duplicates | None:
+        """Exact copies within and across the splits, and under two labels; None for streams."""
+        hashes = self.hashes()
+        return None if hashes is None else count_duplicates(hashes, {name: self.labels(name) for name in hashes})
+
     def fingerprint(self) -> str:
         """Hash of the images, labels and class names of all splits; of streams, only the first rows are read."""
         parts = []
@@ -110,3 +134,9 @@ class ImageData:
             table = split.head(_FINGERPRINT_ROWS) if isinstance(split, StreamedSplit) else split
             parts.append(f"{name} {len(split)} {split_fingerprint(table)}")
         return hashlib.blake2b("\n".join([*parts, *self.label_names]).encode(), digest_size=16).hexdigest()
+
+
+def file_of(rows: Dataset, row: int) -> str:
+    """Name of the file that an image of a split comes from; empty if it has none."""
+    stored = rows.select([row]).select_columns(["image"])[0]["image"]
+    return (stored or {}).get("path") or ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from hf_icckd.data.sources.built_in import BUILT_IN
 from hf_icckd.data.sources.class_names import check_classes, check_labels, has_labels, index_labels, without_missing
 from hf_icckd.data.sources.classes import group_classes, read_groups, select_classes
 from hf_icckd.data.sources.columns import FINE_LABEL, Columns, find_columns, labels_of, reduce_columns
+from hf_icckd.data.sources.cut import cut_off, notes_on_groups
+from hf_icckd.data.sources.drop import drop_duplicates
 from hf_icckd.data.sources.folder import Folder
 from hf_icckd.data.sources.hub import Hub
 from hf_icckd.data.sources.image_data import ImageData, LeftOut
 from hf_icckd.data.sources.load_stream import load_stream
 from hf_icckd.data.sources.mirroring import mirroring_doubt
 from hf_icckd.data.sources.source import Reading, Source
-from hf_icckd.data.sources.splits import cut
 from hf_icckd.options.data import ImageDataArguments
 from hf_icckd.utils.atomic_files import user_path
 
@@ -82,67 +84,109 @@ def find_source(dataset: str, config_name: str | None = None) -> Source:
     return source
 
 
+@dataclass
+class _Loading:
+    """A data set on its way from a source to `ImageData`; every step changes what it has to."""
+
+    splits: dict[str, Dataset]
+    origins: dict[str, str]
+    notes: list[str]
+    left_out: list[LeftOut]
+    label_names: list[str] = field(default_factory=list)
+
+
 def _load_tables(source: Source, options: ImageDataArguments, groups: dict[str, list[str]] | None) -> ImageData:
     reading = source.read(options)
     train = reading.pieces["train"][0].rows
     columns = find_columns(
         train, options.image_column or source.image_column, options.label_column or source.label_column
     )
-    notes, left_out = list(reading.notes), list(reading.left_out)
-    splits, origins = _choose_splits(reading, columns, options, notes, left_out)
+    loading = _choose_splits(reading, columns, options)
     kept = [FINE_LABEL] if source.has_fine_labels and columns.label != FINE_LABEL else []
-    splits = {name: reduce_columns(split, columns, kept, options.group_column) for name, split in splits.items()}
-    splits, label_names = index_labels(splits, columns.label)
-    for name in list(splits):
-        splits[name], missing = without_missing(splits[name], name, options.missing_labels)
-        left_out += [] if missing is None else [missing]
-    _check_all_labels(splits, label_names)
-    if options.classes:
-        splits, label_names = select_classes(splits, label_names, options.classes)
-        _check_all_labels(splits, label_names)
-    doubt = mirroring_doubt(label_names) if source.mirrored else ""
-    pixel_range = options.pixel_limits()
-    if options.bad_images == "skip":
-        splits, unreadable = leave_out_unreadable(splits, pixel_range)
-        left_out += unreadable
-    if "test" not in splits:
-        notes.append(_cut_test(splits, options.test_fraction))
-        origins["test"] = f"{options.test_fraction:.0%} of the training images, cut off"
-    if options.validation_fraction:
-        splits["train"], splits["validation"] = cut("validation", splits["train"], options.validation_fraction)
-        origins["validation"] = f"{options.validation_fraction:.0%} of the training images, cut off"
-    for name, split in splits.items():
-        limit = options.max_train_samples if name == "train" else options.max_eval_samples
-        if limit is not None and limit < len(split):
-            splits[name] = split.select(balanced_subset(labels_of(split), limit))
+    for name, split in loading.splits.items():
+        loading.splits[name] = reduce_columns(split, columns, kept, options.group_column)
+    _label(loading, columns, options)
+    doubt = mirroring_doubt(loading.label_names) if source.mirrored else ""
+    _drop(loading, options)
+    _cut(loading, options)
+    _limit(loading, options)
     if groups:
-        splits, label_names = group_classes(splits, label_names, groups)
-        check_classes(label_names)
-    notes += _unmatched_classes(splits, label_names, complete=options.max_eval_samples is None)
+        loading.splits, loading.label_names = group_classes(loading.splits, loading.label_names, groups)
+        check_classes(loading.label_names)
+    complete = options.max_eval_samples is None
+    loading.notes += _unmatched_classes(loading.splits, loading.label_names, complete)
     return ImageData(
         options.dataset,
-        label_names,
-        train=splits["train"],
-        test=splits["test"],
-        validation=splits.get("validation"),
+        loading.label_names,
+        train=loading.splits["train"],
+        test=loading.splits["test"],
+        validation=loading.splits.get("validation"),
         mirrored=source.mirrored and not doubt,
-        notes=notes,
+        notes=loading.notes,
         hub_id=source.hub_id,
         revision=source.revision(train),
-        origins=origins,
+        origins=loading.origins,
         label_origin=_label_origin(reading, columns, options),
-        left_out=left_out,
+        left_out=loading.left_out,
         mirroring_doubt=doubt,
-        pixel_range=pixel_range,
+        pixel_range=options.pixel_limits(),
     )
 
 
-def _choose_splits(
-    reading: Reading, columns: Columns, options: ImageDataArguments, notes: list[str], left_out: list[LeftOut]
-) -> tuple[dict[str, Dataset], dict[str, str]]:
+def _label(loading: _Loading, columns: Columns, options: ImageDataArguments) -> None:
+    """Turn labels into class indices, without rows that have none and classes that are not chosen."""
+    loading.splits, loading.label_names = index_labels(loading.splits, columns.label)
+    for name, split in loading.splits.items():
+        loading.splits[name], missing = without_missing(split, name, options.missing_labels)
+        loading.left_out += [] if missing is None else [missing]
+    _check_all_labels(loading.splits, loading.label_names)
+    if options.classes:
+        before = sum(map(len, loading.splits.values()))
+        loading.splits, loading.label_names = select_classes(loading.splits, loading.label_names, options.classes)
+        count = before - sum(map(len, loading.splits.values()))
+        if count:
+            loading.left_out.append(LeftOut(count, "images of classes that --classes does not name"))
+        _check_all_labels(loading.splits, loading.label_names)
+
+
+def _drop(loading: _Loading, options: ImageDataArguments) -> None:
+    """Leave out unreadable images and copies, if the options say so."""
+    if options.bad_images == "skip":
+        loading.splits, unreadable = leave_out_unreadable(loading.splits, options.pixel_limits())
+        loading.left_out += unreadable
+    if options.group_column is not None:
+        loading.notes += notes_on_groups(loading.splits, options.group_column)
+    if options.duplicates == "drop":
+        loading.splits, copies = drop_duplicates(loading.splits)
+        loading.left_out += copies
+
+
+def _cut(loading: _Loading, options: ImageDataArguments) -> None:
+    """Cut the splits that the data set has not off the training split."""
+    if "test" not in loading.splits:
+        cut = cut_off(loading.splits, "test", options.test_fraction, loading.label_names)
+        loading.splits, loading.origins["test"] = cut.splits, cut.origin
+        loading.notes += [f"The data set has no test split with labels: {cut.share}", *cut.notes]
+    if options.validation_fraction:
+        cut = cut_off(loading.splits, "validation", options.validation_fraction, loading.label_names)
+        loading.splits, loading.origins["validation"] = cut.splits, cut.origin
+        loading.notes += cut.notes
+
+
+def _limit(loading: _Loading, options: ImageDataArguments) -> None:
+    """Take as many images of each split as the options allow, evenly over the classes."""
+    for name, split in loading.splits.items():
+        limit = options.max_train_samples if name == "train" else options.max_eval_samples
+        if limit is not None and limit < len(split):
+            loading.left_out.append(LeftOut(len(split) - limit, f"images of the {name} split above its limit"))
+            loading.splits[name] = split.select(balanced_subset(labels_of(split), limit))
+
+
+def _choose_splits(reading: Reading, columns: Columns, options: ImageDataArguments) -> _Loading:
     """Take the first candidate with labels for each split; validation serves as test split where there is no other."""
     train = reading.pieces["train"][0]
     splits, origins = {"train": train.rows}, {"train": train.origin}
+    notes, left_out = list(reading.notes), list(reading.left_out)
     for role in ("validation", "test"):
         for piece in reading.pieces.get(role, []):
             missing = _unlabelled(piece.rows, train.rows, columns)
@@ -158,7 +202,7 @@ def _choose_splits(
         dropped = splits.pop("validation")
         what = f"rows of {origins.pop('validation')}: the validation split is cut off the training images instead"
         left_out.append(LeftOut(len(dropped), what))
-    return splits, origins
+    return _Loading(splits, origins, notes, left_out)
 
 
 def _unlabelled(rows: Dataset, train: Dataset, columns: Columns) -> str | None:
@@ -185,17 +229,6 @@ def _label_origin(reading: Reading, columns: Columns, options: ImageDataArgument
 def _check_all_labels(splits: dict[str, Dataset], label_names: list[str]) -> None:
     for name, split in splits.items():
         check_labels(split, name, label_names)
-
-
-def _cut_test(splits: dict[str, Dataset], fraction: float) -> str:
-    """Cut a test split off the training split, in place, and return a note about it."""
-    total = len(splits["train"])
-    splits["train"], splits["test"] = cut("test", splits["train"], fraction)
-    share = len(splits["test"]) / total  # of small classes at least one image
-    return (
-        f"The data set has no test split with labels: {len(splits['test']):,} images ({share:.2%}, about the same "
-        "share of every class, always the same ones) were cut off the training images."
-    )
 
 
 def _unmatched_classes(splits: dict[str, Dataset], label_names: list[str], complete: bool) -> list[str]:

@@ -34,8 +34,9 @@ def refuse_unlabelled(files: Files, layout: Layout, images: Sequence[PurePosixPa
     folders = sorted({image.parts[-2] for image in images if len(image.parts) > 1})
     place = f" (those to train on lie in the one folder {folders[0]!r})" if len(folders) == 1 else ""
     lines = [
-        f"data set {files.name!r} holds {len(files.images):,} images and no folder per class{place}, so nothing says their labels; expected "
-        f"CLASS/IMAGE, train/CLASS/IMAGE with two classes or more, or a table of labels; seen was\n{tree}"
+        f"data set {files.name!r} holds {len(files.images):,} images and no folder per class{place}, so nothing says "
+        "their labels; expected CLASS/IMAGE, train/CLASS/IMAGE with two classes or more, or a table of labels; seen "
+        f"was\n{tree}"
     ]
     tables = _tables(files)
     lines += [

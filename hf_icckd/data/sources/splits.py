@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 from datasets import Dataset, concatenate_datasets
 
-from hf_icckd.data.sampling import stratified_split
-from hf_icckd.data.sources.columns import labels_of
 from hf_icckd.data.sources.image_data import LeftOut
 from hf_icckd.data.sources.source import Piece, Reading
 from hf_icckd.data.sources.split_words import ROLES, Role, SplitName, split_name
@@ -115,21 +113,3 @@ def named_reading(dataset: str, splits: Mapping[str, Dataset], options: ImageDat
         LeftOut(len(splits[name]), f"rows of the {what} {name}, which is for neither") for name in roles.unused
     ]
     return Reading(pieces, left_out=left_out)
-
-
-def cut(name: str, train: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
-    """Cut the same share of every class off the training split.
-
-    Args:
-        name: Name of the new split, for errors.
-
-    Returns:
-        What is left of the training split, and the new split.
-    """
-    keep, taken = stratified_split(labels_of(train), fraction)
-    if len(taken) == 0:
-        raise ValueError(
-            f"the {name} split can't be cut off a training split with one image per class; expected two or more "
-            "of some class"
-        )
-    return train.select(keep), train.select(taken)
