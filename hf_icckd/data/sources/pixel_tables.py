@@ -60,10 +60,12 @@ def _image_batches(path: Path, columns: PixelColumns, pixel_range: Sequence[floa
     black, white = pixel_range or (0, 255)
     start, brightest = 0, 0
     for batch in _pixel_batches(path, columns):
+        if batch.num_rows == 0:
+            continue
         read = _written_pixels if columns.written else _pixels
         values = read(batch, columns, path, start)
         pixels = to_8_bits(values.reshape(-1, *columns.side), black, white, path.name, start)
-        start, brightest = start + len(pixels), max(brightest, int(pixels.max(initial=0)))
+        start, brightest = start + len(pixels), max(brightest, int(pixels.max()))
         yield pa.table({"image": netpbm(pixels)})
     if start == 0:
         raise ValueError(f"{path.name} has columns of pixels and no rows, expected an image a row; correct the file")
