@@ -221,6 +221,14 @@ def test_no_rows(tmp_path):
         read_pixel_table(tmp_path / "a.csv")
 
 
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_a_packed_table_that_ends_too_early(tmp_path, share):
+    file = write(tmp_path / "a.csv.gz", ["label", *numbered()], [*LABELS] * 50, grey(300))
+    file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
+    with pytest.raises(ValueError, match=r"a.csv.gz can't be read: .*download it again"):
+        read_pixel_table(file)
+
+
 def test_many_batches_are_one_table(tmp_path, monkeypatch):
     monkeypatch.setattr("hf_icckd.data.sources.pixel_tables.BATCH_BYTES", 3000)
     images = grey(60)

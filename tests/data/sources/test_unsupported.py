@@ -53,7 +53,8 @@ def test_what_cant_be_read(files, words):
     [
         (["train2017/1.jpg", "annotations/instances_train2017.json"], "COCO"),
         (["train/1.jpg", "train/_annotations.coco.json"], "COCO"),
-        (["images/1.jpg", "labels/1.txt", "data.yaml"], "YOLO"), (["images/train/1.jpg", "labels/train/1.txt"], "YOLO"),
+        (["images/1.jpg", "labels/1.txt", "data.yaml"], "YOLO"),
+        (["images/train/1.jpg", "labels/train/1.txt"], "YOLO"),
         (["train/images/1.jpg", "train/labels/1.txt"], "YOLO"),
         (["VOC2012/JPEGImages/1.jpg", "VOC2012/Annotations/1.xml"], "Pascal VOC"),
     ],
