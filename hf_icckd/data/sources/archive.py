@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import lzma
+import re
 import struct
 import tarfile
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 
-from hf_icckd.data.sources.arrow_cache import cache_folder, cache_key, file_state
+from hf_icckd.data.sources.arrow_cache import cache_key, cached_file, file_state
 from hf_icckd.data.sources.image_data import LeftOut
-from hf_icckd.utils.atomic_files import replace_file
 
 _OF_SYSTEMS = {
     "__MACOSX",
@@ -26,6 +26,7 @@ _OF_SYSTEMS = {
     "Thumbs.db",
     "desktop.ini",
 }
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _DAMAGES = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, struct.error)
 
 
@@ -55,12 +56,8 @@ class Archive(ABC):
 
     def extracted(self, member: PurePosixPath) -> Path:
         """Path of a copy of one file in the cache of `datasets`, for readers of files, such as those of tables."""
-        copy = cache_folder() / cache_key("member", file_state(self.path), str(member)) / member.name
-        if not copy.is_file():
-            content = self.read(member)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(copy, lambda unfinished: unfinished.write_bytes(content))
-        return copy
+        key = cache_key("member", file_state(self.path), str(member))
+        return cached_file(key, member.name, lambda: self.read(member), f"{self.path.name}/{member}")
 
 
 @contextlib.contextmanager
@@ -83,7 +80,7 @@ def undamaged(path: Path) -> Iterator[None]:
 def safe_name(path: Path, name: str) -> PurePosixPath | None:
     """A member's path; None if it is hidden or a system put it there."""
     member = PurePosixPath(name)
-    if member.is_absolute() or ".." in member.parts or PureWindowsPath(name).drive:
+    if member.is_absolute() or ".." in member.parts or _DRIVE.match(name):
         raise ValueError(
             f"archive {path.name} holds {name!r}, a path that leads out of it; expected paths within it; pack the "
             "images once more, from within their folder"

@@ -254,6 +254,7 @@ def _read_labels(array: StoredArray, images: StoredArray) -> np.ndarray:
     labels = array.read().reshape(-1)
     if labels.dtype.kind == "U":
         return labels
-    if labels.dtype.kind not in "uifb" or not (np.isfinite(labels) & (labels == labels.astype(np.int64))).all():
+    is_whole = labels.dtype.kind in "uib" or (labels.dtype.kind == "f" and (labels % 1 == 0).all())
+    if not is_whole:
         raise ValueError(f"{array}: expected whole numbers or text as labels; save them as integers")
     return labels.astype(np.int64)

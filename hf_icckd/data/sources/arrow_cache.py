@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import datasets
@@ -51,22 +52,46 @@ def cached_rows(key: str, features: Features, batches: Callable[[], Iterable[pa.
         ValueError: If the rows can't be made or written.
     """
     file = cache_folder() / f"{key}.arrow"
+    with _kept(file, f"the images of {what}"):
+        if file.is_file():
+            try:
+                return Dataset.from_file(str(file))
+            except (pa.ArrowInvalid, EOFError) as error:
+                logger.warning("%s is damaged (%s), so %s is read again", file, error, what)
+        replace_file(file, lambda unfinished: _write(unfinished, features, batches()))
+        return Dataset.from_file(str(file))
+
+
+def cached_file(key: str, name: str, content: Callable[[], bytes], what: str) -> Path:
+    """Return the path of a file of that name which is kept under a key; if there is none, write it.
+
+    Args:
+        key: Hash of all that the file depends on.
+        content: Called for what it holds. What it reads must raise ValueError and no OSError.
+        what: Name of the file for errors.
+
+    Raises:
+        ValueError: If it can't be read or written.
+    """
+    file = cache_folder() / key / name
+    with _kept(file, what):
+        if not file.is_file():
+            replace_file(file, lambda unfinished: unfinished.write_bytes(content()))
+        return file
+
+
+@contextlib.contextmanager
+def _kept(file: Path, what: str) -> Iterator[None]:
+    """Make the folder, let one process in at a time, and say it plainly if the file can't be written."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_suffix(".lock")):
-            if file.is_file():
-                try:
-                    return Dataset.from_file(str(file))
-                except (pa.ArrowInvalid, EOFError) as error:
-                    logger.warning("%s is damaged (%s), so %s is read again", file, error, what)
-            replace_file(file, lambda unfinished: _write(unfinished, features, batches()))
-            return Dataset.from_file(str(file))
+        with FileLock(file.with_name(f"{file.name}.lock")):
+            yield
     except OSError as error:
         free = shutil.disk_usage(file.parent).free if file.parent.is_dir() else 0
         raise ValueError(
-            f"the images of {what} can't be kept in {str(file.parent)!r} ({error.strerror or error}; "
-            f"{free / 1024**3:.1f} GiB are free); make room there, or set the environment variable HF_DATASETS_CACHE "
-            "to another folder"
+            f"{what} can't be kept in {str(file.parent)!r} ({error.strerror or error}; {free / 1024**3:.1f} GiB are "
+            "free); make room there, or set the environment variable HF_DATASETS_CACHE to another folder"
         ) from error
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -39,7 +41,7 @@ def read_pixel_table(path: Path, pixel_range: Sequence[float] | None = None) -> 
         >>> read_pixel_table(file)["label"][:]
         [3]
     """
-    try:
+    with _readable(path):
         columns = find_pixel_columns(path)
         if columns is None:
             return None
@@ -50,9 +52,15 @@ def read_pixel_table(path: Path, pixel_range: Sequence[float] | None = None) -> 
             path.name,
         )
         return with_columns(rows, _other_columns(path, columns))
-    except (pa.ArrowException, OSError) as error:
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
         raise ValueError(
-            f"{path.name} can't be read: {' '.join(str(error).split())[:300]}; correct the file"
+            f"{path.name} can't be read: {' '.join(str(error).split())[:300]}; correct the file, or download it again"
         ) from error
 
 
@@ -60,10 +68,12 @@ def _image_batches(path: Path, columns: PixelColumns, pixel_range: Sequence[floa
     black, white = pixel_range or (0, 255)
     start, brightest = 0, 0
     for batch in _pixel_batches(path, columns):
+        if batch.num_rows == 0:
+            continue
         read = _written_pixels if columns.written else _pixels
         values = read(batch, columns, path, start)
         pixels = to_8_bits(values.reshape(-1, *columns.side), black, white, path.name, start)
-        start, brightest = start + len(pixels), max(brightest, int(pixels.max(initial=0)))
+        start, brightest = start + len(pixels), max(brightest, int(pixels.max()))
         yield pa.table({"image": netpbm(pixels)})
     if start == 0:
         raise ValueError(f"{path.name} has columns of pixels and no rows, expected an image a row; correct the file")
@@ -72,20 +82,21 @@ def _image_batches(path: Path, columns: PixelColumns, pixel_range: Sequence[floa
 
 
 def _pixel_batches(path: Path, columns: PixelColumns) -> Iterator[pa.RecordBatch]:
-    if not path.name.lower().endswith(TEXT_SUFFIXES):
-        size = max(1, BATCH_BYTES // (8 * columns.side[0] * columns.side[1]))
-        yield from pq.ParquetFile(path).iter_batches(batch_size=size, columns=columns.pixels)
-        return
-    kind = pa.string() if columns.written else pa.float64()
-    with pacsv.open_csv(
-        str(path),
-        read_options=columns.read_options(BATCH_BYTES // 2),
-        parse_options=pacsv.ParseOptions(delimiter=columns.delimiter),
-        convert_options=pacsv.ConvertOptions(
-            include_columns=columns.pixels, column_types=dict.fromkeys(columns.pixels, kind)
-        ),
-    ) as batches:
-        yield from batches
+    with _readable(path):
+        if not path.name.lower().endswith(TEXT_SUFFIXES):
+            size = max(1, BATCH_BYTES // (8 * columns.side[0] * columns.side[1]))
+            yield from pq.ParquetFile(path).iter_batches(batch_size=size, columns=columns.pixels)
+            return
+        kind = pa.string() if columns.written else pa.float64()
+        with pacsv.open_csv(
+            str(path),
+            read_options=columns.read_options(BATCH_BYTES // 2),
+            parse_options=pacsv.ParseOptions(delimiter=columns.delimiter),
+            convert_options=pacsv.ConvertOptions(
+                include_columns=columns.pixels, column_types=dict.fromkeys(columns.pixels, kind)
+            ),
+        ) as batches:
+            yield from batches
 
 
 def _pixels(batch: pa.RecordBatch, columns: PixelColumns, path: Path, start: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
-_CIFAR_10 = re.compile(r"(data_batch_\d|test_batch|batches\.meta)(\.bin)?")
+_CIFAR_10 = re.compile(r"(data_batch_\d|test_batch)(\.bin)?")
 _OBJECTS = re.compile(r"(instances_\w+|_annotations\.coco)\.json", re.IGNORECASE)
 _PICKLE_FIX = (
     "where you trust the file, `import pickle, numpy; d = pickle.load(open(FILE, 'rb'), encoding='bytes')` reads it: "
@@ -55,7 +55,7 @@ _ROWS = (  # suffixes, what they are, the way round
     ((".mdb", ".lmdb", ".rec"), "a database of images, which is not read", "write its images into a folder per class"),
     (
         (".py",),
-        "a loading script, which is never run",
+        "a Python script, and loading scripts are never run",
         "run it yourself once, save what it gives with `save_to_disk` of `datasets`, and give that folder",
     ),
 )
