@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,13 +9,14 @@ from hf_icckd.data import ImagePipeline
 from hf_icckd.data.from_options import load_data
 from hf_icckd.evaluation.cost import cost_metrics
 from hf_icckd.evaluation.split import SplitOutputs, predict_split, split_metrics
+from hf_icckd.metrics.class_tables import class_table
 from hf_icckd.models.classifier import ImageClassifier, check_same_classes
 from hf_icckd.models.pretrained import from_pretrained
 from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
 from hf_icckd.options.data import DataArguments
 from hf_icckd.runs.summary import summary_table
 from hf_icckd.utils.machine import best_device, keep_freed_memory
-from hf_icckd.utils.text import show
+from hf_icckd.utils.text import json_text, show
 
 
 @dataclass
@@ -76,13 +76,17 @@ def main(argv: list[str] | None = None) -> None:
             other = from_pretrained(args.teacher).to(device)
             check_same_classes(other.spec.label_names, model.spec.label_names, second="model")
             teacher = outputs(other)
-        measured = {"images": len(dataset), **split_metrics(outputs(model), teacher)}
-        results = {args.split: measured, "cost": cost_metrics(model)}
+        own, names = outputs(model), list(data.label_names)
+        results = {
+            args.split: {"images": len(dataset), **split_metrics(own, teacher)},
+            "per_class": {"names": names, args.split: class_table(own.logits, own.labels, names)},
+            "cost": cost_metrics(model),
+        }
         if teacher is not None:
             results[f"teacher_{args.split}"] = split_metrics(teacher)
         show(summary_table(results, f"{args.model} on {data.name}", args.split))
         if args.output_file is not None:
-            Path(args.output_file).write_text(json.dumps(results, indent=2) + "\n")
+            Path(args.output_file).write_text(json_text(results))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from hf_icckd.runs.layout import METRICS_FILE
 from hf_icckd.runs.records import read_records
 from hf_icckd.utils.atomic_files import write_text
 from hf_icckd.utils.machine import processor_name
-from hf_icckd.utils.text import format_table, show
+from hf_icckd.utils.text import format_table, json_text, show
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -56,7 +55,7 @@ def _note(folder: Path, export: OnnxExport, num_images: int) -> None:
         "agreement": 100 * export.agreement,
         "images": num_images,
     }
-    write_text(folder / METRICS_FILE, json.dumps(results, indent=2) + "\n")
+    write_text(folder / METRICS_FILE, json_text(results))
     if "model" in results:  # runs of 0.1.0 recorded too little for a card
         write_card(folder, arguments, results)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from transformers import set_seed
 from transformers.trainer_callback import TrainerCallback
@@ -25,6 +26,7 @@ from hf_icckd.data import ImageData, ImagePipeline
 from hf_icckd.evaluation.cost import cost_metrics
 from hf_icckd.evaluation.split import SplitOutputs, split_metrics
 from hf_icckd.hub.push import push_to_hub
+from hf_icckd.metrics.class_tables import class_table, image_table
 from hf_icckd.metrics.linear_probe import fine_class_probe
 from hf_icckd.models.classifier import ImageClassifier, adapt_classifier, create_classifier
 from hf_icckd.models.pretrained import from_pretrained
@@ -40,7 +42,7 @@ from hf_icckd.training.signals import StopOnSignal
 from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.utils import distributed
 from hf_icckd.utils.atomic_files import write_text
-from hf_icckd.utils.text import show
+from hf_icckd.utils.text import json_text, show
 
 logger = logging.getLogger(__name__)
 
@@ -214,7 +216,17 @@ def _measure_splits(trainer: DistillationTrainer, pipeline: ImagePipeline) -> _M
             results[split] = {"images": len(dataset), **split_metrics(outputs[split], of_teacher)}
             if split == "test" and of_teacher is not None:
                 results["teacher_test"], teacher_test = split_metrics(of_teacher), of_teacher
-    return _Measured(results | _probes(pipeline.data, outputs), outputs["test"], teacher_test)
+    results |= {"per_class": _per_class(pipeline.data, outputs), **_probes(pipeline.data, outputs)}
+    return _Measured(results, outputs["test"], teacher_test)
+
+
+def _per_class(data: ImageData, outputs: dict[str, SplitOutputs]) -> dict[str, Any]:
+    """The table of classes of every split; the number of training images also where that split was not measured."""
+    names = list(data.label_names)
+    tables = {split: class_table(each.logits, each.labels, names) for split, each in outputs.items()}
+    if "train" not in tables and not data.streamed:
+        tables["train"] = image_table(np.bincount(data.labels("train"), minlength=len(names)).tolist(), names)
+    return {"names": names, **tables}
 
 
 def _fits(trainer: DistillationTrainer, pipeline: ImagePipeline, split: str) -> bool:
@@ -272,7 +284,7 @@ def _draw(folder: RunFolder, pipeline: ImagePipeline, results: dict[str, Any], p
 
 def _mark_as_finished(folder: RunFolder, results: dict[str, Any]) -> None:
     """Write metrics.json, which comes last because a folder that has it counts as finished."""
-    write_text(folder.path / METRICS_FILE, json.dumps(results, indent=2) + "\n")
+    write_text(folder.path / METRICS_FILE, json_text(results))
 
 
 def publish(folder: RunFolder, args: DistillationTrainingArguments) -> None:

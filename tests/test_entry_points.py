@@ -228,11 +228,36 @@ def test_an_interrupted_run_goes_on(deterministic, tmp_path, monkeypatch, capsys
 def test_evaluate_measures_what_training_measured(runs, tmp_path):
     evaluate.main(["--model", f"{runs}/student", "--teacher", f"{runs}/teacher", "--max_eval_samples", "80",
                    "--max_train_samples", "160", "--output_file", f"{tmp_path}/figures.json"])  # fmt: skip
-    ours = json.loads((tmp_path / "figures.json").read_text())["test"]
-    run = json.loads((runs / "student" / "metrics.json").read_text())["test"]
+    found = json.loads((tmp_path / "figures.json").read_text())
+    recorded = json.loads((runs / "student" / "metrics.json").read_text())
+    ours, run = found["test"], recorded["test"]
     assert ours.keys() == run.keys()
     for name, value in run.items():
         assert ours[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
+    # How many training images there were, the model alone doesn't say.
+    assert list(found["per_class"]) == ["names", "test"]
+    assert found["per_class"]["test"] == recorded["per_class"]["test"]
+
+
+def test_single_classes_are_measured_wherever_metrics_are(runs, capsys):
+    run = runs / "student"
+    results = json.loads((run / "metrics.json").read_text())
+    per_class = results["per_class"]
+    assert per_class["names"] == [str(digit) for digit in range(10)]
+    for split in ("test", "train"):
+        table = per_class[split]
+        assert sum(table["images"]) == results[split]["images"] == sum(table["predicted"])
+        assert sum(table["recall"]) / 10 == pytest.approx(results[split]["balanced_accuracy"], abs=0.01)
+        assert sum(value or 0 for value in table["f1"]) / 10 == pytest.approx(results[split]["macro_f1"], abs=0.01)
+    assert all("eval_balanced_accuracy" in entry for entry in results["history"])
+    capsys.readouterr()
+    evaluate.main(["--model", str(run), "--max_eval_samples", "80", "--max_train_samples", "160"])
+    said = capsys.readouterr().out
+    worst = per_class["test"]["zero_recall"]
+    assert f"{worst} of 10 classes ha" in said if worst else "lowest recall" in said
+    assert "test balanced accuracy, macro F1" in said and "most frequent mistake" in said
+    card = (run / "README.md").read_text()
+    assert "### Classes" in card and f"is {results['test']['balanced_accuracy']:.2f} %" in card
 
 
 def test_evaluate_looks_first_where_it_is_to_write(runs, tmp_path, capsys):

@@ -13,6 +13,7 @@ import jinja2
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
+from hf_icckd.cards.class_section import ClassSection
 from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
 from hf_icckd.losses import OBJECTIVES, TEACHER_TERMS, describe_terms, term_arguments
 from hf_icckd.metrics.catalogue import INFORMATION, METRICS
@@ -25,7 +26,10 @@ logger = logging.getLogger(__name__)
 CURVES, RELIABILITY = "training_curves.png", "reliability.png"
 EMBEDDING_MAP, SOFT_LABELS = "embedding_map.png", "soft_labels.png"
 PICTURES = (CURVES, RELIABILITY, EMBEDDING_MAP, SOFT_LABELS)
-_METRICS = ("top1", "top5", "nll", "ece", "agreement", "kl_to_teacher", "distance_ratio", "nc1", *INFORMATION)
+_METRICS = (
+    *("top1", "top5", "balanced_accuracy", "macro_f1", "nll", "ece"),
+    *("agreement", "kl_to_teacher", "distance_ratio", "nc1", *INFORMATION),
+)
 _SPLITS = {
     "test": "test split",
     "teacher_test": "teacher, test split",
@@ -147,6 +151,11 @@ class CardData:
             for name in _METRICS
             if name in self.results["test"]
         ]
+
+    @property
+    def classes(self) -> ClassSection | None:
+        """What is said about single classes; None for a run of a version that didn't measure them."""
+        return ClassSection(self.results["per_class"]) if "per_class" in self.results else None
 
     @property
     def options(self) -> str:

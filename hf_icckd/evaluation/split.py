@@ -126,7 +126,7 @@ def split_metrics(outputs: SplitOutputs, teacher: SplitOutputs | None = None) ->
     Example:
         >>> outputs = SplitOutputs(torch.randn(50, 3), torch.randn(50, 8), torch.arange(50) % 3)
         >>> sorted(split_metrics(outputs))[:4]
-        ['distance_ratio', 'ece', 'effective_rank', 'inter_class_distance']
+        ['balanced_accuracy', 'distance_ratio', 'ece', 'effective_rank']
     """
     logits, embeddings, labels = outputs
     results = metrics.classification_metrics(logits, labels)

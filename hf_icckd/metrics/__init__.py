@@ -1,4 +1,4 @@
-"""Metrics of a classifier: accuracy, calibration, geometry, soft-label information, agreement with a teacher.
+"""Metrics of a classifier: accuracy, classes, calibration, geometry, soft-label information, agreement with a teacher.
 
 Pure functions of `logits` (N, C), `embeddings` (N, D) and `labels` (N,). Half precision is raised to float32, float64
 stays; sums over samples run in float64, so that results don't depend on the order of the samples. Single metrics are
@@ -8,12 +8,23 @@ fractions, nats or ratios, returned as 0-d float64 tensors; the `*_metrics` func
 
 from __future__ import annotations
 
+from hf_icckd.metrics.class_tables import class_table
 from hf_icckd.metrics.classification import (
     agreement,
     kl_divergence,
     reliability_table,
 )
 from hf_icckd.metrics.geometry import distance_ratio, effective_rank, inter_class_distance, intra_class_distance, nc1
+from hf_icckd.metrics.per_class import (
+    ClassCounts,
+    balanced_accuracy,
+    class_counts,
+    confusions,
+    f1,
+    macro_f1,
+    precision,
+    recall,
+)
 from hf_icckd.metrics.soft_labels import (
     mean_entropy,
     non_target_entropy,
@@ -29,18 +40,27 @@ from hf_icckd.metrics.summaries import (
 )
 
 __all__ = [
+    "ClassCounts",
     "agreement",
     "agreement_metrics",
+    "balanced_accuracy",
+    "class_counts",
+    "class_table",
     "classification_metrics",
+    "confusions",
     "distance_ratio",
     "effective_rank",
+    "f1",
     "inter_class_distance",
     "intra_class_distance",
     "kl_divergence",
+    "macro_f1",
     "mean_entropy",
     "mean_metrics",
     "nc1",
     "non_target_entropy",
+    "precision",
+    "recall",
     "reliability_table",
     "representation_metrics",
     "sample_metrics",

@@ -54,6 +54,8 @@ class Metric:
 METRICS = {
     "top1": Metric("top-1", "%", 2),
     "top5": Metric("top-5", "%", 2),
+    "balanced_accuracy": Metric("balanced accuracy", "%", 2, "balanced accuracy, mean recall of the classes"),
+    "macro_f1": Metric("macro F1", "%", 2, "macro F1, mean F1 of the classes"),
     "nll": Metric("NLL", "nats", 4, "negative log-likelihood", higher_is_better=False),
     "ece": Metric("ECE", "", 4, "expected calibration error, 15 bins", higher_is_better=False),
     "agreement": Metric("agreement with the teacher", "%", 2, "top-1 agreement with the teacher"),

@@ -15,6 +15,18 @@ def is_correct(logits: Tensor, labels: Tensor, top_k: int = 1) -> Tensor:
     return (rank <= min(top_k, logits.shape[1])).float()
 
 
+def predictions(logits: Tensor, labels: Tensor) -> Tensor:
+    """(N,) predicted classes, which equal the labels where `is_correct`; -1 for logits with NaN.
+
+    Of tied logits the first other class counts if the true one is among them, else the first.
+    """
+    first = logits.argmax(dim=1)
+    tied = (logits == logits.gather(1, labels[:, None])).scatter(1, labels[:, None], False)
+    in_a_tie = (first == labels) & tied.any(dim=1)
+    predicted = torch.where(in_a_tie, tied.to(torch.uint8).argmax(dim=1), first)
+    return predicted.masked_fill(logits.isnan().any(dim=1), -1)
+
+
 def confidences(logits: Tensor) -> Tensor:
     """(N,) largest probabilities."""
     return logits.softmax(dim=1).amax(dim=1)

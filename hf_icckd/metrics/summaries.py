@@ -11,7 +11,16 @@ from torch import Tensor
 from hf_icckd.metrics.checks import checked_samples, require_finite, widened
 from hf_icckd.metrics.classification import agreement, kl_divergence
 from hf_icckd.metrics.geometry import distance_ratio, effective_rank, inter_class_distance, intra_class_distance, nc1
-from hf_icckd.metrics.kernels import agrees, by_confidence, calibration_error, confidences, is_correct, kl
+from hf_icckd.metrics.kernels import (
+    agrees,
+    by_confidence,
+    calibration_error,
+    confidences,
+    is_correct,
+    kl,
+    predictions,
+)
+from hf_icckd.metrics.per_class import balanced_accuracy, count_by_class, macro_f1
 from hf_icckd.metrics.soft_labels import (
     mean_entropy,
     non_target_entropy,
@@ -28,8 +37,8 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
         labels: (N,) class indices.
 
     Returns:
-        `top1` and `top5` in percent, `nll` in nats, `ece` (15 bins) as a fraction. Tied logits count against the
-        sample, and so do NaN.
+        `top1`, `top5`, `balanced_accuracy` and `macro_f1` in percent, `nll` in nats, `ece` (15 bins) as a fraction.
+        Tied logits count against the sample, and so do NaN.
 
     Raises:
         ValueError: If shapes don't match, a label is outside 0..C-1, or there is no sample.
@@ -48,7 +57,7 @@ def sample_metrics(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None
         teacher_logits: (N, C) for the same samples.
 
     Returns:
-        (N, 4), with a teacher (N, 6), float64.
+        (N, 6), with a teacher (N, 8), float64; the last two columns are label and predicted class.
     """
     logits = widened(logits)
     columns = [
@@ -60,6 +69,7 @@ def sample_metrics(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None
     if teacher_logits is not None:
         teacher = widened(teacher_logits)
         columns += [agrees(logits, teacher), kl(logits, teacher)]
+    columns += [labels, predictions(logits, labels)]
     return torch.stack([column.double() for column in columns], dim=1)
 
 
@@ -69,9 +79,19 @@ def mean_metrics(rows: Tensor) -> dict[str, float]:
     Args:
         rows: What `sample_metrics` returns, for one sample at least.
     """
-    means = rows.mean(dim=0).tolist()
-    ece = calibration_error(by_confidence(rows[:, 3], rows[:, 0], 15)).item()
-    found = {"top1": 100 * means[0], "top5": 100 * means[1], "nll": means[2], "ece": ece}
+    measured, (labels, predicted) = rows[:, :-2].contiguous(), rows[:, -2:].long().unbind(dim=1)
+    means = measured.mean(dim=0).tolist()
+    # Classes after the last one that occurs change nothing.
+    counts = count_by_class(predicted, labels, int(torch.maximum(labels, predicted).max()) + 1)
+    ece = calibration_error(by_confidence(measured[:, 3], measured[:, 0], 15)).item()
+    found = {
+        "top1": 100 * means[0],
+        "top5": 100 * means[1],
+        "balanced_accuracy": 100 * balanced_accuracy(counts).item(),
+        "macro_f1": 100 * macro_f1(counts).item(),
+        "nll": means[2],
+        "ece": ece,
+    }
     return found | ({"agreement": 100 * means[4], "kl_to_teacher": means[5]} if len(means) > 4 else {})
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 # What Markdown, tables and formulas included, gives a meaning; an underscore within a word has none.
 _MARKUP = re.compile(r"([\\`*{}\[\]<>#|$~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
@@ -34,6 +36,27 @@ def value_text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def json_text(value: dict[str, Any]) -> str:
+    """Indented JSON in which a list of plain values stands on one line, and so does each flat entry of a list."""
+    return f"{_json(value, '')}\n"
+
+
+def _json(value: Any, margin: str, in_list: bool = False) -> str:
+    nested = isinstance(value, dict | list) and any(
+        isinstance(each, dict | list) for each in (value.values() if isinstance(value, dict) else value)
+    )
+    if not value or not (nested or (isinstance(value, dict) and not in_list)):
+        return json.dumps(value)
+    deeper = f"{margin}  "
+    if isinstance(value, dict):
+        lines = [f"{json.dumps(key)}: {_json(each, deeper)}" for key, each in value.items()]
+    else:
+        lines = [_json(each, deeper, in_list=True) for each in value]
+    start, end = "{}" if isinstance(value, dict) else "[]"
+    joined = f",\n{deeper}".join(lines)
+    return f"{start}\n{deeper}{joined}\n{margin}{end}"
 
 
 def show(text: str) -> None:

@@ -26,6 +26,16 @@ def naive_accuracy(logits, labels, k=1):
     return np.mean([sum(row >= row[label]) <= k for row, label in zip(logits, labels, strict=True)])
 
 
+def naive_macro_f1(logits, labels):
+    predicted = logits.argmax(axis=1)
+    values = []
+    for c in np.union1d(labels, predicted):
+        correct = ((labels == c) & (predicted == c)).sum()
+        precision, recall = correct / max((predicted == c).sum(), 1), correct / max((labels == c).sum(), 1)
+        values.append(2 * precision * recall / (precision + recall) if correct else 0)
+    return np.mean(values)
+
+
 def naive_ece(logits, labels, num_bins=15):
     total = 0.0
     confidences = np.array([softmax(row).max() for row in logits])
@@ -149,6 +159,8 @@ def test_classification_metrics_equal_the_naive_loops(size):
     expected = {
         "top1": 100 * naive_accuracy(z, y),
         "top5": 100 * naive_accuracy(z, y, min(5, size[1])),
+        "balanced_accuracy": 100 * np.mean([naive_accuracy(z[y == c], y[y == c]) for c in np.unique(y)]),
+        "macro_f1": 100 * naive_macro_f1(z, y),
         "nll": np.mean([-math.log(softmax(row)[label]) for row, label in zip(z, y, strict=True)]),
         "ece": naive_ece(z, y),
     }
@@ -183,7 +195,8 @@ def test_information_is_the_same_in_one_chunk_or_many(monkeypatch):
 def test_a_perfect_classifier():
     labels = torch.arange(10).repeat(3)
     found = metrics.classification_metrics(1000.0 * torch.eye(10)[labels], labels)
-    assert found == pytest.approx({"top1": 100.0, "top5": 100.0, "nll": 0.0, "ece": 0.0})
+    perfect = dict.fromkeys(("top1", "top5", "balanced_accuracy", "macro_f1"), 100.0)
+    assert found == pytest.approx(perfect | {"nll": 0.0, "ece": 0.0})
 
 
 def test_a_split_in_parts_has_the_metrics_of_the_whole():
@@ -203,7 +216,8 @@ def test_uniform_logits():
     labels = torch.arange(10)
     logits = torch.zeros(10, 10)
     found = metrics.classification_metrics(logits, labels)
-    assert found == pytest.approx({"top1": 0.0, "top5": 0.0, "nll": math.log(10), "ece": 0.1})  # ties are misses
+    misses = dict.fromkeys(("top1", "top5", "balanced_accuracy", "macro_f1"), 0.0)  # ties are misses
+    assert found == pytest.approx(misses | {"nll": math.log(10), "ece": 0.1})
     assert metrics.mean_entropy(logits).item() == pytest.approx(math.log(10))
     assert metrics.non_target_entropy(logits, labels).item() == pytest.approx(math.log(9))
     assert metrics.soft_label_information(logits, labels).item() == 0
@@ -218,7 +232,7 @@ def test_top_k_counts_and_is_clipped():
 
 def test_a_diverged_model_is_not_accurate():
     found = metrics.classification_metrics(torch.full((4, 10), math.nan), torch.zeros(4, dtype=torch.long))
-    assert (found["top1"], found["top5"]) == (0, 0)
+    assert [found[name] for name in ("top1", "top5", "balanced_accuracy", "macro_f1")] == [0, 0, 0, 0]
 
 
 def test_reliability_table():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from markdown_it import MarkdownIt
 
-from hf_icckd.utils.text import escape_markdown
+from hf_icckd.utils.text import escape_markdown, json_text
 
 NAMES = [
     "a|b",
@@ -35,3 +37,45 @@ def test_it_stands_on_one_line_and_words_keep_their_underscores():
     assert escape_markdown("one\n\ntwo") == "one two"
     assert escape_markdown("snake_case") == "snake_case"
     assert escape_markdown("{{ 7 * 7 }} $") == r"\{\{ 7 \* 7 \}\} \$"
+
+
+def test_json_is_short_where_values_are_plain():
+    value = {
+        "test": {"top1": 1.5, "name": "a\nb"},
+        "images": [1, 2, None],
+        "rows": [{"a": 1, "b": True}, {"c": [1], "d": []}],
+        "empty": {},
+        "nothing": [],
+    }
+    assert (
+        json_text(value)
+        == """\
+{
+  "test": {
+    "top1": 1.5,
+    "name": "a\\nb"
+  },
+  "images": [1, 2, null],
+  "rows": [
+    {"a": 1, "b": true},
+    {
+      "c": [1],
+      "d": []
+    }
+  ],
+  "empty": {},
+  "nothing": []
+}
+"""
+    )
+    assert json.loads(json_text(value)) == value
+    assert json_text({}) == "{}\n"
+
+
+@pytest.mark.parametrize("value", [1e-300, 0.1 + 0.2, -0.0, 2**60, "ü\u2028", float("inf")])
+def test_json_keeps_every_value(value):
+    assert json.loads(json_text({"x": value, "y": [value], "z": [[value], {"w": value}]})) == {
+        "x": value,
+        "y": [value],
+        "z": [[value], {"w": value}],
+    }
