@@ -111,7 +111,7 @@ def eight_bits(values: np.ndarray, depth: Depth, pixel_range: Range | None = Non
     low, high = chosen
     if lowest < low or highest > high:
         wrong = lowest if lowest < low else highest
-        origin = f"the range of {depth.kind}" if pixel_range is None else f"--pixel_range {low:g} {high:g}"
+        origin = f"the range of {depth.kind}" if pixel_range is None else f"--pixel_range {low:.10g} {high:.10g}"
         raise OutsideRange(
             f"it holds the value {wrong:,g}, expected {low:,g} to {high:,g}, {origin}; give --pixel_range LOW HIGH, "
             "with the values of black and white in all images"

@@ -143,7 +143,7 @@ def to_rgb(image: PIL.Image.Image, pixel_range: Range | None = None, depth: Dept
         return PIL.Image.fromarray(pixels).convert("RGB")
     if image.mode in ("La", "RGBa"):  # colours that are multiplied by alpha, which Pillow converts in two steps
         image = image.convert(image.mode.upper())
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         ground = PIL.Image.new("RGBA", image.size, "white")
         return PIL.Image.alpha_composite(ground, image).convert("RGB")

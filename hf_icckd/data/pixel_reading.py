@@ -75,7 +75,7 @@ def pixel_reading(data: ImageData, count: int = _PROBED_IMAGES) -> PixelReading:
     reading = PixelReading(len(rows), dict(seen.modes.most_common()), deep + how, deep, unreadable=seen.unreadable)
     if seen.sizes:
         sizes = np.array(seen.sizes)
-        low, middle, high = np.quantile(sizes, (0, 0.5, 1), axis=0, method="nearest").astype(int).tolist()
+        low, middle, high = np.quantile(sizes, (0, 0.5, 1), axis=0, method="inverted_cdf").astype(int).tolist()
         reading.widths, reading.heights = zip(low, middle, high, strict=True)
         reading.longest = int(np.median(sizes.max(axis=1)))
         reading.square = bool((sizes[:, 0] == sizes[:, 1]).all())

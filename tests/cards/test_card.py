@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 
 import datasets
+import numpy as np
+import PIL.Image
 import pytest
 import yaml
 from datasets import Dataset
@@ -27,6 +29,7 @@ from hf_icckd.cards.card import (
 )
 from hf_icckd.cards.content import hub_id, soft_label_series
 from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
+from hf_icckd.data.images import decode_image
 from hf_icckd.losses import TEACHER_TERMS
 from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.options.checks import changed_options, check_licence
@@ -289,11 +292,70 @@ def test_no_link_is_broken_and_pictures_are_small(runs, folder):
 def test_snippets_run(runs, name, monkeypatch, capsys):
     monkeypatch.chdir(runs / name)
     snippets = blocks(runs / name, "python")
-    assert len(snippets) == 2
+    assert len(snippets) == 3
     for code in snippets:
         exec(compile(code, "README.md", "exec"), {})
     said = capsys.readouterr().out.splitlines()
     assert said[0].split()[0] in map(str, range(10)) and "'label'" in said[1]
+
+
+def pictures() -> dict[str, tuple[PIL.Image.Image, str, dict]]:
+    """Pictures that a plain `Image.open(...).convert("RGB")` shows differently, with format and options."""
+    noise = np.random.default_rng(0).integers(0, 256, (12, 8, 4), dtype=np.uint8)
+    colours = PIL.Image.fromarray(noise[..., :3].copy())
+    deep = np.linspace(0, 65535, 96).astype(np.uint16).reshape(12, 8)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    return {
+        "turned": (colours, "JPEG", {"exif": exif}),
+        "transparent": (PIL.Image.fromarray(noise), "PNG", {}),
+        "transparent grey": (PIL.Image.fromarray(noise).convert("LA"), "PNG", {}),
+        "transparent palette": (colours.convert("P", palette=PIL.Image.Palette.ADAPTIVE), "PNG", {"transparency": 3}),
+        "one transparent colour": (colours, "PNG", {"transparency": tuple(noise[0, 0, :3].tolist())}),
+        "16-bit PNG": (PIL.Image.fromarray(deep), "PNG", {}),
+        "16-bit TIFF": (PIL.Image.fromarray(deep), "TIFF", {}),
+        "16-bit PGM": (PIL.Image.fromarray(deep), "PPM", {}),
+        "floats": (PIL.Image.fromarray((deep / 65535).astype(np.float32)), "TIFF", {}),
+        "plain": (colours, "PNG", {}),
+    }
+
+
+@pytest.mark.parametrize("name", pictures())
+@pytest.mark.parametrize("pixel_range", [None, [-5.0, 70000.0]])
+def test_the_snippet_reads_pictures_as_training_does(name, pixel_range, tmp_path):
+    arguments, results = read_records(REAL_RUNS[0])
+    text = render(CardData(arguments | {"pixel_range": pixel_range}, results))
+    snippet = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
+    assert "hf_icckd" not in snippet
+    picture, kind, options = pictures()[name]
+    picture.save(tmp_path / "picture", kind, **options)
+    exec(compile(snippet, "README.md", "exec"), namespace := {})
+    found = np.asarray(namespace["load"](tmp_path / "picture"))
+    expected = decode_image({"path": str(tmp_path / "picture")}, name, pixel_range=pixel_range)
+    assert np.array_equal(found, expected)
+    plain = np.asarray(PIL.Image.open(tmp_path / "picture").convert("RGB"))
+    assert (name == "plain") == np.array_equal(plain, expected)
+
+
+def test_the_snippet_refuses_what_training_refuses(tmp_path):
+    arguments, results = read_records(REAL_RUNS[0])
+    text = render(CardData(arguments | {"pixel_range": [0.0, 9.0]}, results))
+    exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0], namespace := {})
+    for value in (10, np.nan):
+        PIL.Image.fromarray(np.full((2, 2), value, np.float32)).save(tmp_path / "a.tif")
+        with pytest.raises(ValueError, match=r"a\.tif holds values from .*, expected 0\.0 to 9\.0"):
+            namespace["load"](tmp_path / "a.tif")
+
+
+def test_what_is_done_to_pixels_stands_in_the_card(runs):
+    arguments, results = read_records(runs / "teacher")
+    told = "Training images are not mirrored, because a mirrored image of this data set is another class."
+    assert results["pixels"] == {"mirroring": told, "how": []}
+    assert f"| pixels | {told} |" in text_of(runs / "teacher")
+    results["pixels"]["mirroring"] = "the class 'a|b' says left"
+    assert r"| pixels | the class 'a\|b' says left |" in render(CardData(arguments, results))
+    del results["pixels"]  # of an older version
+    assert "| pixels |" not in render(CardData(arguments, results))
 
 
 def test_snippets_of_a_stock_architecture_need_nothing_of_ours(runs):
