@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from hf_icckd.data import ImagePipeline
@@ -15,6 +16,7 @@ from hf_icckd.options.recipes import RECIPES, StudentModelArguments
 from hf_icckd.options.training import StudentTrainingArguments
 from hf_icckd.runs.folder import RunFolder
 from hf_icckd.session import build_classifier, show_finished, train_and_report
+from hf_icckd.training.run_images import as_begun
 from hf_icckd.training.student_trainer import StudentTrainer
 from hf_icckd.training.teacher_targets import TeacherTargets
 from hf_icckd.utils import distributed
@@ -48,7 +50,15 @@ def main(argv: list[str] | None = None) -> None:
         default = default_cfg(model_args.model)
         # From scratch, a student takes the same pixels as its teacher, normalised alike.
         size = default.input_size[-1] if model_args.pretrained else teacher.spec.image_size
-        pipeline = load_pipeline(data_args, args, size, teacher.spec.crop_pct, teacher.spec.interpolation, size)
+        pipeline = load_pipeline(
+            data_args,
+            args,
+            size,
+            teacher.spec.crop_pct,
+            teacher.spec.interpolation,
+            size,
+            prepare=partial(as_begun, folder),
+        )
         check_same_classes(teacher.spec.label_names, tuple(pipeline.data.label_names))
         student = build_classifier(
             model_args, data_args, pipeline, args.seed, lambda: (teacher.spec.mean, teacher.spec.std)

@@ -23,7 +23,7 @@ from hf_icckd.data.sources.cut import cut_off, notes_on_groups
 from hf_icckd.data.sources.drop import drop_duplicates
 from hf_icckd.data.sources.folder import Folder
 from hf_icckd.data.sources.hub import Hub
-from hf_icckd.data.sources.image_data import ImageData
+from hf_icckd.data.sources.image_data import ImageData, LeftOut
 from hf_icckd.data.sources.load_stream import load_stream
 from hf_icckd.data.sources.source import Source
 from hf_icckd.data.sources.splits import VALIDATION_SPLITS, find_test, find_train
@@ -105,7 +105,9 @@ def _load_tables(source: Source, options: ImageDataArguments, groups: dict[str, 
     if options.classes:
         splits, label_names = select_classes(splits, label_names, options.classes)
         _check_all_labels(splits, label_names)
-    notes, origins, left_out = [], {}, []
+    notes: list[str] = []
+    origins: dict[str, str] = {}
+    left_out: list[LeftOut] = []
     if options.group_column is not None:
         notes += notes_on_groups(splits, options.group_column)
     if options.duplicates == "drop":
