@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from hf_icckd.data import ImagePipeline
+from hf_icckd.data import ImageData, ImagePipeline
 from hf_icckd.data.from_options import load_data
+from hf_icckd.data.sources.content import content_of
+from hf_icckd.data.sources.stream import StreamedSplit
 from hf_icckd.evaluation.cost import cost_metrics
+from hf_icckd.evaluation.leakage import Leakage, check_leakage, find_leakage
 from hf_icckd.evaluation.split import SplitOutputs, predict_split, split_metrics
 from hf_icckd.metrics.class_tables import class_table
 from hf_icckd.models.classifier import ImageClassifier, check_same_classes
 from hf_icckd.models.pretrained import from_pretrained
 from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
-from hf_icckd.options.data import DataArguments
+from hf_icckd.options.data import ALLOW_LEAKAGE, DataArguments
 from hf_icckd.runs.summary import summary_table
 from hf_icckd.utils.machine import best_device, keep_freed_memory
 from hf_icckd.utils.text import json_text, show
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -30,6 +37,7 @@ class EvaluationArguments:
     split: str = field(default="test", metadata={"help": "train, validation or test."})
     batch_size: int = field(default=256, metadata={"help": "Images per step."})
     num_workers: int = field(default=0, metadata={"help": "Processes that decode large images."})
+    allow_leakage: bool = field(default=False, metadata={"help": ALLOW_LEAKAGE})
     output_file: str | None = field(default=None, metadata={"help": "JSON file to write all metrics to."})
 
 
@@ -48,6 +56,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.split not in data.splits():
             raise ValueError(f"split is {args.split!r}, expected one of: {', '.join(data.splits())}")
         check_same_classes(model.spec.label_names, tuple(data.label_names), "model")
+        leakage = _compare_images(data, args)
         pipeline = ImagePipeline(
             data,
             image_size=data_args.image_size,
@@ -77,16 +86,33 @@ def main(argv: list[str] | None = None) -> None:
             check_same_classes(other.spec.label_names, model.spec.label_names, second="model")
             teacher = outputs(other)
         own, names = outputs(model), list(data.label_names)
-        results = {
+        results: dict[str, Any] = {
             args.split: {"images": len(dataset), **split_metrics(own, teacher)},
             "per_class": {"names": names, args.split: class_table(own.logits, own.labels, names)},
             "cost": cost_metrics(model),
         }
+        if leakage:
+            results["leakage"] = {each.role: each.record for each in leakage}
         if teacher is not None:
             results[f"teacher_{args.split}"] = split_metrics(teacher)
         show(summary_table(results, f"{args.model} on {data.name}", args.split))
         if args.output_file is not None:
             Path(args.output_file).write_text(json_text(results))
+
+
+def _compare_images(data: ImageData, args: EvaluationArguments) -> list[Leakage]:
+    """Compare the images of the split with those that the models were trained on; not for the training split."""
+    if args.split == "train":
+        return []
+    models = {role: name for role, name in (("model", args.model), ("teacher", args.teacher)) if name is not None}
+    rows = data.splits()[args.split]
+    streamed = isinstance(rows, StreamedSplit)
+    found = find_leakage(models, args.split, len(rows), lambda: None if streamed else content_of(rows, args.split))
+    for each in found:
+        if each.note:
+            logger.warning("%s", each.note)
+    check_leakage(found, args.allow_leakage)
+    return found
 
 
 if __name__ == "__main__":

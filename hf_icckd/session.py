@@ -24,6 +24,7 @@ from hf_icckd.cards.content import (
 )
 from hf_icckd.data import ImageData, ImagePipeline
 from hf_icckd.evaluation.cost import cost_metrics
+from hf_icckd.evaluation.leakage import Leakage, compare_with_models
 from hf_icckd.evaluation.split import SplitOutputs, split_metrics
 from hf_icckd.hub.push import push_to_hub
 from hf_icckd.metrics.class_tables import class_table, image_table
@@ -38,6 +39,7 @@ from hf_icckd.runs.layout import METRICS_FILE
 from hf_icckd.runs.provenance import environment, how_computed
 from hf_icckd.runs.records import read_control, read_options
 from hf_icckd.runs.summary import summary_table
+from hf_icckd.training.run_images import record_images
 from hf_icckd.training.signals import StopOnSignal
 from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.utils import distributed
@@ -107,10 +109,15 @@ def train_and_report(
     Raises:
         SystemExit: If training was stopped by a signal.
     """
-    with folder.owned(pipeline.data.fingerprint()) as checkpoint:
+    data = pipeline.data
+    leakage = distributed.on_first_rank(lambda: compare_with_models(data, folder.values))
+    data.notes.extend(each.note for each in leakage if each.note)
+    with folder.owned(data.fingerprint()) as checkpoint:
+        spec = trainer.classifier.spec
+        distributed.on_first_rank(lambda: record_images(folder, data, spec.mean, spec.std))
         control = _read_control(trainer.args, folder, pipeline)
         stopwatch = _train(trainer, checkpoint)
-        results = _report(trainer, pipeline, folder, teacher, control, stopwatch)
+        results = _report(trainer, pipeline, folder, teacher, control, stopwatch, leakage)
     publish(folder, trainer.args)
     return results
 
@@ -172,6 +179,7 @@ def _report(
     teacher: ImageClassifier | None,
     control: dict[str, Any] | None,
     stopwatch: Stopwatch,
+    leakage: list[Leakage],
 ) -> dict[str, Any]:
     """Measure the trained classifier and write model, pictures, card and metrics. Returns what metrics.json holds."""
     trainer.save_model()  # first, so that the model is there whatever happens to the rest
@@ -179,6 +187,7 @@ def _report(
     results = measured.metrics
     if trainer.is_world_process_zero():
         results |= _facts(trainer, pipeline, folder, stopwatch)
+        results |= {"leakage": {each.role: each.record for each in leakage}} if leakage else {}
         about_teacher = None if teacher is None else describe_teacher(teacher, folder.values["teacher"])
         run = FinishedRun(
             folder.values, folder.changed, trainer.classifier.spec, trainer.state.log_history, about_teacher, control

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from hf_icckd.data import ImagePipeline
@@ -15,6 +16,7 @@ from hf_icckd.options.recipes import RECIPES, StudentModelArguments
 from hf_icckd.options.training import StudentTrainingArguments
 from hf_icckd.runs.folder import RunFolder
 from hf_icckd.session import build_classifier, show_finished, train_and_report
+from hf_icckd.training.run_images import as_begun
 from hf_icckd.training.student_trainer import StudentTrainer
 from hf_icckd.training.teacher_targets import TeacherTargets
 from hf_icckd.utils import distributed
@@ -51,7 +53,14 @@ def main(argv: list[str] | None = None) -> None:
         pixels = size, teacher.spec.crop_pct, teacher.spec.interpolation, size
         # Borders have the colour that they will have where the student is used.
         mean = default.mean if model_args.pretrained else teacher.spec.mean
-        pipeline = load_pipeline(data_args, args, *pixels, crop_mode=teacher.spec.crop_mode, mean=mean)
+        pipeline = load_pipeline(
+            data_args,
+            args,
+            *pixels,
+            crop_mode=teacher.spec.crop_mode,
+            mean=mean,
+            prepare=partial(as_begun, folder),
+        )
         check_same_classes(teacher.spec.label_names, tuple(pipeline.data.label_names))
         student = build_classifier(
             model_args, data_args, pipeline, args.seed, lambda: (teacher.spec.mean, teacher.spec.std)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from hf_icckd.data.from_options import load_pipeline
 from hf_icckd.data.pipeline import Channels
 from hf_icckd.losses import full_specs, parse_terms
@@ -12,6 +14,7 @@ from hf_icckd.options.command_line import parse_arguments, readable_errors, set_
 from hf_icckd.options.recipes import RECIPES, TeacherModelArguments
 from hf_icckd.runs.folder import RunFolder
 from hf_icckd.session import build_classifier, show_finished, train_and_report
+from hf_icckd.training.run_images import as_begun
 from hf_icckd.training.teacher_trainer import TeacherTrainer, check_terms
 
 
@@ -33,8 +36,16 @@ def main(argv: list[str] | None = None) -> None:
             show_finished(folder, args)
             return
         check_architecture(model_args.model)
-        pipeline = load_pipeline(data_args, args, *_wanted_pixels(start, model_args), mean=_mean(start, model_args))
-        model = build_classifier(model_args, data_args, pipeline, args.seed, pipeline.channel_statistics, start)
+        pipeline = load_pipeline(
+            data_args,
+            args,
+            *_wanted_pixels(start, model_args),
+            mean=_mean(start, model_args),
+            prepare=partial(as_begun, folder),
+        )
+        begun = None if folder.removed is None else folder.removed.before
+        statistics = pipeline.channel_statistics if begun is None else lambda: (begun.mean, begun.std)
+        model = build_classifier(model_args, data_args, pipeline, args.seed, statistics, start)
         trainer = TeacherTrainer(
             model,
             args,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from hf_icckd.data import ImageData, ImagePipeline, load_image_data
 from hf_icckd.data.images import CropMode
@@ -23,10 +24,23 @@ def load_pipeline(
     *,
     crop_mode: CropMode | None = None,
     mean: Channels | None = None,
+    prepare: Callable[[ImageData], ImageData] | None = None,
 ) -> ImagePipeline:
-    """Load the data set and prepare it for a net that wants these pixels; see `ImagePipeline`."""
+    """Load the data set and prepare it for a net that wants these pixels; see `ImagePipeline`.
+
+    Args:
+        data_args: Options of the data.
+        args: Options of the trainer.
+        default_size: See `ImagePipeline`, as for `crop_pct`, `interpolation` and `max_size`.
+        crop_pct: As there.
+        interpolation: As there.
+        max_size: As there.
+        prepare: Changes the loaded data set before it is used; all processes call it together.
+    """
     with args.main_process_first(desc="reading the data set"):
         data = load_data(data_args)
+    if prepare is not None:
+        data = prepare(data)
     return ImagePipeline(
         data,
         data_args.chosen_augmentation(args.seed),

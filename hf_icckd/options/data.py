@@ -11,6 +11,7 @@ from hf_icckd.options.augmentation import AugmentationArguments
 from hf_icckd.options.checks import check_range
 
 RESIDENT_MAX_BYTES = 2 * 1024**3
+ALLOW_LEAKAGE = "Accept a teacher or other model that was trained on more than one in a hundred test images."
 
 
 @dataclass
@@ -146,6 +147,8 @@ class DataArguments(ImageDataArguments):
 @dataclass
 class TrainingDataArguments(AugmentationArguments, DataArguments):
     """Which images to train on, and how they are augmented."""
+
+    allow_leakage: bool = field(default=False, metadata={"help": ALLOW_LEAKAGE})
 
     def __post_init__(self) -> None:
         DataArguments.__post_init__(self)

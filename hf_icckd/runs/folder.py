@@ -15,13 +15,14 @@ import yaml
 from filelock import FileLock, Timeout
 from transformers import TrainingArguments
 
-from hf_icckd.options.checks import changed_options
+from hf_icckd.options.checks import changed_options, default_of
 from hf_icckd.options.command_line import argument_values
 from hf_icckd.options.data import TrainingDataArguments
 from hf_icckd.options.recipes import StudentModelArguments, TeacherModelArguments
 from hf_icckd.options.renamed import with_terms
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs import checkpoints
+from hf_icckd.runs.images import Removed
 from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
 from hf_icckd.utils import distributed
 from hf_icckd.utils.atomic_files import write_text
@@ -29,6 +30,8 @@ from hf_icckd.utils.atomic_files import write_text
 _LOCK_SECONDS = 10
 # Options that don't change what a run computes: a resume may change them.
 _FREE_OPTIONS = {
+    "allow_leakage",
+    "bad_images",  # the images are compared instead
     "control",
     "disable_tqdm",
     "license",
@@ -64,6 +67,8 @@ class RunFolder:
     Attributes:
         values: All options, as all_args.yaml holds them.
         changed: Options that differ from their defaults, without the folder.
+        removed: Images that have gone since the run was begun, if it resumes without them.
+        starts_over: Whether the run, which has no checkpoint, starts over with the remaining images.
 
     Raises:
         ValueError: If the folder holds another run, or files of something else.
@@ -88,6 +93,8 @@ class RunFolder:
         changed = args.changed | changed_options(data_args) | changed_options(model_args)
         named = {name: value for name, value in changed.items() if "token" not in name and name != "output_dir"}
         self.changed = _as_in_a_file(named)
+        self.removed: Removed | None = None
+        self.starts_over = False
         self.recorded = self.path / ARGS_FILE
         if self.recorded.is_file():
             if args.resume == "never":
@@ -107,6 +114,24 @@ class RunFolder:
         """Whether the run has ended: its metrics are in metrics.json."""
         return (self.path / METRICS_FILE).is_file()
 
+    @property
+    def recorded_data(self) -> str | None:
+        """Fingerprint of the data set that the run in the folder was begun with; None if it has not been begun."""
+        try:
+            return (yaml.safe_load(self.recorded.read_text()) or {}).get("data_fingerprint")
+        except FileNotFoundError:
+            return None
+
+    def resume_without(self, removed: Removed, has_checkpoint: bool) -> None:
+        """Let the run resume although images were removed; to be called before it is `owned`.
+
+        Args:
+            removed: What has gone.
+            has_checkpoint: Whether there is something to resume. If not, the run starts over as a new one.
+        """
+        self.starts_over = not has_checkpoint
+        self.removed = removed if has_checkpoint else None
+
     def clear_checkpoints(self) -> None:
         """Remove the checkpoints of a finished run, which then holds no pickle."""
         for checkpoint in checkpoints.checkpoints(self.path):
@@ -123,10 +148,12 @@ class RunFolder:
         # Another version of transformers may have other options: those are no difference.
         theirs = {each.name for each in dataclasses.fields(TrainingArguments)}
         names = sorted(filter(_matters, (before.keys() & self.values.keys()) | (self.values.keys() - theirs)))
+        # An option of the data that an earlier version did not have was at its default.
+        known = {each.name: default_of(each) for each in dataclasses.fields(TrainingDataArguments)} | before
         differing = [
-            f"{name} {before.get(name)!r} -> {self.values.get(name)!r}"
+            f"{name} {known.get(name)!r} -> {self.values.get(name)!r}"
             for name in names
-            if before.get(name) != self.values.get(name)
+            if known.get(name) != self.values.get(name) and not (name == "data_fingerprint" and self.starts_over)
         ]
         if differing:
             raise ValueError(
@@ -145,7 +172,8 @@ class RunFolder:
             ValueError: If processes differ in options or data, another process holds the folder, or the run in it
                 had other data.
         """
-        self.values["data_fingerprint"] = data_fingerprint
+        # A run that resumes without removed images keeps the fingerprint that it was begun with.
+        self.values["data_fingerprint"] = data_fingerprint if self.removed is None else self.recorded_data
         distributed.check_equal({name: value for name, value in self.values.items() if _matters(name)})
         lock = FileLock(self.path / ".lock")
         try:
