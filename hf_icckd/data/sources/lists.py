@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from hf_icckd.data.sources.listing import Files
-from hf_icckd.data.sources.split_words import Role, is_split_word, split_name
+from hf_icckd.data.sources.split_words import SPLIT_COLUMNS, Role, is_split_word, split_name
 from hf_icckd.data.sources.text_tables import TABLE_SUFFIXES, ImageIndex, TextTable, read_text_table
 
 _MOST_UNKNOWN = 0.1  # of the lines of a list: with more, it is about other images
-_SPLIT_COLUMNS = ("split", "subset", "partition", "usage", "phase")
 
 
 @dataclass
@@ -110,7 +109,7 @@ def _check_disjoint(images: Mapping[Role, Sequence[PurePosixPath]]) -> None:
 def split_column(table: TextTable) -> tuple[str, dict[PurePosixPath, Role]] | None:
     """Return the column that says which split each image belongs to, and what it says; None if there is none."""
     for column, cells in table.columns.items():
-        if column.lower() not in _SPLIT_COLUMNS:
+        if column.lower() not in SPLIT_COLUMNS:
             continue
         splits = {cell: split_name(cell) for cell in set(cells) if cell is not None}
         if splits and all(splits.values()):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from datasets import Dataset, concatenate_datasets
 
+from hf_icckd.data.sources.columns import holds_text
 from hf_icckd.data.sources.image_data import LeftOut
 from hf_icckd.data.sources.source import Piece, Reading
-from hf_icckd.data.sources.split_words import ROLES, Role, SplitName, split_name
+from hf_icckd.data.sources.split_words import ROLES, SPLIT_COLUMNS, Role, SplitName, split_name
 from hf_icckd.options.data import ImageDataArguments
 from hf_icckd.utils.text import listed, suggest
 
@@ -90,6 +92,18 @@ def _by_words(names: Sequence[str]) -> dict[Role, list[list[str]]]:
     return {role: [ranked[key] for key in sorted(ranked)] for role, ranked in found.items()}
 
 
+def _by_column(rows: Dataset) -> dict[str, Dataset]:
+    """Splits that a column such as `split` names; empty if there is none."""
+    for column in rows.column_names:
+        if column.lower() not in SPLIT_COLUMNS or not holds_text(rows.features[column]):
+            continue
+        names = [name for name in rows.unique(column) if name]
+        if len(names) > 1 and all(split_name(name) for name in names):
+            cells = np.array(rows[column][:], dtype=object)
+            return {name: rows.select(np.flatnonzero(cells == name)) for name in names}
+    return {}
+
+
 def named_reading(dataset: str, splits: Mapping[str, Dataset], options: ImageDataArguments, what: str) -> Reading:
     """Make a reading of named splits.
 
@@ -100,6 +114,10 @@ def named_reading(dataset: str, splits: Mapping[str, Dataset], options: ImageDat
         what: What a split is in this source, such as `split` or `file`.
     """
     splits = {name: rows.with_format(None) for name, rows in splits.items()}
+    if len(splits) == 1 and options.splits == "auto":
+        (name, rows), *_ = splits.items()
+        by_column = _by_column(rows)
+        what, splits = (f"{what} {name}, rows of", by_column) if by_column else (what, splits)
     roles = assign_roles(dataset, list(splits), options)
 
     def piece(names: list[str]) -> Piece:
