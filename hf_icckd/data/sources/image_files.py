@@ -19,6 +19,7 @@ from hf_icckd.data.sources.source import Piece, Reading
 from hf_icckd.data.sources.split_words import Role
 from hf_icckd.data.sources.splits import given_splits
 from hf_icckd.data.sources.text_tables import ImageIndex, TextTable, check_one_row_each, read_text_table, typed
+from hf_icckd.data.sources.unsupported import boxes_refusal
 from hf_icckd.options.data import ImageDataArguments
 from hf_icckd.utils.atomic_files import user_path
 from hf_icckd.utils.text import listed
@@ -39,6 +40,8 @@ def read_image_files(files: Files, options: ImageDataArguments) -> Reading:
     metadata = _metadata(files, index)
     tables = _label_tables(files, index, options, metadata)
     labels = None if options.label_pattern is None else _labels_in_names(files, options)
+    if not tables and labels is None and (boxes := boxes_refusal([*files.images, *files.others])) is not None:
+        raise ValueError(boxes)
     choices = Choices(options.splits == "auto", folders, options.classes, bool(tables) or labels is not None)
     layout = read_layout(files.images, choices)
     splits: Splits = {

@@ -49,7 +49,7 @@ def refuse_unlabelled(files: Files, layout: Layout, images: Sequence[PurePosixPa
             f"file names look as if they hold {len(names)} classes ({listed(names, 4)}): if so, add "
             f"--label_pattern '{expression}'"
         )
-    if (other := refusal(files.others)) is not None:
+    if (other := refusal([*files.images, *files.others])) is not None:
         lines.append(other)
     if len(folders) > 1 and all(map(is_part, folders)):
         lines.append(f"if the folders {listed(folders, 3)} are classes and no parts, add --splits none")
