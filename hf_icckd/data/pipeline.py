@@ -52,6 +52,8 @@ class ImagePipeline:
         image_size: Side of the batches in pixels.
         crop_pct: Share of the short side that evaluation keeps (1 for small images).
         augmentation: The same with every choice made to suit the images.
+        asked_augmentation: The augmentation as it was given.
+        sizes: From `image_sizes`.
 
     Example:
         >>> from hf_icckd import load_image_data
@@ -82,9 +84,10 @@ class ImagePipeline:
             )
         check_number("resident_max_bytes", resident_max_bytes, 0)
         check_number("crop_pct", crop_pct, 0, 1, exclude_low=True)
-        self.data, self.interpolation = data, interpolation
+        self.data, self.interpolation, self.asked_augmentation = data, interpolation, augmentation
         self.device, self.compile_backend = torch.device(device), compile_backend
-        native = _native_size(data)
+        self.sizes = image_sizes(data)
+        native = _native_size(self.sizes)
         small = native <= SMALL_IMAGE
         self.image_size = image_size or (min(native, max_size or native) if small else default_size)
         self.crop_pct = 1.0 if small else crop_pct
@@ -96,11 +99,7 @@ class ImagePipeline:
         self._pixels: dict[str, torch.Tensor] = {}
         kept = f"kept in memory on {self.device} ({largest / 2**20:,.0f} MiB for the largest split)"
         logger.info(
-            "%s: %d classes, %s images of about %d pixels; batches of %d x %d pixels, %s",
-            data.name,
-            len(data.label_names),
-            ", ".join(f"{len(split):,} {name}" for name, split in data.splits().items()),
-            native,
+            "batches of %d x %d pixels, %s",
             self.image_size,
             self.image_size,
             kept if self.resident else ("streamed" if data.streamed else "decoded as needed"),
@@ -148,7 +147,7 @@ class ImagePipeline:
 
         They are evenly spaced rows of the split, or the first rows of a stream.
         """
-        train, rows = _some_rows(self.data.train, _STATISTICS_IMAGES)
+        train, rows = some_rows(self.data.train, _STATISTICS_IMAGES)
         images = self.dataset("train")
         if self.data.streamed:
             labels = torch.zeros(len(train))
@@ -171,14 +170,18 @@ def _rounded(values: torch.Tensor) -> Channels:
     return red, green, blue
 
 
-def _native_size(data: ImageData) -> int:
-    """Median of the longer sides of some training images, in pixels."""
-    train, rows = _some_rows(data.train, _PROBED_IMAGES)
-    sizes = [image_size(train, row) for row in rows.tolist()]
+def image_sizes(data: ImageData) -> list[tuple[int, int] | None]:
+    """(width, height) of up to 256 evenly spaced training images, None for one whose header can't be read."""
+    train, rows = some_rows(data.train, _PROBED_IMAGES)
+    return [image_size(train, row) for row in rows.tolist()]
+
+
+def _native_size(sizes: list[tuple[int, int] | None]) -> int:
+    """Median of the longer sides, in pixels."""
     return int(np.median([max(size) for size in sizes if size is not None] or [SMALL_IMAGE]))
 
 
-def _some_rows(split: Dataset | StreamedSplit, count: int) -> tuple[Dataset, torch.Tensor]:
+def some_rows(split: Dataset | StreamedSplit, count: int) -> tuple[Dataset, torch.Tensor]:
     """Return a table and up to `count` evenly spaced rows in it; for a stream, its first rows."""
     table = split.head(count) if isinstance(split, StreamedSplit) else split
     return table, torch.from_numpy(np.unique(np.linspace(0, len(table) - 1, min(len(table), count)).astype(np.int64)))

@@ -1,3 +1,4 @@
 """Names of the files in the folder of a run."""
 
 ARGS_FILE, METRICS_FILE, CARD_FILE = "all_args.yaml", "metrics.json", "README.md"
+DATA_REPORT_FILE = "data_report.txt"  # with names of files, so it is never published
