@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_right
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ _STREAMED_ROWS = 512  # of a stream, that are looked at
 _CELL, _GAP, _MARGIN = 112, 8, 24  # pixels
 _NAMES, _HEADING, _ROW = 300, 76, _CELL + _GAP
 _WIDTH = 2 * _MARGIN + _NAMES + _IMAGES * (_CELL + _GAP)
-_NAME_COLUMNS = 48
+_LONGEST = 120  # columns of a line of text
 # For names that the default font can't show; those that are installed are used.
 _OTHER_FONTS = (
     "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Source Han Sans SC", "WenQuanYi Zen Hei",
@@ -129,15 +130,17 @@ def _with_text(canvas: PIL.Image.Image, heading: tuple[str, str], rows: list[tup
     fonts = _fonts("".join(name for name, _ in rows) + heading[0])
 
     def write(left: int, top: int, text: str, width: int, **look: Any) -> None:
-        for columns in range(_NAME_COLUMNS * 2, 1, -1):
-            shown = figure.text(
-                left / canvas.width, 1 - top / canvas.height, shorten(text, columns), va="top", family=fonts, **look
-            )
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Glyph")  # shown as boxes
-                if shown.get_window_extent().width <= width:
-                    return
-            shown.remove()
+        """Write as much of a text as fits."""
+        label = figure.text(left / canvas.width, 1 - top / canvas.height, "", va="top", family=fonts, **look)
+
+        def width_of(columns: int) -> float:
+            label.set_text(shorten(text, columns))
+            return label.get_window_extent().width
+
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph")  # shown as boxes
+            if width_of(_LONGEST) > width:
+                width_of(max(1, bisect_right(range(1, _LONGEST), width, key=width_of)))
 
     write(_MARGIN, 16, heading[0], canvas.width - 2 * _MARGIN, size=11, color=INK)
     write(_MARGIN, 42, heading[1], canvas.width - 2 * _MARGIN, size=8, color=GREY)

@@ -60,5 +60,5 @@ def png(figure: Figure, colours: int | None = 256) -> bytes:
     target = io.BytesIO()
     if colours is not None:
         image = image.quantize(colours, dither=PIL.Image.Dither.NONE)
-    image.save(target, "PNG", optimize=True)
+    image.save(target, "PNG", optimize=colours is not None)
     return target.getvalue()

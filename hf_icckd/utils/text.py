@@ -33,7 +33,7 @@ def columns(text: str) -> int:
 
 
 def shorten(text: str, longest: int) -> str:
-    """Return a name on one line, cut to so many columns; characters that can't be printed become question marks."""
+    """Return a name on one line, cut to so many columns (at least one), with `?` for what can't be printed."""
     text = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
     if columns(text) <= longest:
         return text

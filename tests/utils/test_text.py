@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from markdown_it import MarkdownIt
 
-from hf_icckd.utils.text import escape_markdown
+from hf_icckd.utils.text import columns, escape_markdown, format_table, shorten
 
 NAMES = [
     "a|b",
@@ -35,3 +35,25 @@ def test_it_stands_on_one_line_and_words_keep_their_underscores():
     assert escape_markdown("one\n\ntwo") == "one two"
     assert escape_markdown("snake_case") == "snake_case"
     assert escape_markdown("{{ 7 * 7 }} $") == r"\{\{ 7 \* 7 \}\} \$"
+
+
+def test_a_table_is_aligned_for_names_in_any_script():
+    lines = format_table([("猫", "1"), ("cat", "2"), ("café", "3"), ("नमस्ते", "")], "names").splitlines()
+    assert [columns(line.rstrip("123")) for line in lines[2:5]] == [6, 6, 6]
+    assert lines[5] == "नमस्ते"  # no spaces at the end
+    assert lines[1] == "-" * 7
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cat", "cat"),
+        ("a  b\nc", "a b c"),
+        ("x" * 9, "xxxxxxx…"),
+        ("犬" * 5, "犬犬犬…"),
+        ("a\x1b[0m", "a?[0m"),
+        ("", ""),
+    ],
+)
+def test_a_name_is_cut_to_so_many_columns(name, expected):
+    assert shorten(name, 8) == expected and columns(expected) <= 8
