@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from bisect import bisect_right
 from functools import cache
@@ -133,9 +134,9 @@ def _with_text(canvas: PIL.Image.Image, heading: tuple[str, str], rows: list[tup
         """Write as much of a text as fits."""
         label = figure.text(left / canvas.width, 1 - top / canvas.height, "", va="top", family=fonts, **look)
 
-        def width_of(columns: int) -> float:
+        def width_of(columns: int) -> int:
             label.set_text(shorten(text, columns))
-            return label.get_window_extent().width
+            return math.ceil(label.get_window_extent().width)
 
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph")  # shown as boxes

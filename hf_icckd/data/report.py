@@ -32,7 +32,7 @@ def data_report(data: ImageData, pipeline: ImagePipeline | None = None) -> dict[
         >>> from hf_icckd import load_image_data
         >>> report = data_report(load_image_data("digits"))
         >>> report["splits"]["test"]["images"], report["classes"]["images"]["test"][:3]
-        (359, [35, 36, 35])
+        (359, [36, 36, 35])
     """
     names = list(data.label_names)
     counts = {} if data.streamed else {name: _counts(data, name) for name in data.splits()}
