@@ -23,6 +23,8 @@ from hf_icckd.cards.content import (
     shown_images,
 )
 from hf_icckd.data import ImageData, ImagePipeline
+from hf_icckd.data.report import data_report
+from hf_icckd.data.report_text import report_table
 from hf_icckd.evaluation.cost import cost_metrics
 from hf_icckd.evaluation.leakage import Leakage, compare_with_models
 from hf_icckd.evaluation.split import SplitOutputs, split_metrics
@@ -35,7 +37,7 @@ from hf_icckd.options.data import TrainingDataArguments
 from hf_icckd.options.recipes import StudentModelArguments, TeacherModelArguments
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs.folder import RunFolder
-from hf_icckd.runs.layout import METRICS_FILE
+from hf_icckd.runs.layout import DATA_REPORT_FILE, METRICS_FILE
 from hf_icckd.runs.provenance import environment, how_computed
 from hf_icckd.runs.records import read_control, read_options
 from hf_icckd.runs.summary import summary_table
@@ -116,10 +118,17 @@ def train_and_report(
         spec = trainer.classifier.spec
         distributed.on_first_rank(lambda: record_images(folder, data, spec.mean, spec.std))
         control = _read_control(trainer.args, folder, pipeline)
+        distributed.on_first_rank(lambda: _write_report(folder, pipeline))
         stopwatch = _train(trainer, checkpoint)
         results = _report(trainer, pipeline, folder, teacher, control, stopwatch, leakage)
     publish(folder, trainer.args)
     return results
+
+
+def _write_report(folder: RunFolder, pipeline: ImagePipeline) -> None:
+    """Write what was understood of the data set, all classes and examples included, into the run's folder."""
+    report = data_report(pipeline.data, pipeline)
+    write_text(folder.path / DATA_REPORT_FILE, report_table(report, classes=None) + "\n")
 
 
 def _read_control(
@@ -194,7 +203,8 @@ def _report(
         )
         mapped = measured.test if measured.teacher_test is None else measured.teacher_test
         plane = embedding_plane(mapped, pipeline.data.label_names)
-        results |= card_content(run, pipeline.data, measured.test, measured.teacher_test, plane)
+        report = data_report(pipeline.data, pipeline)
+        results |= card_content(run, pipeline.data, measured.test, measured.teacher_test, plane, report)
         results = json.loads(json.dumps(results))  # as `python -m hf_icckd.model_card` will read it
         _draw(folder, pipeline, results, plane)
         write_card(folder.path, folder.values, results)
@@ -279,7 +289,6 @@ def _facts(
         | {"seconds_of_last_session": stopwatch.seconds, "first_step_of_last_session": stopwatch.first_step},
         "history": [entry for entry in trainer.state.log_history if "eval_top1" in entry],
         "notes": pipeline.data.notes,
-        "pixels": {"mirroring": pipeline.mirroring, "how": pipeline.reading.how},
         "environment": environment(trainer.args),
     }
 

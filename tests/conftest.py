@@ -33,7 +33,7 @@ from tests.hub.hub_server import HubServer, serve
 # Seconds to wait, five each, for threads of Arrow at the end of a stream, and for loading workers that an error left.
 datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0
 torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.5
-_DRAWN = {"cards", "report", "test_benchmarks.py", "test_plotting.py"}  # tests of pictures
+_DRAWN = {"cards", "report", "test_benchmarks.py", "test_plotting.py", "test_contact_sheet.py"}  # tests of pictures
 _BEGUN = time.monotonic()
 _started: list[Forks] = []
 

@@ -17,10 +17,12 @@ import torch
 from PIL import Image
 
 from hf_icckd import export_onnx, save_pretrained
+from hf_icckd.data.__main__ import ReportArguments
+from hf_icckd.data.__main__ import read_arguments as read_data_arguments
 from hf_icckd.evaluate import EvaluationArguments
 from hf_icckd.losses import OBJECTIVES, parse_objectives, parse_terms
 from hf_icckd.options.command_line import UserError, parse_arguments
-from hf_icckd.options.data import DataArguments
+from hf_icckd.options.data import DataArguments, TrainingDataArguments
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.study import load_plan
 from hf_icckd.study.__main__ import StudyArguments, read_arguments
@@ -30,7 +32,10 @@ README, CONTRIBUTING, CHANGELOG = ROOT / "README.md", ROOT / "CONTRIBUTING.md", 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 MOVING = ROOT / "docs" / "moving-to-0.2.md"
 PAGES = [README, CONTRIBUTING, *DOCS, ROOT / "model_cards" / "README.md", ROOT / "benchmarks" / "GPU.md"]
-TYPES = RECIPES | {"evaluate": [DataArguments, EvaluationArguments]}
+TYPES = RECIPES | {
+    "evaluate": [DataArguments, EvaluationArguments],
+    "data": [TrainingDataArguments, ReportArguments],
+}
 LAUNCHERS = {"config_file", "num_processes", "multi_gpu", "mixed_precision", "nproc_per_node"}  # accelerate, torchrun
 # Programs with parsers of their own.
 PROGRAMS = ("hf_icckd.demo", "hf_icckd.export", "hf_icckd.hub", "hf_icckd.model_card")
@@ -219,6 +224,8 @@ def check_command(words: list[str]) -> None:
     name = Path(script).stem if script.endswith(".py") else script.removeprefix("hf_icckd.")
     if name == "study":
         load_plan(read_arguments(argv).study)
+    elif name == "data":
+        read_data_arguments(argv)
     elif name in TYPES:
         parse_arguments(TYPES[name], "", argv)
     else:

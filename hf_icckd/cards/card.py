@@ -15,6 +15,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from hf_icckd.cards.class_section import ClassSection
 from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
+from hf_icckd.data.report_text import class_rows, report_facts
 from hf_icckd.losses import OBJECTIVES, TEACHER_TERMS, describe_terms, term_arguments
 from hf_icckd.metrics.catalogue import INFORMATION, METRICS
 from hf_icckd.runs.layout import CARD_FILE
@@ -156,6 +157,16 @@ class CardData:
     def classes(self) -> ClassSection | None:
         """What is said about single classes; None for a run of a version that didn't measure them."""
         return ClassSection(self.results["per_class"]) if "per_class" in self.results else None
+
+    @property
+    def data_facts(self) -> list[tuple[str, str]]:
+        """What was understood of the data set: titles and words."""
+        return report_facts(self.results["data"]["report"])
+
+    @property
+    def class_rows(self) -> list[tuple[str, list[str]]]:
+        """Classes, and the number of their images in each split."""
+        return class_rows(self.results["data"]["report"]["classes"])
 
     @property
     def options(self) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hf_icckd import metrics
 from hf_icckd.data import ImageData, ImagePipeline
+from hf_icckd.data.report import published_report
 from hf_icckd.data.sampling import BatchKey
 from hf_icckd.evaluation.cost import cost_metrics
 from hf_icckd.evaluation.split import SplitOutputs
@@ -72,6 +73,7 @@ def card_content(
     outputs: SplitOutputs,
     teacher: SplitOutputs | None = None,
     plane: EmbeddingPlane | None = None,
+    report: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What metrics.json holds for the card.
 
@@ -81,6 +83,7 @@ def card_content(
         outputs: Outputs of the trained model for the test split.
         teacher: Outputs of its teacher for the test split, if it has one.
         plane: Map of the teacher's embeddings, or of the model's own if it has no teacher.
+        report: From `hf_icckd.data.report.data_report`.
     """
     content: dict[str, Any] = {
         "model": {
@@ -107,6 +110,8 @@ def card_content(
         content["teacher"] = run.teacher
     if run.control is not None:
         content["control"] = run.control
+    if report is not None:
+        content["data"]["report"] = published_report(report)
     return content
 
 

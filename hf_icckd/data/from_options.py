@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from hf_icckd.data import ImageData, ImagePipeline, load_image_data
 from hf_icckd.data.images import CropMode
 from hf_icckd.data.pipeline import Channels
+from hf_icckd.data.report import data_report
+from hf_icckd.data.report_text import report_table
 from hf_icckd.options.data import ImageDataArguments, TrainingDataArguments
 from hf_icckd.options.training import DistillationTrainingArguments
 
 logger = logging.getLogger(__name__)
+
+_LOGGED_CLASSES = 10  # every run logs the table, also a resumed one
 
 
 def load_pipeline(
@@ -38,10 +43,10 @@ def load_pipeline(
         prepare: Changes the loaded data set before it is used; all processes call it together.
     """
     with args.main_process_first(desc="reading the data set"):
-        data = load_data(data_args)
+        data = load_image_data(data_args)
     if prepare is not None:
         data = prepare(data)
-    return ImagePipeline(
+    pipeline = ImagePipeline(
         data,
         data_args.chosen_augmentation(args.seed),
         image_size=data_args.image_size,
@@ -55,11 +60,17 @@ def load_pipeline(
         device=args.device,
         compile_backend=args.torch_compile_backend,
     )
+    if args.process_index == 0:
+        _log(data_report(data, pipeline))
+    return pipeline
 
 
 def load_data(data_args: ImageDataArguments) -> ImageData:
-    """Load the data set and log the notes about it."""
+    """Load the data set and log what was understood of it."""
     data = load_image_data(data_args)
-    for note in data.notes:
-        logger.info("%s", note)
+    _log(data_report(data))
     return data
+
+
+def _log(report: dict[str, Any]) -> None:
+    logger.info("\n%s\n", report_table(report, classes=_LOGGED_CLASSES))

@@ -17,7 +17,6 @@ from hf_icckd.data.pixel_reading import pixel_reading, some_rows
 from hf_icckd.data.resident import ResidentImages, load_split
 from hf_icckd.data.sampling import BatchDataset, BatchKey
 from hf_icckd.data.sources.image_data import ImageData
-from hf_icckd.data.sources.mirroring import MIRRORING_ASKS, describe_mirroring
 from hf_icckd.data.sources.stream import StreamedSplit
 from hf_icckd.data.streamed import StreamedImages
 from hf_icckd.options.augmentation import Augmentation
@@ -60,7 +59,7 @@ class ImagePipeline:
         crop_pct: Share of the short side that evaluation keeps (1 for small images).
         crop_mode: What becomes of the longer side in evaluation.
         augmentation: The same with every choice made to suit the images.
-        mirroring: Whether training images are mirrored, and why, in one sentence.
+        asked_augmentation: The augmentation as it was given.
         reading: What some training images look like, and how their pixels are read.
 
     Example:
@@ -96,7 +95,7 @@ class ImagePipeline:
         check_number("crop_pct", crop_pct, 0, 1, exclude_low=True)
         if crop_mode not in (None, *CROP_MODES):
             raise ValueError(f"crop_mode is {crop_mode!r}, expected one of {', '.join(CROP_MODES)}, or None")
-        self.data, self.interpolation = data, interpolation
+        self.data, self.interpolation, self.asked_augmentation = data, interpolation, augmentation
         self.device, self.compile_backend = torch.device(device), compile_backend
         self.reading = pixel_reading(data)
         native = SMALL_IMAGE if self.reading.longest is None else self.reading.longest
@@ -108,24 +107,12 @@ class ImagePipeline:
         self.augmentation = None
         if augmentation is not None:
             self.augmentation = augmentation.for_images(self.image_size, small=small, mirrored=data.mirrored)
-        self.mirroring = describe_mirroring(data.mirrored, data.mirroring_doubt, augmentation)
         largest = max(len(split) for split in data.splits().values()) * 3 * self.image_size**2
         self.resident = small and largest <= resident_max_bytes and not data.streamed
         self._pixels: dict[str, torch.Tensor] = {}
-        if augmentation is not None:
-            asks = bool(data.mirroring_doubt) and augmentation.horizontal_flip is None
-            logger.log(
-                logging.WARNING if asks else logging.INFO, "%s%s", self.mirroring, MIRRORING_ASKS if asks else ""
-            )
-        if self.reading.warning:
-            logger.warning("%s", self.reading.warning)
         kept = f"kept in memory on {self.device} ({largest / 2**20:,.0f} MiB for the largest split)"
         logger.info(
-            "%s: %d classes, %s images of about %d pixels; batches of %d x %d pixels, %s",
-            data.name,
-            len(data.label_names),
-            ", ".join(f"{len(split):,} {name}" for name, split in data.splits().items()),
-            native,
+            "batches of %d x %d pixels, %s",
             self.image_size,
             self.image_size,
             kept if self.resident else ("streamed" if data.streamed else "decoded as needed"),

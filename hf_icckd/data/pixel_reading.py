@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset
 
 from hf_icckd.data.depth import Depth, Range, depth_of, too_dark, values_of
-from hf_icckd.data.images import open_image, read_image
+from hf_icckd.data.images import UnreadableImageError, open_image, read_image
 from hf_icckd.data.sources.image_data import ImageData
 from hf_icckd.data.sources.stream import StreamedSplit
 
@@ -37,7 +37,8 @@ class PixelReading:
         heights: The same of the heights.
         longest: Median of the longer sides.
         square: Whether all of them are.
-        unreadable: How many have no header that can be read; decoding them says why.
+        unreadable: How many have no header that can be read.
+        unreadable_example: What is wrong with the first of them, with its name.
         warning: What looks wrong, and which option decides; empty if nothing does.
     """
 
@@ -50,6 +51,7 @@ class PixelReading:
     longest: int | None = None
     square: bool = True
     unreadable: int = 0
+    unreadable_example: str = ""
     warning: str = ""
 
 
@@ -79,7 +81,7 @@ def pixel_reading(data: ImageData, count: int = _PROBED_IMAGES) -> PixelReading:
         reading.widths, reading.heights = zip(low, middle, high, strict=True)
         reading.longest = int(np.median(sizes.max(axis=1)))
         reading.square = bool((sizes[:, 0] == sizes[:, 1]).all())
-    reading.warning = seen.warning()
+    reading.warning, reading.unreadable_example = seen.warning(), seen.first_error
     return reading
 
 
@@ -91,6 +93,7 @@ class _Seen:
         self.modes: Counter[str] = Counter()
         self.sizes: list[tuple[int, int]] = []
         self.brightest: dict[Depth, float] = {}
+        self.first_error = ""
         self.unreadable = self.turned = self.transparent = 0
 
     def add(self, split: Dataset, row: int) -> None:
@@ -102,8 +105,9 @@ class _Seen:
                 self.turned += image.getexif().get(PIL.ExifTags.Base.Orientation, 1) not in (0, 1)
                 self.transparent += image.has_transparency_data
                 highest = None if depth is None else _brightest(image, depth)
-        except Exception:  # decoders raise dozens of types; decoding it will say why
+        except Exception as error:  # decoders raise dozens of types
             self.unreadable += 1
+            self.first_error = self.first_error or _what_is_wrong(split, row, error)
             return
         self.sizes.append(size)
         self.modes[_MODES.get(mode, f"mode {mode}") if depth is None else depth.kind] += 1
@@ -148,6 +152,15 @@ class _Seen:
                     f"nearly black. If they hold fewer bits than their files, give --pixel_range{bits}."
                 )
         return ""
+
+
+def _what_is_wrong(split: Dataset, row: int, error: Exception) -> str:
+    """The message that training would end with."""
+    try:
+        read_image(split, row)
+    except UnreadableImageError as known:
+        return str(known)
+    return f"train split: row {row} has no readable header ({error})"
 
 
 def _brightest(image: PIL.Image.Image, depth: Depth) -> float:

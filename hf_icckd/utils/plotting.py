@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 WIDTH = 9.0  # inches of a picture that fills its column
-_DPI = 140  # so that it is sharp on a fine screen
+DPI = 140  # so that it is sharp on a fine screen
 GROUND, INK, FAINT = "#f6f6f3", "#24292f", "#c9ccd1"
 # The colours of Okabe and Ito and four more: told apart with any colour vision as far as ten can be.
 BLUE, ORANGE, GREEN, PINK, OCHRE = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b"
@@ -44,15 +44,21 @@ styled = matplotlib.rc_context(STYLE)  # type: ignore[arg-type]
 
 
 @styled
-def png(figure: Figure) -> bytes:
-    """A figure as a PNG file of at most 256 colours; the same figure gives the same bytes."""
+def png(figure: Figure, colours: int | None = 256) -> bytes:
+    """A figure as a PNG file; the same figure gives the same bytes.
+
+    Args:
+        colours: Number of colours that are kept; None for all. 256 are enough for plots and a few thumbnails, and take
+            a third of the bytes.
+    """
     canvas = FigureCanvasAgg(figure)
-    figure.set_dpi(_DPI)
+    figure.set_dpi(DPI)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # names in a script that the font lacks show as boxes
         canvas.draw()
     image = PIL.Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     target = io.BytesIO()
-    # 256 colours are enough for plots and thumbnails, and take a third of the bytes.
-    image.quantize(256, dither=PIL.Image.Dither.NONE).save(target, "PNG", optimize=True)
+    if colours is not None:
+        image = image.quantize(colours, dither=PIL.Image.Dither.NONE)
+    image.save(target, "PNG", optimize=colours is not None)
     return target.getvalue()

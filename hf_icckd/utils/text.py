@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,9 +22,26 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 def format_table(rows: list[tuple[str, str]], title: str) -> str:
     """Format two columns of text under a title."""
-    width = max(len(name) for name, _ in rows)
-    lines = [title, "-" * max(len(title), width + 2 + max(len(value) for _, value in rows))]
-    return "\n".join([*lines, *(f"{name:<{width}}  {value}" for name, value in rows)])
+    width = max(columns(name) for name, _ in rows)
+    lines = [title, "-" * max(columns(title), width + 2 + max(columns(value) for _, value in rows))]
+    padded = ((name + " " * (width - columns(name)), value) for name, value in rows)
+    return "\n".join([*lines, *(f"{name}  {value}".rstrip() for name, value in padded)])
+
+
+def columns(text: str) -> int:
+    """Columns that a text takes in a terminal: Chinese characters take two, an accent of its own takes none."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.category(character) in ("Mn", "Me") for character in text)
+
+
+def shorten(text: str, longest: int) -> str:
+    """Return a name on one line, cut to so many columns (at least one), with `?` for what can't be printed."""
+    text = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
+    if columns(text) <= longest:
+        return text
+    while columns(text) >= longest:
+        text = text[:-1]
+    return f"{text}…"
 
 
 def escape_markdown(text: object) -> str:

@@ -613,6 +613,8 @@ def test_a_stream_shows_its_first_images(tmp_path, monkeypatch):
     shown = metrics["soft_labels"]["images"]
     assert [each["row"] for each in shown] == [0, 1, 2]
     assert [int(each["label"]) for each in shown] == digits.labels("test")[:3].tolist()
+    report = metrics["data"].pop("report")
+    assert report["streamed"] and report["classes"]["number"] == 10
     assert metrics["data"] == {
         "name": "data",
         "hub_id": None,

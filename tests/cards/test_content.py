@@ -20,6 +20,7 @@ from hf_icckd.cards.content import (
     soft_label_series,
 )
 from hf_icckd.data.images import read_image
+from hf_icckd.data.report import data_report, published_report
 from hf_icckd.evaluation.split import SplitOutputs
 
 
@@ -89,6 +90,9 @@ def test_content_of_a_run(digits, tiny_classifier, tmp_path):
     assert content["start"] == {"method": method}
     assert (content["options"], content["control"], content["teacher"]) == (run.changed, run.control, run.teacher)
     assert content["embedding_map"]["coloured_classes"] == 10
+    assert "report" not in content["data"]
+    report = data_report(digits)
+    assert card_content(run, digits, own, report=report)["data"]["report"] == published_report(report)
     alone = FinishedRun(run.values | {"start_from": None}, {}, run.spec, log=[])
     content = card_content(alone, digits, own)
     assert content["losses"] == content["model"]["base_models"] == []

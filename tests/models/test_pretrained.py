@@ -15,6 +15,7 @@ from hf_icckd import create_classifier, from_pretrained, push_to_hub, save_pretr
 from hf_icckd.hub.published import published_files
 from hf_icckd.models import pretrained
 from hf_icckd.models.classifier import adapt_classifier
+from hf_icckd.runs.layout import DATA_REPORT_FILE
 
 NAMES = ("cat", "dog", "fish")
 STATISTICS = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
@@ -128,7 +129,15 @@ def test_what_must_not_leave_this_machine_stops_a_push(tmp_path):
     save_pretrained(tmp_path, make("cifar_resnet8", 16))
     (tmp_path / "README.md").write_text("mine")
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n...")
-    for name in ("optimizer.pt", "training_args.bin", ".lock", "events.out.tfevents.1", "x.png.txt", ".x.png"):
+    for name in (
+        "optimizer.pt",
+        "training_args.bin",
+        ".lock",
+        "events.out.tfevents.1",
+        "x.png.txt",
+        ".x.png",
+        DATA_REPORT_FILE,
+    ):
         (tmp_path / name).write_bytes(pickle.dumps(1))
     (tmp_path / "checkpoint-1").mkdir()
     assert {path.name for path in published_files(tmp_path)} == {

@@ -7,7 +7,7 @@ import json
 import pytest
 from markdown_it import MarkdownIt
 
-from hf_icckd.utils.text import escape_markdown, json_text
+from hf_icckd.utils.text import columns, escape_markdown, format_table, json_text, shorten
 
 NAMES = [
     "a|b",
@@ -79,3 +79,25 @@ def test_json_keeps_every_value(value):
         "y": [value],
         "z": [[value], {"w": value}],
     }
+
+
+def test_a_table_is_aligned_for_names_in_any_script():
+    lines = format_table([("猫", "1"), ("cat", "2"), ("café", "3"), ("नमस्ते", "")], "names").splitlines()
+    assert [columns(line.rstrip("123")) for line in lines[2:5]] == [6, 6, 6]
+    assert lines[5] == "नमस्ते"  # no spaces at the end
+    assert lines[1] == "-" * 7
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cat", "cat"),
+        ("a  b\nc", "a b c"),
+        ("x" * 9, "xxxxxxx…"),
+        ("犬" * 5, "犬犬犬…"),
+        ("a\x1b[0m", "a?[0m"),
+        ("", ""),
+    ],
+)
+def test_a_name_is_cut_to_so_many_columns(name, expected):
+    assert shorten(name, 8) == expected and columns(expected) <= 8

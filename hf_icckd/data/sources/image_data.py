@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from datasets import Dataset
@@ -19,7 +18,8 @@ from hf_icckd.data.sources.stream import StreamedSplit
 _FINGERPRINT_ROWS = 256
 
 
-class LeftOut(NamedTuple):
+@dataclass(frozen=True)
+class LeftOut:
     """Files or rows that a data set holds and no split does.
 
     Attributes:

@@ -1,0 +1,79 @@
+"""Say what is understood of a data set: `python -m hf_icckd.data FOLDER_OR_ID [--option value ...]`.
+
+Nothing is trained. The report is printed, some images of each class are drawn into a PNG file, and the exit code is 1
+if a run would refuse the data set.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hf_icckd.data import load_image_data
+from hf_icckd.data.contact_sheet import draw_contact_sheet
+from hf_icckd.data.report import data_report, with_mirroring
+from hf_icckd.data.report_text import report_table
+from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
+from hf_icckd.options.data import TrainingDataArguments
+from hf_icckd.utils.atomic_files import user_path
+from hf_icckd.utils.text import show
+
+
+@dataclass
+class ReportArguments:
+    """Where the contact sheet goes."""
+
+    contact_sheet: str = field(
+        default="contact_sheet.png", metadata={"help": "PNG file to write: some training images of each class."}
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the report on a data set and draw its contact sheet."""
+    data_args, args = read_arguments(argv)
+    set_up_logging()
+    with readable_errors("file with --contact_sheet"):
+        sheet = _place_of_sheet(args.contact_sheet, data_args.dataset)
+        data = load_image_data(data_args)
+        report = with_mirroring(data_report(data), data, data_args.chosen_augmentation(0))
+        show(report_table(report))
+        errors = draw_contact_sheet(sheet, data)
+        show(f"{args.contact_sheet} shows some training images of each class")
+        _refuse_unreadable(report["pixels"], errors)
+
+
+def read_arguments(argv: list[str] | None) -> tuple[TrainingDataArguments, ReportArguments]:
+    """Parse a command line; the data set may come first, or after a YAML file, without `--dataset`."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    place = 1 if argv and argv[0].endswith((".yaml", ".yml")) else 0
+    if len(argv) > place and not argv[place].startswith("-"):
+        argv.insert(place, "--dataset")
+    data_args, args = parse_arguments([TrainingDataArguments, ReportArguments], __doc__ or "", argv)
+    return data_args, args
+
+
+def _place_of_sheet(name: str, dataset: str) -> Path:
+    """Path of the contact sheet. It must not lie in the data set: the next run would take it for one of its images."""
+    path, folder = user_path(name).absolute(), user_path(dataset).absolute()
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"contact_sheet is {name!r}, expected a PNG file; give a name that ends in .png")
+    if not path.parent.is_dir():
+        raise ValueError(f"contact_sheet is {name!r}, whose folder does not exist; create it first")
+    known = path.name == ReportArguments.contact_sheet  # passed over when the data set is read
+    if folder.is_dir() and not known and path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"the contact sheet {name!r} would lie in the data set and be taken for one of its images; choose a file "
+            "elsewhere with --contact_sheet"
+        )
+    return path
+
+
+def _refuse_unreadable(pixels: dict, errors: list[str]) -> None:
+    """Raise ValueError if an image that was looked at can't be read: a run would end there."""
+    if errors or "unreadable" in pixels:
+        raise ValueError(errors[0] if errors else pixels["unreadable_example"])
+
+
+if __name__ == "__main__":
+    main()
