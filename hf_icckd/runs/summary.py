@@ -60,7 +60,8 @@ def _class_rows(results: dict[str, Any], split: str) -> list[tuple[str, str]]:
     if never := table["zero_recall"]:
         names = ", ".join(_quoted(row.name) for row in worst[:never])
         verb, start = "has" if never == 1 else "have", ", such as" if never > len(worst) else ":"
-        rows.append(("never recognised", f"{never} of {table['classes']} classes {verb} 0 % recall{start} {names}"))
+        text = f"{never:,} of {table['classes']:,} classes {verb} 0 % recall{start} {names}"
+        rows.append(("never recognised", text))
     elif worst:
         rows.append(("lowest recall", ", ".join(f"{row.recall:.2f} % ({_quoted(row.name)})" for row in worst)))
     for most in worst_confusions(per_class, split, 1):
