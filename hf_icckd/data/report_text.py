@@ -72,7 +72,7 @@ def report_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         facts.append(("exact copies", " ".join(report["duplicates"]) or "none"))
     for left_out in report["left_out"]:
         example = f", such as {left_out['example']}" if left_out.get("example") else ""
-        facts.append(("left out", f"{left_out['count']:,} {left_out['reason']}{example}"))
+        facts.append(("left out", f"{left_out['reason']}: {left_out['count']:,}{example}"))
     return facts + [("warning", warning) for warning in report["warnings"]]
 
 

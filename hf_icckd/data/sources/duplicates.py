@@ -34,16 +34,16 @@ class Duplicates:
     def sentences(self) -> list[str]:
         """What a reader should know, without file names; empty if there are no copies."""
         texts = [
-            f"{count:,} images of the {name} split are exact copies of earlier ones in it."
+            f"Images of the {name} split that are copies of others in it: {count:,}."
             for name, count in self.within.items()
             if count
         ]
         for pair, count in self.across.items():
             first, _, second = pair.partition(" in ")
             if count:
-                texts.append(f"{count:,} images of the {first} split are in the {second} split too, as exact copies.")
+                texts.append(f"Images of the {first} split that the {second} split holds too: {count:,}.")
         if self.two_labels:
-            texts.append(f"{self.two_labels:,} images stand under more than one label, as exact copies.")
+            texts.append(f"Images under more than one label: {self.two_labels:,}.")
         return texts
 
 

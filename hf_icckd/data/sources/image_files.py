@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from hf_icckd.data.sources.columns import find_label_column
 from hf_icckd.data.sources.image_data import LeftOut
-from hf_icckd.data.sources.layout import Choices, Layout, read_layout
+from hf_icckd.data.sources.layout import Choices, Layout, leave_out_annotations, read_layout
 from hf_icckd.data.sources.listing import Files
 from hf_icckd.data.sources.lists import Lists, find_lists, given_lists, labels_in_split, split_column
 from hf_icckd.data.sources.no_labels import refuse_unlabelled
@@ -35,6 +35,7 @@ def read_image_files(files: Files, options: ImageDataArguments) -> Reading:
     Raises:
         ValueError: If no folder, table or file name gives the labels, or the layout can be read in several ways.
     """
+    files.images, annotations = leave_out_annotations(files.images)
     index = ImageIndex(files.images)
     folders, named_lists = _given(files, options)
     metadata = _metadata(files, index)
@@ -48,7 +49,7 @@ def read_image_files(files: Files, options: ImageDataArguments) -> Reading:
         role: [image for images in classes.values() for image in images] for role, classes in layout.images.items()
     }
     origins: dict[Role, str] = {role: _folder(folder) for role, folder in layout.folders.items()}
-    reading = Reading({}, "", files.left_out + layout.left_out, layout.notes)
+    reading = Reading({}, "", files.left_out + annotations + layout.left_out, layout.notes)
     lists = Lists()
     if named_lists:
         lists = given_lists(files, index, named_lists)
@@ -72,6 +73,10 @@ def read_image_files(files: Files, options: ImageDataArguments) -> Reading:
     else:
         reading.label_origin = listed([table.name for table in tables], 3)
         made = _by_tables(files, splits, tables, options, reading.left_out)
+    used = {table.name for table in [*tables, *metadata, *lists.tables]}
+    unused = [path for path in files.others if str(path) not in used]
+    if unused:
+        reading.left_out.append(LeftOut(len(unused), "files that are no images", str(unused[0])))
     reading.pieces = {role: [Piece(origins[role], rows)] for role, rows in made.items()}
     return reading
 

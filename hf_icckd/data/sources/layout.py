@@ -60,7 +60,7 @@ def read_layout(images: Sequence[PurePosixPath], choices: Choices = Choices()) -
     """Find splits and class folders among the paths of images.
 
     Args:
-        images: Paths relative to the root of the data set.
+        images: Paths relative to the root of the data set, without those that `leave_out_annotations` leaves out.
         choices: What the user has decided.
 
     Raises:
@@ -74,7 +74,6 @@ def read_layout(images: Sequence[PurePosixPath], choices: Choices = Choices()) -
     """
     root = make_tree(images)
     layout = Layout({}, {})
-    root = _without_annotations(root, layout)
     if choices.folders:
         nodes = _chosen(root, choices, layout)
     elif choices.splits:
@@ -94,8 +93,15 @@ def _classes_of(node: Node, choices: Choices, layout: Layout) -> dict[str, list[
     return class_folders(node, choices.splits and not choices.folders, choices.classes, layout.left_out, layout.notes)
 
 
-def _without_annotations(root: Node, layout: Layout) -> Node:
-    """Leave out masks, trimaps and the like that lie beside the folder of the images."""
+def leave_out_annotations(images: Sequence[PurePosixPath]) -> tuple[list[PurePosixPath], list[LeftOut]]:
+    """Return the images without masks, trimaps and the like in folders beside a folder of images.
+
+    Example:
+        >>> paths = [PurePosixPath("images/cat/1.jpg"), PurePosixPath("annotations/trimaps/1.png")]
+        >>> [str(path) for path in leave_out_annotations(paths)[0]]
+        ['images/cat/1.jpg']
+    """
+    root = make_tree(images)
     dropped: dict[PurePosixPath, Node] = {}
 
     def look_into(node: Node) -> None:
@@ -106,11 +112,11 @@ def _without_annotations(root: Node, layout: Layout) -> Node:
 
     look_into(root)
     if not dropped:
-        return root
+        return list(images), []
     count = sum(len(node.all_images()) for node in dropped.values())
-    name = next(iter(dropped)).as_posix()
-    layout.left_out.append(LeftOut(count, "images in folders of annotations beside the images", name))
-    return without(root, set(dropped))
+    example = next(iter(dropped)).as_posix()
+    left_out = LeftOut(count, "images in folders of annotations beside the images", example)
+    return without(root, set(dropped)).all_images(), [left_out]
 
 
 def _find_splits(node: Node, choices: Choices, layout: Layout) -> dict[Role, Node]:

@@ -102,7 +102,13 @@ def list_folder(root: Path, bad_images: str = "error") -> FolderFiles:
             )
         found.left_out.append(LeftOut(len(files), f"images that can't be read: {fix}", str(files[0])))
     if system:
-        found.left_out.append(LeftOut(len(system), "hidden files, files of systems and folders of runs", system[0]))
+        found.left_out.append(
+            LeftOut(
+                len(system),
+                "hidden files, files of systems, folders of runs, links to what is here already",
+                system[0],
+            )
+        )
     for path in found.images:
         _check_encoding(path, root)
     return found

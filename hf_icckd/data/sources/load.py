@@ -25,6 +25,7 @@ from hf_icckd.data.sources.mirroring import mirroring_doubt
 from hf_icckd.data.sources.source import Reading, Source
 from hf_icckd.options.data import ImageDataArguments
 from hf_icckd.utils.atomic_files import user_path
+from hf_icckd.utils.text import suggest
 
 
 def load_image_data(dataset: str | Path | ImageDataArguments, **options: Any) -> ImageData:
@@ -77,6 +78,12 @@ def find_source(dataset: str, config_name: str | None = None) -> Source:
         source = Folder(path)
     elif not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", dataset):
         raise ValueError(f"dataset folder {dataset!r} does not exist; check the path")
+    elif "/" in dataset and path.parent.is_dir():
+        here = [each.name for each in path.parent.iterdir()]
+        raise ValueError(
+            f"dataset {dataset!r} does not exist in the folder {str(path.parent)!r}{suggest(path.name, here)}; check "
+            "the path"
+        )
     else:
         return Hub(dataset, config_name)
     if config_name is not None:

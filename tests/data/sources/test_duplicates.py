@@ -38,8 +38,8 @@ def test_counts_of_a_known_set():
         2,
     )
     assert counted.any
-    assert counted.sentences()[0] == "2 images of the train split are exact copies of earlier ones in it."
-    assert counted.sentences()[-1] == "2 images stand under more than one label, as exact copies."
+    assert counted.sentences()[0] == "Images of the train split that are copies of others in it: 2."
+    assert counted.sentences()[-1] == "Images under more than one label: 2."
     assert len(counted.sentences()) == 5
     assert [(split, row) for _, split, row in copies(hashes)] == [
         ("train", 0), ("train", 1), ("train", 2), ("train", 3), ("test", 0), ("train", 4),
