@@ -22,7 +22,7 @@ from hf_icckd.data.sources.columns import (
 )
 from hf_icckd.data.sources.folder import Folder
 from hf_icckd.data.sources.hub import Hub
-from hf_icckd.data.sources.image_data import ImageData
+from hf_icckd.data.sources.image_data import ImageData, LeftOut
 from hf_icckd.data.sources.load_stream import load_stream
 from hf_icckd.data.sources.mirroring import mirroring_doubt
 from hf_icckd.data.sources.source import Source
@@ -107,7 +107,7 @@ def _load_tables(source: Source, options: ImageDataArguments, groups: dict[str, 
         _check_all_labels(splits, label_names)
     doubt = mirroring_doubt(label_names) if source.mirrored else ""
     pixel_range = options.pixel_limits()
-    left_out = []
+    left_out: list[LeftOut] = []
     if options.bad_images == "skip":
         splits, left_out = leave_out_unreadable(splits, pixel_range)
     notes = []

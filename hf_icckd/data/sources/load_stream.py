@@ -22,11 +22,7 @@ def load_stream(source: Source, options: ImageDataArguments, groups: dict[str, l
         )
     if options.classes or groups:
         raise ValueError("streaming is true but classes or label_groups are given, expected all rows; leave one out")
-    if options.bad_images == "skip":
-        raise ValueError(
-            "bad_images is 'skip' but streaming is true: images of a stream are decoded when they are used, too late "
-            "to leave any out; leave one of them out"
-        )
+    _refuse_skipping(options)
     dataset = options.dataset
     loaded = {split.lower(): rows for split, rows in source.streams().items()}
     train = find_train(dataset, loaded)
@@ -75,6 +71,14 @@ def load_stream(source: Source, options: ImageDataArguments, groups: dict[str, l
         mirroring_doubt=doubt,
         pixel_range=options.pixel_limits(),
     )
+
+
+def _refuse_skipping(options: ImageDataArguments) -> None:
+    if options.bad_images == "skip":
+        raise ValueError(
+            "bad_images is 'skip' but streaming is true: images of a stream are decoded when they are used, too late "
+            "to leave any out; leave one of them out"
+        )
 
 
 def class_names(rows: IterableDataset, label_column: str) -> list[str] | None:
