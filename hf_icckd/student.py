@@ -52,13 +52,13 @@ def main(argv: list[str] | None = None) -> None:
         size = default.input_size[-1] if model_args.pretrained else teacher.spec.image_size
         pixels = size, teacher.spec.crop_pct, teacher.spec.interpolation, size
         # Borders have the colour that they will have where the student is used.
-        mean = default.mean if model_args.pretrained else teacher.spec.mean
+        red, green, blue = default.mean if model_args.pretrained else teacher.spec.mean
         pipeline = load_pipeline(
             data_args,
             args,
             *pixels,
             crop_mode=teacher.spec.crop_mode,
-            mean=mean,
+            mean=(red, green, blue),
             prepare=partial(as_begun, folder),
         )
         check_same_classes(teacher.spec.label_names, tuple(pipeline.data.label_names))

@@ -120,6 +120,7 @@ def eight_bits(values: np.ndarray, depth: Depth, pixel_range: Range | None = Non
     return 255 - pixels if depth.inverted else pixels
 
 
-def too_dark(highest: float, depth: Depth) -> bool:
+def too_dark(highest: float, limits: Range) -> bool:
     """Whether the brightest value of many images is so dark that their type is wider than what it holds."""
-    return depth.range is not None and highest <= depth.range[0] + _DARK * (depth.range[1] - depth.range[0])
+    low, high = limits
+    return highest <= low + _DARK * (high - low)

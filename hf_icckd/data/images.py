@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import PIL.Image
 import PIL.ImageOps
@@ -12,8 +12,8 @@ from datasets import Dataset
 
 from hf_icckd.data.depth import Depth, OutsideRange, Range, depth_of, eight_bits, values_of
 from hf_icckd.data.formats import HEAD_BYTES, readable_formats, unreadable_format
+from hf_icckd.models.classifier import CropMode
 
-CropMode = Literal["center", "border", "squash"]  # timm's
 CROP_MODES: tuple[str, ...] = get_args(CropMode)
 READER = 3  # increase it whenever the pixels that are read from an image change: pixels are kept between runs
 REMEDY = "; repair or remove it, or leave out such images with --bad_images skip"

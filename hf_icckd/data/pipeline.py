@@ -157,6 +157,16 @@ class ImagePipeline:
             fill = border_colour(self.channel_statistics()[0] if self._mean is None else self._mean)
         return Framing(self.image_size, self.crop_pct, self.interpolation, self.crop_mode, fill)
 
+    def uncommon_choices(self) -> dict[str, Any]:
+        """What pixels depend on beside size and scaling; empty for square or large images of 8 bits.
+
+        So what was recorded of those before there were such choices stays valid.
+        """
+        choices: dict[str, Any] = {"deep": self.reading.deep} if self.reading.deep else {}
+        if self.crop_mode != "center":
+            choices |= {"crop_mode": self.crop_mode, "fill": self.framing.fill}
+        return choices
+
     @property
     def evaluation_split(self) -> str:
         """Split that training is evaluated on: validation if there is one, else test."""

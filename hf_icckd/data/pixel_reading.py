@@ -122,7 +122,7 @@ class _Seen:
             if depth.colour:
                 told.append("16-bit colours are read by their upper 8 bits.")
                 continue
-            low, high = depth.range if self.pixel_range is None else self.pixel_range
+            low, high = self.pixel_range or depth.range or (0, 0)  # without a range it would have been refused
             origin = "the range of the type" if self.pixel_range is None else "--pixel_range"
             black, white = (high, low) if depth.inverted else (low, high)
             told.append(f"In images of {depth.kind}, {black:,g} is black and {white:,g} white ({origin}).")
@@ -145,7 +145,7 @@ class _Seen:
                     f"The brightest value of {depth.kind} images is {highest:g} of 255 after they are read: they are "
                     "nearly black. Convert them to 8 bits first: --pixel_range applies to grey images only."
                 )
-            if not depth.colour and self.pixel_range is None and too_dark(highest, depth):
+            if depth.range is not None and self.pixel_range is None and too_dark(highest, depth.range):
                 bits = f" 0 {2 ** int(highest).bit_length() - 1}" if highest >= 1 else " LOW HIGH"
                 return (
                     f"The brightest value of {depth.kind} images is {highest:,g} of {depth.range[1]:,g}: they are "

@@ -94,6 +94,7 @@ def main(argv: list[str] | None = None) -> None:
         check_same_classes(nets[0].model.spec.label_names, nets[1].model.spec.label_names, second="student")
         data, note = find_data(data_args, nets[0])
         examples: list[tuple[Path, str]] = []
+        pixel_range = None if data is None else data.pixel_range
         label_names = shared_names(nets[0].model, nets[1].model)
         if data is not None:
             # A teacher without class names was not compared with the data set, so the student is.
@@ -109,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
             examples, label_names = save_examples(data, Path(folder)), tuple(data.label_names)
         # When interrupted, Gradio leaves dropped pictures behind; in this folder they are deleted.
         os.environ.setdefault("GRADIO_TEMP_DIR", folder)
-        page = build_page(nets[0], nets[1], label_names, note, examples, data and data.pixel_range)
+        page = build_page(nets[0], nets[1], label_names, note, examples, pixel_range)
         addresses = launch(page, args.host, args.port, args.share)
         show(f"{' and '.join(addresses)} shows {names.teacher} and {names.student}; stop it with Ctrl-C")
         page.block_thread()

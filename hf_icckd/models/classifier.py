@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 import timm
 import torch
@@ -17,6 +17,8 @@ from hf_icckd.models.architectures import check_architecture, default_cfg
 
 if TYPE_CHECKING:
     from hf_icckd.models.architectures import TimmNet
+
+CropMode: TypeAlias = Literal["center", "border", "squash"]  # timm's
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class ClassifierSpec:
     crop_pct: float = 1.0
     interpolation: str = "bilinear"
     model_args: dict[str, Any] = field(default_factory=dict)
-    crop_mode: Literal["center", "border", "squash"] = "center"
+    crop_mode: CropMode = "center"
 
 
 class ImageClassifier(nn.Module):
@@ -149,7 +151,7 @@ def create_classifier(
     interpolation: str | None = None,
     pretrained: bool = False,
     model_args: dict[str, Any] | None = None,
-    crop_mode: Literal["center", "border", "squash"] | None = None,
+    crop_mode: CropMode | None = None,
 ) -> ImageClassifier:
     """Build a classifier of any timm architecture, `cifar_*` among them.
 
@@ -195,7 +197,7 @@ def create_classifier(
             crop_pct=default.crop_pct if crop_pct is None else crop_pct,
             interpolation=default.interpolation if interpolation is None else interpolation,
             model_args=model_args,
-            crop_mode=(default.crop_mode or "center") if crop_mode is None else crop_mode,
+            crop_mode=crop_mode or cast("CropMode", default.crop_mode or "center"),
         ),
     )
 
@@ -209,7 +211,7 @@ def adapt_classifier(
     label_names: tuple[str, ...] | list[str],
     image_size: int | None = None,
     crop_pct: float | None = None,
-    crop_mode: Literal["center", "border", "squash"] | None = None,
+    crop_mode: CropMode | None = None,
 ) -> ImageClassifier:
     """Prepare a trained classifier for more training, perhaps on other classes.
 

@@ -30,7 +30,11 @@ class Augmentation:
         default=0.35, metadata={"help": "Smallest share of the area that the random crop of larger images keeps."}
     )
     horizontal_flip: bool | None = field(
-        default=None, metadata={"help": "Mirror half of the training images; default: yes, but not digits."}
+        default=None,
+        metadata={
+            "help": "Mirror half of the training images; default: yes, unless the data set or its class names "
+            "(digits, letters, left and right) speak against it."
+        },
     )
     seed: int = field(default=0, metadata={"help": "Seed of all random changes to pixels."})
     color_jitter: float = field(

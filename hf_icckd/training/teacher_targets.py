@@ -347,7 +347,5 @@ def _identity(teacher: ImageClassifier, pipeline: ImagePipeline, precision: str)
         "interpolation": pipeline.interpolation,
         "precision": precision,
         "augmentation": None if augmentation is None else asdict(augmentation),
-        # Named only where they matter, so that targets recorded before there were such choices stay valid.
-        **({} if pipeline.crop_mode == "center" else {"crop_mode": pipeline.crop_mode, "fill": pipeline.framing.fill}),
-        **({"deep_pixels": pipeline.reading.deep} if pipeline.reading.deep else {}),
+        **pipeline.uncommon_choices(),
     }

@@ -343,7 +343,7 @@ def test_the_snippet_refuses_what_training_refuses(tmp_path):
     exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0], namespace := {})
     for value in (10, np.nan):
         PIL.Image.fromarray(np.full((2, 2), value, np.float32)).save(tmp_path / "a.tif")
-        with pytest.raises(ValueError, match=r"a\.tif holds values from .*, expected 0\.0 to 9\.0"):
+        with pytest.raises(ValueError, match=r"a\.tif has values .*, expected 0\.0 to 9\.0"):
             namespace["load"](tmp_path / "a.tif")
 
 

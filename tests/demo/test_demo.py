@@ -121,6 +121,7 @@ def test_a_class_without_an_image_is_nobodys_neighbour(digits):
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (16, 16)])
 def test_pictures_of_any_mode_and_size(mode, size):
     image = picture(*size, "L").convert("I").convert("I;16") if mode == "I;16" else picture(*size, mode)
+    image = image.point(lambda value: value / 255 + 0) if mode == "F" else image
     pixels = prepare(image, make().spec)
     assert pixels.shape == (1, 3, 16, 16) and pixels.dtype == torch.uint8
     assert ask(make(), image).logits.isfinite().all()
