@@ -279,7 +279,12 @@ def test_options_of_ours_are_compared_even_if_a_record_lacks_them(runs, tmp_path
     values = yaml.safe_load(record.read_text())
     del values["tf32"]  # an option of transformers: another version may not have it
     record.write_text(yaml.safe_dump(values))
-    teacher.main([*QUICK, "--output_dir", f"{tmp_path}/run"])
+    for name in ("splits", "missing_labels", "duplicates", "allow_leakage"):
+        del values[name]  # options of ours that 0.2.0 did not have
+    record.write_text(yaml.safe_dump(values))
+    teacher.main([*QUICK, "--output_dir", f"{tmp_path}/run", "--bad_images", "skip", "--allow_leakage", "true"])
+    with pytest.raises(UserError, match="it differs in: duplicates 'keep' -> 'drop'"):
+        teacher.main([*QUICK, "--output_dir", f"{tmp_path}/run", "--duplicates", "drop"])
     del values["terms"]
     record.write_text(yaml.safe_dump(values))
     with pytest.raises(UserError, match=r"it differs in: terms None -> \['intra_class:weight"):
