@@ -9,8 +9,8 @@ from typing import Any
 
 from hf_icckd.data import ImageData, ImagePipeline
 from hf_icckd.data.from_options import load_data
-from hf_icckd.data.sources.content import content_of
 from hf_icckd.data.sources.stream import StreamedSplit
+from hf_icckd.data.splits.content import content_of
 from hf_icckd.evaluation.cost import cost_metrics
 from hf_icckd.evaluation.leakage import Leakage, check_leakage, find_leakage
 from hf_icckd.evaluation.split import SplitOutputs, predict_split, split_metrics

@@ -19,7 +19,7 @@ from matplotlib.font_manager import findfont, fontManager, get_font
 
 from hf_icckd.data.depth import Range
 from hf_icckd.data.images import UnreadableImageError, read_image
-from hf_icckd.data.sources.columns import labels_of
+from hf_icckd.data.labels.columns import labels_of
 from hf_icckd.data.sources.image_data import ImageData
 from hf_icckd.data.sources.stream import StreamedSplit
 from hf_icckd.utils.atomic_files import replace_file

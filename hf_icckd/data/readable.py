@@ -20,8 +20,8 @@ from tqdm.auto import tqdm
 
 from hf_icckd.data.depth import Range
 from hf_icckd.data.images import READER, PixelRangeError, UnreadableImageError, decode_image, name_of_row
-from hf_icckd.data.sources.fingerprint import split_fingerprint
 from hf_icckd.data.sources.image_data import LeftOut
+from hf_icckd.data.splits.fingerprint import split_fingerprint
 from hf_icckd.utils import distributed
 from hf_icckd.utils.atomic_files import replace_file
 

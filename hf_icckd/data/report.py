@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from hf_icckd.data.labels.mirroring import MIRRORING_ASKS, describe_mirroring
 from hf_icckd.data.pipeline import ImagePipeline
 from hf_icckd.data.pixel_reading import PixelReading, pixel_reading
 from hf_icckd.data.sources.image_data import ImageData
-from hf_icckd.data.sources.mirroring import MIRRORING_ASKS, describe_mirroring
 from hf_icckd.options.augmentation import Augmentation
 from hf_icckd.utils.text import shorten
 

@@ -21,7 +21,7 @@ from hf_icckd.data.depth import Range
 from hf_icckd.data.framing import Framing
 from hf_icckd.data.images import READER, read_image
 from hf_icckd.data.sampling import BatchDataset, BatchKey
-from hf_icckd.data.sources.fingerprint import split_fingerprint
+from hf_icckd.data.splits.fingerprint import split_fingerprint
 from hf_icckd.options.augmentation import Augmentation
 from hf_icckd.utils import distributed
 from hf_icckd.utils.atomic_files import replace_file

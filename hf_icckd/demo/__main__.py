@@ -17,8 +17,8 @@ from datasets import Dataset
 from hf_icckd.data import ImageData
 from hf_icckd.data.from_options import load_data
 from hf_icckd.data.images import read_image
+from hf_icckd.data.labels.columns import labels_of
 from hf_icckd.data.sampling import balanced_subset
-from hf_icckd.data.sources.columns import labels_of
 from hf_icckd.data.sources.stream import StreamedSplit
 from hf_icckd.demo.comparison import class_means, shared_names
 from hf_icckd.demo.page import Net, build_page, import_gradio, launch

@@ -10,8 +10,8 @@ import logging
 from datasets import Dataset
 
 from hf_icckd.data import ImageData
-from hf_icckd.data.sources.duplicates import copies
 from hf_icckd.data.sources.image_data import file_of
+from hf_icckd.data.splits.duplicates import copies
 from hf_icckd.evaluation.leakage import earlier_images, origins_of
 from hf_icckd.runs import checkpoints
 from hf_icckd.runs.folder import RunFolder

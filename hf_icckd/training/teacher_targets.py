@@ -24,7 +24,7 @@ from torch import Tensor
 
 from hf_icckd.data import ImagePipeline
 from hf_icckd.data.sampling import BatchDataset
-from hf_icckd.data.sources.fingerprint import split_fingerprint
+from hf_icckd.data.splits.fingerprint import split_fingerprint
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.models.pretrained import fingerprint
 from hf_icckd.training.recorded_batches import EpochRows

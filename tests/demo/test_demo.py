@@ -17,7 +17,7 @@ import yaml
 from hf_icckd import create_classifier, from_pretrained, predict_split, save_pretrained
 from hf_icckd.data import ImagePipeline, load_image_data
 from hf_icckd.data.images import read_image
-from hf_icckd.data.sources.columns import labels_of
+from hf_icckd.data.labels.columns import labels_of
 from hf_icckd.demo import __main__ as demo
 from hf_icckd.demo import page as demo_page
 from hf_icckd.demo.comparison import ask, class_means, compare, prepare

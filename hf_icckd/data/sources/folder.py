@@ -9,21 +9,21 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 from datasets import DatasetDict, IterableDataset, load_from_disk
 
-from hf_icckd.data.sources.archive_files import list_archives
-from hf_icckd.data.sources.archives import is_archive
-from hf_icckd.data.sources.arrays import find_array_splits, read_arrays
+from hf_icckd.data.containers.archive_files import list_archives
+from hf_icckd.data.containers.archives import is_archive
+from hf_icckd.data.containers.arrays import find_array_splits, read_arrays
+from hf_icckd.data.containers.pixel_columns import find_pixel_columns
+from hf_icckd.data.containers.stored_arrays import is_array_file
+from hf_icckd.data.containers.table_files import ARROW_SUFFIXES, holds_images, read_tables, stream_tables
+from hf_icckd.data.containers.unsupported import refusal
+from hf_icckd.data.containers.webdataset import read_webdataset
+from hf_icckd.data.layouts.image_files import read_image_files
+from hf_icckd.data.layouts.listing import Files, FolderFiles, list_folder
+from hf_icckd.data.layouts.text_tables import TABLE_SUFFIXES
+from hf_icckd.data.layouts.tree import draw, make_tree
 from hf_icckd.data.sources.image_data import LeftOut
-from hf_icckd.data.sources.image_files import read_image_files
-from hf_icckd.data.sources.listing import Files, FolderFiles, list_folder
-from hf_icckd.data.sources.pixel_columns import find_pixel_columns
 from hf_icckd.data.sources.source import Reading, Source, reason, refuse_file_options
-from hf_icckd.data.sources.splits import given_splits, named_reading
-from hf_icckd.data.sources.stored_arrays import is_array_file
-from hf_icckd.data.sources.table_files import ARROW_SUFFIXES, holds_images, read_tables, stream_tables
-from hf_icckd.data.sources.text_tables import TABLE_SUFFIXES
-from hf_icckd.data.sources.tree import draw, make_tree
-from hf_icckd.data.sources.unsupported import refusal
-from hf_icckd.data.sources.webdataset import read_webdataset
+from hf_icckd.data.splits.roles import given_splits, named_reading
 from hf_icckd.options.data import ImageDataArguments
 from hf_icckd.utils.text import listed
 

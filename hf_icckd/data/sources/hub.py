@@ -11,7 +11,7 @@ from datasets import Dataset, IterableDataset, load_dataset
 
 from hf_icckd.data.sources.built_in import BUILT_IN
 from hf_icckd.data.sources.source import Reading, Source, reason, refuse_file_options
-from hf_icckd.data.sources.splits import named_reading
+from hf_icckd.data.splits.roles import named_reading
 from hf_icckd.options.data import ImageDataArguments
 
 

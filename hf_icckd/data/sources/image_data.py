@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from datasets import Dataset
 
-from hf_icckd.data.sources.columns import FINE_LABEL, labels_of
-from hf_icckd.data.sources.content import content_of
-from hf_icckd.data.sources.duplicates import Duplicates, count_duplicates
-from hf_icckd.data.sources.fingerprint import split_fingerprint
+from hf_icckd.data.labels.columns import FINE_LABEL, labels_of
 from hf_icckd.data.sources.stream import StreamedSplit
+from hf_icckd.data.splits.content import content_of
+from hf_icckd.data.splits.duplicates import Duplicates, count_duplicates
+from hf_icckd.data.splits.fingerprint import split_fingerprint
 
 _FINGERPRINT_ROWS = 256
 

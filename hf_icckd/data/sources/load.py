@@ -9,20 +9,20 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset
 
+from hf_icckd.data.labels.class_names import check_classes, check_labels, has_labels, index_labels, without_missing
+from hf_icckd.data.labels.classes import group_classes, read_groups, select_classes
+from hf_icckd.data.labels.columns import FINE_LABEL, Columns, find_columns, labels_of, reduce_columns
+from hf_icckd.data.labels.mirroring import mirroring_doubt
 from hf_icckd.data.readable import leave_out_unreadable
 from hf_icckd.data.sampling import balanced_subset
 from hf_icckd.data.sources.built_in import BUILT_IN
-from hf_icckd.data.sources.class_names import check_classes, check_labels, has_labels, index_labels, without_missing
-from hf_icckd.data.sources.classes import group_classes, read_groups, select_classes
-from hf_icckd.data.sources.columns import FINE_LABEL, Columns, find_columns, labels_of, reduce_columns
-from hf_icckd.data.sources.cut import cut_off, notes_on_groups
-from hf_icckd.data.sources.drop import drop_duplicates
 from hf_icckd.data.sources.folder import Folder
 from hf_icckd.data.sources.hub import Hub
 from hf_icckd.data.sources.image_data import ImageData, LeftOut
 from hf_icckd.data.sources.load_stream import load_stream
-from hf_icckd.data.sources.mirroring import mirroring_doubt
 from hf_icckd.data.sources.source import Reading, Source
+from hf_icckd.data.splits.cut import cut_off, notes_on_groups
+from hf_icckd.data.splits.drop import drop_duplicates
 from hf_icckd.options.data import ImageDataArguments
 from hf_icckd.utils.atomic_files import user_path
 from hf_icckd.utils.text import suggest

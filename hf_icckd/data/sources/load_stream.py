@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datasets import Dataset, Image, IterableDataset
 
-from hf_icckd.data.sources.class_names import check_classes, check_same_names
-from hf_icckd.data.sources.columns import Columns, find_columns, is_label
+from hf_icckd.data.labels.class_names import check_classes, check_same_names
+from hf_icckd.data.labels.columns import Columns, find_columns, is_label
+from hf_icckd.data.labels.mirroring import mirroring_doubt
 from hf_icckd.data.sources.image_data import ImageData
-from hf_icckd.data.sources.mirroring import mirroring_doubt
 from hf_icckd.data.sources.source import Source
-from hf_icckd.data.sources.splits import assign_roles
 from hf_icckd.data.sources.stream import StreamedSplit
+from hf_icckd.data.splits.roles import assign_roles
 from hf_icckd.options.data import ImageDataArguments
 
 _NOT_STREAMED = {

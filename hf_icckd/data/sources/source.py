@@ -9,7 +9,7 @@ from typing import NamedTuple, NoReturn, Protocol
 from datasets import Dataset, IterableDataset
 
 from hf_icckd.data.sources.image_data import LeftOut
-from hf_icckd.data.sources.split_words import Role
+from hf_icckd.data.splits.words import Role
 from hf_icckd.options.data import ImageDataArguments
 
 

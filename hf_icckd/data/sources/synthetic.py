@@ -21,9 +21,9 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, IterableDataset
 from torch import Tensor
 
-from hf_icckd.data.sources.columns import FINE_LABEL
+from hf_icckd.data.labels.columns import FINE_LABEL
 from hf_icckd.data.sources.source import Reading, Source, refuse_file_options, refuse_to_stream
-from hf_icckd.data.sources.splits import named_reading
+from hf_icckd.data.splits.roles import named_reading
 from hf_icckd.options.data import ImageDataArguments
 
 GRID = 4  # an image is GRID x GRID patches, and a feature GRID x GRID cells

@@ -8,7 +8,7 @@ from pathlib import Path
 from datasets import IterableDataset, load_dataset
 
 from hf_icckd.data.sources.source import Reading, Source, refuse_file_options, refuse_to_stream
-from hf_icckd.data.sources.splits import named_reading
+from hf_icckd.data.splits.roles import named_reading
 from hf_icckd.options.data import ImageDataArguments
 
 

@@ -1,0 +1,1 @@
+"""Files that hold many images: tables, arrays, archives."""

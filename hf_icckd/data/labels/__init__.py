@@ -1,0 +1,1 @@
+"""Labels: which column holds them, and what the classes are called."""

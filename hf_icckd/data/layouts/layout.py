@@ -1,0 +1,328 @@
+"""The grammar of folder layouts: which folders are splits, which are classes, which are neither.
+
+Everything here is a function of paths; nothing is read from the disk. What can be read in two ways is refused, with
+the tree and with the option that decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from hf_icckd.data.layouts.class_folders import LayoutError, class_folders, refuse
+from hf_icckd.data.layouts.tree import Node, is_annotation_word, is_image_word, is_part, make_tree, merged, without
+from hf_icckd.data.sources.image_data import LeftOut
+from hf_icckd.data.splits.words import ROLES, Role, is_split_word, split_name
+
+# Folders beside the splits that hold no class: their images have no labels, or were replaced by others.
+_BESIDE = {
+    "pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled", "unsup", "unsupervised", "extra",
+    "submission", "inference", "backup", "old", "raw", "sample", "samples", "sample_images", "examples", "demo",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user has decided about a layout.
+
+    Attributes:
+        splits: Whether names of folders may say which split they are.
+        folders: Folders that the user named, by split.
+        classes: Classes that the user named; other folders are no classes then.
+        labels_elsewhere: Whether a table or the file names give the labels, so that folders need not be classes.
+    """
+
+    splits: bool = True
+    folders: dict[Role, list[str]] = field(default_factory=dict)
+    classes: Sequence[str] | None = None
+    labels_elsewhere: bool = False
+
+
+@dataclass
+class Layout:
+    """What the folders of a data set mean.
+
+    Attributes:
+        images: Images of each split by class; the class is "" where no folder says it.
+        folders: Folder of each split; "." for the root.
+        left_out: Images in no split.
+        notes: Decisions that a reader should know.
+    """
+
+    images: dict[Role, dict[str, list[PurePosixPath]]]
+    folders: dict[Role, str]
+    left_out: list[LeftOut] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_layout(images: Sequence[PurePosixPath], choices: Choices = Choices()) -> Layout:
+    """Find splits and class folders among the paths of images.
+
+    Args:
+        images: Paths relative to the root of the data set, without those that `leave_out_annotations` leaves out.
+        choices: What the user has decided.
+
+    Raises:
+        LayoutError: If the paths can be read in several ways, or no split to train on is there.
+
+    Example:
+        >>> paths = ["cars_train/audi/1.jpg", "cars_train/bmw/2.jpg", "cars_test/audi/3.jpg"]
+        >>> layout = read_layout([PurePosixPath(path) for path in paths])
+        >>> {split: list(classes) for split, classes in layout.images.items()}
+        {'train': ['audi', 'bmw'], 'test': ['audi']}
+    """
+    root = make_tree(images)
+    layout = Layout({}, {})
+    if choices.folders:
+        nodes = _chosen(root, choices, layout)
+    elif choices.splits:
+        nodes = _find_splits(root, choices, layout)
+    else:
+        nodes = {"train": root}
+    for role in ROLES:
+        if role in nodes:
+            layout.folders[role] = nodes[role].path.as_posix()
+            layout.images[role] = _classes_of(nodes[role], choices, layout)
+    return layout
+
+
+def _classes_of(node: Node, choices: Choices, layout: Layout) -> dict[str, list[PurePosixPath]]:
+    if choices.labels_elsewhere:
+        return {"": node.all_images()}
+    return class_folders(node, choices.splits and not choices.folders, choices.classes, layout.left_out, layout.notes)
+
+
+def leave_out_annotations(images: Sequence[PurePosixPath]) -> tuple[list[PurePosixPath], list[LeftOut]]:
+    """Return the images without masks, trimaps and the like in folders beside a folder of images.
+
+    Example:
+        >>> paths = [PurePosixPath("images/cat/1.jpg"), PurePosixPath("annotations/trimaps/1.png")]
+        >>> [str(path) for path in leave_out_annotations(paths)[0]]
+        ['images/cat/1.jpg']
+    """
+    root = make_tree(images)
+    dropped: dict[PurePosixPath, Node] = {}
+
+    def look_into(node: Node) -> None:
+        if any(is_image_word(name) for name in node.children):
+            dropped.update((child.path, child) for child in node if is_annotation_word(child.name))
+        for child in node:
+            look_into(child)
+
+    look_into(root)
+    if not dropped:
+        return list(images), []
+    count = sum(len(node.all_images()) for node in dropped.values())
+    example = next(iter(dropped)).as_posix()
+    left_out = LeftOut(count, "images in folders of annotations beside the images", example)
+    return without(root, set(dropped)).all_images(), [left_out]
+
+
+def _find_splits(node: Node, choices: Choices, layout: Layout) -> dict[Role, Node]:
+    """Find the folders that are splits, at any depth; the whole tree is the training split if there are none."""
+    found = _split_level(node, choices, layout)
+    if found:
+        return found
+    children = list(node)
+    if not node.images and len(children) == 1:
+        if children[0].children:
+            return _find_splits(children[0], choices, layout)
+        if (found := split_name(children[0].name)) is not None and is_split_word(children[0].name):
+            if found.role == "train":
+                return {"train": children[0]}
+            refuse(node, f"there is the split {children[0].name} and none to train on", _TRAIN_ON)
+    if not node.images and len(children) > 1 and all(is_part(child.name) for child in children):
+        joined = merged(children, node.path)
+        if joined.children:
+            _check_parts(node, choices)
+            return _find_splits(joined, choices, layout)
+    below = {child.name: _split_level(child, choices, Layout({}, {}), alone=False) for child in children}
+    if any(below.values()):
+        return _splits_in_classes(node, below, choices)
+    return {"train": node}
+
+
+def _check_parts(node: Node, choices: Choices) -> None:
+    """Parts of one data set have classes in common; folders of one class each don't."""
+    names = [set(child.names()) for child in node]
+    if any(not own & set.union(*names[:i], *names[i + 1 :]) for i, own in enumerate(names) if own):
+        if choices.labels_elsewhere:
+            return
+        refuse(
+            node,
+            f"the folders {_listed(node.names())} look like parts of one data set but have no class in common",
+            "use --splits none if they are no parts, or move them apart",
+        )
+
+
+def _splits_in_classes(node: Node, below: dict[str, dict[Role, Node]], choices: Choices) -> dict[Role, Node]:
+    """Read CLASS/SPLIT/IMAGE, where every class folder holds the splits."""
+    simple = all(
+        found and all(not split.children or _is_wrapped(split) for split in found.values()) for found in below.values()
+    )
+    if not simple or node.images or len(below) < 2:
+        if choices.labels_elsewhere:
+            return {"train": node}
+        inside = [name for name, found in below.items() if found]
+        refuse(
+            node,
+            f"there are splits inside {_listed(inside)}, which may be data sets of their own",
+            "give one of these folders as --dataset, or name folders with --train_split and --test_split",
+        )
+    nodes: dict[Role, Node] = {}
+    for name, found in below.items():
+        for role, split in found.items():
+            nodes.setdefault(role, Node(node.path)).children[name] = split
+    return nodes
+
+
+def _is_wrapped(node: Node) -> bool:
+    """Whether a folder holds nothing but a folder of images, `images/`."""
+    return not node.images and len(node.children) == 1 and all(is_image_word(child.name) for child in node)
+
+
+def _split_level(node: Node, choices: Choices, layout: Layout, alone: bool = True) -> dict[Role, Node]:
+    """Find the splits among the folders of one folder; empty if there are none.
+
+    Args:
+        alone: Whether a folder `train` with class folders is enough, without a test split beside it.
+    """
+    named = {child.name: found for child in node if (found := split_name(child.name))}
+    groups: dict[frozenset[str], list[str]] = {}
+    for name, found in named.items():
+        groups.setdefault(found.rest, []).append(name)
+    complete = [
+        names
+        for names in groups.values()
+        if len({named[name].role for name in names}) > 1 and any(named[name].role == "train" for name in names)
+    ]
+    if len(complete) > 1:
+        exact = groups.get(frozenset(), [])
+        if exact not in complete:
+            refuse(
+                node, f"there are two sets of splits, {_listed(complete[0])} and {_listed(complete[1])}", _NAME_THEM
+            )
+        complete = [exact]
+    if complete:
+        return _splits_among(node, complete[0], choices, layout)
+    if not alone or choices.labels_elsewhere:
+        return {}
+    exact = [name for name in groups.get(frozenset(), []) if node.children[name].children]
+    trains = [name for name in exact if named[name].role == "train"]
+    if trains:
+        if len(trains) == len(node.children) and not node.images:
+            inner = _split_level(node.children[trains[0]], choices, layout) if len(trains) == 1 else {}
+            return inner or {"train": _joined([node.children[name] for name in trains], node)}
+        refuse(node, f"the split {trains[0]!r} lies beside other folders of images", _NAME_OR_NONE)
+    if exact and len(exact) == len(node.children):
+        refuse(
+            node,
+            f"there are the splits {_listed(exact)} and none to train on, expected one called train",
+            _TRAIN_ON,
+        )
+    return {}
+
+
+_TRAIN_ON = "name the folder to train on with --train_split"
+_NAME_THEM = "name the ones to use with --train_split and --test_split"
+_NAME_OR_NONE = f"{_NAME_THEM}; other folders are left out then. If all folders are classes, use --splits none"
+
+
+def _splits_among(node: Node, names: list[str], choices: Choices, layout: Layout) -> dict[Role, Node]:
+    """Take the splits of these names, the most usual name for each, and look at what lies beside them."""
+    ranked: dict[Role, dict[int, list[str]]] = {}
+    for name in names:
+        found = split_name(name)
+        assert found is not None  # the names were found to be those of splits
+        ranked.setdefault(found.role, {}).setdefault(found.rank, []).append(name)
+    taken = {role: by_rank[min(by_rank)] for role, by_rank in ranked.items()}
+    used = [name for chosen in taken.values() for name in chosen]
+    nodes = {role: _joined([node.children[name] for name in chosen], node) for role, chosen in taken.items()}
+    beside = [child for child in node if child.name not in used]
+    if not choices.labels_elsewhere:
+        for child in beside:
+            _check_beside(node, child, nodes["train"])
+        if node.images:
+            refuse(node, f"{len(node.images)} images lie beside the splits, such as {node.images[0]}", _MOVE)
+    count = sum(len(child.all_images()) for child in beside)
+    if count:
+        kept = ", ".join(used)
+        layout.left_out.append(LeftOut(count, f"images in folders beside the splits {kept}", _listed(_names(beside))))
+    return nodes
+
+
+_MOVE = "move them into folders of their classes, or remove them"
+
+
+def _joined(nodes: list[Node], parent: Node) -> Node:
+    return nodes[0] if len(nodes) == 1 else merged(nodes, parent.path)
+
+
+def _check_beside(node: Node, child: Node, train: Node) -> None:
+    """Refuse a folder beside the splits that may be a class; one that can be none may be left out."""
+    known = child.name.lower() in _BESIDE or is_annotation_word(child.name)
+    found = split_name(child.name)
+    if known or found is not None or any(word in _BESIDE for word in child.name.lower().split("_")):
+        return
+    inner = {path[-1] for path in child.leaves() if path}
+    if child.children and inner & {path[-1] for path in train.leaves() if path}:
+        return  # another copy of the data set
+    refuse(node, f"the folder {child.name!r} lies beside splits", _NAME_OR_NONE)
+
+
+def _chosen(root: Node, choices: Choices, layout: Layout) -> dict[Role, Node]:
+    """Take the folders that the user named; the others are found beside the first of them by their names."""
+    chosen = {role: [_find(root, name, role) for name in names] for role, names in choices.folders.items()}
+    named = {node.path for nodes in chosen.values() for node in nodes}
+    first = next(iter(chosen.values()))[0]
+    parent = _node_at(root, first.path.parent)
+    nodes = {role: _joined(own, parent) for role, own in chosen.items()}
+    if choices.splits:
+        for child in parent if first is not root else []:
+            found = split_name(child.name)
+            if found and is_split_word(child.name) and found.role not in nodes and child.path not in named:
+                nodes[found.role] = child
+    if "train" not in nodes:
+        nodes["train"] = without(root, {node.path for node in nodes.values()})
+        if not nodes["train"].all_images():
+            raise LayoutError("the folders that options name hold all images, and none is left to train on")
+    used = {image for node in nodes.values() for image in node.all_images()}
+    count = len(root.all_images()) - len(used)
+    if count:
+        layout.left_out.append(LeftOut(count, "images in folders that no option names as a split"))
+    return nodes
+
+
+def _find(root: Node, name: str, role: Role) -> Node:
+    """Return the folder of a name or path that the user gave."""
+    path = PurePosixPath(name.rstrip("/"))
+    every = {node.path: node for node in _walk(root)}
+    if path in every:
+        return every[path]
+    same = [node for node in every.values() if node.name == path.as_posix()]
+    if len(same) == 1:
+        return same[0]
+    if len(same) > 1:
+        paths = ", ".join(node.path.as_posix() for node in same[:5])
+        raise LayoutError(f"--{role}_split is {name!r}, which is the name of several folders: {paths}; give a path")
+    refuse(root, f"--{role}_split is {name!r}, and no folder of images has that name", "give one of the folders")
+
+
+def _walk(node: Node) -> list[Node]:
+    return [node, *(inner for child in node for inner in _walk(child))]
+
+
+def _node_at(root: Node, path: PurePosixPath) -> Node:
+    for part in path.parts:
+        root = root.children[part]
+    return root
+
+
+def _names(nodes: Sequence[Node]) -> list[str]:
+    return [node.name for node in nodes]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names for a message, at most four."""
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
