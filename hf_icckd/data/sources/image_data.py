@@ -61,7 +61,7 @@ class ImageData:
         >>> from hf_icckd import load_image_data
         >>> data = load_image_data("digits", validation_fraction=0.1)
         >>> {name: len(split) for name, split in data.splits().items()}
-        {'train': 1295, 'validation': 143, 'test': 359}
+        {'train': 1299, 'validation': 139, 'test': 359}
     """
 
     name: str

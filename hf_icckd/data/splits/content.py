@@ -167,7 +167,9 @@ def _digests(
 
 def _path(stored: pa.Scalar, name: str, row: int) -> str:
     if not stored.is_valid or not stored.as_py():
-        raise UnreadableImageError(f"{name} split: row {row} holds no image: the cell is empty; remove the row")
+        raise UnreadableImageError(
+            f"{name} split: row {row} cannot be read as an image (the cell is empty); remove the row"
+        )
     return stored.as_py()
 
 
