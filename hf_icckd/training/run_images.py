@@ -72,9 +72,7 @@ def record_images(folder: RunFolder, data: ImageData, mean: Channels, std: Chann
     write_images(folder.path, RunImages(hashes, labels, data.label_names, mean, std, earlier, complete))
     (folder.path / DUPLICATES_FILE).unlink(missing_ok=True)
     if data.duplicates is not None and data.duplicates.any:
-        for sentence in data.duplicates.sentences():
-            logger.warning("%s", sentence)
-        logger.warning("%s lists them; --duplicates drop leaves them out", folder.path / DUPLICATES_FILE)
+        logger.warning("%s lists the exact copies; --duplicates drop leaves them out", folder.path / DUPLICATES_FILE)
         write_text(folder.path / DUPLICATES_FILE, _table_of_copies(data))
 
 

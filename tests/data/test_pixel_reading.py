@@ -53,14 +53,12 @@ def test_how_deep_images_are_read():
     assert reading.deep == ["In images of signed 32-bit grey, -1,000 is black and 2,000 white (--pixel_range)."]
 
 
-def test_twelve_bits_in_a_file_of_sixteen_are_a_warning(caplog):
+def test_twelve_bits_in_a_file_of_sixteen_are_a_warning():
     data = data_from([encoded(deep(value)) for value in (4095, 3000, 1000, 4000)])
     assert pixel_reading(data).warning == (
         "The brightest value of 16-bit grey images is 4,095 of 65,535: they are nearly black. If they hold fewer bits "
         "than their files, give --pixel_range 0 4095."
     )
-    ImagePipeline(data)
-    assert "give --pixel_range 0 4095." in caplog.text
     data.pixel_range = (0, 4095)
     assert pixel_reading(data).warning == ""
     # One bright image shows that the type is used as it is meant.

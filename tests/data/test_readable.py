@@ -35,7 +35,8 @@ def test_what_is_left_out_is_counted_and_keyed():
     kept, left_out = leave_out_unreadable(splits)
     assert [len(each) for each in kept.values()] == [2, 2]
     assert [row["image"]["bytes"] for row in kept["train"]] == [faults[0], faults[3]]
-    ((count, reason, example),) = left_out
+    (left,) = left_out
+    count, reason, example = left.count, left.reason, left.example
     assert count == 4 and reason.startswith("unreadable images of the train split (--bad_images skip; key of their")
     assert example == "train split: row 1"
     # The key follows from what the files hold, in any order, and from nothing else.
@@ -108,7 +109,8 @@ def test_loading_leaves_them_out_only_when_asked(folder):
     assert len(data.train) + len(data.test) == 20 and data.left_out == []
     data = load_image_data(folder, bad_images="skip")
     assert len(data.train) + len(data.test) == 19
-    ((count, _, example),) = data.left_out
+    (left,) = data.left_out
+    count, example = left.count, left.example
     assert count == 1 and example.endswith("dog/3.png)")
 
 

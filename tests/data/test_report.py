@@ -14,7 +14,7 @@ from PIL import Image as PILImage
 from hf_icckd import Augmentation, ImageData, ImagePipeline, evaluate, load_image_data, teacher
 from hf_icckd.cards.card import CardData, render
 from hf_icckd.data.__main__ import main, read_arguments
-from hf_icckd.data.report import data_report, mirroring, published_report, summarize_classes
+from hf_icckd.data.report import data_report, published_report, summarize_classes
 from hf_icckd.data.report_text import class_rows, report_facts, report_table
 from hf_icckd.data.sources.image_data import LeftOut
 from hf_icckd.options.command_line import UserError
@@ -68,12 +68,15 @@ def test_a_report_is_plain_and_says_what_the_data_are(data):
         "test": {"images": 110, "origin": "folder val, the only one beside train"},
     }
     assert report["classes"]["images"] == {"train": [40, 30, 1], "test": [90, 20, 0]}
-    assert report["sizes"] == {"images": 71, "width": [20, 20, 22], "height": [10, 10, 10]}
+    assert report["pixels"] == {
+        "images": 71, "modes": {"8-bit colour": 71}, "how": [], "width": [20, 20, 22], "height": [10, 10, 10],
+    }  # fmt: skip
+    assert report["duplicates"][0] == "Images of the train split that are copies of others in it: 68."
     assert report["warnings"] == [
         "Imbalanced: cat has 40 training images, rare 1. Top-1 says little about small classes.",
         "The class rare has only 1 training image.",
     ]
-    assert report["mirrored"] is None  # nobody said how the images will be augmented
+    assert report["mirrored"] == ""  # nobody said how the images will be augmented
 
 
 def test_the_table(data):
@@ -89,9 +92,13 @@ def test_the_table(data):
         "rare 1 0",
         "labels names of the folders, because there is no table",
         "image size 20 to 22 wide, 10 to 10 high, median 20 x 10 pixels (71 evenly spaced training images)",
-        "mirrored yes, half of the training images: the default; --horizontal_flip false turns it off",
-        "left out 3 files that are not images, such as train/cat/secret.txt",
-        "left out 1 hidden file",
+        "pixels 8-bit colour",
+        "mirrored Half of the training images are mirrored, because no class name speaks against it.",
+        "exact copies Images of the train split that are copies of others in it: 68. Images of the test",
+        "split that are copies of others in it: 108. Images of the test split that the train split",
+        "holds too: 110.",
+        "left out files that are not images: 3, such as train/cat/secret.txt",
+        "left out hidden file: 1",
         "warning Imbalanced: cat has 40 training images, rare 1. Top-1 says little about small classes.",
         "warning The class rare has only 1 training image.",
         "note Somebody counted twice.",
@@ -169,22 +176,17 @@ def test_what_is_published_stays_small(data, tmp_path):
     assert len(json.dumps(published_report(report))) < 4000
 
 
-@pytest.mark.parametrize(
-    ("mirrored", "augmentation", "done", "reason"),
-    [
-        (True, Augmentation(), True, "the default"),
-        (False, Augmentation(), False, "a mirrored image may show another class"),
-        (True, Augmentation(horizontal_flip=False), False, "chosen with --horizontal_flip false"),
-        (False, Augmentation(horizontal_flip=True), True, "chosen with --horizontal_flip true"),
-        (True, None, False, "training images are not augmented"),
-    ],
-)
-def test_whether_images_are_mirrored_and_why(mirrored, augmentation, done, reason, data):
-    found = mirroring(mirrored, augmentation)
-    assert found["done"] is done and found["reason"].startswith(reason)
-    pipeline = ImagePipeline(dataclasses.replace(data, mirrored=mirrored), augmentation)
-    assert (pipeline.augmentation is not None and pipeline.augmentation.horizontal_flip) is done
-    assert data_report(pipeline.data, pipeline)["mirrored"] == found
+def test_what_looks_wrong_is_a_warning(data):
+    doubtful = dataclasses.replace(data, mirrored=False, mirroring_doubt="all classes are digits")
+    report = data_report(doubtful, ImagePipeline(doubtful))
+    assert report["mirrored"] == "Training images are not mirrored, because all classes are digits."
+    assert "Give --horizontal_flip true to mirror them" in report["warnings"][-1]
+    decided = data_report(doubtful, ImagePipeline(doubtful, Augmentation(horizontal_flip=True)))
+    assert not any("--horizontal_flip" in warning for warning in decided["warnings"])
+    dark = np.full((8, 8), 4095, dtype=np.uint16)
+    PILImage.fromarray(dark).save(data.train[0]["image"]["path"])
+    deep = dataclasses.replace(data, train=data.train.select(range(40)), test=data.test)
+    assert "give --pixel_range 0 4095." in data_report(deep)["warnings"][-1]
 
 
 def test_a_stream_is_reported_as_far_as_it_is_known(tmp_path):
@@ -219,11 +221,11 @@ def test_a_run_logs_the_report_once_and_keeps_it(tmp_path, caplog):
     arguments, results = read_records(tmp_path / "run")
     report = results["data"]["report"]
     assert report["classes"]["first"][0] == {"name": "a", "images": {"train": 8, "test": 2}}
-    assert report["mirrored"]["done"] is True
+    assert report["mirrored"].startswith("Half of the training images")
     card = (tmp_path / "run" / "README.md").read_text()
     for text in (json.dumps(results["data"]), card):
         assert "secret" not in text
-    assert "## Data" in card and "| a | 8 | 2 |" in card and "| mirrored | yes, half of the training" in card
+    assert "## Data" in card and "| a | 8 | 2 |" in card and "| mirrored | Half of the training" in card
     del results["data"]["report"]  # as an earlier version recorded it
     assert "## Data" not in render(CardData(arguments, results))
 

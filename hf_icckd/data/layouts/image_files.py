@@ -182,7 +182,7 @@ def _by_lists(lists: Lists, splits: Splits, left_out: list[LeftOut]) -> tuple[Sp
         left_out.append(LeftOut(len(unused), "images that no list of a split names", str(unused[0])))
     chosen = {role: [image for image in images if image in every] for role, images in lists.images.items()}
     if not chosen.get("train"):
-        chosen = {"train": unused} | chosen
+        chosen = {**chosen, "train": unused}
         left_out.pop() if unused else None
     return chosen, {
         role: f"list {lists.origins[role]}" if role in lists.origins else "images in no list" for role in chosen

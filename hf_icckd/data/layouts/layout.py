@@ -128,8 +128,8 @@ def _find_splits(node: Node, choices: Choices, layout: Layout) -> dict[Role, Nod
     if not node.images and len(children) == 1:
         if children[0].children:
             return _find_splits(children[0], choices, layout)
-        if (found := split_name(children[0].name)) is not None and is_split_word(children[0].name):
-            if found.role == "train":
+        if (only := split_name(children[0].name)) is not None and is_split_word(children[0].name):
+            if only.role == "train":
                 return {"train": children[0]}
             refuse(node, f"there is the split {children[0].name} and none to train on", _TRAIN_ON)
     if not node.images and len(children) > 1 and all(is_part(child.name) for child in children):
@@ -146,7 +146,7 @@ def _find_splits(node: Node, choices: Choices, layout: Layout) -> dict[Role, Nod
 def _check_parts(node: Node, choices: Choices) -> None:
     """Parts of one data set have classes in common; folders of one class each don't."""
     names = [set(child.names()) for child in node]
-    if any(not own & set.union(*names[:i], *names[i + 1 :]) for i, own in enumerate(names) if own):
+    if any(not any(own & other for other in names if other is not own) for own in names if own):
         if choices.labels_elsewhere:
             return
         refuse(

@@ -63,7 +63,7 @@ def refuse_unlabelled(files: Files, layout: Layout, images: Sequence[PurePosixPa
 def _tables(files: Files) -> list[tuple[str, str]]:
     """Tables that name images or have such suffixes, with their columns."""
     index = ImageIndex(files.images)
-    found = []
+    found: list[tuple[str, str]] = []
     for path in files.others:
         if path.suffix.lower() not in TABLE_SUFFIXES or len(found) == _SHOWN_TABLES:
             continue

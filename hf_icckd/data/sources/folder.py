@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 import pyarrow as pa
 from datasets import DatasetDict, IterableDataset, load_from_disk
@@ -171,7 +172,7 @@ def _read_archives(files: FolderFiles, archives: list[PurePosixPath], options: I
     return read_image_files(inside, options)
 
 
-def _refuse(files: Files) -> None:
+def _refuse(files: Files) -> NoReturn:
     what = refusal(files.others)
     seen = draw(make_tree(files.others))
     raise ValueError(

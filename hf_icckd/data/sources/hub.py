@@ -19,12 +19,12 @@ class Hub(Source):
     """A data set of the Hub by its id, such as `uoft-cs/cifar100`."""
 
     def __init__(self, hub_id: str, config_name: str | None):
-        self.hub_id, self.config_name = hub_id, config_name
+        self.hub_id, self.name, self.config_name = hub_id, hub_id, config_name
 
     def read(self, options: ImageDataArguments) -> Reading:
         """Fetch the data set, or read the copy that was fetched before."""
-        refuse_file_options(self.hub_id, options)
-        return named_reading(self.hub_id, self._load(streaming=False), options, "split")
+        refuse_file_options(self.name, options)
+        return named_reading(self.name, self._load(streaming=False), options, "split")
 
     def streams(self, options: ImageDataArguments) -> Mapping[str, IterableDataset]:
         """Open the data set without fetching it."""

@@ -20,24 +20,7 @@ _NOT_STREAMED = {
 
 def load_stream(source: Source, options: ImageDataArguments, groups: dict[str, list[str]] | None = None) -> ImageData:
     """Open the streams of a source; see `load_image_data`."""
-    if options.validation_fraction:
-        raise ValueError(
-            f"validation_fraction is {options.validation_fraction} but streaming is true: a stream can't be cut by "
-            "class; leave one of them out"
-        )
-    if options.classes or groups:
-        raise ValueError("streaming is true but classes or label_groups are given, expected all rows; leave one out")
-    for name, default in _NOT_STREAMED.items():
-        if getattr(options, name) != default:
-            raise ValueError(
-                f"{name} is {getattr(options, name)!r} but streaming is true: that needs all rows before training; "
-                "leave one of them out"
-            )
-    if options.bad_images == "skip":
-        raise ValueError(
-            "bad_images is 'skip' but streaming is true: images of a stream are decoded when they are used, too late "
-            "to leave any out; leave one of them out"
-        )
+    _check_options(options, groups)
     dataset = options.dataset
     loaded = dict(source.streams(options))
     roles = assign_roles(dataset, list(loaded), options)
@@ -91,6 +74,28 @@ def load_stream(source: Source, options: ImageDataArguments, groups: dict[str, l
         mirroring_doubt=doubt,
         pixel_range=options.pixel_limits(),
     )
+
+
+def _check_options(options: ImageDataArguments, groups: dict[str, list[str]] | None) -> None:
+    """Raise ValueError if an option needs all rows before training."""
+    if options.validation_fraction:
+        raise ValueError(
+            f"validation_fraction is {options.validation_fraction} but streaming is true: a stream can't be cut by "
+            "class; leave one of them out"
+        )
+    if options.classes or groups:
+        raise ValueError("streaming is true but classes or label_groups are given, expected all rows; leave one out")
+    for name, default in _NOT_STREAMED.items():
+        if getattr(options, name) != default:
+            raise ValueError(
+                f"{name} is {getattr(options, name)!r} but streaming is true: that needs all rows before training; "
+                "leave one of them out"
+            )
+    if options.bad_images == "skip":
+        raise ValueError(
+            "bad_images is 'skip' but streaming is true: images of a stream are decoded when they are used, too late "
+            "to leave any out; leave one of them out"
+        )
 
 
 def _columns(rows: IterableDataset, options: ImageDataArguments) -> Columns:

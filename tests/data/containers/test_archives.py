@@ -84,7 +84,7 @@ def test_links_stay_out_and_are_counted(tmp_path):
     for name, count in (("a.tar", 2), ("a.zip", 1)):
         opened = open_archive(tmp_path / name)
         assert names(opened) == ["a/1.png"]
-        assert [(each[0], each.example) for each in opened.left_out] == [(count, "a/2.png")]
+        assert [(each.count, each.example) for each in opened.left_out] == [(count, "a/2.png")]
 
 
 @pytest.mark.parametrize("kind", ["a.zip", "a.tar"])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import string
 
 import pytest
 
 from hf_icckd import Augmentation, ImageData, ImagePipeline, load_image_data
 from hf_icckd.data.labels.mirroring import describe_mirroring, mirroring_doubt
+from hf_icckd.data.report import data_report
 from tests.data.test_pipeline import encoded, noise, split_of
 
 
@@ -74,12 +74,14 @@ QUESTION = {"mirrored": False, "mirroring_doubt": "all classes are single digits
         ({}, None, None, "not mirrored, because there is no augmentation.", False),
     ],
 )
-def test_what_is_done_is_said_and_an_option_decides(more, augmentation, flip, told, warned, caplog):
-    with caplog.at_level(logging.WARNING, "hf_icckd"):
-        pipeline = ImagePipeline(data_with(["a", "b"], **more), augmentation)
-    assert told in pipeline.mirroring
+def test_what_is_done_is_said_and_an_option_decides(more, augmentation, flip, told, warned):
+    data = data_with(["a", "b"], **more)
+    pipeline = ImagePipeline(data, augmentation)
+    report = data_report(data, pipeline)
+    assert told in report["mirrored"]
     assert (pipeline.augmentation and pipeline.augmentation.horizontal_flip) is flip
-    assert ("Give --horizontal_flip true to mirror them, or false" in caplog.text) is warned
+    asked = any("Give --horizontal_flip true to mirror them, or false" in warning for warning in report["warnings"])
+    assert asked is warned
 
 
 def test_every_load_asks_the_names(tmp_path):
