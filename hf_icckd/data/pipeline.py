@@ -109,14 +109,10 @@ class ImagePipeline:
         if augmentation is not None:
             self.augmentation = augmentation.for_images(self.image_size, small=small, mirrored=data.mirrored)
         self.mirroring = describe_mirroring(data.mirrored, data.mirroring_doubt, augmentation)
+        self._asks = bool(data.mirroring_doubt and augmentation and augmentation.horizontal_flip is None)
         largest = max(len(split) for split in data.splits().values()) * 3 * self.image_size**2
         self.resident = small and largest <= resident_max_bytes and not data.streamed
         self._pixels: dict[str, torch.Tensor] = {}
-        if augmentation is not None:
-            asks = bool(data.mirroring_doubt) and augmentation.horizontal_flip is None
-            logger.log(
-                logging.WARNING if asks else logging.INFO, "%s%s", self.mirroring, MIRRORING_ASKS if asks else ""
-            )
         if self.reading.warning:
             logger.warning("%s", self.reading.warning)
         kept = f"kept in memory on {self.device} ({largest / 2**20:,.0f} MiB for the largest split)"
@@ -146,6 +142,9 @@ class ImagePipeline:
             raise ValueError(f"split is {split!r}, expected one of {', '.join(self.data.splits())}")
         check_number("num_views", num_views, 1)
         rows, augmentation = self.data.splits()[split], self.augmentation if training else None
+        if training:
+            level, ask = (logging.WARNING, MIRRORING_ASKS) if self._asks else (logging.INFO, "")
+            logger.log(level, "%s%s", self.mirroring, ask)
         decoding: dict[str, Any] = {
             "framing": self.framing,
             "augmentation": augmentation,

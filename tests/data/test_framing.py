@@ -110,6 +110,15 @@ def test_stock_timm_and_transformers_see_the_pixels_of_training(tmp_path, mode):
         torch.testing.assert_close(processor(WIDE[row])["pixel_values"], expected, rtol=0, atol=1e-5)
 
 
+def test_choices_that_are_recorded_only_where_they_are_made():
+    assert ImagePipeline(data_of([noise(16, 16, seed) for seed in range(4)])).uncommon_choices() == {}
+    assert ImagePipeline(data_of([noise(120, 100, seed) for seed in range(4)])).uncommon_choices() == {}
+    fill = border_colour(MEAN)
+    assert ImagePipeline(data_of(WIDE), mean=MEAN).uncommon_choices() == {"crop_mode": "border", "fill": fill}
+    deep = [PIL.Image.fromarray(np.full((16, 16), 65535, np.uint16))] * 4
+    assert list(ImagePipeline(data_of(deep)).uncommon_choices()) == ["deep"]
+
+
 def test_a_probe_that_finds_no_readable_header_is_no_reason_for_borders():
     split = split_of([b"x", encoded(noise(16, 16)), b"y", encoded(noise(16, 16, 1))])
     assert ImagePipeline(ImageData("test", ["a", "b"], split, split)).crop_mode == "center"

@@ -77,6 +77,9 @@ QUESTION = {"mirrored": False, "mirroring_doubt": "all classes are single digits
 def test_what_is_done_is_said_and_an_option_decides(more, augmentation, flip, told, warned, caplog):
     with caplog.at_level(logging.WARNING, "hf_icckd"):
         pipeline = ImagePipeline(data_with(["a", "b"], **more), augmentation)
+        pipeline.dataset("train")
+        assert caplog.text == ""  # an evaluation asks nothing
+        pipeline.dataset("train", training=True)
     assert told in pipeline.mirroring
     assert (pipeline.augmentation and pipeline.augmentation.horizontal_flip) is flip
     assert ("Give --horizontal_flip true to mirror them, or false" in caplog.text) is warned
