@@ -57,6 +57,7 @@ def leave_out_unreadable(
         example = name_of_row(split[int(bad[0])], int(bad[0]), name)
         reason = f"unreadable images of the {name} split (--bad_images skip; key of their bytes {_key(split, bad)})"
         left_out.append(LeftOut(len(bad), reason, example))
+        logger.warning("%s %s stay out, such as %s", f"{len(bad):,}", reason, example)
     return kept, left_out
 
 

@@ -337,15 +337,13 @@ class TeacherTargets:
 
 def _identity(teacher: ImageClassifier, pipeline: ImagePipeline, precision: str) -> dict[str, Any]:
     """Everything that the recorded values depend on."""
-    augmentation, spec = pipeline.augmentation, asdict(teacher.spec)
+    spec = asdict(teacher.spec)
     return {
         "teacher": fingerprint(teacher),
         **{f"teacher_{name}": spec[name] for name in ("architecture", "image_size", "mean", "std", "model_args")},
         "training_images": split_fingerprint(pipeline.data.train),
-        "image_size": pipeline.image_size,
-        "crop_pct": pipeline.crop_pct,
-        "interpolation": pipeline.interpolation,
+        **{name: getattr(pipeline, name) for name in ("image_size", "crop_pct", "interpolation")},
         "precision": precision,
-        "augmentation": None if augmentation is None else asdict(augmentation),
+        "augmentation": pipeline.augmentation and asdict(pipeline.augmentation),
         **pipeline.uncommon_choices(),
     }

@@ -11,7 +11,16 @@ import timm
 import torch
 from transformers import AutoImageProcessor
 
-from hf_icckd import ImageData, ImagePipeline, create_classifier, from_pretrained, save_pretrained
+from hf_icckd import (
+    ImageData,
+    ImagePipeline,
+    create_classifier,
+    evaluate,
+    from_pretrained,
+    save_pretrained,
+    student,
+    teacher,
+)
 from hf_icckd.data.framing import Framing, border_colour, evaluation_framing
 from hf_icckd.data.images import resize_and_crop
 from tests.data.test_pipeline import batch_of, data_of, encoded, noise, split_of
@@ -110,6 +119,37 @@ def test_stock_timm_and_transformers_see_the_pixels_of_training(tmp_path, mode):
         torch.testing.assert_close(processor(WIDE[row])["pixel_values"], expected, rtol=0, atol=1e-5)
 
 
+def test_choices_that_are_recorded_only_where_they_are_made():
+    assert ImagePipeline(data_of([noise(16, 16, seed) for seed in range(4)])).uncommon_choices() == {}
+    assert ImagePipeline(data_of([noise(120, 100, seed) for seed in range(4)])).uncommon_choices() == {}
+    fill = border_colour(MEAN)
+    assert ImagePipeline(data_of(WIDE), mean=MEAN).uncommon_choices() == {"crop_mode": "border", "fill": fill}
+    deep = [PIL.Image.fromarray(np.full((16, 16), 65535, np.uint16))] * 4
+    assert list(ImagePipeline(data_of(deep)).uncommon_choices()) == ["deep"]
+
+
 def test_a_probe_that_finds_no_readable_header_is_no_reason_for_borders():
     split = split_of([b"x", encoded(noise(16, 16)), b"y", encoded(noise(16, 16, 1))])
     assert ImagePipeline(ImageData("test", ["a", "b"], split, split)).crop_mode == "center"
+
+
+def test_student_and_evaluation_frame_images_as_the_teacher_does(tmp_path):
+    for split, label in [(split, label) for split in ("train", "test") for label in ("cat", "dog")]:
+        folder = tmp_path / "images" / split / label
+        folder.mkdir(parents=True)
+        for number in range(6):
+            noise(12, 9, number + 50 * (label == "dog")).save(folder / f"{number}.png")
+    common = ["--dataset", f"{tmp_path}/images", "--model", "cifar_resnet8", "--max_steps", "2", "--use_cpu", "true",
+              "--num_threads", "1", "--save_strategy", "no", "--disable_tqdm", "true"]  # fmt: skip
+    teacher.main([*common, "--output_dir", f"{tmp_path}/teacher"])
+    assert from_pretrained(tmp_path / "teacher").spec.crop_mode == "border"
+    config = json.loads((tmp_path / "teacher" / "config.json").read_text())
+    for mode in ("border", "center"):  # as an older version wrote it
+        config["pretrained_cfg"]["crop_mode"] = mode
+        (tmp_path / "teacher" / "config.json").write_text(json.dumps(config))
+        run = tmp_path / f"student-{mode}"
+        student.main([*common, "--teacher", f"{tmp_path}/teacher", "--output_dir", str(run)])
+        assert from_pretrained(run).spec.crop_mode == mode
+        evaluate.main(["--model", str(run), "--dataset", f"{tmp_path}/images", "--output_file", f"{run}/again.json"])
+        again, first = (json.loads((run / name).read_text())["test"] for name in ("again.json", "metrics.json"))
+        assert again["nll"] == pytest.approx(first["nll"], abs=1e-6)

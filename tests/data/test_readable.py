@@ -29,10 +29,11 @@ def test_rows_that_can_be_read():
     assert readable_rows(split_of(rows_with_faults())).tolist() == [0, 3]
 
 
-def test_what_is_left_out_is_counted_and_keyed():
+def test_what_is_left_out_is_counted_and_keyed(caplog):
     faults = rows_with_faults()
     splits = {"train": split_of(faults), "test": split_of([encoded(noise(8, 8))] * 2)}
     kept, left_out = leave_out_unreadable(splits)
+    assert "4 unreadable images of the train split" in caplog.text and "such as train split: row 1" in caplog.text
     assert [len(each) for each in kept.values()] == [2, 2]
     assert [row["image"]["bytes"] for row in kept["train"]] == [faults[0], faults[3]]
     (left,) = left_out
