@@ -180,7 +180,7 @@ def test_what_looks_wrong_is_a_warning(data):
     doubtful = dataclasses.replace(data, mirrored=False, mirroring_doubt="all classes are digits")
     report = data_report(doubtful, ImagePipeline(doubtful))
     assert report["mirrored"] == "Training images are not mirrored, because all classes are digits."
-    assert "Give --horizontal_flip true to mirror them" in report["warnings"][-1]
+    assert "Give --horizontal_flip true to mirror training images" in report["warnings"][-1]
     decided = data_report(doubtful, ImagePipeline(doubtful, Augmentation(horizontal_flip=True)))
     assert not any("--horizontal_flip" in warning for warning in decided["warnings"])
     dark = np.full((8, 8), 4095, dtype=np.uint16)
