@@ -9,11 +9,10 @@ from pathlib import PurePosixPath
 from typing import NoReturn
 
 from hf_icckd.data.containers.unsupported import refusal
-from hf_icckd.data.layouts.class_folders import LayoutError
 from hf_icckd.data.layouts.layout import Layout
 from hf_icckd.data.layouts.listing import Files
 from hf_icckd.data.layouts.text_tables import TABLE_SUFFIXES, ImageIndex, read_text_table
-from hf_icckd.data.layouts.tree import draw, is_part, make_tree
+from hf_icckd.data.layouts.tree import LayoutError, draw, is_part, make_tree
 from hf_icckd.utils.text import listed
 
 # Labels in file names as they are common: `cat.0.jpg`, `Abyssinian_100.jpg`, `0_cat.png`.

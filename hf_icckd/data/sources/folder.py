@@ -174,7 +174,7 @@ def _read_archives(files: FolderFiles, archives: list[PurePosixPath], options: I
 
 def _refuse(files: Files) -> NoReturn:
     what = refusal(files.others)
-    seen = draw(make_tree(files.others))
+    seen = draw(make_tree(files.others), "file")
     raise ValueError(
         f"dataset folder {files.name!r} holds 0 images{f'; {what}' if what else ''}; expected CLASS/IMAGE, "
         "train/CLASS/IMAGE, tables (parquet, arrow, CSV), arrays (idx, npz) or archives (zip, tar)"
