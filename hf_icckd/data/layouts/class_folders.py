@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from hf_icckd.data.layouts.nesting import Folders, check_levels, check_nesting, levels, without_wrappers
 from hf_icckd.data.layouts.tree import Node, are_parts, is_annotation_word, is_image_word, merged, refuse
 from hf_icckd.data.sources.image_data import LeftOut
-from hf_icckd.data.splits.words import is_split_word
+from hf_icckd.data.splits.words import Role, is_split_word, without_split_word
 
 
 def class_folders(
@@ -58,6 +58,29 @@ def _inside(node: Node) -> Node:
     return node
 
 
+def without_split_words(images: dict[Role, dict[str, list[PurePosixPath]]], notes: list[str]) -> None:
+    """Rename classes that say their split, `train/cats_train` and `test/cats_test`, if they have no name in common.
+
+    Args:
+        images: Images of each split by class; changed in place.
+        notes: List to add to.
+    """
+    shorter = {role: {name: without_split_word(name, role) for name in classes} for role, classes in images.items()}
+    train = shorter["train"]
+    if not train or not all(train.values()) or len(set(train.values())) < len(train):
+        return
+    changed = False
+    for role, names in shorter.items():
+        alike = all(names.values()) and len(set(names.values())) == len(names)
+        if role != "train" and alike and set(names.values()) & set(train.values()):
+            images[role] = {names[name] or name: own for name, own in images[role].items()}
+            changed = True
+    if changed:
+        first = next(iter(train))
+        notes.append(f"Names of classes are taken without the word for the split: {first!r} is {train[first]!r}.")
+        images["train"] = {train[name] or name: own for name, own in images["train"].items()}
+
+
 def _named(
     node: Node,
     folders: Folders,
@@ -91,7 +114,8 @@ def _named(
         left_out.append(LeftOut(count, "images in folders that --classes does not name", dropped[0]))
     parents = {path[:-1] for path in paths.values()}
     if len(parents) > 1:
-        notes.append(f"Classes are the innermost folders: {len(classes)} of them, in {len(parents)} other folders.")
+        note = f"Classes are the innermost folders: {len(classes)} of them, in {len(parents)} other folders."
+        notes += [] if note in notes else [note]
     return classes
 
 

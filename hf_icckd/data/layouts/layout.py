@@ -6,14 +6,15 @@ the tree and with the option that decides.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import NoReturn
 
-from hf_icckd.data.layouts.class_folders import class_folders
+from hf_icckd.data.layouts.class_folders import class_folders, without_split_words
 from hf_icckd.data.layouts.given_folders import chosen_folders
-from hf_icckd.data.layouts.nesting import BESIDE
+from hf_icckd.data.layouts.nesting import lies_beside
 from hf_icckd.data.layouts.tree import (
     Node,
     are_numbered,
@@ -28,7 +29,7 @@ from hf_icckd.data.layouts.tree import (
     without,
 )
 from hf_icckd.data.sources.image_data import LeftOut
-from hf_icckd.data.splits.words import ROLES, Role, SplitName, is_split_word, split_name
+from hf_icckd.data.splits.words import ROLES, Role, SplitName, is_split_word, split_name, without_split_word
 from hf_icckd.utils.text import listed
 
 
@@ -94,6 +95,8 @@ def read_layout(images: Sequence[PurePosixPath], choices: Choices = Choices()) -
         if role in nodes:
             layout.folders[role] = nodes[role].path.as_posix()
             layout.images[role] = _classes_of(nodes[role], choices, layout)
+    if choices.splits:
+        without_split_words(layout.images, layout.notes)
     return layout
 
 
@@ -242,10 +245,9 @@ def _refuse_sets(node: Node, sets: list[list[str]], named: dict[str, SplitName])
         for role in ROLES:
             own = [f"'{(node.path / name).as_posix()}'" for name in names if named[name].role == role]
             options += [f"--{role}_split {' '.join(own)}"] if own else []
-        rests = listed(["_".join(sorted(named[own[0]].rest)) for own in sets], 3)
-        word = r"(?:train|training|val|valid|validation|test|testing)"
-        pattern = rf"(?i)(?:^|/)(?:{word}[\W_]*)?([^/]+?)(?:[\W_]*{word})?/[^/]+$"
-        remedy += f". If the classes are {rests}: {' '.join(options)} --label_pattern '{pattern}'"
+        classes = list(dict.fromkeys(without_split_word(name, named[name].role) or name for name in names))
+        pattern = f"({'|'.join(map(re.escape, classes))})[^/]*/[^/]+$"
+        remedy += f". If the classes are {listed(classes, 3)}: {' '.join(options)} --label_pattern '{pattern}'"
     refuse(node, f"there are two sets of splits, {_listed(sets[0])} and {_listed(sets[1])}", remedy)
 
 
@@ -297,9 +299,7 @@ _MOVE = "move them into folders of their classes, or remove them"
 
 def _check_beside(node: Node, child: Node, train: Node) -> None:
     """Refuse a folder beside the splits that may be a class; one that can be none may be left out."""
-    known = child.name.lower() in BESIDE or is_annotation_word(child.name)
-    found = split_name(child.name)
-    if known or found is not None or any(word in BESIDE for word in child.name.lower().split("_")):
+    if lies_beside(child.name) or is_annotation_word(child.name) or split_name(child.name) is not None:
         return
     inner = {path[-1] for path in child.leaves() if path}
     if child.children and inner & {path[-1] for path in train.leaves() if path}:

@@ -22,8 +22,8 @@ Folders = dict[tuple[str, ...], list[PurePosixPath]]
 BESIDE = {
     "pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled", "unsup", "unsupervised", "extra",
     "submission", "inference", "backup", "old", "raw", "sample", "samples", "sample_images", "examples", "demo",
-    "figures", "figs", "papers", "paper", "docs", "doc", "plots", "notebooks", "assets", "meta", "metadata", "results",
-    "outputs", "readme",
+    "figure", "fig", "paper", "doc", "plot", "notebook", "asset", "meta", "metadata", "result",
+    "output", "readme",
 }  # fmt: skip
 # Several versions of the same images, of which a model must not see one in training and one in the test.
 _VERSIONS = {
@@ -32,6 +32,11 @@ _VERSIONS = {
     "greyscale", "normalized", "normalised", "denoised", "balanced", "unbalanced", "oversampled",
 }  # fmt: skip
 _HOLDERS = {"dataset", "datasets", "data", "database"}
+
+
+def lies_beside(name: str) -> bool:
+    """Whether a folder's name says that it holds no class, as `samples` and `figure_1`."""
+    return name.lower() in BESIDE or any({word, word.removesuffix("s")} & BESIDE for word in name.lower().split("_"))
 
 
 def without_wrappers(folders: Folders, notes: list[str]) -> Folders:
@@ -44,7 +49,8 @@ def without_wrappers(folders: Folders, notes: list[str]) -> Folders:
         if not dropped:
             return folders
         if same and not any(_says_nothing(path, folders) for path in dropped):
-            notes.append(f"All class folders hold one folder {names.pop()!r}, so it is no class.")
+            note = f"All class folders hold one folder {names.pop()!r}, so it is no class."
+            notes += [] if note in notes else [note]
         shorter: Folders = {}
         for path, images in folders.items():
             shorter.setdefault(path[:-1] if path in dropped else path, []).extend(images)
@@ -134,7 +140,7 @@ def _check_beside(node: Node, folders: Folders) -> None:
     holders = [path[0] for path in folders if len(path) > 1]
     for name in flat:
         other = next((other for other in holders if is_image_word(other) or _words(other) & _HOLDERS), None)
-        if other is not None or name.lower() in BESIDE or is_annotation_word(name):
+        if other is not None or lies_beside(name) or is_annotation_word(name):
             refuse(
                 node,
                 f"{name!r} holds images and lies beside {(other or holders[0])!r}, which holds folders of images, so "
