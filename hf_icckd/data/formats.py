@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import io
 import os
 import struct
 import warnings
@@ -87,11 +88,20 @@ def is_image_file(path: str | os.PathLike) -> bool:
         return False
     if unreadable_format(_head(path)) is not None:
         return False
+    return _opens(path)
+
+
+def is_image_content(content: bytes) -> bool:
+    """Whether bytes are an image that can be read, told without a name."""
+    return unreadable_format(content[:HEAD_BYTES]) is None and _opens(io.BytesIO(content))
+
+
+def _opens(file: str | os.PathLike | io.BytesIO) -> bool:
     sure = [name for name in readable_formats() if name in _SURE]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with PIL.Image.open(path, formats=sure):
+            with PIL.Image.open(file, formats=sure):
                 return True
     except PIL.Image.DecompressionBombError:
         return True  # decoding it says that it is too large
