@@ -11,7 +11,15 @@ from datasets import ClassLabel, Dataset
 
 from hf_icckd.data.labels.class_names import check_classes, check_labels, has_labels, index_labels, without_missing
 from hf_icckd.data.labels.classes import group_classes, read_groups, select_classes
-from hf_icckd.data.labels.columns import FINE_LABEL, Columns, find_columns, labels_of, reduce_columns
+from hf_icckd.data.labels.columns import (
+    FINE_LABEL,
+    Columns,
+    find_columns,
+    holds_images,
+    is_called_label,
+    labels_of,
+    reduce_columns,
+)
 from hf_icckd.data.labels.mirroring import mirroring_doubt
 from hf_icckd.data.readable import leave_out_unreadable
 from hf_icckd.data.sampling import balanced_subset
@@ -214,7 +222,10 @@ def _choose_splits(reading: Reading, columns: Columns, options: ImageDataArgumen
 
 def _unlabelled(rows: Dataset, train: Dataset, columns: Columns) -> str | None:
     """Why a split can't be used to measure; None if it can."""
-    if columns.image not in rows.column_names or not has_labels(rows, columns.label):
+    _check_same_columns(rows, train, columns)
+    if columns.image not in rows.column_names:
+        return f"it has no column {columns.image!r}"
+    if not has_labels(rows, columns.label):
         return "it has no labels"
     if (
         isinstance(rows.features[columns.label], ClassLabel)
@@ -223,6 +234,17 @@ def _unlabelled(rows: Dataset, train: Dataset, columns: Columns) -> str | None:
         return None  # their names and types are compared later
     known = set(train.unique(columns.label))
     return None if known & set(rows.unique(columns.label)) else "it has no class of the training split, so no labels"
+
+
+def _check_same_columns(rows: Dataset, train: Dataset, columns: Columns) -> None:
+    """Raise ValueError if a split has its images or labels under another name than the training split."""
+    for column, is_such in ((columns.image, holds_images), (columns.label, is_called_label)):
+        new = [name for name in rows.column_names if name not in train.column_names and is_such(rows, name)]
+        if column not in rows.column_names and new:
+            raise ValueError(
+                f"the training split has the column {column!r} and another split {new[0]!r} in its place, expected "
+                "the same name; rename one, or choose other splits with --train_split and --test_split"
+            )
 
 
 def _label_origin(reading: Reading, columns: Columns, options: ImageDataArguments) -> str:
