@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import NoReturn
 
-from hf_icckd.data.containers.unsupported import refusal
+from hf_icckd.data.containers.unsupported import label_file_refusal, refusal
 from hf_icckd.data.layouts.class_folders import LayoutError
 from hf_icckd.data.layouts.layout import Layout
 from hf_icckd.data.layouts.listing import Files
@@ -42,6 +42,9 @@ def refuse_unlabelled(files: Files, layout: Layout, images: Sequence[PurePosixPa
     lines += [
         f"{path} has the columns {columns}: if it holds the labels, add --labels {path}" for path, columns in tables
     ]
+    if not tables:
+        unread = filter(None, map(label_file_refusal, files.others))
+        lines += [f"the labels may be in another file: {text}" for text in list(unread)[:1]]
     pattern = suggested_pattern(images)
     if pattern is not None:
         expression, names = pattern
