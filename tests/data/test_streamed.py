@@ -189,7 +189,7 @@ def test_splits_of_a_stream_must_agree_about_the_classes(tmp_path, text):
         rows = pq.read_table(tmp_path / "test-0.parquet").replace_schema_metadata(None)
         rows = rows.set_column(1, "kind", rows["kind"].cast("string"))
         pq.write_table(rows, tmp_path / "test-0.parquet")
-    with pytest.raises(ValueError, match="column 'kind' different classes; expected the same names and order"):
+    with pytest.raises(ValueError, match=r"column 'kind' different classes .*, expected the same names and order"):
         load_image_data(str(tmp_path), streaming=True)
 
 

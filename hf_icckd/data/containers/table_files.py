@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -135,10 +136,27 @@ def _joined(tables: list[Dataset]) -> Dataset:
 
 
 def _check_one_schema(root: Path, group: TableGroup) -> None:
-    """Raise ValueError if the tables are those of several data sets, as the configurations of a Hub repository."""
+    """Raise ValueError if a table can't be read or has no rows, or tables are those of several data sets.
+
+    A repository on the Hub may hold the tables of several configurations.
+    """
     if group.files[0].suffix.lower() != ".parquet":
         return
-    names = {file: tuple(pq.read_schema(root / file).names) for file in group.files}
+    names = {}
+    for file in group.files:
+        try:
+            with pq.ParquetFile(root / file) as table:
+                names[file], count = tuple(table.schema_arrow.names), table.metadata.num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(
+                f"{file} can't be read as parquet ({' '.join(str(error).split())[:200]}); it is damaged or not "
+                "complete: copy or download it again"
+            ) from error
+        twice = next((name for name in names[file] if names[file].count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{file} has two columns called {twice!r}; rename one of them")
+        if count == 0:
+            raise ValueError(f"{file} has no rows, expected images; write it once more, or move it away")
     other = next((file for file in group.files if names[file] != names[group.files[0]]), None)
     if other is not None:
         first = group.files[0]
@@ -172,7 +190,7 @@ def _with_images(
         )
     if holds_base64(sample):
         return decode_base64_column(rows, column)
-    paths = [None if not value else str(folder / value.replace("\\", "/")) for value in values]
+    paths = [None if not value else str(folder / _local(value)) for value in values]
     missing = [row for row, path in enumerate(paths) if path is None or not os.path.isfile(path)]
     if missing and options.bad_images != "skip":
         raise ValueError(
@@ -187,6 +205,11 @@ def _with_images(
         rows, paths = rows.select(kept), [paths[row] for row in kept]
     images = Dataset.from_dict({column: paths}, features=Features({column: Image(decode=False)}))
     return _beside(rows.remove_columns(column), images)
+
+
+def _local(value: str) -> str:
+    """A path as it is written here: with `/`, and without the `file://` of an address."""
+    return re.sub(r"^file://(localhost)?(?=/)", "", value.strip().replace("\\", "/"))
 
 
 def _beside(rows: Dataset, images: Dataset) -> Dataset:

@@ -13,6 +13,29 @@ _PICKLE_FIX = (
     "where you trust the file, `import pickle, numpy; d = pickle.load(open(FILE, 'rb'), encoding='bytes')` reads it: "
     "save images and labels with numpy.savez('train.npz', images=..., labels=...)"
 )
+_LABEL_FILES = (  # that may hold labels beside images: suffixes, what they are, the way round
+    (
+        (".xlsx", ".xls", ".ods", ".numbers"),
+        "a spreadsheet, which is not read",
+        "save it as CSV (UTF-8) and give that with --labels",
+    ),
+    (
+        (".json",),
+        "a JSON document, which is not read",
+        "if it holds records or columns of file names and labels, convert it with `import pandas; "
+        "pandas.read_json(FILE).to_csv('labels.csv', index=False)`; if it is {file name: label}, with `import json, "
+        "csv; csv.writer(open('labels.csv', 'w', newline='')).writerows([('file_name', 'label'), "
+        "*json.load(open(FILE)).items()])`; then give --labels labels.csv",
+    ),
+    (
+        (".parquet", ".arrow", ".feather", ".ipc"),
+        "a table that is no text, and labels beside images are read from text alone",
+        "convert it with `import pandas; pandas.read_parquet(FILE).to_csv('labels.csv', index=False)` (or "
+        "read_feather) and give --labels labels.csv",
+    ),
+    ((".csv.gz", ".tsv.gz", ".csv.zip"), "a packed table", "unpack it and give the CSV file with --labels"),
+    ((".db", ".sqlite", ".sqlite3"), "a database, which is not read", "export its table as CSV, for --labels"),
+)
 _ROWS = (  # suffixes, what they are, the way round
     (
         (".pkl", ".pickle", ".p", ".pt", ".pth", ".joblib"),
@@ -53,6 +76,19 @@ _ROWS = (  # suffixes, what they are, the way round
         "unpack it, for example with `7z x` or `tar --zstd -xf`, and give the folder",
     ),
     ((".mdb", ".lmdb", ".rec"), "a database of images, which is not read", "write its images into a folder per class"),
+    (
+        (".feather", ".ipc"),
+        "an Arrow file under a name that is not looked for",
+        "call it .arrow, if it was written without compression, or save it as parquet",
+    ),
+    (
+        (".json",),
+        "a JSON document, which is not read as a table of images",
+        "write its records one a line (.jsonl), for example with `pandas.read_json(FILE).to_json('train.jsonl', "
+        "orient='records', lines=True)`",
+    ),
+    ((".xlsx", ".xls", ".ods"), "a spreadsheet, which is not read", "save it as CSV (UTF-8)"),
+    ((".db", ".sqlite", ".sqlite3"), "a database, which is not read", "export its table as CSV or parquet"),
     (
         (".py",),
         "a Python script, and loading scripts are never run",
@@ -176,3 +212,14 @@ def _by_suffix(files: Sequence[PurePath]) -> Iterator[str]:
             name = file.name.lower()
             if name.endswith(suffixes) or (".tfrecord" in suffixes and ".tfrecord-" in name):
                 yield f"{file.as_posix()} is {what}; {fix}"
+
+
+def label_file_refusal(file: PurePath) -> str | None:
+    """Say why a file can't give the labels of images, and the way round; None if its kind may be read.
+
+    Example:
+        >>> label_file_refusal(PurePath("labels.xlsx"))
+        'labels.xlsx is a spreadsheet, which is not read; save it as CSV (UTF-8) and give that with --labels'
+    """
+    rows = (row for row in _LABEL_FILES if file.name.lower().endswith(row[0]))
+    return next((f"{file.as_posix()} is {what}; {fix}" for _, what, fix in rows), None)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from datasets import ClassLabel, Dataset
 
-from hf_icckd.data.labels.columns import is_label, labels_of
+from hf_icckd.data.labels.columns import MISSING, is_label, labels_of
 from hf_icckd.data.sources.image_data import LeftOut
 from hf_icckd.utils.text import listed
 
@@ -24,6 +24,7 @@ def index_labels(splits: dict[str, Dataset], column: str) -> tuple[dict[str, Dat
     Raises:
         ValueError: If splits differ in type or in named classes, or names can hardly be told apart.
     """
+    splits = {name: _by_name(split, splits["train"]) for name, split in splits.items()}
     given = [getattr(split.features["label"], "names", None) for split in splits.values()]
     check_same_names(given, column)
     if given[0] is not None:
@@ -31,7 +32,10 @@ def index_labels(splits: dict[str, Dataset], column: str) -> tuple[dict[str, Dat
     cells = {name: [_plain(value) for value in split["label"]] for name, split in splits.items()}
     values = {value for column_cells in cells.values() for value in column_cells if value is not None}
     if len({isinstance(value, str) for value in values}) > 1:
-        raise ValueError(f"column {column!r} holds text in one split and numbers in another; expected the same in all")
+        raise ValueError(
+            f"column {column!r} holds text in one split and numbers in another, expected the same in all; "
+            "convert one, or choose splits that agree with --train_split and --test_split"
+        )
     index = {value: position for position, value in enumerate(sorted(values))}
     names = [str(value) for value in index]
     check_distinct(names, column)
@@ -40,6 +44,24 @@ def index_labels(splits: dict[str, Dataset], column: str) -> tuple[dict[str, Dat
         labels = np.array([-1 if value is None else index[value] for value in cells[name]], dtype=np.int64)
         splits[name] = relabel(split, labels, names)
     return splits, names
+
+
+def _by_name(split: Dataset, train: Dataset) -> Dataset:
+    """Number the classes of a split as those of training, if their names are the same in another order or form."""
+    known = getattr(train.features["label"], "names", None)
+    own = getattr(split.features["label"], "names", None)
+    if known is None or own == known or len(set(known)) < len(known):
+        return split
+    if own is not None:
+        names = [own[label] if 0 <= label < len(own) else None for label in labels_of(split)]
+        if not set(own) <= set(known) or any(label >= len(own) for label in labels_of(split)):
+            return split
+    else:
+        names = [value if is_label(value) else None for value in split["label"]]
+        if not all(name is None or name in known for name in names):
+            return split
+    index = {name: position for position, name in enumerate(known)}
+    return relabel(split, np.array([-1 if name is None else index[name] for name in names], dtype=np.int64), known)
 
 
 def relabel(split: Dataset, labels: np.ndarray, names: list[str]) -> Dataset:
@@ -83,8 +105,13 @@ def check_distinct(names: Sequence[str], column: str) -> None:
 
 def check_same_names(names: list[list[str] | None], column: str) -> None:
     """Raise ValueError unless all splits name the same classes in the same order, or none names any."""
-    if any(other != names[0] for other in names):
-        raise ValueError(f"the splits give column {column!r} different classes; expected the same names and order")
+    other = next((other for other in names if other != names[0]), names[0])
+    if other != names[0]:
+        shown = " and ".join("no names" if own is None else listed(own, 5) for own in (names[0], other))
+        raise ValueError(
+            f"the splits give column {column!r} different classes ({shown}), expected the same names and order; "
+            "correct one, or choose splits that agree with --train_split and --test_split"
+        )
 
 
 def has_labels(rows: Dataset, column: str) -> bool:
@@ -109,8 +136,8 @@ def without_missing(split: Dataset, name: str, missing_labels: str) -> tuple[Dat
     if missing_labels != "skip":
         raise ValueError(
             f"{len(missing):,} of {len(split):,} rows of the {name} split have no label (the first is row "
-            f"{missing[0]}): the cell is empty, not a number, or negative; correct them, or leave them out with "
-            "--missing_labels skip"
+            f"{missing[0]}): the cell is empty, negative, or one of {', '.join(sorted(MISSING - {''}))}; fill "
+            "them in, rename a class that is called so, or leave such rows out with --missing_labels skip"
         )
     kept = split.select(np.flatnonzero(labels_of(split) >= 0))
     return kept, LeftOut(len(missing), f"rows of the {name} split without a label", f"row {missing[0]}")

@@ -10,7 +10,7 @@ from typing import Any
 from datasets import Dataset
 
 from hf_icckd.data.containers.archives import is_archive
-from hf_icckd.data.containers.unsupported import boxes_refusal
+from hf_icckd.data.containers.unsupported import boxes_refusal, label_file_refusal
 from hf_icckd.data.labels.class_names import same_name
 from hf_icckd.data.labels.columns import find_label_column
 from hf_icckd.data.layouts.layout import Choices, Layout, leave_out_annotations, read_layout
@@ -129,6 +129,8 @@ def _label_tables(
     if options.label_pattern is not None:
         raise ValueError("labels and label_pattern are given, expected one source of labels; leave one of them out")
     inside = PurePosixPath(options.labels)
+    if (unread := label_file_refusal(inside)) is not None:
+        raise ValueError(f"labels is {options.labels!r}, expected a CSV, TSV or JSON lines file: {unread}")
     if inside in files.others:
         table = read_text_table(files.read(inside), inside, index)
     else:
@@ -143,7 +145,8 @@ def _label_tables(
         seen = ", ".join(f"{name} (such as {_first(cells)!r})" for name, cells in list(table.columns.items())[:5])
         raise ValueError(
             f"no column of labels file {options.labels!r} names images of {files.name!r}: it has {seen}, and an image "
-            f"is called {str(files.images[0])!r}; expected a column of file names"
+            f"is called {str(files.images[0])!r}; expected a column of file names, or of paths "
+            "where several images have the same name"
         )
     if table.unknown and options.bad_images != "skip":
         raise ValueError(

@@ -10,7 +10,8 @@ from pathlib import PurePosixPath
 from hf_icckd.data.labels.columns import LABEL_NAMES
 from hf_icckd.data.layouts.listing import Files
 from hf_icckd.data.layouts.text_tables import TABLE_SUFFIXES, ImageIndex, TextTable, read_text_table
-from hf_icckd.data.splits.words import SPLIT_COLUMNS, Role, split_name
+from hf_icckd.data.splits.split_column import splits_of_column
+from hf_icckd.data.splits.words import Role, split_name
 from hf_icckd.utils.text import listed
 
 _LEAST_NAMED = 0.5  # of the images, by lists whose names have other words beside that of the split
@@ -169,16 +170,24 @@ def _check_disjoint(lists: Lists) -> None:
 
 
 def split_column(table: TextTable) -> tuple[str, dict[PurePosixPath, Role]] | None:
-    """Return the column that says which split each image belongs to, and what it says; None if there is none."""
+    """Return the column that says which split each image belongs to, and what it says; None if there is none.
+
+    Raises:
+        ValueError: If several columns say it, or one in numbers that don't say which split is which.
+    """
+    found: dict[str, dict[PurePosixPath, Role]] = {}
     for column, cells in table.columns.items():
-        if column.lower() not in SPLIT_COLUMNS:
-            continue
-        splits = {cell: split_name(cell) for cell in set(cells) if cell is not None}
-        if splits and all(splits.values()):
-            roles = {cell: split.role for cell, split in splits.items() if split is not None}
+        names = None if column == table.file_column else splits_of_column(column, set(cells))
+        if names is not None:
+            splits = {cell: split for cell, name in names.items() if (split := split_name(name)) is not None}
             said = {image: cells[row] for image, row in table.rows.items()}
-            return column, {image: roles[cell] for image, cell in said.items() if cell is not None}
-    return None
+            found[column] = {image: splits[cell].role for image, cell in said.items() if cell in splits}
+    if len(found) > 1:
+        raise ValueError(
+            f"the columns {', '.join(found)} of {table.name!r} say which split each row is, expected one; remove the "
+            "others"
+        )
+    return next(iter(found.items()), None)
 
 
 def labels_in_split(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import NoReturn
 
-from hf_icckd.data.containers.unsupported import refusal
+from hf_icckd.data.containers.unsupported import label_file_refusal, refusal
 from hf_icckd.data.layouts.layout import Layout
 from hf_icckd.data.layouts.listing import Files
 from hf_icckd.data.layouts.text_tables import TABLE_SUFFIXES, ImageIndex, read_text_table
@@ -39,7 +39,11 @@ def refuse_unlabelled(files: Files, layout: Layout, images: Sequence[PurePosixPa
         f"was\n{tree}"
     ]
     lines += _only_in_test(layout)
-    lines += _about_tables(files)
+    about_tables = _about_tables(files)
+    lines += about_tables
+    if not about_tables:
+        unread = filter(None, map(label_file_refusal, files.others))
+        lines += [f"the labels may be in another file: {text}" for text in list(unread)[:1]]
     pattern = suggested_pattern(images)
     if pattern is not None:
         expression, names = pattern

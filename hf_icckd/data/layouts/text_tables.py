@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -13,13 +14,14 @@ from typing import Any
 
 from datasets import Value
 
+from hf_icckd.data.labels.columns import MISSING
 from hf_icckd.data.splits.words import Role, split_name
 
 TABLE_SUFFIXES = {".csv", ".tsv", ".jsonl", ".ndjson", ".txt", ".lst"}
 _SNIFFED_CHARACTERS = 65536
+_LONGEST_CELL = 1 << 30  # an image as base64 is longer than Python's own limit
 _CANONICAL_INT = re.compile(r"-?(0|[1-9]\d{0,17})")
 _CANONICAL_FLOAT = re.compile(r"-?(0|[1-9]\d*)\.\d+([eE][-+]?\d+)?|nan|-?inf", re.IGNORECASE)
-_MISSING = {"", "nan", "NaN", "null", "NULL", "None", "N/A", "NA", "<NA>"}
 _NOWHERE = PurePosixPath()
 Column = list[str | None]
 
@@ -38,6 +40,10 @@ class ImageIndex:
         for image in images:
             for name in {image.name, image.stem}:
                 self._by_name.setdefault(name, []).append(image)
+        # Names that differ from a cell in case, or in zeros in front of a number, if only one image has such a name.
+        self._alike: dict[str, list[PurePosixPath]] = {}
+        for name, own in self._by_name.items():
+            self._alike.setdefault(_loosely(name), []).extend(own)
 
     def find(self, cell: str | None, table: PurePosixPath = _NOWHERE) -> PurePosixPath | None:
         """Return the image of a cell; None if there is none, or several.
@@ -54,9 +60,12 @@ class ImageIndex:
             if exact in self._exact:
                 return self._exact[exact]
         parts = PurePosixPath(path).parts
-        named = self._by_name.get(parts[-1], []) if parts else []
-        if not named:
+        if not parts:
             return None
+        named = self._by_name.get(parts[-1], [])
+        if not named:
+            alike = set(self._alike.get(_loosely(parts[-1]), []))
+            return alike.pop() if len(alike) == 1 else None
         for start in range(len(parts)):  # the longest common end decides
             end = parts[start:]
             same = [image for image in named if _ends_with(image, end)]
@@ -69,6 +78,12 @@ class ImageIndex:
             if same:
                 return None
         return None
+
+
+def _loosely(name: str) -> str:
+    """A name in lower case; of a number, without zeros in front and without the `.0` of a table of numbers."""
+    number = re.fullmatch(r"0*(\d+)(\.0+)?", name)
+    return number[1] if number else name.lower()
 
 
 def _lies_in_split(image: PurePosixPath, role: Role) -> bool:
@@ -120,10 +135,13 @@ def read_text_table(content: bytes, path: PurePosixPath, index: ImageIndex) -> T
     """
     name = str(path)
     place = PurePosixPath(path.name) if path.is_absolute() else path
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        text = content.decode("utf-8-sig")
+        text = "\n".join(re.split("\r\n|\r|\n", content.decode(encoding)))
     except UnicodeDecodeError as error:
-        raise ValueError(f"table {name!r} is not UTF-8 (byte {error.start:,}); save it as UTF-8") from None
+        raise ValueError(
+            f"table {name!r} is not UTF-8 (byte {error.start:,}); save it as UTF-8 (spreadsheets call it CSV UTF-8)"
+        ) from None
     if path.suffix.lower() in (".jsonl", ".ndjson"):
         columns = _json_columns(text, name)
     else:
@@ -135,7 +153,7 @@ def read_text_table(content: bytes, path: PurePosixPath, index: ImageIndex) -> T
             shares[column] = found
     if not shares:
         return TextTable(name, columns, None, {}, [])
-    file_column = max(shares, key=lambda column: sum(image is not None for image in shares[column]))
+    file_column = max(shares, key=lambda column: len(set(shares[column]) - {None}))
     rows: dict[PurePosixPath, int] = {}
     for row, image in enumerate(shares[file_column]):
         if image is not None:
@@ -181,19 +199,28 @@ def _json_columns(text: str, name: str) -> dict[str, Column]:
 
 def _as_text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
-        return None if value in _MISSING else value
+        return None if value in MISSING else value
     return json.dumps(value)
 
 
+def _without_preamble(text: str) -> str:
+    """A table without what stands above it: the line `sep=;` of spreadsheets, and comments of one cell."""
+    lines = text.split("\n")
+    if re.fullmatch(r"sep=.", lines[0].strip()):
+        lines = lines[1:]
+    while lines and lines[0].startswith("#") and not re.search(r"[,;|\t]", lines[0]):
+        lines = lines[1:]
+    return "\n".join(lines)
+
+
 def _delimited_columns(text: str, name: str, index: ImageIndex, place: PurePosixPath) -> dict[str, Column]:
+    text = _without_preamble(text)
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         raise ValueError(f"table {name!r} is empty; expected file names and labels")
     if _is_list_of_paths(lines, index, place):
         return {"column 1": [line.strip() for line in lines]}
-    delimiter = _delimiter(text[:_SNIFFED_CHARACTERS])
-    rows = list(csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True))
-    rows = [row for row in rows if any(cell.strip() for cell in row)]
+    rows = _cells(text)
     width = len(rows[0])
     for number, row in enumerate(rows, start=1):
         if len(row) != width and not (len(row) == width + 1 and not row[-1]):
@@ -211,7 +238,7 @@ def _delimited_columns(text: str, name: str, index: ImageIndex, place: PurePosix
     body = rows[1:] if has_header else rows
     columns = zip(*(row[:width] for row in body), strict=True) if body else [()] * width
     return {
-        column: [None if cell.strip() in _MISSING else cell.strip() for cell in cells]
+        column: [None if cell.strip() in MISSING else cell.strip() for cell in cells]
         for column, cells in zip(header, columns, strict=True)
     }
 
@@ -230,6 +257,17 @@ def _is_list_of_paths(lines: Sequence[str], index: ImageIndex, place: PurePosixP
                 parts, own = parts[:-1], own[:-1]
             above.add("/".join(parts))
     return count > len(lines) / 2 and len(above) == 1 and not re.search(r"[,;\t|]", above.pop())
+
+
+def _cells(text: str) -> list[list[str]]:
+    """The cells of all rows that are not empty."""
+    limit = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        delimiter = _delimiter(text[:_SNIFFED_CHARACTERS])
+        rows = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
+        return [row for row in rows if any(cell.strip() for cell in row)]
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _delimiter(sample: str) -> str:

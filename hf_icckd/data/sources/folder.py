@@ -21,7 +21,7 @@ from hf_icckd.data.containers.webdataset import read_webdataset
 from hf_icckd.data.layouts.image_files import read_image_files
 from hf_icckd.data.layouts.listing import Files, FolderFiles, list_folder
 from hf_icckd.data.layouts.text_tables import TABLE_SUFFIXES
-from hf_icckd.data.layouts.tree import LayoutError, draw, make_tree
+from hf_icckd.data.layouts.tree import LayoutError
 from hf_icckd.data.sources.image_data import LeftOut
 from hf_icckd.data.sources.source import Reading, Source, reason, refuse_file_options
 from hf_icckd.data.splits.roles import given_splits, named_reading
@@ -79,7 +79,9 @@ def _readable(path: Path) -> Iterator[None]:
     except ValueError as error:
         text = str(error)
         where = "" if str(path) in text else f"dataset {str(path)!r}: "
-        raise type(error)(f"{where}{text}") from error.__cause__
+        # Some types, such as the one of JSON, take more than a text.
+        kind = type(error) if type(error).__init__ is ValueError.__init__ else ValueError
+        raise kind(f"{where}{text}") from error.__cause__
     except Exception as error:  # builders raise dozens of types
         raise ValueError(f"dataset folder {str(path)!r} could not be read: {reason(error)}") from error
 
@@ -188,9 +190,8 @@ def _read_archives(files: FolderFiles, archives: list[PurePosixPath], options: I
 
 def _refuse(files: Files) -> NoReturn:
     what = refusal(files.others)
-    seen = draw(make_tree(files.others), "file")
     raise ValueError(
         f"dataset folder {files.name!r} holds 0 images{f'; {what}' if what else ''}; expected CLASS/IMAGE, "
         "train/CLASS/IMAGE, tables (parquet, arrow, CSV), arrays (idx, npz) or archives (zip, tar)"
-        + (f"; seen was\n{seen}" if files.others else "")
+        + (f"; there are the files {listed(list(map(str, files.others)), 6)}" if files.others else "")
     )

@@ -18,7 +18,15 @@ from hf_icckd.data.labels.class_names import (
     without_missing,
 )
 from hf_icckd.data.labels.classes import group_classes, read_groups, select_classes
-from hf_icckd.data.labels.columns import FINE_LABEL, Columns, find_columns, labels_of, reduce_columns
+from hf_icckd.data.labels.columns import (
+    FINE_LABEL,
+    Columns,
+    find_columns,
+    holds_images,
+    is_called_label,
+    labels_of,
+    reduce_columns,
+)
 from hf_icckd.data.labels.mirroring import mirroring_doubt
 from hf_icckd.data.readable import leave_out_unreadable
 from hf_icckd.data.sampling import balanced_subset
@@ -221,7 +229,10 @@ def _choose_splits(reading: Reading, columns: Columns, options: ImageDataArgumen
 
 def _unlabelled(rows: Dataset, train: Dataset, columns: Columns) -> str | None:
     """Why a split can't be used to measure; None if it can."""
-    if columns.image not in rows.column_names or not has_labels(rows, columns.label):
+    _check_same_columns(rows, train, columns)
+    if columns.image not in rows.column_names:
+        return f"it has no column {columns.image!r}"
+    if not has_labels(rows, columns.label):
         return "it has no labels"
     if (
         isinstance(rows.features[columns.label], ClassLabel)
@@ -230,6 +241,17 @@ def _unlabelled(rows: Dataset, train: Dataset, columns: Columns) -> str | None:
         return None  # their names and types are compared later
     known, own = ({same_name(str(label)) for label in split.unique(columns.label)} for split in (train, rows))
     return None if known & own else "it has no class of the training split, so no labels"
+
+
+def _check_same_columns(rows: Dataset, train: Dataset, columns: Columns) -> None:
+    """Raise ValueError if a split has its images or labels under another name than the training split."""
+    for column, is_such in ((columns.image, holds_images), (columns.label, is_called_label)):
+        new = [name for name in rows.column_names if name not in train.column_names and is_such(rows, name)]
+        if column not in rows.column_names and new:
+            raise ValueError(
+                f"the training split has the column {column!r} and another split {new[0]!r} in its place, expected "
+                "the same name; rename one, or choose other splits with --train_split and --test_split"
+            )
 
 
 def _label_origin(reading: Reading, columns: Columns, options: ImageDataArguments) -> str:

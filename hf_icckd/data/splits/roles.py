@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, Value, concatenate_datasets
 
 from hf_icckd.data.labels.columns import holds_text
 from hf_icckd.data.sources.image_data import LeftOut
 from hf_icckd.data.sources.source import Piece, Reading
-from hf_icckd.data.splits.words import ROLES, SPLIT_COLUMNS, Role, SplitName, split_name
+from hf_icckd.data.splits.split_column import is_called_split, splits_of_column
+from hf_icckd.data.splits.words import ROLES, Role, SplitName, split_name
 from hf_icckd.options.data import ImageDataArguments
 from hf_icckd.utils.text import listed, suggest
 
@@ -92,16 +93,27 @@ def _by_words(names: Sequence[str]) -> dict[Role, list[list[str]]]:
     return {role: [ranked[key] for key in sorted(ranked)] for role, ranked in found.items()}
 
 
-def _by_column(rows: Dataset) -> dict[str, Dataset]:
-    """Splits that a column such as `split` names; empty if there is none."""
-    for column in rows.column_names:
-        if column.lower() not in SPLIT_COLUMNS or not holds_text(rows.features[column]):
+def _by_column(rows: Dataset, options: ImageDataArguments) -> tuple[dict[str, Dataset], list[LeftOut]]:
+    """Splits that a column such as `split` names, and the rows it names none for; nothing if no column does."""
+    found: dict[str, dict[Any, str]] = {}
+    for column, feature in rows.features.items():
+        may_say = holds_text(feature) or (isinstance(feature, Value) and is_called_split(column))
+        if not may_say or column == options.label_column:
             continue
-        names = [name for name in rows.unique(column) if name]
-        if len(names) > 1 and all(split_name(name) for name in names):
-            cells = np.array(rows[column][:], dtype=object)
-            return {name: rows.select(np.flatnonzero(cells == name)) for name in names}
-    return {}
+        said = splits_of_column(column, rows.unique(column))
+        if said is not None:
+            found[column] = said
+    if len(found) > 1:
+        raise ValueError(
+            f"the columns {listed(list(found))} say which split each row is, expected one; remove the others"
+        )
+    for column, said in found.items():
+        cells = np.array([said.get(value, "") for value in rows[column][:]], dtype=object)
+        left = int((cells == "").sum())
+        rest = rows.remove_columns(column)
+        splits = {name: rest.select(np.flatnonzero(cells == name)) for name in dict.fromkeys(said.values())}
+        return splits, [LeftOut(left, f"rows whose column {column!r} names no split")] if left else []
+    return {}, []
 
 
 def named_reading(dataset: str, splits: Mapping[str, Dataset], options: ImageDataArguments, what: str) -> Reading:
@@ -114,9 +126,10 @@ def named_reading(dataset: str, splits: Mapping[str, Dataset], options: ImageDat
         what: What a split is in this source, such as `split` or `file`.
     """
     splits = {name: rows.with_format(None) for name, rows in splits.items()}
+    nameless: list[LeftOut] = []
     if len(splits) == 1 and options.splits == "auto":
         (name, rows), *_ = splits.items()
-        by_column = _by_column(rows)
+        by_column, nameless = _by_column(rows, options)
         what, splits = (f"{what} {name}, rows of", by_column) if by_column else (what, splits)
     roles = assign_roles(dataset, list(splits), options)
 
@@ -127,7 +140,7 @@ def named_reading(dataset: str, splits: Mapping[str, Dataset], options: ImageDat
     pieces: dict[Role, list[Piece]] = {"train": [piece(roles.train)]}
     for role, candidates in roles.others.items():
         pieces[role] = [piece(names) for names in candidates]
-    left_out = [
+    left_out = nameless + [
         LeftOut(len(splits[name]), f"rows of the {what} {name}, which is for neither") for name in roles.unused
     ]
     return Reading(pieces, left_out=left_out)

@@ -6,7 +6,6 @@ import re
 from typing import Literal, NamedTuple
 
 Role = Literal["train", "validation", "test"]
-SPLIT_COLUMNS = ("split", "subset", "partition", "usage", "phase")  # of a table, that may say which split a row is
 ROLES: tuple[Role, ...] = ("train", "validation", "test")
 # In order: where a data set has several test splits, the first one is taken.
 _WORDS: dict[Role, tuple[str, ...]] = {

@@ -24,7 +24,10 @@ NAMES = [("cat", "dog")[i % 2] for i in range(N)]
 IMAGES = [picture(str(i)) for i in range(N)]
 SIX = {"all": {"0": 6, "1": 6}}
 PETS = {"all": {"cat": 6, "dog": 6}}
+SITE = [i // 2 % 2 for i in range(N)]
 NAN = float("nan")
+OFFICIAL = {"train": {"cat": 5, "dog": 5}, "test": {"cat": 1, "dog": 1}}
+IN_TEN = ["train"] * 10 + ["test"] * 2
 
 
 @pytest.fixture(autouse=True)
@@ -86,13 +89,13 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {
     "another name beside halves": (one(kind=NAMES, weight=[i / 7 for i in range(N)]), {}, PETS),
     "the index of pandas": (one(kind=NAMES, __index_level_0__=list(range(N))), {}, PETS),
     "two of other names": (
-        one(kind=NAMES, site=EVEN),
+        one(kind=NAMES, site=SITE),
         {},
         "several columns may hold the labels: kind, site.*--label_column",
     ),
     "two of other names, chosen": (one(kind=NAMES, site=EVEN), {"label_column": "kind"}, PETS),
     "two that are called labels": (
-        one(label=NAMES, target=EVEN),
+        one(label=NAMES, target=SITE),
         {},
         "labels: label, target; choose one with --label_column",
     ),
@@ -123,7 +126,29 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {
         {"label_column": "kind"},
         "--label_column is 'kind', expected one of",
     ),
+    "a space after the name": (one(site=SITE, **{"Target ": NAMES}), {}, PETS),
+    "class_name": (one(class_name=NAMES, site=SITE), {}, PETS),
+    "ClassId": (one(ClassId=EVEN, site=SITE), {}, SIX),
+    "numbers and names of the classes": (one(class_id=EVEN, class_name=NAMES, site=SITE), {}, PETS),
+    "numbers beside names": (one(breed=NAMES, breed_id=EVEN), {}, PETS),
+    "names beside other names": (one(breed=NAMES, kind=[n[0] for n in NAMES]), {}, "several columns .*breed, kind"),
+    "a column of one value": (one(kind=NAMES, source=["web"] * N), {}, PETS),
+    "sizes": (one(kind=NAMES, width=[20, 30] * 6, fold=SITE), {}, PETS),
+    "nothing but sizes": (one(width=[20, 30] * 6), {}, r"no label column found among image \(binary\), width"),
+    "a column for each class": (
+        one(cat=[1, 0, 0] * 4, dog=[0, 1, 0] * 4, cow=[0, 0, 1] * 4),
+        {},
+        r"cat, dog, cow hold a 1 for the class of each row.*idxmax\(axis=1\)",
+    ),
+    "several labels a row": (one(label=["a", "b", "a|b"] * 4), {}, "several labels in one row, such as 'a|b'"),
+    "names with commas": (
+        one(label=["tench, Tinca", "shark, man-eater"] * 6),
+        {},
+        {"all": {"tench, Tinca": 6, "shark, man-eater": 6}},
+    ),
     # Labels that are missing or alike
+    "a space": (one(label=[" ", *NAMES[1:]]), {}, "1 of 12 rows of the train split have no label"),
+    "nan as text": (one(label=["nan", *NAMES[1:]]), {}, "1 of 12 rows .*rename a class that is called so"),
     "a missing label": (
         one(label=[NAN, 1.0, *map(float, EVEN[2:])], site=EVEN),
         {},
@@ -191,6 +216,40 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {
         {},
         {"train": {"cat": 4, "dog": 4}, "test": {"cat": 2, "dog": 2}},
     ),
+    "yes and no": (one(label=NAMES, is_train=[True] * 10 + [False] * 2), {}, OFFICIAL),
+    "one and zero": (one(label=NAMES, is_test=[0.0] * 10 + [1.0] * 2), {}, OFFICIAL),
+    "splits in a column of another name": (one(kind=NAMES, tvt=IN_TEN), {}, OFFICIAL),
+    "rows that no split names": (
+        one(label=NAMES, split=[*IN_TEN[:-1], None]),
+        {},
+        {"train": {"cat": 5, "dog": 5}, "test": {"cat": 1}},
+    ),
+    "splits as numbers": (
+        one(label=NAMES, partition=[0] * 6 + [1] * 3 + [2] * 3),
+        {},
+        "'partition' seems to say .*by the numbers 0, 1, 2.*write train, validation and test into it",
+    ),
+    "a CSV of yes and no": (
+        beside("all.csv", [(*ROWS[0], "is_train"), *((*row, int(i < 10)) for i, row in enumerate(ROWS[1:]))]),
+        ALL,
+        OFFICIAL,
+    ),
+    "another name for the label": (
+        both() | {"test.parquet": rows(4, Label=NAMES)},
+        {},
+        "column 'label' and another split 'Label' in its place.*rename",
+    ),
+    "another name for the images": (
+        both() | {"test.parquet": {"img": IMAGES[:4], "label": NAMES[:4]}},
+        {},
+        "column 'image' and another split 'img' in its place",
+    ),
+    "no rows": (
+        both() | {"test.parquet": {"image": pa.array([], pa.binary()), "label": pa.array([], pa.string())}},
+        {},
+        r"test\.parquet has no rows",
+    ),
+    "a damaged table": (both() | {"test.parquet": "PAR1"}, {}, r"test\.parquet can't be read as parquet"),
     "two configurations": (
         {
             "fine/train.parquet": {"image": IMAGES, "fine": EVEN},
@@ -223,6 +282,27 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {
         {"labels": "all.tsv"},
         PETS,
     ),
+    "a CSV of spreadsheets": (beside("all.csv", "sep=;\r" + "".join(f"{s};{n}\r" for s, n in ROWS)), ALL, PETS),
+    "a CSV in UTF-16": (beside("all.csv", "".join(f"{s},{n}\n" for s, n in ROWS).encode("utf-16")), ALL, PETS),
+    "a CSV with a comment": (beside("all.csv", "# mine\n" + "".join(f"{s},{n}\n" for s, n in ROWS)), ALL, PETS),
+    "a CSV of names in capitals": (
+        beside("all.csv", [ROWS[0], *((f"{s.upper()}.PNG", n) for s, n in ROWS[1:])]),
+        ALL,
+        PETS,
+    ),
+    "a CSV of numbers without zeros": (
+        {f"{i:04}.png": 1 for i in range(N)} | {"all.csv": [ROWS[0], *((f"{i}.0", NAMES[i]) for i in range(N))]},
+        ALL,
+        PETS,
+    ),
+    "a CSV whose labels are like numbers of images": (
+        {f"{i}.png": 1 for i in range(N)} | {"all.csv": [("label", "id"), *((EVEN[i], i) for i in range(N))]},
+        ALL,
+        SIX,
+    ),
+    "a spreadsheet": (beside("all.xlsx", "PK"), {"labels": "all.xlsx"}, "a spreadsheet.*save it as CSV"),
+    "a spreadsheet, not named": (beside("all.xlsx", "PK"), {}, r"all\.xlsx is a spreadsheet.*--labels"),
+    "a JSON document": (beside("all.json", "{}"), {"labels": "all.json"}, "a JSON document.*csv.writer.*--labels"),
     "JSON lines": (
         beside("all.jsonl", "".join(json.dumps({"file": f"{s}.png", "label": n}) + "\n" for s, n in ROWS[1:])),
         {"labels": "all.jsonl"},
@@ -279,6 +359,19 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {
         {},
         PETS,
     ),
+    "base64 of large images": (
+        {
+            "all.csv": [
+                ("image", "label"),
+                *((base64.b64encode(IMAGES[i] + bytes(150_000)).decode(), NAMES[i]) for i in range(N)),
+            ]
+        },
+        {},
+        PETS,
+    ),
+    "a damaged JSON file of `datasets`": ({"dataset_dict.json": "{"}, {}, "dataset .*Expecting property name"),
+    "a spreadsheet alone": ({"all.xlsx": "PK"}, {}, r"all\.xlsx is a spreadsheet"),
+    "an unknown file alone": ({"all.xyz": "?"}, {}, r"there are the files all\.xyz"),
     "pixels in columns": (
         {
             "train.csv": [
@@ -377,6 +470,37 @@ def test_changed_content_under_the_same_path_and_time_is_seen(tmp_path):
         rows_of = zip(data.labels("train"), data.train, strict=True)
         seen.append(sorted((data.label_names[label], row["image"]["bytes"]) for label, row in rows_of))
     assert seen[0] != seen[1]
+
+
+def named_classes(path: Path, names: list[str], labels: list[int]) -> None:
+    """Write a table whose labels are numbers of named classes."""
+    features = datasets.Features({"image": datasets.Value("binary"), "label": datasets.ClassLabel(names=names)})
+    columns = {"image": IMAGES[: len(labels)], "label": labels}
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(path)
+
+
+def test_named_classes_in_another_order_are_the_same_classes(tmp_path):
+    named_classes(tmp_path / "train.parquet", ["cat", "dog"], EVEN)
+    for names, labels in ((["dog", "cat"], [1, 0, 1, 0]), (["cat"], [0, 0])):
+        named_classes(tmp_path / "test.parquet", names, labels)
+        expected = {"cat": labels.count(names.index("cat"))} | ({"dog": 2} if "dog" in names else {})
+        assert reading(load_image_data(tmp_path))["test"] == expected
+    named_classes(tmp_path / "test.parquet", ["cat", "cow"], [1, 0])
+    with pytest.raises(ValueError, match=r"different classes \(cat, dog and cat, cow\).*--test_split"):
+        load_image_data(tmp_path)
+
+
+def test_rows_that_no_split_names_are_counted(tmp_path):
+    make(tmp_path, one(label=NAMES, split=[*IN_TEN[:-1], None]))
+    assert [(each.count, each.reason) for each in load_image_data(tmp_path).left_out] == [
+        (1, "rows whose column 'split' names no split")
+    ]
+
+
+def test_many_columns_are_looked_at(tmp_path):
+    make(tmp_path, one(kind=NAMES, **{f"f{i}": SITE for i in range(1500)}))
+    with pytest.raises(ValueError, match=r"kind, f0, .* and 1493 more; choose one with --label_column"):
+        load_image_data(tmp_path)
 
 
 def test_an_error_about_many_columns_is_short(tmp_path):

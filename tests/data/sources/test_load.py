@@ -324,10 +324,10 @@ def test_classes_that_only_the_test_split_has_are_noted(tmp_path):
     assert data.notes == ["Classes of the test split without a training image: c.", "Classes without a test image: a."]
 
 
-@pytest.mark.parametrize("other", [["b", "a"], ["a", "c"], None])
+@pytest.mark.parametrize("other", [["a", "c"], None])
 def test_splits_must_agree_about_the_classes(tmp_path, other):
     DatasetDict(train=labelled(EVEN, ["a", "b"]), test=labelled([0, 1], other)).save_to_disk(tmp_path)
-    with pytest.raises(ValueError, match="column 'label' different classes; expected the same names and order"):
+    with pytest.raises(ValueError, match=r"column 'label' different classes .*, expected the same names and order"):
         load_image_data(str(tmp_path))
 
 
@@ -392,11 +392,15 @@ def test_a_class_column_goes_before_text_and_an_image_column_before_bytes(tmp_pa
             "'label' holds int64, expected images, their bytes or their paths",
         ),
         ({"label": EVEN}, {"label_column": "image"}, "'image' can't hold both images and labels"),
-        ({"kind": EVEN, "more": EVEN}, {}, "several columns may hold the labels: kind, more"),
-        ({"label": EVEN, "target": EVEN}, {}, "several columns may hold the labels: label, target"),
+        ({"kind": EVEN, "more": [0, 0, 1] * 4}, {}, "several columns may hold the labels: kind, more"),
+        ({"label": EVEN, "target": [0, 0, 1] * 4}, {}, "several columns may hold the labels: label, target"),
         ({"label": EVEN, "mask": IMAGES}, {}, "several columns may hold the images: image, mask"),
         ({"label": [0.5, 1.0] * 6}, {}, "'label' can't be used: it holds numbers that are not whole, such as 0.5"),
-        ({"label": [[0]] * 12}, {}, "'label' can't be used: it holds List; expected class names"),
+        (
+            {"label": [[0]] * 12},
+            {},
+            "'label' can't be used: it holds List .several values a row.*; expected class names",
+        ),
         ({"label": [[0]] * 12, "site": EVEN}, {}, "'label' can't be used: it holds List"),
         ({"label": [0, -1] * 6}, {}, "6 of 12 rows of the train split have no label .*--missing_labels skip"),
         ({"label": ["a", None, "b"] * 4}, {}, "4 of 12 rows of the train split have no label"),
@@ -457,7 +461,7 @@ def test_places_that_are_no_data_set(tmp_path):
         with pytest.raises(ValueError, match="does not exist; check the path"):
             load_image_data(name)
     (tmp_path / "train.parquet").write_bytes(b"no parquet")
-    with pytest.raises(ValueError, match=r"could not be read: Arrow.*Parquet"):
+    with pytest.raises(ValueError, match=r"train\.parquet can't be read as parquet .*download it again"):
         load_image_data(str(tmp_path))
 
 
