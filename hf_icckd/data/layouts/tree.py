@@ -92,28 +92,32 @@ def without(node: Node, dropped: set[PurePosixPath]) -> Node:
     return Node(node.path, node.images, kept)
 
 
-def draw(node: Node) -> str:
-    """Draw a tree as lines of text, cut short."""
-    lines = [f"  {len(node.images):,} images"] if node.images else []
-    lines += _lines(node, 1)
+def draw(node: Node, what: str = "image") -> str:
+    """Draw a tree as lines of text, cut short; `what` its files are, in the singular."""
+    lines = [f"  {_number(len(node.images), what)}"] if node.images else []
+    lines += _lines(node, 1, what)
     if len(lines) > _SHOWN_FOLDERS:
         lines = [*lines[:_SHOWN_FOLDERS], f"  ... and {len(lines) - _SHOWN_FOLDERS} more folders"]
     return "\n".join(lines)
 
 
-def _lines(node: Node, depth: int) -> list[str]:
+def _lines(node: Node, depth: int, what: str) -> list[str]:
     lines = []
     children = list(node)
     shown = children if len(children) <= _SHOWN_FOLDERS // depth else children[: _SHOWN_FOLDERS // depth - 1]
     for child in shown:
         count = len(child.all_images())
         folders = f", {len(child.children)} folders" if child.children else ""
-        lines.append(f"{'  ' * depth}{child.name}/ ({count:,} {'image' if count == 1 else 'images'}{folders})")
+        lines.append(f"{'  ' * depth}{child.name}/ ({_number(count, what)}{folders})")
         if depth < _SHOWN_DEPTH:
-            lines += _lines(child, depth + 1)
+            lines += _lines(child, depth + 1, what)
     if len(shown) < len(children):
         lines.append(f"{'  ' * depth}... and {len(children) - len(shown)} more folders")
     return lines
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def is_image_word(name: str) -> bool:

@@ -18,6 +18,7 @@ from hf_icckd.data.containers.stored_arrays import is_array_file
 from hf_icckd.data.containers.table_files import ARROW_SUFFIXES, holds_images, read_tables, stream_tables
 from hf_icckd.data.containers.unsupported import refusal
 from hf_icckd.data.containers.webdataset import read_webdataset
+from hf_icckd.data.formats import is_image_file
 from hf_icckd.data.layouts.image_files import read_image_files
 from hf_icckd.data.layouts.listing import Files, FolderFiles, list_folder
 from hf_icckd.data.layouts.text_tables import TABLE_SUFFIXES
@@ -47,6 +48,11 @@ class Folder(Source):
         """
         with _readable(self.path):
             if self.path.is_file():
+                if is_image_file(self.path):
+                    raise ValueError(
+                        f"dataset {str(self.path)!r} is one image, expected a folder with a folder of images for each "
+                        "class; give the folder that holds the classes"
+                    )
                 files = FolderFiles(str(self.path), root=self.path.parent, others=[PurePosixPath(self.path.name)])
                 return read_containers(files, options)
             if any((self.path / name).is_file() for name in ("dataset_dict.json", "state.json")):
@@ -174,7 +180,7 @@ def _read_archives(files: FolderFiles, archives: list[PurePosixPath], options: I
 
 def _refuse(files: Files) -> NoReturn:
     what = refusal(files.others)
-    seen = draw(make_tree(files.others))
+    seen = draw(make_tree(files.others), "file")
     raise ValueError(
         f"dataset folder {files.name!r} holds 0 images{f'; {what}' if what else ''}; expected CLASS/IMAGE, "
         "train/CLASS/IMAGE, tables (parquet, arrow, CSV), arrays (idx, npz) or archives (zip, tar)"
