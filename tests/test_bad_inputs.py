@@ -64,10 +64,11 @@ def table(folder: Path, labels: list, feature=None, images: list | None = None, 
 
 
 BOTH = [0, 1] * 6
+MISSING = r"1 of 13 rows .* have no label \(the first is row 12\)"
 DATA = {
     "missing folder": (lambda f: f / "no", "dataset folder '.*no' does not exist; check the path"),
-    "a file": (lambda f: (f / "x").write_text("") or f / "x", "is a file, expected a folder; give the folder"),
-    "empty folder": (lambda f: (f / "d").mkdir() or f / "d", "holds 0 images and no folder per class; expected"),
+    "a file": (lambda f: (f / "x").write_text("") or f / "x", "x' holds 0 images; expected CLASS/IMAGE"),
+    "empty folder": (lambda f: (f / "d").mkdir() or f / "d", "holds 0 images; expected CLASS/IMAGE, train"),
     "corrupt image": (lambda f: image_folder(f / "d", **{"3_png": os.urandom(300)}), r"b/3\.png\) cannot be read"),
     "truncated image": (lambda f: image_folder(f / "d", **{"3_png": png(9, 64)[:90]}), r"b/3\.png\) cannot be read"),
     "zero bytes": (lambda f: image_folder(f / "d", **{"3_png": b""}), r"b/3\.png\) cannot be read as an image"),
@@ -78,23 +79,23 @@ DATA = {
         r"b/3\.png\) cannot be read as an image .*; repair or remove it, or leave out such images with --bad",
     ),
     "only videos": (
-        lambda f: [image_folder(f / "d"), *(p.rename(p.with_suffix(".mp4")) for p in f.rglob("*.png"))][0],
-        "holds 0 images and no folder per class",
+        lambda f: (f / "d").mkdir() or ((f / "d" / "a.mp4").write_bytes(b"\0\0\0\x18ftypmp42") and f / "d"),
+        r"holds 0 images; a\.mp4 is a video, which is not read; save frames",
     ),
     "a folder whose name is not UTF-8": (
         lambda f: os.rename(os.fsencode(image_folder(f / "d") / "b"), os.fsencode(f / "d") + b"/caf\xe9") or f / "d",
         r"image 'caf\\udce9/\d.png' .* has a name that is not UTF-8; rename it",
     ),
-    "one class": (lambda f: shutil.rmtree(image_folder(f / "d") / "b") or f / "d", "the one class 'a', expected"),
-    "labels out of range": (lambda f: _out_of_range(f / "d"), "row 12 of the train split has no valid label"),
-    "negative labels": (lambda f: table(f / "d", [*BOTH, -1], Value("int64")), "row 12 of .* has no valid label"),
-    "missing labels": (lambda f: table(f / "d", [*BOTH, None], Value("int64")), "row 12 of .* has no valid label"),
-    "labels that are floats": (
-        lambda f: table(f / "d", [0.0, 1.0] * 6, Value("float64")),
-        r"no label column found among image \(Image\), label \(float64\); expected class names, text or integers",
+    "one class": (lambda f: shutil.rmtree(image_folder(f / "d") / "b") or f / "d", "no folder per class .*'a'"),
+    "labels out of range": (lambda f: _out_of_range(f / "d"), "row 12 of the train split has the label 7"),
+    "negative labels": (lambda f: table(f / "d", [*BOTH, -1], Value("int64")), MISSING),
+    "missing labels": (lambda f: table(f / "d", [*BOTH, None], Value("int64")), MISSING),
+    "labels that are fractions": (
+        lambda f: table(f / "d", [0.5, 1.0] * 6, Value("float64")),
+        "label column 'label' can't be used: it holds numbers that are not whole, such as 0.5; expected class names",
     ),
     "several label columns": (
-        lambda f: table(f / "d", BOTH, Value("int64"), size=BOTH),
+        lambda f: table(f / "d", BOTH, Value("int64"), target=BOTH),
         "several columns may hold the labels: .*label.*; choose one with --label_column",
     ),
     "one image": (
@@ -126,7 +127,8 @@ def test_data(tmp_path, name):
     make, message = DATA[name]
     with pytest.raises(UserError, match=message) as caught:
         teacher.main([*QUICK, "--dataset", str(make(tmp_path)), "--output_dir", f"{tmp_path}/run"])
-    one_line(caught)
+    if "seen was" not in str(caught.value):  # a tree of the folders follows
+        one_line(caught)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import io
 import os
 import struct
 import warnings
@@ -33,6 +34,11 @@ _RAW_SUFFIXES = {
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2")
 _CONVERT = "convert it to JPEG or PNG"
 _RAW = "a raw photo of a camera: develop it to JPEG or TIFF first"
+_PDF, _POSTSCRIPT = "a PDF document: export its pages as PNG", "a PostScript drawing: export it as PNG"
+_FILM, _SVG = "a film: export its frames as JPEG or PNG", "an SVG drawing: export it as PNG"
+_WEB_PAGE = "a web page instead of an image, as failed downloads leave them: download the image again"
+# Data sets come with such files, which no one means as images.
+DOCUMENTS = frozenset((_PDF, _POSTSCRIPT, _FILM, _SVG, _WEB_PAGE))
 _BEGINNINGS = {
     b"FUJIFILMCCD-RAW": _RAW,
     b"IIRO": _RAW,
@@ -43,8 +49,8 @@ _BEGINNINGS = {
     b"\0MRM": _RAW,
     b"\xff\x0a": f"a JPEG XL image, which Pillow can't read: {_CONVERT}",
     b"\0\0\0\x0cJXL ": f"a JPEG XL image, which Pillow can't read: {_CONVERT}",
-    b"%PDF": "a PDF document: export its pages as PNG",
-    b"%!PS": "a PostScript drawing: export it as PNG",
+    b"%PDF": _PDF,
+    b"%!PS": _POSTSCRIPT,
     b"SIMPLE  =": "a FITS file: convert it to TIFF or PNG",
     b"version https://git-lfs": "a Git LFS pointer instead of the file: fetch it with `git lfs pull`",
 }
@@ -82,11 +88,20 @@ def is_image_file(path: str | os.PathLike) -> bool:
         return False
     if unreadable_format(_head(path)) is not None:
         return False
+    return _opens(path)
+
+
+def is_image_content(content: bytes) -> bool:
+    """Whether bytes are an image that can be read, told without a name."""
+    return unreadable_format(content[:HEAD_BYTES]) is None and _opens(io.BytesIO(content))
+
+
+def _opens(file: str | os.PathLike | io.BytesIO) -> bool:
     sure = [name for name in readable_formats() if name in _SURE]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with PIL.Image.open(path, formats=sure):
+            with PIL.Image.open(file, formats=sure):
                 return True
     except PIL.Image.DecompressionBombError:
         return True  # decoding it says that it is too large
@@ -132,15 +147,15 @@ def _boxed_format(head: bytes) -> str | None:
             f"its wheels are GPLv2 because they hold x265), or {_CONVERT}"
         )
         return None if "HEIF" in readable_formats() else lacking
-    return "a film: export its frames as JPEG or PNG"
+    return _FILM
 
 
 def _marked_up_format(head: bytes) -> str | None:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html")):
-        return "a web page instead of an image, as failed downloads leave them: download the image again"
+        return _WEB_PAGE
     if text.startswith((b"<svg", b"<?xml", b"<!doctype svg")) and b"<svg" in text:
-        return "an SVG drawing: export it as PNG"
+        return _SVG
     return None
 
 

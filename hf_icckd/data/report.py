@@ -115,7 +115,7 @@ def with_mirroring(report: dict[str, Any], data: ImageData, augmentation: Augmen
     """
     words = describe_mirroring(data.mirrored, data.mirroring_doubt, augmentation)
     asks = bool(data.mirroring_doubt) and augmentation is not None and augmentation.horizontal_flip is None
-    warnings = [words + MIRRORING_ASKS] if asks else []
+    warnings = [MIRRORING_ASKS] if asks else []
     return report | {"mirrored": words, "warnings": [*report["warnings"], *warnings]}
 
 

@@ -24,12 +24,16 @@ def report_table(report: dict[str, Any], classes: int | None = 20) -> str:
         >>> from hf_icckd.data.report import data_report
         >>> digits = load_image_data("digits", classes=["3", "8"])
         >>> print(report_table(data_report(digits)).split("-\\n")[-1])
-        training images  285
-        test images      72
+        training images  285 (split train)
+        test images      72 (split test)
         2 classes           training       test
           3                      146         37
           8                      139         35
+        labels           column 'label': its name says so
         image size       all 8 x 8 pixels (256 evenly spaced training images)
+        pixels           8-bit grey
+        exact copies     none
+        left out         images of classes that --classes does not name: 1,440
         warning          The test split is small: each of its 72 images is 1.4 points of top-1.
     """
     facts = report_facts(report)

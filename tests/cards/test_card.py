@@ -350,12 +350,12 @@ def test_the_snippet_refuses_what_training_refuses(tmp_path):
 def test_what_is_done_to_pixels_stands_in_the_card(runs):
     arguments, results = read_records(runs / "teacher")
     told = "Training images are not mirrored, because a mirrored image of this data set is another class."
-    assert results["pixels"] == {"mirroring": told, "how": []}
-    assert f"| pixels | {told} |" in text_of(runs / "teacher")
-    results["pixels"]["mirroring"] = "the class 'a|b' says left"
-    assert r"| pixels | the class 'a\|b' says left |" in render(CardData(arguments, results))
-    del results["pixels"]  # of an older version
-    assert "| pixels |" not in render(CardData(arguments, results))
+    assert results["data"]["report"]["mirrored"] == told
+    assert f"| mirrored | {told} |" in text_of(runs / "teacher")
+    results["data"]["report"]["mirrored"] = "the class 'a|b' says left"
+    assert r"| mirrored | the class 'a\|b' says left |" in render(CardData(arguments, results))
+    del results["data"]["report"]  # of an older version
+    assert "| mirrored |" not in render(CardData(arguments, results))
 
 
 def test_snippets_of_a_stock_architecture_need_nothing_of_ours(runs):

@@ -196,10 +196,64 @@ def test_plant_village(tmp_path):
     tree = {
         f"plantvillage dataset/{kind}/{leaf}/": 3 for kind in ("color", "grayscale", "segmented") for leaf in leaves
     }
-    refused(write(tmp_path, tree), "'Apple___scab' lies in two places", "--train_split")
+    refused(write(tmp_path, tree), "'grayscale' looks like one of several versions", "--train_split")
     data = load_image_data(tmp_path, train_split=["color"])
     assert reading(data, cut=True) == {"all": dict.fromkeys(leaves, 3)}
     assert [left.count for left in data.left_out] == [12]
+
+
+def test_gtsrb(tmp_path):
+    signs = {f"Train/{sign}/": 4 for sign in range(3)} | {f"Test/{i:05}.png": 1 for i in range(6)}
+    rows = "".join(f"29,30,{(i + 1) % 3},{i % 3},Test/{i:05}.png\n" for i in range(6))  # 1 to 3 may be a place too
+    table = f"Width,Height,Roi.X1,ClassId,Path\n{rows}"
+    data = load_image_data(write(tmp_path / "kaggle", {**signs, "Meta/": 3, "Test.csv": table}))
+    assert reading(data) == {"train": dict.fromkeys("012", 4), "test": dict.fromkeys("012", 2)}
+    assert data.origins["test"] == "folder Test, labels from Test.csv, column 'ClassId'"
+    tree = {f"Final_Training/Images/0000{sign}/": 4 for sign in range(3)} | {"Final_Test/Images/": 6}
+    rows = "".join(f"Images-0{i}.png;29;30;{i % 3}\n" for i in range(6))
+    tree |= {"Final_Test/Images/GT-final_test.csv": f"Filename;Width;Height;ClassId\n{rows}"}
+    names = ("00000", "00001", "00002")
+    data = load_image_data(write(tmp_path / "official", tree))
+    assert reading(data) == {"train": dict.fromkeys(names, 4), "test": dict.fromkeys(names, 2)}
+
+
+def test_dtd(tmp_path):
+    tree: dict = {f"dtd/images/{kind}/": 6 for kind in ("banded", "blotchy")}
+    for fold in (1, 2):
+        for part, split in enumerate(("train", "val", "test")):
+            numbers = [(2 * part + i + fold) % 6 for i in range(2)]
+            lines = [f"{kind}/{kind}-0{i}.png\n" for kind in ("banded", "blotchy") for i in numbers]
+            tree[f"dtd/labels/{split}{fold}.txt"] = "".join(lines)
+    refused(write(tmp_path, tree), "several lists for one split", "--train_split dtd/labels/train1.txt")
+    options = {f"{role}_split": [f"dtd/labels/{name}1.txt"] for role, name in (("train", "train"), ("test", "test"))}
+    two = {"banded": 2, "blotchy": 2}
+    assert reading(load_image_data(tmp_path, **options)) == {"train": two, "test": two}
+
+
+def test_fashion_products(tmp_path):
+    rows = "".join(f"{i},{'ab'[i % 2]},name{', with a comma' if i == 3 else ''}\n" for i in range(6))
+    tree = {f"images/{i}.jpg": 1 for i in range(6)} | {"styles.csv": f"id,kind,name\n{rows}"}
+    refused(write(tmp_path, tree), r"styles\.csv is not used", "row 5 has 4 cells, expected 3")
+
+
+def test_mvtec(tmp_path):
+    tree = {
+        "bottle/train/good/": 5,
+        "bottle/test/good/": 2,
+        "bottle/test/broken/": 2,
+        "bottle/ground_truth/broken/": 2,
+    }
+    refused(write(tmp_path, tree), "the classes broken have no training image", "--train_split bottle/test")
+
+
+def test_mini_imagenet(tmp_path):
+    tree: dict = {f"images/{pet}_{i}.jpg": 1 for pet in ("cat", "dog") for i in range(9)}
+    for split, numbers in (("train", range(5)), ("test", range(5, 9))):
+        rows = [f"{pet},{pet}_{i}.jpg\n" for pet in ("cat", "dog") for i in numbers]
+        tree[f"{split}.csv"] = "".join(["label,filename\n", *rows])
+    refused(write(tmp_path, tree), "--test_split test.csv --train_split train.csv")
+    data = load_image_data(tmp_path, train_split=["train.csv"], test_split=["test.csv"])
+    assert reading(data) == {"train": {"cat": 5, "dog": 5}, "test": {"cat": 4, "dog": 4}}
 
 
 def test_eurosat(tmp_path):
@@ -307,3 +361,32 @@ def test_archives_are_read_where_they_lie(tmp_path):
     assert reading(load_image_data(tmp_path), cut=True) == {"all": {"cats": 4, "dogs": 4}}
     put(tmp_path / "dogs.zip", b"PK")
     refused(tmp_path, r"archive dogs\.zip can't be read")
+
+
+def packed(tree: dict) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in tree.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def test_archives_of_splits_and_classes(tmp_path):
+    for split, count in (("train", 4), ("test", 2)):
+        for name in ("cat", "dog"):  # of the same names in two folders
+            images = {f"{number}": picture(f"{split}{name}{number}") for number in range(count)}  # without suffix
+            put(tmp_path / "a" / split / f"{name}.zip", packed(images))
+    assert reading(load_image_data(tmp_path / "a")) == {"train": {"cat": 4, "dog": 4}, "test": {"cat": 2, "dog": 2}}
+    put(tmp_path / "b" / "all.zip", packed({"train.zip": packed({"cat/1.png": picture("1")})}))
+    refused(tmp_path / "b", r"holds other archives \(train\.zip\): unpack it once")
+    write(tmp_path / "c", {"test/cat/": 2, "test/dog/": 2})
+    put(tmp_path / "c" / "train.zip", packed({"cat/1.png": picture("1")}))
+    refused(tmp_path / "c", "none to train on", r"Archives beside images are not read: unpack train\.zip")
+
+
+def test_labels_beside_an_archive(tmp_path):
+    put(tmp_path / "train.zip", packed({f"{number}.jpg": picture(f"{number}") for number in range(6)}))
+    write(tmp_path, {"labels.csv": "id,breed\n" + "".join(f"{i},{'xy'[i % 2]}\n" for i in range(6))})
+    refused(tmp_path, r"labels\.csv has the columns id, breed")
+    data = load_image_data(tmp_path, labels="labels.csv")
+    assert reading(data, cut=True) == {"all": {"x": 3, "y": 3}}

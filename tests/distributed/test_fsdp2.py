@@ -127,7 +127,8 @@ def test_the_export_is_whole_and_the_recipe_ends(results):
     )
     folder = results["folder"] / "2" / "recipe"
     assert sorted(path.name for path in folder.iterdir()) == [
-        "README.md", "all_args.yaml", "config.json", "embedding_map.png", "metrics.json", "model.safetensors",
+        "README.md", "all_args.yaml", "config.json", "data_report.txt", "embedding_map.png", "image_hashes.npz",
+        "metrics.json", "model.safetensors",
         "reliability.png", "soft_labels.png", "training_curves.png",
     ]  # fmt: skip
     net = timm.create_model(f"local-dir:{folder}", pretrained=True)

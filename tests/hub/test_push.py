@@ -18,7 +18,7 @@ from PIL import Image
 
 from hf_icckd import create_classifier, from_pretrained, save_pretrained, teacher
 from hf_icckd.cards.card import PICTURES
-from hf_icckd.runs.layout import DATA_REPORT_FILE
+from hf_icckd.runs.layout import DATA_REPORT_FILE, IMAGES_FILE
 from tests import ROOT
 from tests.forks import Forks
 from tests.hub.hub_server import CUT, GARBLED, LOST, READER, WRITER
@@ -221,7 +221,7 @@ def test_a_finished_run_that_was_not_pushed_is_pushed_by_the_same_command(hub, w
     error = worker(recipe, *words, token=None)["error"]
     assert re.search(r"could not be pushed to me/late-.*answers 500.*Nothing here is lost", error)
     before = digests(tmp_path / "run")
-    assert {Path(name).name for name in before} == RUN | {DATA_REPORT_FILE}
+    assert {Path(name).name for name in before} == RUN | {DATA_REPORT_FILE, IMAGES_FILE}
     assert not any(WRITER.encode() in path.read_bytes() for path in (tmp_path / "run").iterdir())
     assert worker(recipe, *words, token=None)["error"] == error
     done = worker(recipe, *words, token=None)

@@ -131,7 +131,7 @@ def test_hashes_and_copies_stay_in_the_folder(tmp_path, caplog):
     lines = (tmp_path / "run" / "duplicates.csv").read_text().splitlines()
     assert lines[0] == "content,split,row,label,file"
     assert sorted(Path(line.rpartition(",")[2]).name for line in lines[1:]) == ["3.png", "secret name.png"]
-    assert "1 images of the" in caplog.text
+    assert "that are copies of others in it: 1." in caplog.text
     assert sum(len(values) for values in read_images(tmp_path / "run").hashes.values()) == 17
     names = {path.name for path in published_files(tmp_path / "run")}
     assert {"metrics.json", "README.md"} <= names

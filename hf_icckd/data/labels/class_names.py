@@ -56,13 +56,23 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | bool) else int(value)
 
 
+def same_name(name: str) -> str:
+    """Return a name without case, spaces and Unicode form; a single letter as it is.
+
+    Example:
+        >>> same_name("Big  Cat") == same_name("big cat"), same_name("a") == same_name("A")
+        (True, False)
+    """
+    return name if len(name) == 1 else "".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
 def check_distinct(names: Sequence[str], column: str) -> None:
     """Raise ValueError if names differ only in case, spaces or Unicode form: they are likely one class."""
     if all(len(name) == 1 for name in names):
         return  # letters, of which `a` and `A` may be two classes
     alike: dict[str, list[str]] = {}
     for name in names:
-        alike.setdefault("".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
+        alike.setdefault(same_name(name), []).append(name)
     doubtful = [" and ".join(map(repr, same)) for same in alike.values() if len(same) > 1]
     if doubtful:
         raise ValueError(

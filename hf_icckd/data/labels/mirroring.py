@@ -15,7 +15,7 @@ _OPPOSITES = (
     ("izquierdo", "derecho"), ("sinistra", "destra"), ("sinistro", "destro"), ("esquerda", "direita"),
 )  # fmt: skip
 _NUMBERS = {"zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"}
-MIRRORING_ASKS = " Give --horizontal_flip true to mirror them, or false if that is right."
+MIRRORING_ASKS = "Give --horizontal_flip true to mirror training images, or false if it is right that they are not."
 _NOT_A_SIDE = re.compile(r"right[\W_]*whale", re.IGNORECASE)
 
 

@@ -4,22 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import NoReturn
 
-from hf_icckd.data.layouts.tree import Node, draw, is_annotation_word, is_image_word, is_part, merged
+from hf_icckd.data.layouts.nesting import Folders, check_levels, check_nesting, levels, without_wrappers
+from hf_icckd.data.layouts.tree import Node, are_parts, is_annotation_word, is_image_word, merged, refuse
 from hf_icckd.data.sources.image_data import LeftOut
-from hf_icckd.data.splits.words import is_split_word
-
-Folders = dict[tuple[str, ...], list[PurePosixPath]]
-
-
-class LayoutError(ValueError):
-    """A layout that can be read in several ways, or in none."""
-
-
-def refuse(node: Node, reason: str, remedy: str) -> NoReturn:
-    """Raise `LayoutError` with the reason, the tree as it was seen and the remedy."""
-    raise LayoutError(f"{reason}; seen was\n{draw(node)}\n{remedy}")
+from hf_icckd.data.splits.words import Role, is_split_word, without_split_word
 
 
 def class_folders(
@@ -41,20 +30,18 @@ def class_folders(
     folders = node.leaves()
     if not folders:
         return {}
-    while all(len(path) > 1 and (is_image_word(path[-1]) or is_part(path[-1])) for path in folders):
-        shorter: Folders = {}
-        for path, images in folders.items():
-            shorter.setdefault(path[:-1], []).extend(images)
-        folders = shorter
+    folders = without_wrappers(folders, notes)
     if () in folders:
         if len(folders) > 1:
             stray = folders[()]
             what = f"image {str(stray[0])!r}" + (f" and {len(stray) - 1:,} more" if len(stray) > 1 else "")
             refuse(node, f"{what} lies in no class folder", "move it into the folder of its class or remove it")
         return {"": folders[()]}
-    if words_matter and len(folders) > 1 and all(is_part(path[-1]) for path in folders):
+    if words_matter and len(folders) > 1 and are_parts(path[-1] for path in folders):
         return {"": node.all_images()}  # parts of one folder of images
-    _check_nesting(node, folders)
+    check_nesting(node, folders)
+    if chosen is None:
+        check_levels(node, folders)
     return _named(node, folders, words_matter, chosen, left_out, notes)
 
 
@@ -64,23 +51,34 @@ def _inside(node: Node) -> Node:
         children = list(node)
         if len(children) == 1 and (children[0].children or is_image_word(children[0].name)):
             node = children[0]
-        elif len(children) > 1 and all(is_part(child.name) and child.children for child in children):
+        elif len(children) > 1 and all(child.children for child in children) and are_parts(node.children):
             node = merged(children, node.path)
         else:
             break
     return node
 
 
-def _check_nesting(node: Node, folders: Folders) -> None:
-    for path in folders:
-        for length in range(1, len(path)):
-            if path[:length] in folders:
-                refuse(
-                    node,
-                    f"{'/'.join(path[:length])!r} holds images and the folder {'/'.join(path)!r}, which holds images "
-                    "too, so that it is not clear which of them is a class",
-                    "move the images, or take the first folder as the class with --label_pattern '^([^/]+)/'",
-                )
+def without_split_words(images: dict[Role, dict[str, list[PurePosixPath]]], notes: list[str]) -> None:
+    """Rename classes that say their split, `train/cats_train` and `test/cats_test`, if they have no name in common.
+
+    Args:
+        images: Images of each split by class; changed in place.
+        notes: List to add to.
+    """
+    shorter = {role: {name: without_split_word(name, role) for name in classes} for role, classes in images.items()}
+    train = shorter["train"]
+    if not train or not all(train.values()) or len(set(train.values())) < len(train):
+        return
+    changed = False
+    for role, names in shorter.items():
+        alike = all(names.values()) and len(set(names.values())) == len(names)
+        if role != "train" and alike and set(names.values()) & set(train.values()):
+            images[role] = {names[name] or name: own for name, own in images[role].items()}
+            changed = True
+    if changed:
+        first = next(iter(train))
+        notes.append(f"Names of classes are taken without the word for the split: {first!r} is {train[first]!r}.")
+        images["train"] = {train[name] or name: own for name, own in images["train"].items()}
 
 
 def _named(
@@ -109,14 +107,15 @@ def _named(
                 node,
                 f"the class {name!r} lies in two places, {first!r} and {second!r}",
                 "name the folders to use with --train_split (several are joined) and --test_split, or tell the "
-                "classes apart with --label_pattern or --labels",
+                f"classes apart with --label_pattern or --labels: {levels(folders, node)}",
             )
         classes[name], paths[name] = images, path
     if dropped:
         left_out.append(LeftOut(count, "images in folders that --classes does not name", dropped[0]))
     parents = {path[:-1] for path in paths.values()}
     if len(parents) > 1:
-        notes.append(f"Classes are the innermost folders: {len(classes)} of them, in {len(parents)} other folders.")
+        note = f"Classes are the innermost folders: {len(classes)} of them, in {len(parents)} other folders."
+        notes += [] if note in notes else [note]
     return classes
 
 

@@ -9,7 +9,9 @@ from typing import Any
 
 from datasets import Dataset
 
+from hf_icckd.data.containers.archives import is_archive
 from hf_icckd.data.containers.unsupported import boxes_refusal
+from hf_icckd.data.labels.class_names import same_name
 from hf_icckd.data.labels.columns import find_label_column
 from hf_icckd.data.layouts.layout import Choices, Layout, leave_out_annotations, read_layout
 from hf_icckd.data.layouts.listing import Files
@@ -77,6 +79,10 @@ def read_image_files(files: Files, options: ImageDataArguments) -> Reading:
         made = _by_tables(files, splits, tables, options, reading.left_out)
     used = {table.name for table in [*tables, *metadata, *lists.tables]}
     unused = [path for path in files.others if str(path) not in used]
+    archives = [path for path in unused if is_archive(path)]
+    unused = [path for path in unused if path not in archives]
+    if archives:
+        reading.left_out.append(LeftOut(len(archives), "archives beside images, which are not read", str(archives[0])))
     if unused:
         reading.left_out.append(LeftOut(len(unused), "files that are no images", str(unused[0])))
     reading.pieces = {role: [Piece(origins[role], rows)] for role, rows in made.items()}
@@ -192,11 +198,18 @@ def _by_lists(lists: Lists, splits: Splits, left_out: list[LeftOut]) -> tuple[Sp
 
 
 def _folder_labels(layout: Layout) -> Labels:
-    """Labels of the class folders; a split whose folders share no name with those of training has none."""
-    train = set(layout.images["train"]) - {""}
+    """Labels of the class folders; a split whose folders share no name with those of training has none.
+
+    Names that differ in case or spaces only are shared: they are an error later.
+    """
+    train = {same_name(name) for name in layout.images["train"] if name}
     labels: Labels = {}
     for role, classes in layout.images.items():
-        shares = role == "train" or bool(train & set(classes))
+        shares = role == "train" or bool(train & set(map(same_name, classes)))
+        if not shares and set(classes) != {""}:
+            layout.notes.append(
+                f"Folders of the {role} split that are no classes of the training split: {listed(list(classes), 4)}."
+            )
         labels |= {image: name for name, images in classes.items() for image in images if name and shares}
     return labels
 
@@ -207,7 +220,7 @@ def _label_rest(files: Files, layout: Layout, labels: Labels, origins: dict[Role
         images = [image for own in classes.values() for image in own]
         if any(image in labels for image in images):
             continue
-        found = labels_in_split(files, layout.folders[role], images, list(layout.images["train"]))
+        found = labels_in_split(files, layout.folders[role], role, images, list(layout.images["train"]))
         if found is not None:
             labels |= found[1]
             origins[role] += f", labels from {found[0]}"

@@ -6,20 +6,31 @@ the tree and with the option that decides.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import NoReturn
 
-from hf_icckd.data.layouts.class_folders import LayoutError, class_folders, refuse
-from hf_icckd.data.layouts.tree import Node, is_annotation_word, is_image_word, is_part, make_tree, merged, without
+from hf_icckd.data.layouts.class_folders import class_folders, without_split_words
+from hf_icckd.data.layouts.given_folders import chosen_folders
+from hf_icckd.data.layouts.nesting import lies_beside
+from hf_icckd.data.layouts.tree import (
+    Node,
+    are_numbered,
+    are_parts,
+    is_annotation_word,
+    is_image_word,
+    is_part,
+    joined,
+    make_tree,
+    merged,
+    refuse,
+    without,
+)
 from hf_icckd.data.sources.image_data import LeftOut
-from hf_icckd.data.splits.words import ROLES, Role, is_split_word, split_name
-
-# Folders beside the splits that hold no class: their images have no labels, or were replaced by others.
-_BESIDE = {
-    "pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled", "unsup", "unsupervised", "extra",
-    "submission", "inference", "backup", "old", "raw", "sample", "samples", "sample_images", "examples", "demo",
-}  # fmt: skip
+from hf_icckd.data.splits.words import ROLES, Role, SplitName, is_split_word, split_name, without_split_word
+from hf_icckd.utils.text import listed
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,7 @@ def read_layout(images: Sequence[PurePosixPath], choices: Choices = Choices()) -
     root = make_tree(images)
     layout = Layout({}, {})
     if choices.folders:
-        nodes = _chosen(root, choices, layout)
+        nodes = chosen_folders(root, choices.folders, choices.splits, layout.left_out)
     elif choices.splits:
         nodes = _find_splits(root, choices, layout)
     else:
@@ -84,6 +95,8 @@ def read_layout(images: Sequence[PurePosixPath], choices: Choices = Choices()) -
         if role in nodes:
             layout.folders[role] = nodes[role].path.as_posix()
             layout.images[role] = _classes_of(nodes[role], choices, layout)
+    if choices.splits:
+        without_split_words(layout.images, layout.notes)
     return layout
 
 
@@ -132,11 +145,11 @@ def _find_splits(node: Node, choices: Choices, layout: Layout) -> dict[Role, Nod
             if only.role == "train":
                 return {"train": children[0]}
             refuse(node, f"there is the split {children[0].name} and none to train on", _TRAIN_ON)
-    if not node.images and len(children) > 1 and all(is_part(child.name) for child in children):
-        joined = merged(children, node.path)
-        if joined.children:
+    if not node.images and len(children) > 1 and are_parts(node.children):
+        whole = merged(children, node.path)
+        if whole.children:
             _check_parts(node, choices)
-            return _find_splits(joined, choices, layout)
+            return _find_splits(whole, choices, layout)
     below = {child.name: _split_level(child, choices, Layout({}, {}), alone=False) for child in children}
     if any(below.values()):
         return _splits_in_classes(node, below, choices)
@@ -200,9 +213,7 @@ def _split_level(node: Node, choices: Choices, layout: Layout, alone: bool = Tru
     if len(complete) > 1:
         exact = groups.get(frozenset(), [])
         if exact not in complete:
-            refuse(
-                node, f"there are two sets of splits, {_listed(complete[0])} and {_listed(complete[1])}", _NAME_THEM
-            )
+            _refuse_sets(node, complete, named)
         complete = [exact]
     if complete:
         return _splits_among(node, complete[0], choices, layout)
@@ -212,8 +223,9 @@ def _split_level(node: Node, choices: Choices, layout: Layout, alone: bool = Tru
     trains = [name for name in exact if named[name].role == "train"]
     if trains:
         if len(trains) == len(node.children) and not node.images:
+            _check_several(node, {"train": trains})
             inner = _split_level(node.children[trains[0]], choices, layout) if len(trains) == 1 else {}
-            return inner or {"train": _joined([node.children[name] for name in trains], node)}
+            return inner or {"train": joined([node.children[name] for name in trains], node)}
         refuse(node, f"the split {trains[0]!r} lies beside other folders of images", _NAME_OR_NONE)
     if exact and len(exact) == len(node.children):
         refuse(
@@ -222,6 +234,21 @@ def _split_level(node: Node, choices: Choices, layout: Layout, alone: bool = Tru
             _TRAIN_ON,
         )
     return {}
+
+
+def _refuse_sets(node: Node, sets: list[list[str]], named: dict[str, SplitName]) -> NoReturn:
+    """Refuse several sets of splits, such as `cat_train`, `cat_test`, `dog_train` and `dog_test`."""
+    remedy = _NAME_THEM
+    names = [name for own in sets for name in own]
+    if not any(node.children[name].children for name in names):
+        options = []
+        for role in ROLES:
+            own = [f"'{(node.path / name).as_posix()}'" for name in names if named[name].role == role]
+            options += [f"--{role}_split {' '.join(own)}"] if own else []
+        classes = list(dict.fromkeys(without_split_word(name, named[name].role) or name for name in names))
+        pattern = f"({'|'.join(map(re.escape, classes))})[^/]*/[^/]+$"
+        remedy += f". If the classes are {listed(classes, 3)}: {' '.join(options)} --label_pattern '{pattern}'"
+    refuse(node, f"there are two sets of splits, {_listed(sets[0])} and {_listed(sets[1])}", remedy)
 
 
 _TRAIN_ON = "name the folder to train on with --train_split"
@@ -237,14 +264,16 @@ def _splits_among(node: Node, names: list[str], choices: Choices, layout: Layout
         assert found is not None  # the names were found to be those of splits
         ranked.setdefault(found.role, {}).setdefault(found.rank, []).append(name)
     taken = {role: by_rank[min(by_rank)] for role, by_rank in ranked.items()}
+    _check_several(node, taken)
     used = [name for chosen in taken.values() for name in chosen]
-    nodes = {role: _joined([node.children[name] for name in chosen], node) for role, chosen in taken.items()}
+    nodes = {role: joined([node.children[name] for name in chosen], node) for role, chosen in taken.items()}
     beside = [child for child in node if child.name not in used]
     if not choices.labels_elsewhere:
         for child in beside:
             _check_beside(node, child, nodes["train"])
         if node.images:
-            refuse(node, f"{len(node.images)} images lie beside the splits, such as {node.images[0]}", _MOVE)
+            lie = "1 image lies" if len(node.images) == 1 else f"{len(node.images):,} images lie"
+            refuse(node, f"{lie} beside the splits, such as {str(node.images[0])!r}", _MOVE)
     count = sum(len(child.all_images()) for child in beside)
     if count:
         kept = ", ".join(used)
@@ -252,71 +281,30 @@ def _splits_among(node: Node, names: list[str], choices: Choices, layout: Layout
     return nodes
 
 
+def _check_several(node: Node, taken: dict[Role, list[str]]) -> None:
+    """Refuse several folders for one split unless they are numbered parts of it; numbers of two splits are folds."""
+    several = {role: names for role, names in taken.items() if len(names) > 1}
+    for role, names in several.items():
+        folds = len(several) > 1 and not all(map(is_part, names))
+        if folds or not are_numbered(names):
+            refuse(
+                node,
+                f"there are several folders for the {role} split, {_listed(names)}, which may hold the same images",
+                f"{_NAME_THEM}; several folders for one split are joined, others are left out",
+            )
+
+
 _MOVE = "move them into folders of their classes, or remove them"
-
-
-def _joined(nodes: list[Node], parent: Node) -> Node:
-    return nodes[0] if len(nodes) == 1 else merged(nodes, parent.path)
 
 
 def _check_beside(node: Node, child: Node, train: Node) -> None:
     """Refuse a folder beside the splits that may be a class; one that can be none may be left out."""
-    known = child.name.lower() in _BESIDE or is_annotation_word(child.name)
-    found = split_name(child.name)
-    if known or found is not None or any(word in _BESIDE for word in child.name.lower().split("_")):
+    if lies_beside(child.name) or is_annotation_word(child.name) or split_name(child.name) is not None:
         return
     inner = {path[-1] for path in child.leaves() if path}
     if child.children and inner & {path[-1] for path in train.leaves() if path}:
         return  # another copy of the data set
     refuse(node, f"the folder {child.name!r} lies beside splits", _NAME_OR_NONE)
-
-
-def _chosen(root: Node, choices: Choices, layout: Layout) -> dict[Role, Node]:
-    """Take the folders that the user named; the others are found beside the first of them by their names."""
-    chosen = {role: [_find(root, name, role) for name in names] for role, names in choices.folders.items()}
-    named = {node.path for nodes in chosen.values() for node in nodes}
-    first = next(iter(chosen.values()))[0]
-    parent = _node_at(root, first.path.parent)
-    nodes = {role: _joined(own, parent) for role, own in chosen.items()}
-    if choices.splits:
-        for child in parent if first is not root else []:
-            found = split_name(child.name)
-            if found and is_split_word(child.name) and found.role not in nodes and child.path not in named:
-                nodes[found.role] = child
-    if "train" not in nodes:
-        nodes["train"] = without(root, {node.path for node in nodes.values()})
-        if not nodes["train"].all_images():
-            raise LayoutError("the folders that options name hold all images, and none is left to train on")
-    used = {image for node in nodes.values() for image in node.all_images()}
-    count = len(root.all_images()) - len(used)
-    if count:
-        layout.left_out.append(LeftOut(count, "images in folders that no option names as a split"))
-    return nodes
-
-
-def _find(root: Node, name: str, role: Role) -> Node:
-    """Return the folder of a name or path that the user gave."""
-    path = PurePosixPath(name.rstrip("/"))
-    every = {node.path: node for node in _walk(root)}
-    if path in every:
-        return every[path]
-    same = [node for node in every.values() if node.name == path.as_posix()]
-    if len(same) == 1:
-        return same[0]
-    if len(same) > 1:
-        paths = ", ".join(node.path.as_posix() for node in same[:5])
-        raise LayoutError(f"--{role}_split is {name!r}, which is the name of several folders: {paths}; give a path")
-    refuse(root, f"--{role}_split is {name!r}, and no folder of images has that name", "give one of the folders")
-
-
-def _walk(node: Node) -> list[Node]:
-    return [node, *(inner for child in node for inner in _walk(child))]
-
-
-def _node_at(root: Node, path: PurePosixPath) -> Node:
-    for part in path.parts:
-        root = root.children[part]
-    return root
 
 
 def _names(nodes: Sequence[Node]) -> list[str]:

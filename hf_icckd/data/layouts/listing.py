@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets import Dataset, Features, Image, Value
 
-from hf_icckd.data.formats import is_image_file, unreadable_format
+from hf_icckd.data.formats import DOCUMENTS, is_image_file, unreadable_format
 from hf_icckd.data.sources.image_data import LeftOut
 
 _SYSTEM = {
@@ -90,7 +90,7 @@ def list_folder(root: Path, bad_images: str = "error") -> FolderFiles:
         file = root / path
         if is_image_file(file):
             found.images.append(path)
-        elif (fix := _unreadable(file)) is not None:
+        elif (fix := _unreadable(file)) is not None and fix not in DOCUMENTS:
             unreadable.setdefault(fix, []).append(path)
         else:
             found.others.append(path)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from hf_icckd.data.labels.columns import LABEL_NAMES
 from hf_icckd.data.layouts.listing import Files
 from hf_icckd.data.layouts.text_tables import TABLE_SUFFIXES, ImageIndex, TextTable, read_text_table
-from hf_icckd.data.splits.words import SPLIT_COLUMNS, Role, is_split_word, split_name
+from hf_icckd.data.splits.words import SPLIT_COLUMNS, Role, split_name
+from hf_icckd.utils.text import listed
 
+_LEAST_NAMED = 0.5  # of the images, by lists whose names have other words beside that of the split
 _MOST_UNKNOWN = 0.1  # of the lines of a list: with more, it is about other images
 
 
@@ -38,28 +42,80 @@ def find_lists(files: Files, index: ImageIndex) -> Lists:
     found = _cub_lists(files, index)
     if found.images:
         return found
-    named: dict[Role, list[tuple[int, PurePosixPath]]] = {}
+    groups: dict[frozenset[str], dict[Role, list[tuple[int, PurePosixPath]]]] = {}
     for path in files.others:
-        if path.suffix.lower() in TABLE_SUFFIXES and is_split_word(path.stem):
-            split = split_name(path.stem)
-            assert split is not None  # it is a split word
-            named.setdefault(split.role, []).append((split.rank, path))
-    for role, ranked in named.items():
+        split = split_name(path.stem) if path.suffix.lower() in TABLE_SUFFIXES else None
+        if split is not None:
+            groups.setdefault(split.rest, {}).setdefault(split.role, []).append((split.rank, path))
+    notes: list[str] = []
+    plain = _read_group(files, index, groups.pop(frozenset(), {}), notes)
+    if plain is not None:
+        plain.notes = notes + plain.notes
+        return plain
+    others = [own for own in groups.values() if "train" in own and len(own) > 1]
+    sets = [lists for own in others if (lists := _read_group(files, index, own, notes)) is not None]
+    for lists in sets:  # a table of something else may have numbers that are names of images
+        if sum(map(len, lists.images.values())) < _LEAST_NAMED * len(files.images):
+            notes += [f"{table.name} is not used: it names few of the images." for table in lists.tables]
+    sets = [lists for lists in sets if sum(map(len, lists.images.values())) >= _LEAST_NAMED * len(files.images)]
+    if len(sets) > 1:
+        raise ValueError(
+            f"there are several sets of lists, such as {listed([table.name for table in sets[0].tables], 2)} and "
+            f"{listed([table.name for table in sets[1].tables], 2)}; name the lists to use: {_options(sets[0])}"
+        )
+    return sets[0] if sets else _in_column(files, index, notes)
+
+
+def _in_column(files: Files, index: ImageIndex, notes: list[str]) -> Lists:
+    """Read a table about all images that has a column `split`."""
+    found: list[Lists] = []
+    for path in files.others:
+        if path.suffix.lower() not in TABLE_SUFFIXES - {".txt", ".lst"}:
+            continue
+        try:
+            table = read_text_table(files.read(path), path, index)
+        except ValueError:
+            continue  # a table of something else
+        said = split_column(table)
+        if said is None or len(said[1]) < _LEAST_NAMED * len(files.images):
+            continue
+        lists = Lists(tables=[table], notes=notes)
+        for image, role in said[1].items():
+            lists.images.setdefault(role, []).append(image)
+        lists.origins = dict.fromkeys(lists.images, f"{table.name}, column {said[0]!r}")
+        if "train" in lists.images and len(lists.images) > 1:
+            found.append(lists)
+    if len(found) > 1:
+        raise ValueError(
+            f"{found[0].tables[0].name} and {found[1].tables[0].name} both say which split an image is in; move one "
+            "away"
+        )
+    return found[0] if found else Lists(notes=notes)
+
+
+def _read_group(
+    files: Files, index: ImageIndex, group: Mapping[Role, Sequence[tuple[int, PurePosixPath]]], notes: list[str]
+) -> Lists | None:
+    """Read the lists of one set, the most usual name for each split; None if they are no lists of several splits."""
+    found = Lists()
+    for role, ranked in group.items():
         best = min(rank for rank, _ in ranked)
         for path in sorted(path for rank, path in ranked if rank == best):
             table = read_list(files, path, index)
             if table.file_column is None:
-                found.notes.append(f"{path} names no image, so it is not used.")
+                notes.append(f"{path} names no image, so it is not used.")
             else:
                 _add(found, role, table)
     if "train" in found.images and len(found.images) > 1:
-        _check_disjoint(found.images)
+        _check_disjoint(found)
         return found
-    notes = [
-        *found.notes,
-        *(f"{origin} is not used: there is no list for another split." for origin in found.origins.values()),
-    ]
-    return Lists(notes=notes)
+    notes += [f"{origin} is not used: there is no list for another split." for origin in found.origins.values()]
+    return None
+
+
+def _options(lists: Lists) -> str:
+    """Options that name the first list of each split."""
+    return " ".join(f"--{role}_split {origin.split(', ')[0]}" for role, origin in lists.origins.items())
 
 
 def read_list(files: Files, path: PurePosixPath, index: ImageIndex) -> TextTable:
@@ -90,14 +146,20 @@ def given_lists(files: Files, index: ImageIndex, given: Mapping[Role, Sequence[s
             if table.file_column is None:
                 raise ValueError(f"--{role}_split {name!r} names no image of {files.name!r}; give another file")
             _add(found, role, table)
-    _check_disjoint(found.images)
+    _check_disjoint(found)
     return found
 
 
-def _check_disjoint(images: Mapping[Role, Sequence[PurePosixPath]]) -> None:
+def _check_disjoint(lists: Lists) -> None:
     seen: dict[PurePosixPath, Role] = {}
-    for role, own in images.items():
+    for role, own in lists.images.items():
         both = [image for image in own if image in seen]
+        if both and len(lists.tables) > len(lists.images):
+            raise ValueError(
+                f"there are several lists for one split ({listed([table.name for table in lists.tables], 4)}), and "
+                f"{len(both):,} images are in those of {seen[both[0]]} and of {role}, such as {str(both[0])!r}; name "
+                f"one list for each split: {_options(lists)}"
+            )
         if both:
             raise ValueError(
                 f"{len(both):,} images are in the lists of both {seen[both[0]]} and {role}, such as {str(both[0])!r}; "
@@ -120,26 +182,50 @@ def split_column(table: TextTable) -> tuple[str, dict[PurePosixPath, Role]] | No
 
 
 def labels_in_split(
-    files: Files, folder: str, images: Sequence[PurePosixPath], classes: Sequence[str]
+    files: Files, folder: str, role: Role, images: Sequence[PurePosixPath], classes: Sequence[str]
 ) -> tuple[str, dict[PurePosixPath, str]] | None:
-    """Find a table in the folder of a split that gives every image one of the known classes, as in Tiny ImageNet.
+    """Find a table about a split that gives every image one of the known classes, as in Tiny ImageNet.
+
+    It lies in the folder of the split, or is called as the split is: `Test.csv`.
 
     Returns:
-        Name of the table and class of each image; None if there is no such table.
+        Name of the table and class of each image; None if there is no such table, or several columns may be the one.
     """
     index = ImageIndex(images)
-    known = set(classes)
     for path in files.others:
-        if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_relative_to(folder):
+        named = split_name(path.stem)
+        about = path.is_relative_to(folder) or (named is not None and named.role == role)
+        if path.suffix.lower() not in TABLE_SUFFIXES or not about:
             continue
         table = read_text_table(files.read(path), path, index)
         if table.file_column is None or len(table.rows) < len(images):
             continue
-        for column in table.columns:
-            cells = table.cells(column, images)
-            if column != table.file_column and all(cell in known for cell in cells):
-                return str(path), {image: str(cell) for image, cell in zip(images, cells, strict=True)}
+        found = {
+            column: known
+            for column in table.columns
+            if column != table.file_column and (known := _as_classes(table.cells(column, images), classes)) is not None
+        }
+        called = [column for column in found if _is_label_name(column)]
+        column = called[0] if len(called) == 1 else next(iter(found)) if len(found) == 1 else None
+        if column is not None:
+            where = f"{path}, column {column!r}" if len(table.columns) > 2 else str(path)
+            return where, dict(zip(images, found[column], strict=True))
     return None
+
+
+def _as_classes(cells: Sequence[str | None], classes: Sequence[str]) -> list[str] | None:
+    """Cells as names of classes; the number 7 is the class `00007` if all classes are numbers. None if one is none."""
+    known = {name: name for name in classes}
+    if all(re.fullmatch(r"\d+", name) for name in classes) and len({int(name) for name in classes}) == len(classes):
+        known |= {str(int(name)): name for name in classes}
+    found = [known.get(cell or "") for cell in cells]
+    return None if None in found else [name for name in found if name is not None]
+
+
+def _is_label_name(column: str) -> bool:
+    """Whether a column is called as labels are: `label`, `ClassId`, `class_name`."""
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", column)]
+    return any(word in LABEL_NAMES for word in words)
 
 
 def _cub_lists(files: Files, index: ImageIndex) -> Lists:

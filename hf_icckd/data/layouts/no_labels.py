@@ -9,11 +9,11 @@ from pathlib import PurePosixPath
 from typing import NoReturn
 
 from hf_icckd.data.containers.unsupported import refusal
-from hf_icckd.data.layouts.class_folders import LayoutError
 from hf_icckd.data.layouts.layout import Layout
 from hf_icckd.data.layouts.listing import Files
 from hf_icckd.data.layouts.text_tables import TABLE_SUFFIXES, ImageIndex, read_text_table
-from hf_icckd.data.layouts.tree import draw, is_part, make_tree
+from hf_icckd.data.layouts.tree import LayoutError, draw, is_part, make_tree
+from hf_icckd.data.splits.words import Role, split_name
 from hf_icckd.utils.text import listed
 
 # Labels in file names as they are common: `cat.0.jpg`, `Abyssinian_100.jpg`, `0_cat.png`.
@@ -38,10 +38,8 @@ def refuse_unlabelled(files: Files, layout: Layout, images: Sequence[PurePosixPa
         "their labels; expected CLASS/IMAGE, train/CLASS/IMAGE with two classes or more, or a table of labels; seen "
         f"was\n{tree}"
     ]
-    tables = _tables(files)
-    lines += [
-        f"{path} has the columns {columns}: if it holds the labels, add --labels {path}" for path, columns in tables
-    ]
+    lines += _only_in_test(layout)
+    lines += _about_tables(files)
     pattern = suggested_pattern(images)
     if pattern is not None:
         expression, names = pattern
@@ -60,20 +58,45 @@ def refuse_unlabelled(files: Files, layout: Layout, images: Sequence[PurePosixPa
     raise LayoutError("\n".join(lines))
 
 
-def _tables(files: Files) -> list[tuple[str, str]]:
-    """Tables that name images or have such suffixes, with their columns."""
+def _only_in_test(layout: Layout) -> list[str]:
+    """Say that other splits have more classes, as data sets for the detection of anomalies have."""
+    train = layout.images["train"]
+    others = {name for role, classes in layout.images.items() if role != "train" for name in classes} - {"", *train}
+    if len(train) != 1 or "" in train or not others:
+        return []
+    return [
+        f"the classes {listed(sorted(others), 4)} have no training image: this trains classifiers, which need images "
+        f"of each class; to cut them all, name their folder: --train_split {layout.folders.get('test', 'test')}"
+    ]
+
+
+def _about_tables(files: Files) -> list[str]:
+    """Tables that name images, with their columns and the option that takes them, and those that can't be read."""
     index = ImageIndex(files.images)
-    found: list[tuple[str, str]] = []
+    lines: list[str] = []
+    lists: dict[Role, str] = {}
     for path in files.others:
-        if path.suffix.lower() not in TABLE_SUFFIXES or len(found) == _SHOWN_TABLES:
+        if len(lines) == _SHOWN_TABLES:
+            break
+        if path.suffix.lower() not in TABLE_SUFFIXES or "submission" in path.name.lower():
             continue
         try:
             table = read_text_table(files.read(path), path, index)
-        except ValueError:
-            continue  # a text of another kind
-        if table.file_column is not None and len(table.columns) > 1:
-            found.append((str(path), listed(list(table.columns), 6)))
-    return found
+        except ValueError as error:
+            if path.suffix.lower() not in (".txt", ".lst"):  # those are often texts of another kind
+                lines.append(f"{path} is not used: {error}")
+            continue
+        if table.file_column is None or len(table.columns) < 2:
+            continue
+        split = split_name(path.stem) or split_name(path.parent.name)
+        if split is not None:
+            lists.setdefault(split.role, str(path))
+        columns = listed(list(table.columns), 6)
+        lines.append(f"{path} has the columns {columns}: if it holds the labels, add --labels {path}")
+    if "train" in lists and len(lists) > 1:
+        options = " ".join(f"--{role}_split {path}" for role, path in lists.items())
+        lines.append(f"if the tables hold the labels of the splits, add {options}")
+    return lines
 
 
 def suggested_pattern(images: Sequence[PurePosixPath]) -> tuple[str, list[str]] | None:

@@ -189,9 +189,7 @@ def _delimited_columns(text: str, name: str, index: ImageIndex, place: PurePosix
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         raise ValueError(f"table {name!r} is empty; expected file names and labels")
-    # A list of paths, which may hold spaces and commas.
-    whole = [index.find(line, place) for line in lines]
-    if sum(image is not None for image in whole) > len(lines) / 2:
+    if _is_list_of_paths(lines, index, place):
         return {"column 1": [line.strip() for line in lines]}
     delimiter = _delimiter(text[:_SNIFFED_CHARACTERS])
     rows = list(csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True))
@@ -216,6 +214,22 @@ def _delimited_columns(text: str, name: str, index: ImageIndex, place: PurePosix
         column: [None if cell.strip() in _MISSING else cell.strip() for cell in cells]
         for column, cells in zip(header, columns, strict=True)
     }
+
+
+def _is_list_of_paths(lines: Sequence[str], index: ImageIndex, place: PurePosixPath) -> bool:
+    """Whether lines are paths, which may hold spaces and commas, and no rows whose last cell is a path."""
+    above: set[str] = set()
+    count = 0
+    for line in lines:
+        image = index.find(line, place)
+        if image is not None:
+            count += 1
+            parts = PurePosixPath(line.strip().replace("\\", "/")).parts
+            own = (*image.parts[:-1], parts[-1])
+            while parts and own and parts[-1] == own[-1]:
+                parts, own = parts[:-1], own[:-1]
+            above.add("/".join(parts))
+    return count > len(lines) / 2 and len(above) == 1 and not re.search(r"[,;\t|]", above.pop())
 
 
 def _delimiter(sample: str) -> str:

@@ -22,7 +22,7 @@ from hf_icckd.data.formats import is_image_file
 from hf_icckd.data.layouts.image_files import read_image_files
 from hf_icckd.data.layouts.listing import Files, FolderFiles, list_folder
 from hf_icckd.data.layouts.text_tables import TABLE_SUFFIXES
-from hf_icckd.data.layouts.tree import draw, make_tree
+from hf_icckd.data.layouts.tree import LayoutError, draw, make_tree
 from hf_icckd.data.sources.image_data import LeftOut
 from hf_icckd.data.sources.source import Reading, Source, reason, refuse_file_options
 from hf_icckd.data.splits.roles import given_splits, named_reading
@@ -103,7 +103,7 @@ def read_files(files: FolderFiles, options: ImageDataArguments) -> Reading:
     if not files.images:
         return read_containers(files, options)
     if not with_images or options.labels is not None or options.label_pattern is not None:
-        return read_image_files(files, options)
+        return _read_images(files, options)
     if len({image.parent for image in files.images}) > 1 and not given_splits(options):
         raise ValueError(
             f"it holds tables of images, such as {with_images[0]}, and {len(files.images):,} image files, such as "
@@ -112,6 +112,18 @@ def read_files(files: FolderFiles, options: ImageDataArguments) -> Reading:
     reading = read_tables(files.root, with_images, options, files.name)
     reading.left_out.append(LeftOut(len(files.images), "image files beside the tables", str(files.images[0])))
     return reading
+
+
+def _read_images(files: FolderFiles, options: ImageDataArguments) -> Reading:
+    try:
+        return read_image_files(files, options)
+    except LayoutError as error:
+        archives = [str(file) for file in files.others if is_archive(file)]
+        if not archives:
+            raise
+        raise LayoutError(
+            f"{error}\nArchives beside images are not read: unpack {listed(archives, 3)} if it belongs to the data set"
+        ) from None
 
 
 def read_containers(files: FolderFiles, options: ImageDataArguments) -> Reading:
@@ -170,10 +182,12 @@ def _read_archives(files: FolderFiles, archives: list[PurePosixPath], options: I
     if len(found) == len(groups):
         refuse_file_options(files.name, options)
         return named_reading(files.name, found, options, "shards")
-    inside = list_archives(files.name, paths)
-    inside.left_out = files.left_out + inside.left_out
+    inside = list_archives(files, archives)
     if not inside.images:
+        nested = [str(path) for path in inside.others if is_archive(path) and path not in inside.beside]
         what = refusal(inside.others) or "expected images, in a folder for each class"
+        if nested:
+            what = f"it holds other archives ({listed(nested, 3)}): unpack it once and give the folder"
         raise ValueError(f"{listed([path.name for path in paths], 3)} holds no images; {what}")
     return read_image_files(inside, options)
 

@@ -9,7 +9,14 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset
 
-from hf_icckd.data.labels.class_names import check_classes, check_labels, has_labels, index_labels, without_missing
+from hf_icckd.data.labels.class_names import (
+    check_classes,
+    check_labels,
+    has_labels,
+    index_labels,
+    same_name,
+    without_missing,
+)
 from hf_icckd.data.labels.classes import group_classes, read_groups, select_classes
 from hf_icckd.data.labels.columns import FINE_LABEL, Columns, find_columns, labels_of, reduce_columns
 from hf_icckd.data.labels.mirroring import mirroring_doubt
@@ -25,7 +32,7 @@ from hf_icckd.data.splits.cut import cut_off, notes_on_groups
 from hf_icckd.data.splits.drop import drop_duplicates
 from hf_icckd.options.data import ImageDataArguments
 from hf_icckd.utils.atomic_files import user_path
-from hf_icckd.utils.text import suggest
+from hf_icckd.utils.text import listed, suggest
 
 
 def load_image_data(dataset: str | Path | ImageDataArguments, **options: Any) -> ImageData:
@@ -221,8 +228,8 @@ def _unlabelled(rows: Dataset, train: Dataset, columns: Columns) -> str | None:
         or rows.features[columns.label] != train.features[columns.label]
     ):
         return None  # their names and types are compared later
-    known = set(train.unique(columns.label))
-    return None if known & set(rows.unique(columns.label)) else "it has no class of the training split, so no labels"
+    known, own = ({same_name(str(label)) for label in split.unique(columns.label)} for split in (train, rows))
+    return None if known & own else "it has no class of the training split, so no labels"
 
 
 def _label_origin(reading: Reading, columns: Columns, options: ImageDataArguments) -> str:
@@ -243,7 +250,8 @@ def _unmatched_classes(splits: dict[str, Dataset], label_names: list[str], compl
     notes = []
     trained, tested = (set(labels_of(splits[name])) for name in ("train", "test"))
     if tested - trained:
-        notes.append(f"{len(tested - trained)} classes of the test split have no training image.")
+        unseen = listed([label_names[label] for label in sorted(tested - trained)], 5)
+        notes.append(f"Classes of the test split without a training image: {unseen}.")
     untested = [name for label, name in enumerate(label_names) if label not in tested]
     if untested and complete:
         notes.append(f"Classes without a test image: {', '.join(untested[:5])}{', ...' if len(untested) > 5 else ''}.")

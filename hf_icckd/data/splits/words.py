@@ -21,7 +21,7 @@ _NEUTRAL = {
     "set", "sets", "data", "dataset", "split", "splits", "images", "image", "imgs", "img", "pictures", "photos",
     "folder", "files", "of", "the", "my", "new", "final", "full", "all", "list", "labels", "default",
 }  # fmt: skip
-_JOINED = ("sets", "set", "images", "image", "imgs", "data", "dataset")  # trainset, testimages
+_JOINED = ("sets", "set", "images", "image", "imgs", "data", "dataset", "list")  # trainset, testimages
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")  # trainImages is two words
 
 
@@ -69,3 +69,18 @@ def is_split_word(name: str) -> bool:
     """Whether a name is nothing but the word for a split, as `train`, `Testing` or `val_images`."""
     found = split_name(name)
     return found is not None and not found.rest
+
+
+def without_split_word(name: str, role: Role) -> str | None:
+    """Return a name without the word for a split; None if it has no such word, or nothing but it.
+
+    Example:
+        >>> without_split_word("train_great_dane", "train"), without_split_word("cats-Test", "test")
+        ('great_dane', 'cats')
+        >>> without_split_word("cats", "test") is None
+        True
+    """
+    words = "|".join(sorted(_WORDS[role], key=len, reverse=True))
+    rest = re.sub(rf"(?<![^\W_])(?:{words})(?![^\W_])", "", name, count=1, flags=re.IGNORECASE)
+    rest = re.sub(r"([\W_])[\W_]*", r"\1", rest).strip(" _-.")
+    return rest if rest and rest != name else None

@@ -80,7 +80,7 @@ def test_what_is_done_is_said_and_an_option_decides(more, augmentation, flip, to
     report = data_report(data, pipeline)
     assert told in report["mirrored"]
     assert (pipeline.augmentation and pipeline.augmentation.horizontal_flip) is flip
-    asked = any("Give --horizontal_flip true to mirror them, or false" in warning for warning in report["warnings"])
+    asked = any("Give --horizontal_flip true to mirror training" in warning for warning in report["warnings"])
     assert asked is warned
 
 

@@ -35,6 +35,18 @@ def splits(train: str = "train/", test: str = "test/", **others: str) -> dict[st
     return classes(train) | classes(test, 2) | {k: v for each in others.values() for k, v in classes(each, 2).items()}
 
 
+TEN = {"train": {"cat": 3, "dog": 3}, "test": {"cat": 2, "dog": 2}}
+
+
+def lists(name: str, test: tuple[int, ...] = (3, 4)) -> dict[str, str]:
+    """Lists of the images of two classes for training and test."""
+    chosen = {"train": [i for i in range(5) if i not in test], "test": test}
+    return {
+        name.format(split): "".join(f"{pet}/{pet}-0{i}.png\n" for pet in CD for i in numbers)
+        for split, numbers in chosen.items()
+    }
+
+
 CASES = {
     # Split words
     "plain": (splits(), {}, TWO),
@@ -200,6 +212,116 @@ CASES = {
     "names with zeros": ({"00/": 5, "01/": 5}, {}, {"all": {"00": 5, "01": 5}}),
     "one class": ({"cat/": 5}, {}, "no folder per class .*in the one folder 'cat'.*so nothing says their labels"),
     "nothing": ({"README.md": "x"}, {}, "holds 0 images; expected CLASS/IMAGE"),
+    # Folders in folders
+    "one inner folder of the same name": ({"cat/raw/": 5, "dog/raw/": 5}, {}, CUT),
+    "images/ in one class": ({"cat/images/": 5, "dog/": 5}, {}, CUT),
+    "pieces of a download": (
+        classes("pets-20231114T101112Z-001/", 2) | classes("pets-20231114T101112Z-002/", 3),
+        {},
+        CUT,
+    ),
+    "patients": (
+        {"benign/p1/": 2, "benign/p2/": 2, "malignant/p3/": 2},
+        {},
+        r"differ in a number only, such as 'p1'.*if the classes are benign, malignant, add --label_pattern",
+    ),
+    "patients, decided": (
+        {"benign/p1/": 2, "benign/p2/": 2, "malignant/p3/": 2},
+        {"label_pattern": "([^/]+)/[^/]+/[^/]+$"},
+        {"all": {"benign": 4, "malignant": 2}},
+    ),
+    "patients above the classes, decided": (
+        classes("train/p1/", 2) | classes("train/p2/", 3) | classes("test/p3/", 2),
+        {"label_pattern": "([^/]+)/[^/]+$"},
+        TWO,
+    ),
+    "days": ({"cat/2020-01-01/": 3, "cat/2020-01-02/": 2, "dog/2020-02-01/": 5}, {}, "people, films or days"),
+    "a folder in one class": (
+        {"cat/New folder/": 5, "dog/": 5},
+        {},
+        r"'New folder'.*--label_pattern '\^\(\[\^",
+    ),
+    "a folder in one class, decided": ({"cat/New folder/": 5, "dog/": 5}, {"label_pattern": "^([^/]+)/"}, CUT),
+    "versions": (
+        classes("original/") | classes("augmented/", names=("cat_augmented", "dog_augmented")),
+        {},
+        "'augmented' looks like one of several versions.*--train_split",
+    ),
+    "versions, one chosen": (
+        classes("original/") | classes("augmented/", names=("cat_augmented", "dog_augmented")),
+        {"train_split": ["original"]},
+        CUT,
+    ),
+    "samples beside the classes": (
+        classes("dataset/") | {"samples/": 3},
+        {},
+        "'samples' holds images and lies beside 'dataset'.*--train_split 'dataset'",
+    ),
+    "samples beside the classes, decided": (classes("dataset/") | {"samples/": 3}, {"train_split": ["dataset"]}, CUT),
+    "a folder for a text beside the splits": (splits() | {"papers/": 1, "docs/img/": 2}, {}, TWO),
+    "images beside another heap": ({"images/": 5, "other/": 5}, {}, "'images' says only that images are in it"),
+    "sizes": (classes("images_224/") | classes("images_512/"), {}, "lies in two places"),
+    # Several folders for a split
+    "parts of the training split": (classes("train_1/", 2) | classes("train_2/", 3) | classes("test/", 2), {}, TWO),
+    "folds": (
+        {f"{split}_{fold}/{name}/": 2 for split in ("train", "test") for fold in (1, 2) for name in CD},
+        {},
+        "several folders for the test split, test_1, test_2.*--train_split",
+    ),
+    "a training split twice": (splits() | classes("train_full/"), {}, "several folders for the train split"),
+    "names that differ in case only": (splits() | classes("Train/"), {}, "several folders for the train split"),
+    "a split in two sizes": (splits("train_224/", "test_224/") | classes("train_512/"), {}, "several folders"),
+    "classes with the split in their names": (
+        {f"{split}/{name}_{split}/": count for split, count in (("train", 5), ("test", 2)) for name in CD},
+        {},
+        TWO,
+    ),
+    "a set of splits for each class": (
+        {f"{name}_{split}/": count for split, count in (("train", 5), ("test", 2)) for name in CD},
+        {},
+        r"two sets of splits.*--train_split 'cat_train' 'dog_train' --test_split 'cat_test' 'dog_test' --label_p",
+    ),
+    "a set of splits for each class, decided": (
+        {f"{name}_{split}/": count for split, count in (("train", 5), ("test", 2)) for name in CD},
+        {
+            "train_split": ["cat_train", "dog_train"],
+            "test_split": ["cat_test", "dog_test"],
+            "label_pattern": "(cat|dog)[^/]*/[^/]+$",
+        },
+        TWO,
+    ),
+    "names of test classes that differ in case": (
+        classes("train/") | classes("test/", names=("Cat", "Dog")),
+        {},
+        "differ only in case",
+    ),
+    # Lists
+    "lists with other words": (classes() | lists("official_{}.txt"), {}, TEN),
+    "lists of one word": (classes() | lists("splits/{}list.txt"), {}, TEN),
+    "two sets of lists": (
+        classes() | lists("official_{}.txt") | lists("my_own_{}.txt"),
+        {},
+        "several sets of lists.*--train_split",
+    ),
+    "numbered lists": (
+        classes() | lists("{}1.txt") | lists("{}2.txt", (0, 1)),
+        {},
+        "several lists for one split.*--train_split train1.txt",
+    ),
+    "a column split beside class folders": (
+        classes()
+        | {
+            "split.csv": "split,path\n"
+            + "".join(f"{'test' if i > 2 else 'train'},{name}/{name}-0{i}.png\n" for name in CD for i in range(5))
+        },
+        {},
+        TEN,
+    ),
+    "tables of something else": (
+        classes() | {"loss_train.csv": "a,b\n1,2\n", "loss_test.csv": "a\n1\n"},
+        {},
+        CUT,
+    ),
     # No class folders
     "a test split alone": ({"test/": 5}, {}, "the split test and none to train on"),
     "a table that gives labels": (

@@ -321,7 +321,7 @@ def test_classes_that_only_the_test_split_has_are_noted(tmp_path):
     table(tmp_path, "test", image=IMAGES[:2], label=["b", "c"])
     data = load_image_data(str(tmp_path))
     assert (data.label_names, data.labels("test").tolist()) == (["a", "b", "c"], [1, 2])
-    assert data.notes == ["1 classes of the test split have no training image.", "Classes without a test image: a."]
+    assert data.notes == ["Classes of the test split without a training image: c.", "Classes without a test image: a."]
 
 
 @pytest.mark.parametrize("other", [["b", "a"], ["a", "c"], None])
