@@ -98,6 +98,10 @@ DATA = {
         lambda f: table(f / "d", BOTH, Value("int64"), target=BOTH),
         "several columns may hold the labels: .*label.*; choose one with --label_column",
     ),
+    "one image": (
+        lambda f: (f / "d.png").write_bytes(png()) and f / "d.png",
+        r"d\.png' is one image, expected a folder with a folder of images for each class; give the folder that",
+    ),
     "missing image": (
         lambda f: table(f / "d", BOTH, images=[{"bytes": png(), "path": None}] * 11 + [None]),
         "cannot be read as an image .*the cell is empty",

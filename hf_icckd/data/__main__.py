@@ -1,7 +1,7 @@
 """Say what is understood of a data set: `python -m hf_icckd.data FOLDER_OR_ID [--option value ...]`.
 
-Nothing is trained. The report is printed, some images of each class are drawn into a PNG file, and the exit code is 1
-if a run would refuse the data set.
+Nothing is trained. The report is printed, some images of each class are drawn into a PNG file, up to 10,000 images of
+each split are decoded, and the exit code is 1 if a run would refuse the data set.
 """
 
 from __future__ import annotations
@@ -10,14 +10,18 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hf_icckd.data import load_image_data
+from hf_icckd.data import ImageData, load_image_data
 from hf_icckd.data.contact_sheet import draw_contact_sheet
+from hf_icckd.data.readable import find_unreadable
 from hf_icckd.data.report import data_report, with_mirroring
 from hf_icckd.data.report_text import report_table
+from hf_icckd.data.sources.stream import StreamedSplit
 from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
 from hf_icckd.options.data import TrainingDataArguments
 from hf_icckd.utils.atomic_files import user_path
 from hf_icckd.utils.text import show
+
+_DECODED = 10_000  # images of a split: a minute or so, unless they are large
 
 
 @dataclass
@@ -40,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
         show(report_table(report))
         errors = draw_contact_sheet(sheet, data)
         show(f"{args.contact_sheet} shows some training images of each class")
-        _refuse_unreadable(report["pixels"], errors)
+        _refuse_unreadable(data, errors)
 
 
 def read_arguments(argv: list[str] | None) -> tuple[TrainingDataArguments, ReportArguments]:
@@ -69,10 +73,22 @@ def _place_of_sheet(name: str, dataset: str) -> Path:
     return path
 
 
-def _refuse_unreadable(pixels: dict, errors: list[str]) -> None:
-    """Raise ValueError if an image that was looked at can't be read: a run would end there."""
-    if errors or "unreadable" in pixels:
-        raise ValueError(errors[0] if errors else pixels["unreadable_example"])
+def _refuse_unreadable(data: ImageData, errors: list[str]) -> None:
+    """Decode images of every split, not of a stream, and raise ValueError if one can't be read: a run would end there.
+
+    Args:
+        data: The data set.
+        errors: Images that could not be drawn.
+    """
+    for name, split in data.splits().items():
+        if isinstance(split, StreamedSplit):
+            continue
+        looked_at, bad, first = find_unreadable(split, name, data.pixel_range, _DECODED)
+        if bad:
+            raise ValueError(f"{bad:,} of {looked_at:,} {name} images can't be read. The first: {first}")
+        show(f"{'all' if looked_at == len(split) else 'evenly spaced'} {looked_at:,} {name} images can be read")
+    if errors:
+        raise ValueError(errors[0])
 
 
 if __name__ == "__main__":

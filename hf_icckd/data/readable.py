@@ -19,7 +19,8 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from hf_icckd.data.depth import Range
-from hf_icckd.data.images import READER, PixelRangeError, UnreadableImageError, decode_image, name_of_row
+from hf_icckd.data.formats import readable_formats
+from hf_icckd.data.images import READER, PixelRangeError, UnreadableImageError, decode_image, name_of_row, read_image
 from hf_icckd.data.sources.image_data import LeftOut
 from hf_icckd.data.splits.fingerprint import split_fingerprint
 from hf_icckd.utils import distributed
@@ -71,7 +72,14 @@ def readable_rows(split: Dataset, name: str = "train", pixel_range: Range | None
         PixelRangeError: If an image has values outside the range.
         UnreadableImageError: If a file can't be opened for a reason of the system, such as missing permission.
     """
-    parts = (split_fingerprint(split, read_all=True), pixel_range, PIL.__version__, READER, "readable")
+    parts = (
+        split_fingerprint(split, read_all=True),
+        pixel_range,
+        PIL.__version__,
+        readable_formats(),
+        READER,
+        "readable",
+    )
     key = hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
     file = Path(datasets.config.HF_DATASETS_CACHE) / "hf_icckd" / f"{key}.npy"
     rows = None
@@ -90,13 +98,38 @@ def readable_rows(split: Dataset, name: str = "train", pixel_range: Range | None
     return _decode_all(split, name, pixel_range) if rows is None else rows
 
 
+def find_unreadable(split: Dataset, name: str, pixel_range: Range | None, most: int) -> tuple[int, int, str]:
+    """Decode up to `most` evenly spaced images of a split.
+
+    Returns:
+        How many were decoded, how many of them can't be read, and the error of the first, as training raises it.
+
+    Raises:
+        PixelRangeError: If an image has values outside the range.
+    """
+    rows = np.unique(np.linspace(0, len(split) - 1, min(len(split), most)).astype(np.int64))
+    whole = len(rows) == len(split)
+    good = readable_rows(split, name, pixel_range) if whole else _decode_all(split, name, pixel_range, rows)
+    bad = np.setdiff1d(rows, good)
+    if len(bad) == 0:
+        return len(rows), 0, ""
+    first = int(bad[0])
+    error = f"{name_of_row(split[first], first, name)} could not be read"  # should it be repaired just now
+    try:
+        read_image(split, first, name, pixel_range)
+    except UnreadableImageError as known:
+        error = str(known)
+    return len(rows), len(bad), error
+
+
 def _write(path: Path, rows: np.ndarray) -> None:
     with path.open("wb") as file:  # with a path, numpy would add a suffix
         np.save(file, rows)
 
 
-def _decode_all(split: Dataset, name: str, pixel_range: Range | None) -> np.ndarray:
-    """Decode with threads: decoders let others run meanwhile."""
+def _decode_all(split: Dataset, name: str, pixel_range: Range | None, rows: np.ndarray | None = None) -> np.ndarray:
+    """Decode all or some rows with threads, which decoders let run meanwhile; return those that can be read."""
+    rows = np.arange(len(split)) if rows is None else rows
 
     def can_be_read(job: tuple[int, dict[str, Any]]) -> bool:
         row, record = job
@@ -112,17 +145,17 @@ def _decode_all(split: Dataset, name: str, pixel_range: Range | None) -> np.ndar
         return True
 
     good: list[bool] = []
-    progress = tqdm(total=len(split), desc=f"checking {name}", unit="img", disable=distributed.rank() > 0, leave=False)
+    progress = tqdm(total=len(rows), desc=f"checking {name}", unit="img", disable=distributed.rank() > 0, leave=False)
     with progress, ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
-        for jobs in _pieces(split):
+        for jobs in _pieces(split, rows):
             good += threads.map(can_be_read, jobs)
             progress.update(len(jobs))
-    return np.flatnonzero(good)
+    return rows[np.array(good, dtype=bool)]
 
 
-def _pieces(split: Dataset) -> Iterator[list[tuple[int, dict[str, Any]]]]:
-    for start in range(0, len(split), _PIECE):
-        yield [(row, split[row]) for row in range(start, min(start + _PIECE, len(split)))]
+def _pieces(split: Dataset, rows: np.ndarray) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+    for start in range(0, len(rows), _PIECE):
+        yield [(row, split[row]) for row in rows[start : start + _PIECE].tolist()]
 
 
 def _key(split: Dataset, rows: np.ndarray) -> str:

@@ -62,10 +62,7 @@ def report_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         facts.append(("labels", report["labels"]))
     pixels = report["pixels"]
     facts.append(("image size", _size_words(pixels, report["streamed"])))
-    kinds = ", ".join(f"{count:,} {kind}" for kind, count in pixels["modes"].items())
-    facts.append(
-        ("pixels", " ".join([kinds if len(pixels["modes"]) > 1 else "".join(pixels["modes"]), *pixels["how"]]))
-    )
+    facts.append(("pixels", _pixel_words(pixels)))
     if "unreadable" in pixels:
         example = pixels.get("unreadable_example")
         number = f"{pixels['unreadable']:,} of these images"
@@ -115,6 +112,13 @@ def _aligned(cells: list[str]) -> str:
     return "".join(f"{cell:>11}" for cell in cells)
 
 
+def _pixel_words(pixels: dict[str, Any]) -> str:
+    modes = pixels["modes"]
+    kinds = "".join(modes) if len(modes) == 1 else ", ".join(f"{count:,} {kind}" for kind, count in modes.items())
+    end = "." if kinds and pixels["how"] else ""  # sentences follow
+    return " ".join([f"{kinds}{end}", *pixels["how"]]).strip()
+
+
 def _size_words(sizes: dict[str, Any], streamed: bool) -> str:
     looked_at = f"the first {sizes['images']:,}" if streamed else f"{sizes['images']:,} evenly spaced"
     if "width" not in sizes:
@@ -123,5 +127,7 @@ def _size_words(sizes: dict[str, Any], streamed: bool) -> str:
     if (narrow, low) == (wide, high):
         words = f"all {wide} x {high} pixels"
     else:
-        words = f"{narrow} to {wide} wide, {low} to {high} high, median {width} x {height} pixels"
+        wide_words = f"{narrow} wide" if narrow == wide else f"{narrow} to {wide} wide"
+        high_words = f"{low} high" if low == high else f"{low} to {high} high"
+        words = f"{wide_words}, {high_words}, median {width} x {height} pixels"
     return f"{words} ({looked_at} training images)"

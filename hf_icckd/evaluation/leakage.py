@@ -29,6 +29,7 @@ class Leakage:
         seen: How many of them the model, or one it comes from, was trained on; None if that is not known.
         own: How many of those are in the run's own training split too.
         complete: Whether the images of all models that it comes from are known.
+        streamed: Whether the split is read as a stream, whose images are not hashed.
     """
 
     role: str
@@ -38,6 +39,7 @@ class Leakage:
     seen: int | None = None
     own: int = 0
     complete: bool = True
+    streamed: bool = False
 
     @property
     def record(self) -> dict[str, Any]:
@@ -56,6 +58,11 @@ class Leakage:
     @property
     def note(self) -> str | None:
         """A sentence for readers of the metrics, without the name of a folder; None if all is well."""
+        if self.streamed:
+            return (
+                f"The {self.split} split is read as a stream and not compared with the images that the {self.role} "
+                "was trained on, so whether it was trained on some of these is not known."
+            )
         if self.seen is None:
             return (
                 f"The {self.role} has no record of its training images here, so whether it was trained on images of "
@@ -99,9 +106,12 @@ def find_leakage(
     found = []
     for role, name in models.items():
         recorded = read_images(name)
-        compared = None if recorded is None else hashes()
-        if recorded is None or compared is None:
+        if recorded is None:
             found.append(Leakage(role, name, split, images))
+            continue
+        compared = hashes()
+        if compared is None:
+            found.append(Leakage(role, name, split, images, streamed=True))
             continue
         seen = np.isin(compared, recorded.trained)
         trained = None if own_training is None else own_training()

@@ -25,7 +25,7 @@ from hf_icckd.runs import checkpoints
 from hf_icckd.runs.images import Removed
 from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
 from hf_icckd.utils import distributed
-from hf_icckd.utils.atomic_files import write_text
+from hf_icckd.utils.atomic_files import user_path, write_text
 
 _LOCK_SECONDS = 10
 # Options that don't change what a run computes: a resume may change them.
@@ -51,6 +51,7 @@ _FREE_OPTIONS = {
     "teacher_targets_dir",
     "use_cpu",
 }
+_FOLDERS = {"dataset", "labels", "label_groups"}  # whose path may be spelled in another way
 _FREE_PREFIXES = ("accelerator_", "dataloader_", "ddp_", "eval_", "hub_", "log_", "logging_", "save_", "trackio_")
 
 
@@ -153,7 +154,9 @@ class RunFolder:
         differing = [
             f"{name} {known.get(name)!r} -> {self.values.get(name)!r}"
             for name in names
-            if known.get(name) != self.values.get(name) and not (name == "data_fingerprint" and self.starts_over)
+            if known.get(name) != self.values.get(name)
+            and not (name == "data_fingerprint" and self.starts_over)
+            and not (name in _FOLDERS and _same_place(known.get(name), self.values.get(name)))
         ]
         if differing:
             raise ValueError(
@@ -212,6 +215,14 @@ class RunFolder:
 def _as_in_a_file(values: dict[str, Any]) -> dict[str, Any]:
     """The values as YAML gives them back, to be compared with values read from a file."""
     return yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(values, default=str))))
+
+
+def _same_place(first: Any, second: Any) -> bool:
+    """Whether two paths name one file or folder, as a relative and an absolute one may."""
+    if not isinstance(first, str) or not isinstance(second, str):
+        return False
+    one, other = user_path(first), user_path(second)
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def _matters(name: str) -> bool:

@@ -91,7 +91,7 @@ def test_the_table(data):
         "dog 30 20",
         "rare 1 0",
         "labels names of the folders, because there is no table",
-        "image size 20 to 22 wide, 10 to 10 high, median 20 x 10 pixels (71 evenly spaced training images)",
+        "image size 20 to 22 wide, 10 high, median 20 x 10 pixels (71 evenly spaced training images)",
         "pixels 8-bit colour",
         "mirrored Half of the training images are mirrored, because no class name speaks against it.",
         "exact copies Images of the train split that are copies of others in it: 68. Images of the test split",
@@ -320,11 +320,43 @@ def test_an_unreadable_image_is_shown_before_it_is_refused(tmp_path, monkeypatch
     for path in (folder / "b").iterdir():
         PILImage.fromarray(noise).save(path)
         path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(UserError, match=r"train split: row \d .*b/\d\.png.* cannot be read as an image"):
+    with pytest.raises(UserError, match=r"can't be read. The first: train split: row \d .*b/\d\.png.* cannot be"):
         main(["zoo"])
     out = capsys.readouterr().out
     assert "2 classes" in out and (tmp_path / "contact_sheet.png").is_file()
     assert "unreadable" in out
+
+
+def test_a_broken_test_image_is_refused_too(tmp_path, monkeypatch, capsys):
+    """A run would end there only when it has trained."""
+    monkeypatch.chdir(tmp_path)
+    image_folder(tmp_path / "zoo" / "train")
+    broken = image_folder(tmp_path / "zoo" / "test", size=(64, 64)) / "a" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    with pytest.raises(UserError, match=r"1 of 10 test images can't be read\. The first: test split: row 3 .*3\.png"):
+        main(["zoo"])
+    assert "all 10 train images can be read" in capsys.readouterr().out
+    main(["zoo", "--bad_images", "skip"])
+    assert "all 9 test images can be read" in capsys.readouterr().out
+
+
+def test_pixels_of_several_kinds_are_followed_by_sentences(data):
+    report = data_report(data)
+    report["pixels"] |= {"modes": {"8-bit colour": 2, "16-bit grey": 1}, "how": ["1 is turned."]}
+    assert ("pixels", "2 8-bit colour, 1 16-bit grey. 1 is turned.") in report_facts(report)
+    report["pixels"] |= {"modes": {"8-bit colour": 3}, "how": []}
+    assert ("pixels", "8-bit colour") in report_facts(report)
+
+
+def test_the_folder_of_a_table_is_not_published(tmp_path):
+    images = image_folder(tmp_path / "zoo")
+    table = tmp_path / "tables" / "kinds.csv"
+    table.parent.mkdir()
+    rows = [f"{name}/{number}.png,{'xy'[number % 2]}\n" for name in "ab" for number in range(5)]
+    table.write_text("id,label\n" + "".join(rows))
+    report = data_report(load_image_data(str(images), labels=str(table)))
+    assert report["labels"] == "column 'label' of kinds.csv: its name says so"
+    assert str(tmp_path) not in str(published_report(report))
 
 
 def test_it_is_a_program(forks, tmp_path):

@@ -69,6 +69,7 @@ def test_a_model_without_a_record_is_not_comparable_and_nothing_is_hashed():
 def test_a_stream_is_not_comparable(tmp_path):
     [found] = find_leakage({"teacher": record(tmp_path / "t", hashes(1))}, "test", 5, lambda: None)
     assert found.record == {"comparable": False}
+    assert "read as a stream" in found.note and "no record" not in found.note
 
 
 def test_what_earlier_models_were_trained_on_is_kept(tmp_path):

@@ -137,3 +137,20 @@ def test_hashes_and_copies_stay_in_the_folder(tmp_path, caplog):
     assert {"metrics.json", "README.md"} <= names
     assert not {"duplicates.csv", "image_hashes.npz"} & names
     assert "secret name" not in json.dumps(metrics) + (tmp_path / "run" / "README.md").read_text()
+
+
+def test_the_data_set_may_be_spelled_in_another_way(tmp_path, monkeypatch, capsys):
+    data = make(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    words = ["--output_dir", "out", "--max_steps", "1"]
+    teacher.main([*EPOCH, "--dataset", "data", *words])
+    before = weights(tmp_path / "out")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for spelled in (str(data), "~/data", "./data/"):
+        capsys.readouterr()
+        teacher.main([*EPOCH, "--dataset", spelled, *words])
+        assert "out is finished" in capsys.readouterr().out
+    assert weights(tmp_path / "out") == before
+    make(tmp_path / "other")
+    with pytest.raises(UserError, match="holds another run; it differs in: dataset 'data' -> 'other'"):
+        teacher.main([*EPOCH, "--dataset", "other", *words])

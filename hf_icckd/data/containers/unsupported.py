@@ -133,9 +133,12 @@ def _several(example: PurePath, kind: str) -> str:
 
 
 def _boxes(files: Sequence[PurePath]) -> Iterator[str]:
+    notes = [file for file in files if file.suffix.lower() not in _IMAGES]
+    if not notes:
+        return
     images = {(file.parent, file.stem) for file in files if file.suffix.lower() in _IMAGES}
     folders = {part.lower() for parent, _ in images for part in parent.parts}
-    for file in files:
+    for file in notes:
         if _OBJECTS.fullmatch(file.name):
             yield _several(file, "COCO")
         if file.suffix.lower() == ".xml" and "jpegimages" in folders:

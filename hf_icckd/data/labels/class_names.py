@@ -29,7 +29,7 @@ def index_labels(splits: dict[str, Dataset], column: str) -> tuple[dict[str, Dat
     check_same_names(given, column)
     if given[0] is not None:
         return splits, given[0]
-    cells = {name: [_plain(value) for value in split["label"]] for name, split in splits.items()}
+    cells = {name: [_plain(value) for value in split["label"][:]] for name, split in splits.items()}
     values = {value for column_cells in cells.values() for value in column_cells if value is not None}
     if len({isinstance(value, str) for value in values}) > 1:
         raise ValueError(

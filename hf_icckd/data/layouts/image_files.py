@@ -73,7 +73,9 @@ def read_image_files(files: Files, options: ImageDataArguments) -> Reading:
         reading.label_origin = "label_pattern" if options.label_pattern is not None else "names of the class folders"
         made = _by_labels(files, splits, labels, metadata, options)
     else:
-        reading.label_origin = listed([table.name for table in tables], 3)
+        # The folder of a table elsewhere is no matter of those who read a published card.
+        given = [PurePosixPath(table.name) for table in tables]
+        reading.label_origin = listed([path.name if path.is_absolute() else str(path) for path in given], 3)
         made = _by_tables(files, splits, tables, options, reading.left_out)
     used = {table.name for table in [*tables, *metadata, *lists.tables]}
     unused = [path for path in files.others if str(path) not in used]

@@ -144,12 +144,12 @@ def _walk(root: Path) -> tuple[list[PurePosixPath], list[str]]:
                     seen.add(real)
                     kept.append(name)
         subfolders[:] = kept
+        inside = PurePosixPath(Path(folder).relative_to(root))
         for file in files:
-            path = Path(folder, file).relative_to(root)
             if _is_system(file):
-                passed.append(path.as_posix())
+                passed.append(str(inside / file))
             else:
-                found.append(PurePosixPath(path))
+                found.append(inside / file)
     return sorted(found), passed
 
 

@@ -18,6 +18,7 @@ from hf_icckd.data.containers.stored_arrays import is_array_file
 from hf_icckd.data.containers.table_files import ARROW_SUFFIXES, holds_images, read_tables, stream_tables
 from hf_icckd.data.containers.unsupported import refusal
 from hf_icckd.data.containers.webdataset import read_webdataset
+from hf_icckd.data.formats import is_image_file
 from hf_icckd.data.layouts.image_files import read_image_files
 from hf_icckd.data.layouts.listing import Files, FolderFiles, list_folder
 from hf_icckd.data.layouts.text_tables import TABLE_SUFFIXES
@@ -47,6 +48,11 @@ class Folder(Source):
         """
         with _readable(self.path):
             if self.path.is_file():
+                if is_image_file(self.path):
+                    raise ValueError(
+                        f"dataset {str(self.path)!r} is one image, expected a folder with a folder of images for each "
+                        "class; give the folder that holds the classes"
+                    )
                 files = FolderFiles(str(self.path), root=self.path.parent, others=[PurePosixPath(self.path.name)])
                 return read_containers(files, options)
             if any((self.path / name).is_file() for name in ("dataset_dict.json", "state.json")):
