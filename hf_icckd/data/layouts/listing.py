@@ -144,12 +144,12 @@ def _walk(root: Path) -> tuple[list[PurePosixPath], list[str]]:
                     seen.add(real)
                     kept.append(name)
         subfolders[:] = kept
-        inside = PurePosixPath(Path(folder).relative_to(root))
+        place = PurePosixPath(Path(folder).relative_to(root))
         for file in files:
             if _is_system(file):
-                passed.append(str(inside / file))
+                passed.append(str(place / file))
             else:
-                found.append(inside / file)
+                found.append(place / file)
     return sorted(found), passed
 
 
