@@ -145,7 +145,9 @@ def _decode_all(split: Dataset, name: str, pixel_range: Range | None, rows: np.n
         return True
 
     good: list[bool] = []
-    progress = tqdm(total=len(rows), desc=f"checking {name}", unit="img", disable=distributed.rank() > 0, leave=False)
+    progress = tqdm(
+        total=len(rows), desc=f"checking {name}", unit="img", disable=distributed.rank() > 0, leave=False, delay=1
+    )
     with progress, ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
         for jobs in _pieces(split, rows):
             good += threads.map(can_be_read, jobs)
