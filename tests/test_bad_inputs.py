@@ -95,7 +95,7 @@ DATA = {
         "label column 'label' can't be used: it holds numbers that are not whole, such as 0.5; expected class names",
     ),
     "several label columns": (
-        lambda f: table(f / "d", BOTH, Value("int64"), target=BOTH),
+        lambda f: table(f / "d", BOTH, Value("int64"), target=sorted(BOTH)),
         "several columns may hold the labels: .*label.*; choose one with --label_column",
     ),
     "one image": (
