@@ -94,6 +94,7 @@ class _Seen:
         self.sizes: list[tuple[int, int]] = []
         self.brightest: dict[Depth, float] = {}
         self.first_error = ""
+        self.converted = False  # by a container, which applied the range
         self.unreadable = self.turned = self.transparent = 0
 
     def add(self, split: Dataset, row: int) -> None:
@@ -102,6 +103,7 @@ class _Seen:
         try:
             with open_image(record["image"]) as image:
                 depth, mode, size = depth_of(image), image.mode, image.size
+                self.converted |= image.format == "PPM"
                 self.turned += image.getexif().get(PIL.ExifTags.Base.Orientation, 1) not in (0, 1)
                 self.transparent += image.has_transparency_data
                 highest = None if depth is None else _brightest(image, depth)
@@ -139,6 +141,8 @@ class _Seen:
 
     def warning(self) -> str:
         """What looks wrong with the depth of the images."""
+        if self.pixel_range is not None and self.sizes and not self.brightest and not self.converted:
+            return "--pixel_range changes nothing: no image that was looked at has more than 8 bits. Leave it out."
         for depth, highest in self.brightest.items():
             if depth.colour and highest <= 255 / 4:
                 return (

@@ -11,20 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import PIL
 from datasets import Dataset
-from filelock import FileLock
 from tqdm.auto import tqdm
 
+from hf_icckd.data.cache import cache_key, cached_array
 from hf_icckd.data.depth import Range
 from hf_icckd.data.formats import readable_formats
 from hf_icckd.data.images import READER, PixelRangeError, UnreadableImageError, decode_image, name_of_row, read_image
 from hf_icckd.data.sources.image_data import LeftOut
 from hf_icckd.data.splits.fingerprint import split_fingerprint
 from hf_icckd.utils import distributed
-from hf_icckd.utils.atomic_files import replace_file
 
 logger = logging.getLogger(__name__)
 
@@ -72,30 +70,9 @@ def readable_rows(split: Dataset, name: str = "train", pixel_range: Range | None
         PixelRangeError: If an image has values outside the range.
         UnreadableImageError: If a file can't be opened for a reason of the system, such as missing permission.
     """
-    parts = (
-        split_fingerprint(split, read_all=True),
-        pixel_range,
-        PIL.__version__,
-        readable_formats(),
-        READER,
-        "readable",
-    )
-    key = hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
-    file = Path(datasets.config.HF_DATASETS_CACHE) / "hf_icckd" / f"{key}.npy"
-    rows = None
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_suffix(".lock")):
-            if file.is_file():
-                try:
-                    return np.load(file, allow_pickle=False)
-                except (ValueError, EOFError) as error:
-                    logger.warning("%s is damaged (%s), so the images are decoded again", file, error)
-            rows = _decode_all(split, name, pixel_range)
-            replace_file(file, lambda path: _write(path, rows))
-    except OSError as error:
-        logger.info("which images of the %s split can be read is not kept for the next start: %s", name, error)
-    return _decode_all(split, name, pixel_range) if rows is None else rows
+    bytes_of_all = split_fingerprint(split, read_all=True)
+    key = cache_key(bytes_of_all, pixel_range, PIL.__version__, readable_formats(), READER, "readable")
+    return cached_array(key, lambda: _decode_all(split, name, pixel_range), f"readable images of the {name} split")
 
 
 def find_unreadable(split: Dataset, name: str, pixel_range: Range | None, most: int) -> tuple[int, int, str]:
@@ -120,11 +97,6 @@ def find_unreadable(split: Dataset, name: str, pixel_range: Range | None, most: 
     except UnreadableImageError as known:
         error = str(known)
     return len(rows), len(bad), error
-
-
-def _write(path: Path, rows: np.ndarray) -> None:
-    with path.open("wb") as file:  # with a path, numpy would add a suffix
-        np.save(file, rows)
 
 
 def _decode_all(split: Dataset, name: str, pixel_range: Range | None, rows: np.ndarray | None = None) -> np.ndarray:

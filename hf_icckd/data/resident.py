@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
-from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import PIL
 import torch
 from datasets import Dataset
-from filelock import FileLock
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from hf_icckd.data.augment import augment_further, crop_and_flip, crop_numbers, stack_views
+from hf_icckd.data.cache import cache_key, cached_array
 from hf_icckd.data.depth import Range
 from hf_icckd.data.framing import Framing
 from hf_icckd.data.images import READER, read_image
@@ -24,9 +20,6 @@ from hf_icckd.data.sampling import BatchDataset, BatchKey
 from hf_icckd.data.splits.fingerprint import split_fingerprint
 from hf_icckd.options.augmentation import Augmentation
 from hf_icckd.utils import distributed
-from hf_icckd.utils.atomic_files import replace_file
-
-logger = logging.getLogger(__name__)
 
 _CACHED_IMAGES = 10_000  # fewer are read again within a second or two
 
@@ -42,30 +35,12 @@ def load_split(split: Dataset, framing: Framing, name: str, pixel_range: Range |
     """
     if len(split) < _CACHED_IMAGES:
         return read_split(split, framing, name, pixel_range)
-    parts = (split_fingerprint(split, read_all=True), framing, pixel_range, PIL.__version__, READER)
-    key = hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
-    file = Path(datasets.config.HF_DATASETS_CACHE) / "hf_icckd" / f"{key}.npy"
-    pixels = None
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_suffix(".lock")):
-            if file.is_file():
-                try:
-                    kept = torch.from_numpy(np.load(file, mmap_mode="c")).permute(0, 3, 1, 2)
-                    logger.info("pixels of the %s split from %s", name, file)
-                    return kept
-                except (ValueError, EOFError) as error:
-                    logger.warning("%s is damaged (%s), so the images are read again", file, error)
-            pixels = read_split(split, framing, name, pixel_range)
-            replace_file(file, lambda path: _write_array(path, pixels))
-    except OSError as error:
-        logger.info("the pixels of the %s split are not kept for the next start: %s", name, error)
-    return read_split(split, framing, name, pixel_range) if pixels is None else pixels
+    key = cache_key(split_fingerprint(split, read_all=True), framing, pixel_range, PIL.__version__, READER)
 
+    def read() -> np.ndarray:
+        return read_split(split, framing, name, pixel_range).permute(0, 2, 3, 1).numpy()
 
-def _write_array(path: Path, pixels: Tensor) -> None:
-    with path.open("wb") as file:  # with a path, numpy would add a suffix
-        np.save(file, pixels.permute(0, 2, 3, 1).numpy())
+    return torch.from_numpy(cached_array(key, read, f"pixels of the {name} split", mapped=True)).permute(0, 3, 1, 2)
 
 
 def read_split(split: Dataset, framing: Framing, name: str, pixel_range: Range | None = None) -> Tensor:

@@ -14,7 +14,7 @@ import timm
 import torch
 from datasets import ClassLabel, Dataset, Features, Image
 
-from hf_icckd.data import Augmentation, ImageData, ImagePipeline, resident
+from hf_icckd.data import Augmentation, ImageData, ImagePipeline, cache, resident
 from hf_icckd.data.augment import augment, resized_crop_boxes
 from hf_icckd.data.framing import Framing
 from hf_icckd.data.images import UnreadableImageError, image_size, read_image, resize_and_crop, to_rgb
@@ -119,7 +119,7 @@ def test_a_full_disk_does_not_have_the_images_read_twice(tmp_path, monkeypatch, 
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(resident, "replace_file", full)
+    monkeypatch.setattr(cache, "replace_file", full)
     with caplog.at_level("INFO", "hf_icckd"):
         pixels = resident.load_split(split_of([encoded(noise(8, 8, row)) for row in range(3)]), Framing(8), "train")
     assert (len(pixels), rows) == (3, [0, 1, 2])

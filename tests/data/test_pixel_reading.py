@@ -65,6 +65,13 @@ def test_twelve_bits_in_a_file_of_sixteen_are_a_warning():
     assert pixel_reading(data_from([encoded(deep(4095)), encoded(deep(65535))])).warning == ""
 
 
+def test_a_range_without_effect_is_a_warning():
+    data = data_from([encoded(noise(8, 8)) for _ in range(2)])
+    assert pixel_reading(data).warning == ""
+    data.pixel_range = (0, 4095)
+    assert pixel_reading(data).warning.startswith("--pixel_range changes nothing: no image that was looked at")
+
+
 @pytest.mark.parametrize(
     ("image", "kind", "option"),
     [

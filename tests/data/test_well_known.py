@@ -12,7 +12,6 @@ import struct
 import zipfile
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,11 +20,7 @@ import pytest
 from hf_icckd.data import load_image_data
 from tests.data.zoo import picture, put, reading, write
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    """No test reads what another left behind, or the cache of the user."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def refused(folder: Path, *parts: str, **options) -> None:

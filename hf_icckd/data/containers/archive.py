@@ -14,7 +14,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from hf_icckd.data.containers.arrow_cache import cache_key, cached_file, file_state
+from hf_icckd.data.cache import cache_key, file_state
+from hf_icckd.data.containers.arrow_cache import cached_file
 from hf_icckd.data.sources.image_data import LeftOut
 
 _OF_SYSTEMS = {

@@ -10,8 +10,9 @@ import pyarrow as pa
 from datasets import Dataset, Features, Image
 from tqdm.auto import tqdm
 
+from hf_icckd.data.cache import cache_key, file_state
 from hf_icckd.data.containers.archive import Archive, undamaged
-from hf_icckd.data.containers.arrow_cache import BATCH_BYTES, cache_key, cached_rows, file_state, with_columns
+from hf_icckd.data.containers.arrow_cache import BATCH_BYTES, cached_rows, with_columns
 from hf_icckd.data.containers.tar_archive import TarArchive, packing
 from hf_icckd.data.containers.zip_archive import ZipArchive
 from hf_icckd.utils import distributed

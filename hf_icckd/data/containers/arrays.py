@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features, Image, Value
 
-from hf_icckd.data.containers.arrow_cache import BATCH_BYTES, cache_key, cached_rows, file_state
+from hf_icckd.data.cache import cache_key, file_state
+from hf_icckd.data.containers.arrow_cache import BATCH_BYTES, cached_rows
 from hf_icckd.data.containers.netpbm import check_brightness, netpbm, to_8_bits
 from hf_icckd.data.containers.stored_arrays import StoredArray, arrays_in, idx_stem
 

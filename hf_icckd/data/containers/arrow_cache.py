@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import datasets
 import pyarrow as pa
 from datasets import Dataset, Features, concatenate_datasets
 from filelock import FileLock
 
+from hf_icckd.data.cache import cache_folder
 from hf_icckd.utils.atomic_files import replace_file
 
 logger = logging.getLogger(__name__)
 
 BATCH_BYTES = 16 * 1024**2  # of images that are in memory at a time
-
-
-def cache_folder() -> Path:
-    """Folder of this package in the cache of `datasets`."""
-    return Path(datasets.config.HF_DATASETS_CACHE) / "hf_icckd"
-
-
-def cache_key(*parts: object) -> str:
-    """Hash of whatever the contents of a cached file depend on."""
-    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-
-
-def file_state(path: Path) -> tuple[str, int, int, int]:
-    """Path, size and times of a file: they change with its content, even if its own time was set back."""
-    status = path.stat()
-    return str(path.absolute()), status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def cached_rows(key: str, features: Features, batches: Callable[[], Iterable[pa.Table]], what: str) -> Dataset:

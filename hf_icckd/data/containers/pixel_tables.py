@@ -14,7 +14,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, Image
 
-from hf_icckd.data.containers.arrow_cache import BATCH_BYTES, cache_key, cached_rows, file_state, with_columns
+from hf_icckd.data.cache import cache_key, file_state
+from hf_icckd.data.containers.arrow_cache import BATCH_BYTES, cached_rows, with_columns
 from hf_icckd.data.containers.netpbm import check_brightness, netpbm, to_8_bits
 from hf_icckd.data.containers.pixel_columns import TEXT_SUFFIXES, PixelColumns, find_pixel_columns
 

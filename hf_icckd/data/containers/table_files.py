@@ -22,7 +22,7 @@ from datasets import (
     load_dataset,
 )
 
-from hf_icckd.data.containers.arrow_cache import cache_key, file_state
+from hf_icckd.data.cache import cache_key, file_state
 from hf_icckd.data.containers.encoded_images import decode_base64_column, holds_base64, looks_like_urls
 from hf_icckd.data.containers.pixel_tables import read_pixel_table
 from hf_icckd.data.labels.columns import find_image_column, holds_text

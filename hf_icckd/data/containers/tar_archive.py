@@ -14,8 +14,9 @@ from typing import IO, Any, NamedTuple
 import pyarrow as pa
 from datasets import Features, Value
 
+from hf_icckd.data.cache import cache_folder, cache_key, file_state
 from hf_icckd.data.containers.archive import Archive, links_left_out, safe_name, undamaged
-from hf_icckd.data.containers.arrow_cache import cache_folder, cache_key, cached_rows, file_state
+from hf_icckd.data.containers.arrow_cache import cached_rows
 
 _VERSION = 1  # increase it whenever other files of an archive are listed
 

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from datasets import Dataset, Features, Image, Value, concatenate_datasets
 
+from hf_icckd.data.cache import cache_key, file_state
 from hf_icckd.data.containers.archives import Archive, open_archive
-from hf_icckd.data.containers.arrow_cache import BATCH_BYTES, cache_key, cached_rows, file_state, with_columns
+from hf_icckd.data.containers.arrow_cache import BATCH_BYTES, cached_rows, with_columns
 
 logger = logging.getLogger(__name__)
 

@@ -51,7 +51,7 @@ def read_image_files(files: Files, options: ImageDataArguments) -> Reading:
         role: [image for images in classes.values() for image in images] for role, classes in layout.images.items()
     }
     origins: dict[Role, str] = {role: _folder(folder) for role, folder in layout.folders.items()}
-    reading = Reading({}, "", files.left_out + annotations + layout.left_out, layout.notes)
+    reading = Reading({}, left_out=files.left_out + annotations + layout.left_out, notes=layout.notes)
     lists = Lists()
     if named_lists:
         lists = given_lists(files, index, named_lists)
@@ -70,23 +70,31 @@ def read_image_files(files: Files, options: ImageDataArguments) -> Reading:
             _label_rest(files, layout, labels, origins)
             reading.notes += [f"{table.name} is not used: class folders give the labels." for table in metadata]
     if labels is not None:
-        reading.label_origin = "label_pattern" if options.label_pattern is not None else "names of the class folders"
+        reading.label_origin = (
+            "names of the class folders"
+            if options.label_pattern is None
+            else f"paths of the images, by --label_pattern {options.label_pattern!r}"
+        )
         made = _by_labels(files, splits, labels, metadata, options)
     else:
         # The folder of a table elsewhere is no matter of those who read a published card.
         given = [PurePosixPath(table.name) for table in tables]
-        reading.label_origin = listed([path.name if path.is_absolute() else str(path) for path in given], 3)
+        reading.table = listed([path.name if path.is_absolute() else str(path) for path in given], 3)
         made = _by_tables(files, splits, tables, options, reading.left_out)
-    used = {table.name for table in [*tables, *metadata, *lists.tables]}
-    unused = [path for path in files.others if str(path) not in used]
-    archives = [path for path in unused if is_archive(path)]
-    unused = [path for path in unused if path not in archives]
-    if archives:
-        reading.left_out.append(LeftOut(len(archives), "archives beside images, which are not read", str(archives[0])))
-    if unused:
-        reading.left_out.append(LeftOut(len(unused), "files that are no images", str(unused[0])))
+    reading.left_out += _unused(files, [*tables, *metadata, *lists.tables])
     reading.pieces = {role: [Piece(origins[role], rows)] for role, rows in made.items()}
     return reading
+
+
+def _unused(files: Files, tables: Sequence[TextTable]) -> list[LeftOut]:
+    """The files beside the images that say nothing about them."""
+    used = {table.name for table in tables}
+    kinds: dict[str, list[PurePosixPath]] = {}
+    for path in files.others:
+        if str(path) not in used:
+            kind = "archives beside images, which are not read" if is_archive(path) else "files that are no images"
+            kinds.setdefault(kind, []).append(path)
+    return [LeftOut(len(paths), kind, str(paths[0])) for kind, paths in kinds.items()]
 
 
 def _folder(path: str) -> str:
@@ -189,12 +197,11 @@ def _by_lists(lists: Lists, splits: Splits, left_out: list[LeftOut]) -> tuple[Sp
     every = {image for images in splits.values() for image in images}
     used = {image for images in lists.images.values() for image in images}
     unused = [image for images in splits.values() for image in images if image not in used]
-    if unused:
-        left_out.append(LeftOut(len(unused), "images that no list of a split names", str(unused[0])))
     chosen = {role: [image for image in images if image in every] for role, images in lists.images.items()}
     if not chosen.get("train"):
         chosen = {**chosen, "train": unused}
-        left_out.pop() if unused else None
+    elif unused:
+        left_out.append(LeftOut(len(unused), "images that no list of a split names", str(unused[0])))
     return chosen, {
         role: f"list {lists.origins[role]}" if role in lists.origins else "images in no list" for role in chosen
     }

@@ -148,7 +148,7 @@ def _load_tables(source: Source, options: ImageDataArguments, groups: dict[str, 
         hub_id=source.hub_id,
         revision=source.revision(train),
         origins=loading.origins,
-        label_origin=_label_origin(reading, columns, options),
+        label_origin=_label_origin(reading, columns),
         left_out=loading.left_out,
         mirroring_doubt=doubt,
         pixel_range=options.pixel_limits(),
@@ -254,12 +254,9 @@ def _check_same_columns(rows: Dataset, train: Dataset, columns: Columns) -> None
             )
 
 
-def _label_origin(reading: Reading, columns: Columns, options: ImageDataArguments) -> str:
-    if columns.label == "label" and reading.label_origin == "names of the class folders":
-        return reading.label_origin
-    if reading.label_origin == "label_pattern":
-        return f"paths of the images, by --label_pattern {options.label_pattern!r}"
-    return f"column {columns.label!r}{f' of {reading.label_origin}' if reading.label_origin else ''}: {columns.why}"
+def _label_origin(reading: Reading, columns: Columns) -> str:
+    of = f" of {reading.table}" if reading.table else ""
+    return reading.label_origin or f"column {columns.label!r}{of}: {columns.why}"
 
 
 def _check_all_labels(splits: dict[str, Dataset], label_names: list[str]) -> None:

@@ -31,13 +31,15 @@ class Reading:
 
     Attributes:
         pieces: Candidates for each split, the best first: of several test splits the first with labels is taken.
-        label_origin: Where the labels are; empty if that is a matter of columns.
+        label_origin: Where the labels are, in words; empty if a column holds them.
+        table: Table that the columns are of, where it is not the source itself.
         left_out: What the source holds and no split does.
         notes: Decisions that a reader should know.
     """
 
     pieces: dict[Role, list[Piece]]
     label_origin: str = ""
+    table: str = ""
     left_out: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

@@ -7,20 +7,17 @@ import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
-from filelock import FileLock
 from tqdm.auto import tqdm
 
+from hf_icckd.data.cache import cached_array
 from hf_icckd.data.images import UnreadableImageError
 from hf_icckd.data.splits.fingerprint import stored_images
 from hf_icckd.utils import distributed
-from hf_icckd.utils.atomic_files import replace_file
 
 logger = logging.getLogger(__name__)
 
@@ -50,18 +47,12 @@ def image_hashes(rows: Dataset, name: str) -> np.ndarray:
     key = _cache_key(rows, name)
     if key is None:
         return _hash_all(rows, name)
-    file = Path(datasets.config.HF_DATASETS_CACHE) / "hf_icckd" / f"{key}.hashes.npy"
-    hashes = None
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_suffix(".lock")):
-            if (kept := _read_kept(file, len(rows))) is not None:
-                return kept
-            hashes = _hash_all(rows, name)
-            replace_file(file, lambda path: _write_array(path, hashes))
-    except OSError as error:
-        logger.info("the hashes of the %s split are not kept for the next start: %s", name, error)
-    return _hash_all(rows, name) if hashes is None else hashes
+    return cached_array(
+        key,
+        lambda: _hash_all(rows, name),
+        f"hashes of the {name} split",
+        fits=lambda kept: kept.shape == (len(rows),) and kept.dtype == np.uint64,
+    )
 
 
 def content_of(rows: Dataset, name: str) -> np.ndarray:
@@ -74,25 +65,6 @@ def content_of(rows: Dataset, name: str) -> np.ndarray:
 def with_content(rows: Dataset, name: str) -> Dataset:
     """Add the column of hashes, so that every selection of the rows keeps them."""
     return rows if CONTENT in rows.column_names else rows.add_column(CONTENT, image_hashes(rows, name))
-
-
-def _read_kept(file: Path, count: int) -> np.ndarray | None:
-    if not file.is_file():
-        return None
-    try:
-        kept = np.load(file)
-        if kept.shape == (count,) and kept.dtype == np.uint64:
-            return kept
-        reason: object = f"{kept.dtype} of shape {kept.shape}"
-    except (ValueError, EOFError) as error:
-        reason = error
-    logger.warning("%s is damaged (%s), so the images are hashed again", file, reason)
-    return None
-
-
-def _write_array(path: Path, hashes: np.ndarray) -> None:
-    with path.open("wb") as file:  # with a path, numpy would add a suffix
-        np.save(file, hashes)
 
 
 def _cache_key(rows: Dataset, name: str) -> str | None:

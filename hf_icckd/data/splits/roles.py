@@ -140,7 +140,6 @@ def named_reading(dataset: str, splits: Mapping[str, Dataset], options: ImageDat
     pieces: dict[Role, list[Piece]] = {"train": [piece(roles.train)]}
     for role, candidates in roles.others.items():
         pieces[role] = [piece(names) for names in candidates]
-    left_out = nameless + [
-        LeftOut(len(splits[name]), f"rows of the {what} {name}, which is for neither") for name in roles.unused
-    ]
+    unused = "which no word and no option calls a split"
+    left_out = nameless + [LeftOut(len(splits[name]), f"rows of {name}, {unused}") for name in roles.unused]
     return Reading(pieces, left_out=left_out)

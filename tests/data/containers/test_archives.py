@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 
+from hf_icckd.data.cache import cache_folder
 from hf_icckd.data.containers.archives import archive_rows, is_archive, open_archive
-from hf_icckd.data.containers.arrow_cache import cache_folder
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 FILES = {"dog/1.png": b"dog one", "cat/2.png": b"cat two" * 300, "cat/1.png": b"", "labels.csv": b"a,b\n"}

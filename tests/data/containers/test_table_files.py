@@ -30,10 +30,7 @@ OFFICIAL = {"train": {"cat": 5, "dog": 5}, "test": {"cat": 1, "dog": 1}}
 IN_TEN = ["train"] * 10 + ["test"] * 2
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    """No test reads what another left behind, or the cache of the user."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def one(**columns: Any) -> dict[str, dict[str, Any]]:

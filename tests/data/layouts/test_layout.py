@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 
-import datasets
 import pytest
 
 from hf_icckd.data import load_image_data
@@ -19,10 +18,7 @@ THREE = {"train": CD, "validation": SMALL, "test": SMALL}
 CUT = {"all": CD}
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    """No test reads what another left behind, or the cache of the user."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def classes(folder: str = "", count: int = 5, names: tuple[str, ...] = ("cat", "dog")) -> dict[str, int]:

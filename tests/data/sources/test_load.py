@@ -7,7 +7,6 @@ import os
 import re
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pandas as pd
 import PIL.Image
@@ -25,11 +24,7 @@ from hf_icckd.data.sources.load import find_source
 from hf_icckd.data.sources.synthetic import Synthetic
 from hf_icckd.options.data import ImageDataArguments
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    """No test reads what another left behind, or the cache of the user."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def png(value: int = 0) -> bytes:
