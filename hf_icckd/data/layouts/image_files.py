@@ -68,7 +68,7 @@ def read_image_files(files: Files, options: ImageDataArguments) -> Reading:
                 refuse_unlabelled(files, layout, splits["train"])
         else:
             _label_rest(files, layout, labels, origins)
-            reading.notes += [f"{table.name} is not used: class folders give the labels." for table in metadata]
+            reading.notes += [_about_metadata(table, options.group_column) for table in metadata]
     if labels is not None:
         reading.label_origin = (
             "names of the class folders"
@@ -121,6 +121,13 @@ def _metadata(files: Files, index: ImageIndex) -> list[TextTable]:
     """Tables called metadata.csv or metadata.jsonl that name images."""
     tables = [read_text_table(files.read(path), path, index) for path in files.others if path.name in _METADATA_FILES]
     return [table for table in tables if table.file_column is not None]
+
+
+def _about_metadata(table: TextTable, group_column: str | None) -> str:
+    """What a table is used for where class folders give the labels."""
+    if group_column in table.columns:
+        return f"Class folders give the labels, and {table.name} the groups."
+    return f"{table.name} is not used: class folders give the labels."
 
 
 def _label_tables(

@@ -137,7 +137,7 @@ def cut_off(splits: dict[str, Dataset], name: str, fraction: float, label_names:
         f"cut off the training images: {100 * fraction:g} % {chosen}",
         f"{len(taken):,} images ({len(taken) / len(labels):.2%}, asked for {100 * fraction:g} %) were cut off the "
         f"training images {chosen}, so that they stay the same when others are added or removed.",
-        _notes_on_classes(cut, name, label_names),
+        _notes_on_classes(cut, name, label_names, "group" if grouped else "image"),
     )
 
 
@@ -178,11 +178,11 @@ def notes_on_groups(splits: dict[str, Dataset], column: str) -> list[str]:
     return notes
 
 
-def _notes_on_classes(cut: CutRows, name: str, label_names: list[str]) -> list[str]:
+def _notes_on_classes(cut: CutRows, name: str, label_names: list[str], unit: str) -> list[str]:
     notes = []
     for labels, text in (
-        (cut.lowest, f"had none for the {name} split by their content, and got the lowest one each"),
-        (cut.highest, f"had all in the {name} split by their content, and kept the highest one each for training"),
+        (cut.lowest, f"had no {unit} below the fraction for the {name} split, and got the lowest one each"),
+        (cut.highest, f"had each {unit} below it, and kept the highest one each for training"),
     ):
         if labels:
             named = ", ".join(label_names[label] for label in labels[:_NAMED])

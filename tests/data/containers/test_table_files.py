@@ -446,6 +446,26 @@ def test_groups_are_read_and_checked(tmp_path):
         load_image_data(tmp_path, group_column="label")
 
 
+def test_groups_beside_class_folders(tmp_path):
+    patients = [(f"{name}/{name}-0{i}.png", f"{name}{i // 2}") for name in ("cat", "dog") for i in range(5)]
+    make(tmp_path, pets(metadata_csv=[("file_name", "patient"), *patients]))
+    data = load_image_data(tmp_path, group_column="patient", test_fraction=0.4)
+    assert not set(data.train["group"]) & set(data.test["group"])
+    assert data.label_origin == "names of the class folders"
+    assert data.notes[0] == "Class folders give the labels, and metadata.csv the groups."
+    assert load_image_data(tmp_path).notes[0] == "metadata.csv is not used: class folders give the labels."
+
+
+def test_lists_that_options_name(tmp_path):
+    make(tmp_path, pets() | {name.replace("meta", "my").replace("t.t", "t-1.t"): text for name, text in LISTS.items()})
+    lists = [name.replace("meta", "my").replace("t.t", "t-1.t") for name in LISTS]
+    data = load_image_data(tmp_path, train_split=lists[:1], test_split=lists[1:])
+    assert reading(data) == {"train": {"cat": 3, "dog": 3}, "test": {"cat": 2, "dog": 2}}
+    assert data.origins == {"train": f"list {lists[0]}", "test": f"list {lists[1]}"}
+    with pytest.raises(ValueError, match=r"splits are named by folders .* and by lists"):
+        load_image_data(tmp_path, train_split=["cat"], test_split=lists[1:])
+
+
 def test_a_file_is_a_data_set(tmp_path):
     make(tmp_path, both())
     assert reading(load_image_data(tmp_path / "train.parquet"), cut=True) == PETS

@@ -161,7 +161,7 @@ def test_classes_that_were_treated_differently_are_named():
     splits = {"train": rows_of(list(range(6)), [0, 0, 1, 1, 2, 2])}
     notes = cut_off(splits, "validation", 1e-9, ["cat", "dog", "cow"]).notes
     assert len(notes) == 1
-    assert notes[0].startswith("3 classes had none for the validation split by their content")
+    assert notes[0].startswith("3 classes had no image below the fraction for the validation split")
     assert "cat, dog, cow" in notes[0]
     notes = cut_off(splits, "validation", 1 - 1e-9, ["cat", "dog", "cow"]).notes
     assert len(notes) == 1
