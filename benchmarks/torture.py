@@ -57,7 +57,7 @@ def options(arguments: argparse.Namespace, output_dir: Path, teacher: str) -> li
     if arguments.recipe == "student":
         if arguments.targets:
             words += ["--teacher_targets", "auto", "--teacher_targets_dir", f"{output_dir}-targets"]
-        return [*words, "--teacher", teacher, "--objectives", "kd", "rkd:weight=0.1"]
+        return [*words, "--teacher", teacher, "--accept_teacher", "true", "--objectives", "kd", "rkd:weight=0.1"]
     return [*words, "--terms", "intra_class:weight=0.5,gate=false,cache_size=8"]
 
 

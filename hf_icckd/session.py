@@ -288,7 +288,7 @@ def _facts(
         "training": (logged[-1] if logged else {})
         | {"seconds_of_last_session": stopwatch.seconds, "first_step_of_last_session": stopwatch.first_step},
         "history": [entry for entry in trainer.state.log_history if "eval_top1" in entry],
-        "notes": pipeline.data.notes,
+        "notes": [*pipeline.data.notes, *trainer.notes],
         "environment": environment(trainer.args),
     }
 

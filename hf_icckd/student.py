@@ -15,6 +15,7 @@ from hf_icckd.options.command_line import parse_arguments, readable_errors, set_
 from hf_icckd.options.recipes import RECIPES, StudentModelArguments
 from hf_icckd.options.training import StudentTrainingArguments
 from hf_icckd.runs.folder import RunFolder
+from hf_icckd.runs.records import recorded_accuracy
 from hf_icckd.session import build_classifier, show_finished, train_and_report
 from hf_icckd.training.run_images import as_begun
 from hf_icckd.training.student_trainer import StudentTrainer
@@ -73,6 +74,7 @@ def main(argv: list[str] | None = None) -> None:
             pipeline.dataset(pipeline.evaluation_split),
             objectives,
             targets=_open_targets(args, teacher, pipeline, objectives.teacher_outputs),
+            teacher_record=recorded_accuracy(model_args.teacher),
         )
         train_and_report(trainer, pipeline, folder, teacher)
 

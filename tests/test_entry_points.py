@@ -23,6 +23,7 @@ from tests import ROOT
 
 QUICK = ["--max_train_samples", "160", "--max_eval_samples", "80", "--max_steps", "3", "--disable_tqdm", "true",
          "--model", "cifar_resnet8", "--num_threads", "1"]  # fmt: skip
+ACCEPT = ["--accept_teacher", "true"]  # three steps leave a teacher at chance
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,17 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     teacher.main([*QUICK, "--output_dir", f"{folder}/teacher", "--report_to", "tensorboard", "--logging_steps", "1"])
     student.main(
-        [*QUICK, "--output_dir", f"{folder}/student", "--teacher", f"{folder}/teacher", "--objectives", "kd", "rkd"]
+        [
+            *QUICK,
+            *ACCEPT,
+            "--output_dir",
+            f"{folder}/student",
+            "--teacher",
+            f"{folder}/teacher",
+            "--objectives",
+            "kd",
+            "rkd",
+        ]
     )
     return folder
 
@@ -113,7 +124,7 @@ def test_a_student_of_a_retrained_teacher_is_another_run(runs, tmp_path):
     folder = tmp_path / "teacher"
     for seed in ("1", "2"):
         teacher.main([*QUICK, "--output_dir", str(folder), "--seed", seed])
-        words = [*QUICK, "--output_dir", f"{tmp_path}/student", "--teacher", str(folder)]
+        words = [*QUICK, *ACCEPT, "--output_dir", f"{tmp_path}/student", "--teacher", str(folder)]
         if seed == "1":
             student.main(words)
             shutil.rmtree(folder)

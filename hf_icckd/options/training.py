@@ -297,6 +297,10 @@ class StudentTrainingArguments(DistillationTrainingArguments):
             "rkd:weight=0.5. Names: see hf_icckd.losses.OBJECTIVES."
         },
     )
+    accept_teacher: bool = field(
+        default=False,
+        metadata={"help": "Learn from a teacher that is near chance, or far below its own record, on these images."},
+    )
     teacher_targets: Literal["live", "record", "replay", "auto"] = field(
         default="live",
         metadata={

@@ -30,6 +30,7 @@ from hf_icckd.utils.atomic_files import user_path, write_text
 _LOCK_SECONDS = 10
 # Options that don't change what a run computes: a resume may change them.
 _FREE_OPTIONS = {
+    "accept_teacher",
     "allow_leakage",
     "bad_images",  # the images are compared instead
     "control",

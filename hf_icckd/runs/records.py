@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -43,6 +43,26 @@ def read_records(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
             raise ValueError(f"{path} is damaged, expected the record of a finished run; give another folder")
         records.append(with_terms(content))
     return records[0], records[1]
+
+
+class RecordedAccuracy(NamedTuple):
+    """What a finished run says of its model: top-1 in percent on its test images, and their number."""
+
+    top1: float
+    images: int
+
+
+def recorded_accuracy(name: str) -> RecordedAccuracy | None:
+    """Accuracy that the folder of a model records; None if it has no record, as for a model that was made elsewhere.
+
+    Args:
+        name: Folder of the model, or another name it is loaded by.
+    """
+    try:
+        test = json.loads((user_path(name) / METRICS_FILE).read_text(encoding="utf-8"))["test"]
+        return RecordedAccuracy(float(test["top1"]), int(test["images"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def read_options(folder: str | Path) -> dict[str, Any]:

@@ -14,10 +14,12 @@ from transformers.trainer_callback import TrainerCallback
 
 from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.evaluation.split import SplitOutputs, run_split
+from hf_icckd.evaluation.teacher_check import TeacherCheck, check_teacher
 from hf_icckd.losses import WeightedObjectives, parse_objectives
 from hf_icckd.losses.objective import DistillationBatch
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier, check_same_classes
 from hf_icckd.options.training import StudentTrainingArguments
+from hf_icckd.runs.records import RecordedAccuracy
 from hf_icckd.training.recorded_batches import WithTargets
 from hf_icckd.training.teacher_targets import TeacherTargets
 from hf_icckd.training.trainer import DistillationTrainer
@@ -71,6 +73,10 @@ class StudentTrainer(DistillationTrainer):
         objectives: Weighted objectives; None for those that `args.objectives` names.
         callbacks: Further callbacks.
         targets: Recorded outputs of the teacher, unless `args.teacher_targets` is live.
+        teacher_record: Accuracy that the teacher is known to have; see `train`.
+
+    Attributes:
+        teacher_check: What the teacher knows of the evaluation images, once it was checked.
 
     Raises:
         ValueError: If teacher and student differ in their classes or their order, or targets don't fit the arguments.
@@ -101,6 +107,7 @@ class StudentTrainer(DistillationTrainer):
         objectives: WeightedObjectives | None = None,
         callbacks: list[TrainerCallback] | None = None,
         targets: TeacherTargets | None = None,
+        teacher_record: RecordedAccuracy | None = None,
     ):
         if (targets is None) != (args.teacher_targets == "live"):
             raise ValueError(
@@ -133,6 +140,28 @@ class StudentTrainer(DistillationTrainer):
         self._announced = False
         self.term_weights = {"ce": args.ce_weight, **objectives.term_weights}
         self._teacher_outputs: tuple[BatchDataset, SplitOutputs] | None = None
+        self.teacher_record = teacher_record
+        self.teacher_check: TeacherCheck | None = None
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, trial=None, ignore_keys_for_eval=None):
+        """Check the teacher on the evaluation images, if there are any, and train; the arguments are the Trainer's.
+
+        Raises:
+            ValueError: If the teacher is near chance or far below its record, unless `args.accept_teacher` is set.
+        """
+        if self.eval_dataset is not None:
+            self.teacher_check = self._check_teacher(self.eval_dataset)
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+
+    def _check_teacher(self, dataset: BatchDataset) -> TeacherCheck:
+        outputs = self.evaluation_teacher(dataset)
+        check = check_teacher(outputs.logits, outputs.labels, self.teacher_record)
+        problem = check.problem(self.classifier.spec.label_names)
+        if problem and not self.args.accept_teacher:
+            raise ValueError(problem)
+        logger.info("%s", check.line)
+        self.notes = [check.note] if problem else []
+        return check
 
     def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Cross-entropy and the terms of all objectives."""

@@ -39,6 +39,9 @@ class DistillationTrainer(ResumableTrainer):
         eval_dataset: Data set for evaluation while training.
         callbacks: Further callbacks.
         frozen: Modules that are not trained but get the same memory layout.
+
+    Attributes:
+        notes: Sentences about the run that readers of its metrics should know.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class DistillationTrainer(ResumableTrainer):
         self.model_accepts_loss_kwargs = False
         self.averages = self.stateful["averages"] = LossAverages()
         self.term_weights: dict[str, float] = {}
+        self.notes: list[str] = []
         self._images_seen, self._clock = 0, time.perf_counter()
         for callback in (DEFAULT_PROGRESS_CALLBACK, PrinterCallback):
             self.remove_callback(callback)

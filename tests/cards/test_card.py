@@ -45,6 +45,7 @@ QUICK = ["--max_train_samples", "160", "--max_eval_samples", "80", "--max_steps"
          "--model", "cifar_resnet8", "--num_threads", "1", "--use_cpu", "true", "--save_strategy", "no",
          "--logging_steps", "1"]  # fmt: skip
 NAMES = ("control-teacher", "teacher", "control-student", "student")
+ACCEPT = ["--accept_teacher", "true"]  # three steps leave a teacher at chance
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +58,8 @@ def runs(tmp_path_factory):
 
     train(teacher, "control-teacher", "--terms", "none")
     train(teacher, "teacher", "--control", f"{folder}/control-teacher", "--license", "apache-2.0", "--seed", "1")
-    train(student, "control-student", "--teacher", f"{folder}/control-teacher")
-    train(student, "student", "--teacher", f"{folder}/teacher", "--control", f"{folder}/control-student",
+    train(student, "control-student", "--teacher", f"{folder}/control-teacher", *ACCEPT)
+    train(student, "student", "--teacher", f"{folder}/teacher", "--control", f"{folder}/control-student", *ACCEPT,
           "--objectives", "kd:temperature=2", "rkd:weight=0.5")  # fmt: skip
     return folder
 

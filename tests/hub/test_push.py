@@ -216,7 +216,7 @@ def test_a_run_is_pushed_in_one_commit_when_it_is_finished(hub, worker, tmp_path
 def test_a_finished_run_that_was_not_pushed_is_pushed_by_the_same_command(hub, worker, run, tmp_path, recipe):
     words = [*QUICK, "--output_dir", f"{tmp_path}/run", "--push_to_hub", "true", "--hub_model_id", f"me/late-{recipe}",
              "--hub_token", WRITER]  # fmt: skip
-    words += ["--teacher", str(run)] if recipe == "student" else []
+    words += ["--teacher", str(run), "--accept_teacher", "true"] if recipe == "student" else []
     hub.faults[f"me/late-{recipe}", "commit"] = [500, 500]
     error = worker(recipe, *words, token=None)["error"]
     assert re.search(r"could not be pushed to me/late-.*answers 500.*Nothing here is lost", error)

@@ -24,6 +24,7 @@ from hf_icckd import (
 from hf_icckd.data.augment import crop_and_flip
 from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
 from hf_icckd.runs.checkpoints import checkpoints
+from hf_icckd.runs.records import RecordedAccuracy
 from hf_icckd.training.loss_averages import LossAverages
 from hf_icckd.utils.machine import best_device
 
@@ -41,7 +42,7 @@ def student_args(folder, **options):
     own = {name: args[name] for name in StudentTrainingArguments.__dataclass_fields__ if name in args}
     for name in ("eval_strategy", "save_strategy", "logging_strategy", "lr_scheduler_type", "optim", "hub_strategy"):
         own[name] = str(own[name])
-    return StudentTrainingArguments(**own | options)
+    return StudentTrainingArguments(**own | {"accept_teacher": True} | options)
 
 
 def train_teacher(pipeline, model, folder, resume=None, callbacks=None, **options):
@@ -491,3 +492,43 @@ def test_world_size_must_be_true(tmp_path, monkeypatch):
         monkeypatch.setenv(name, str(value))
     with pytest.raises(ValueError, match=r"WORLD_SIZE is 3 but 1 process\(es\) found each other"):
         args._check_processes()
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+def test_a_teacher_near_chance_teaches_only_if_it_is_accepted(accepted, pipeline, tiny_classifier, tmp_path):
+    trainer = StudentTrainer(
+        tiny_classifier(),
+        tiny_classifier(seed=1),
+        student_args(tmp_path, max_steps=1, accept_teacher=accepted),
+        pipeline.dataset("train", training=True),
+        pipeline.dataset("test"),
+    )
+    if not accepted:
+        with pytest.raises(ValueError, match=r"near chance\. .*--accept_teacher"):
+            trainer.train()
+        assert trainer.state.global_step == 0
+    else:
+        trainer.train()
+        assert trainer.teacher_check.near_chance
+        assert len(trainer.notes) == 1 and "was accepted" in trainer.notes[0]
+
+
+def test_a_teacher_far_below_its_record_is_refused_and_one_that_knows_the_classes_is_not(
+    pipeline, tiny_classifier, tmp_path
+):
+    teacher = train_teacher(pipeline, tiny_classifier(seed=1), tmp_path / "teacher", max_steps=30).classifier
+    for record, refused in ((None, False), (RecordedAccuracy(99.9, 1000), True)):
+        trainer = StudentTrainer(
+            tiny_classifier(),
+            teacher,
+            student_args(tmp_path / "student", max_steps=1, accept_teacher=False),
+            pipeline.dataset("train", training=True),
+            pipeline.dataset("test"),
+            teacher_record=record,
+        )
+        if refused:
+            with pytest.raises(ValueError, match="far below its record"):
+                trainer.train()
+        else:
+            trainer.train()
+            assert not trainer.notes
