@@ -12,11 +12,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import timm
 
-from benchmarks import throughput
+from benchmarks import anynet, throughput
 from benchmarks.arms.common import Spec
 from benchmarks.report import chart, table
 from benchmarks.rounds import ROOT, Arm, compare, order, run_rounds
+from hf_icckd.models.pretrained import save_pretrained
 
 # Two steps of warm-up, turns of one step of lead and three that are timed.
 DUMMY = """
@@ -246,3 +248,30 @@ def test_loading_alone(tmp_path):
     for record in run_rounds(arms, 1, tmp_path, say=lambda line: None):
         assert record["error"] is None, record["name"]
         assert record["rounds"][0]["images"] in (64 + 32, 32 + 64, 128)  # 160 images are two batches and a half
+
+
+def test_the_table_of_nets_puts_those_that_fail_first():
+    records = [
+        {"net": "a", "module": "x", "pixels": 64, "parameters": 12345, "result": "passed", "seconds": 3.2},
+        {"net": "b", "module": "y", "pixels": 64, "result": "refused: no | head", "seconds": 1.0},
+        {"net": "c", "module": "z", "pixels": 64, "result": "FAILED: onnx: ValueError: no", "seconds": 56.0},
+    ]
+    lines = anynet.page(records).splitlines()
+    assert lines[0] == "# 3 nets: 1 passed, 1 refused before the first step, 1 failed"
+    rows = [line for line in lines if line.startswith("| ")][1:]
+    assert [row.split(" | ")[0] for row in rows] == ["| b", "| c", "| a"]
+    assert "no / head" in rows[0] and "12,345" in rows[2]
+
+
+def test_the_loaders_of_a_net_are_compared(tiny_classifier, tmp_path):
+    save_pretrained(tmp_path, tiny_classifier())
+    anynet.compare_loaders(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["model_args"] = {"block": "other"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises((ValueError, TypeError)):
+        anynet.compare_loaders(tmp_path)
+
+
+def test_every_quick_net_is_one_of_timm():
+    assert set(anynet.QUICK) <= set(timm.list_models())
