@@ -44,7 +44,10 @@ class FramedImages(BatchDataset):
 
     def __getitems__(self, key: BatchKey) -> dict[str, Any]:
         """Read, frame and augment the batch."""
-        images, labels, sample_ids = self.read(key)
+        return self.batch(key, *self.read(key))
+
+    def batch(self, key: BatchKey, images: Any, labels: Tensor, sample_ids: Tensor) -> dict[str, Any]:
+        """The batch of what was read."""
         return {
             "pixel_values": self.views(images, key),
             "labels": labels,
@@ -78,6 +81,16 @@ class WithTeacherPixels(BatchDataset):
     Args:
         dataset: The images as the student gets them.
         teacher: The same images as the teacher gets them.
+
+    Example:
+        >>> import torch
+        >>> import hf_icckd
+        >>> data = hf_icckd.load_image_data("digits", max_train_samples=64)
+        >>> teacher = hf_icckd.create_classifier("cifar_resnet8", data.label_names, image_size=8)
+        >>> images = hf_icckd.ImagePipeline(data, image_size=6).dataset("train", training=True)
+        >>> batch = images.with_teacher(teacher.spec).__getitems__(BatchKey(0, torch.arange(4), 4))
+        >>> batch["pixel_values"].shape, batch["teacher_pixel_values"].shape
+        (torch.Size([4, 1, 3, 6, 6]), torch.Size([4, 1, 3, 8, 8]))
     """
 
     def __init__(self, dataset: FramedImages, teacher: FramedImages):
@@ -89,14 +102,8 @@ class WithTeacherPixels(BatchDataset):
 
     def __getitems__(self, key: BatchKey) -> dict[str, Any]:
         """The student's batch and the teacher's pixels."""
-        images, labels, sample_ids = self.dataset.read(key)
-        return {
-            "pixel_values": self.dataset.views(images, key),
-            "teacher_pixel_values": self.teacher.views(images, key),
-            "labels": labels,
-            "sample_ids": sample_ids,
-            "global_rows": key.global_rows,
-        }
+        read = self.dataset.read(key)
+        return self.dataset.batch(key, *read) | {"teacher_pixel_values": self.teacher.views(read[0], key)}
 
     def batch_sampler(self, batch_size: int, seed: int | None = None) -> KeyedBatchSampler:
         """Keys of the student's data set, which carry the images of a stream."""

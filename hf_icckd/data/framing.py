@@ -70,7 +70,7 @@ def framing_for(spec: ClassifierSpec, stored: StoredSizes, now: Framing) -> Fram
     if stored.small is None:
         return own
     own = replace(own, size=own.size if own.size == now.size else min(own.size, stored.small), crop_pct=1.0)
-    if stored.square and now.crop_pct == 1:
+    if stored.square:
         own = replace(own, mode=now.mode, fill=now.fill)
         if stored.alike and own.size == now.size == stored.small:
             own = replace(own, interpolation=now.interpolation)

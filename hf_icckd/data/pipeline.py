@@ -12,7 +12,7 @@ import torch
 
 from hf_icckd.data.decoded import DecodedImages
 from hf_icckd.data.framed import at_size
-from hf_icckd.data.framing import Framing, StoredSizes, border_colour, framing_for
+from hf_icckd.data.framing import LARGE, Framing, StoredSizes, border_colour, framing_for
 from hf_icckd.data.images import CROP_MODES, CropMode, read_image, scale_to_longest
 from hf_icckd.data.pixel_reading import PixelReading, pixel_reading, some_rows
 from hf_icckd.data.resident import ResidentImages, load_split
@@ -260,7 +260,7 @@ class ImagePipeline:
 
 def _stored_sizes(reading: PixelReading, small: bool) -> StoredSizes:
     if not small:
-        return StoredSizes()
+        return LARGE
     alike = len({*reading.widths, *reading.heights}) == 1
     return StoredSizes(SMALL_IMAGE if reading.longest is None else reading.longest, reading.square, alike)
 
