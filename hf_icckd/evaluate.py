@@ -9,6 +9,7 @@ from typing import Any
 
 from hf_icckd.data import ImageData, ImagePipeline
 from hf_icckd.data.from_options import load_data
+from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.data.sources.stream import StreamedSplit
 from hf_icckd.data.splits.content import content_of
 from hf_icckd.evaluation.cost import cost_metrics
@@ -56,6 +57,10 @@ def main(argv: list[str] | None = None) -> None:
         if args.split not in data.splits():
             raise ValueError(f"split is {args.split!r}, expected one of: {', '.join(data.splits())}")
         check_same_classes(model.spec.label_names, tuple(data.label_names), "model")
+        other = None
+        if args.teacher is not None:
+            other = from_pretrained(args.teacher).to(device)
+            check_same_classes(other.spec.label_names, model.spec.label_names, second="model")
         leakage = _compare_images(data, args)
         pipeline = ImagePipeline(
             data,
@@ -66,26 +71,23 @@ def main(argv: list[str] | None = None) -> None:
             interpolation=model.spec.interpolation,
             crop_mode=model.spec.crop_mode,
             mean=model.spec.mean,
+            teacher=None if other is None else other.spec,
             resident_max_bytes=data_args.resident_max_bytes,
             device=device,
         )
         dataset = pipeline.dataset(args.split)
 
-        def outputs(classifier: ImageClassifier) -> SplitOutputs:
+        def outputs(classifier: ImageClassifier, images: BatchDataset) -> SplitOutputs:
             return predict_split(
                 classifier,
-                dataset,
+                images,
                 batch_size=args.batch_size,
                 num_workers=args.num_workers,
                 description="evaluating",
             )
 
-        teacher = None
-        if args.teacher is not None:
-            other = from_pretrained(args.teacher).to(device)
-            check_same_classes(other.spec.label_names, model.spec.label_names, second="model")
-            teacher = outputs(other)
-        own, names = outputs(model), list(data.label_names)
+        teacher = None if other is None else outputs(other, dataset.for_classifier(other.spec))
+        own, names = outputs(model, dataset), list(data.label_names)
         results: dict[str, Any] = {
             args.split: {"images": len(dataset), **split_metrics(own, teacher)},
             "per_class": {"names": names, args.split: class_table(own.logits, own.labels, names)},

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from hf_icckd.data import ImagePipeline
 from hf_icckd.data.from_options import load_pipeline
+from hf_icckd.data.pipeline import Channels
 from hf_icckd.losses import parse_objectives
 from hf_icckd.models.architectures import check_architecture, default_cfg
-from hf_icckd.models.classifier import ImageClassifier, check_same_classes
+from hf_icckd.models.classifier import CropMode, ImageClassifier, check_same_classes
 from hf_icckd.models.pretrained import fingerprint, from_pretrained
 from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
 from hf_icckd.options.recipes import RECIPES, StudentModelArguments
@@ -48,18 +49,14 @@ def main(argv: list[str] | None = None) -> None:
         if folder.finished:
             show_finished(folder, args)
             return
-        default = default_cfg(model_args.model)
-        # From scratch, a student takes the same pixels as its teacher, normalised alike.
-        size = default.input_size[-1] if model_args.pretrained else teacher.spec.image_size
-        pixels = size, teacher.spec.crop_pct, teacher.spec.interpolation, size
-        # Borders have the colour that they will have where the student is used.
-        red, green, blue = default.mean if model_args.pretrained else teacher.spec.mean
+        pixels, crop_mode, mean = _wanted_pixels(model_args, teacher)
         pipeline = load_pipeline(
             data_args,
             args,
             *pixels,
-            crop_mode=teacher.spec.crop_mode,
-            mean=(red, green, blue),
+            crop_mode=crop_mode,
+            mean=mean,
+            teacher=teacher.spec,
             prepare=partial(as_begun, folder),
         )
         check_same_classes(teacher.spec.label_names, tuple(pipeline.data.label_names))
@@ -77,6 +74,24 @@ def main(argv: list[str] | None = None) -> None:
             teacher_record=recorded_accuracy(model_args.teacher),
         )
         train_and_report(trainer, pipeline, folder, teacher)
+
+
+def _wanted_pixels(
+    model_args: StudentModelArguments, teacher: ImageClassifier
+) -> tuple[tuple[int, float, str, int], CropMode | None, Channels]:
+    """Size, share that evaluation keeps, interpolation and largest size of the student's images; crop mode and mean.
+
+    A pretrained student gets the pixels that it was trained with. From scratch it takes those of its teacher,
+    normalised alike.
+    """
+    if not model_args.pretrained:
+        spec = teacher.spec
+        return (spec.image_size, spec.crop_pct, spec.interpolation, spec.image_size), spec.crop_mode, spec.mean
+    default = default_cfg(model_args.model)
+    size = default.input_size[-1]
+    red, green, blue = default.mean
+    # As for a pretrained teacher, the images decide about borders.
+    return (size, default.crop_pct, default.interpolation, size), None, (red, green, blue)
 
 
 def _open_targets(

@@ -134,8 +134,17 @@ def classifiers(spec: Spec, pipeline: ImagePipeline) -> tuple[ImageClassifier, I
     made = []
     for offset, architecture in enumerate((spec.teacher, spec.student)):
         torch.manual_seed(spec.seed + offset)
-        names = pipeline.data.label_names
-        made.append(create_classifier(architecture, names, image_size=pipeline.image_size, mean=mean, std=std))
+        classifier = create_classifier(
+            architecture,
+            pipeline.data.label_names,
+            image_size=pipeline.image_size,
+            mean=mean,
+            std=std,
+            crop_pct=pipeline.crop_pct,
+            interpolation=pipeline.interpolation,  # so that both take the same pixels
+            crop_mode=pipeline.crop_mode,
+        )
+        made.append(classifier)
     return made[0], made[1]
 
 

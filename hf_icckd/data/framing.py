@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import PIL.Image
@@ -38,7 +38,43 @@ class Framing:
 
 def evaluation_framing(spec: ClassifierSpec) -> Framing:
     """The framing that a classifier's configuration asks for, as timm and transformers read it."""
-    return Framing(spec.image_size, spec.crop_pct, spec.interpolation, spec.crop_mode, border_colour(spec.mean))
+    fill = border_colour(spec.mean) if spec.crop_mode == "border" else (0, 0, 0)
+    return Framing(spec.image_size, spec.crop_pct, spec.interpolation, spec.crop_mode, fill)
+
+
+@dataclass(frozen=True)
+class StoredSizes:
+    """What the sizes of the stored images decide; the defaults are those of large images.
+
+    Attributes:
+        small: Longer side of small images, which are taken whole; None for large ones.
+        square: Whether all that were looked at are square.
+        alike: Whether all that were looked at have one size.
+    """
+
+    small: int | None = None
+    square: bool = False
+    alike: bool = False
+
+
+LARGE = StoredSizes()
+
+
+def framing_for(spec: ClassifierSpec, stored: StoredSizes, now: Framing) -> Framing:
+    """The framing in which `python -m hf_icckd.evaluate` measures a classifier; `now` if no image shows a difference.
+
+    Small images are taken whole, and a net that wants larger ones enlarges them itself, on the device, unless they are
+    enlarged to its size already.
+    """
+    own = evaluation_framing(spec)
+    if stored.small is None:
+        return own
+    own = replace(own, size=own.size if own.size == now.size else min(own.size, stored.small), crop_pct=1.0)
+    if stored.square:
+        own = replace(own, mode=now.mode, fill=now.fill)
+        if stored.alike and own.size == now.size == stored.small:
+            own = replace(own, interpolation=now.interpolation)
+    return own
 
 
 def border_colour(mean: tuple[float, float, float]) -> tuple[int, int, int]:

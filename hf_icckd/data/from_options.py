@@ -11,6 +11,7 @@ from hf_icckd.data.images import CropMode
 from hf_icckd.data.pipeline import Channels
 from hf_icckd.data.report import data_report
 from hf_icckd.data.report_text import report_table
+from hf_icckd.models.classifier import ClassifierSpec
 from hf_icckd.options.data import ImageDataArguments, TrainingDataArguments
 from hf_icckd.options.training import DistillationTrainingArguments
 
@@ -29,6 +30,7 @@ def load_pipeline(
     *,
     crop_mode: CropMode | None = None,
     mean: Channels | None = None,
+    teacher: ClassifierSpec | None = None,
     prepare: Callable[[ImageData], ImageData] | None = None,
 ) -> ImagePipeline:
     """Load the data set and prepare it for a net that wants these pixels; see `ImagePipeline`.
@@ -56,6 +58,7 @@ def load_pipeline(
         interpolation=interpolation,
         crop_mode=crop_mode,
         mean=mean,
+        teacher=teacher,
         resident_max_bytes=data_args.resident_max_bytes,
         device=args.device,
         compile_backend=args.torch_compile_backend,

@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from hf_icckd.data.decoded import DecodedImages
-from hf_icckd.data.framing import Framing, border_colour
+from hf_icckd.data.framed import at_size
+from hf_icckd.data.framing import LARGE, Framing, StoredSizes, border_colour, framing_for
 from hf_icckd.data.images import CROP_MODES, CropMode, read_image, scale_to_longest
-from hf_icckd.data.pixel_reading import pixel_reading, some_rows
+from hf_icckd.data.pixel_reading import PixelReading, pixel_reading, some_rows
 from hf_icckd.data.resident import ResidentImages, load_split
 from hf_icckd.data.sampling import BatchDataset, BatchKey
 from hf_icckd.data.sources.image_data import ImageData
@@ -22,6 +23,9 @@ from hf_icckd.data.streamed import StreamedImages
 from hf_icckd.options.augmentation import Augmentation
 from hf_icckd.options.checks import check_number
 from hf_icckd.options.data import RESIDENT_MAX_BYTES
+
+if TYPE_CHECKING:
+    from hf_icckd.models.classifier import ClassifierSpec
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +54,8 @@ class ImagePipeline:
             if they are small and not all square, else center.
         mean: Channel means of the net that the images are for, which give the colour of borders; None for those of
             the training images.
-        resident_max_bytes: Largest split that is kept in memory.
+        teacher: Classifier whose pixels are kept in memory too, where they differ; see `BatchDataset.with_teacher`.
+        resident_max_bytes: Largest split that is kept in memory, with the teacher's pixels.
         device: Where resident splits are kept.
         compile_backend: See `ResidentImages`.
 
@@ -81,6 +86,7 @@ class ImagePipeline:
         interpolation: str = "bilinear",
         crop_mode: CropMode | None = None,
         mean: Channels | None = None,
+        teacher: ClassifierSpec | None = None,
         resident_max_bytes: int = RESIDENT_MAX_BYTES,
         device: torch.device | str = "cpu",
         compile_backend: str | None = None,
@@ -107,15 +113,26 @@ class ImagePipeline:
         self.augmentation = None
         if augmentation is not None:
             self.augmentation = augmentation.for_images(self.image_size, small=small, mirrored=data.mirrored)
-        largest = max(len(split) for split in data.splits().values()) * 3 * self.image_size**2
-        self.resident = small and largest <= resident_max_bytes and not data.streamed
-        self._pixels: dict[str, torch.Tensor] = {}
+        self._stored = _stored_sizes(self.reading, small)
+        self._pixels: dict[tuple[str, Framing], torch.Tensor] = {}
+        self._decide_residence(teacher, resident_max_bytes)
+
+    def _decide_residence(self, teacher: ClassifierSpec | None, resident_max_bytes: int) -> None:
+        """Decide whether images are kept in memory: the pixels of student and teacher, or neither."""
+        sizes, of_teacher = [self.image_size], ""
+        if teacher is not None and (other := self.framing_for(teacher)) != self.framing:
+            sizes.append(other.size)
+            of_teacher = f", for the teacher {other.size} x {other.size}"
+        self._max_bytes = resident_max_bytes
+        largest = max(len(split) for split in self.data.splits().values()) * 3 * sum(size**2 for size in sizes)
+        self.resident = self._stored.small is not None and largest <= resident_max_bytes and not self.data.streamed
         kept = f"kept in memory on {self.device} ({largest / 2**20:,.0f} MiB for the largest split)"
         logger.info(
-            "batches of %d x %d pixels, %s",
+            "batches of %d x %d pixels%s, %s",
             self.image_size,
             self.image_size,
-            kept if self.resident else ("streamed" if data.streamed else "decoded as needed"),
+            of_teacher,
+            kept if self.resident else ("streamed" if self.data.streamed else "decoded as needed"),
         )
 
     def dataset(self, split: str, *, training: bool = False, num_views: int = 1) -> BatchDataset:
@@ -139,15 +156,47 @@ class ImagePipeline:
             "num_views": num_views,
             "name": split,
             "pixel_range": self.data.pixel_range,
+            "stored": self._stored,
         }
         if isinstance(rows, StreamedSplit):
             return StreamedImages(rows, **decoding)
         labels = torch.from_numpy(self.data.labels(split))
         if not self.resident:
             return DecodedImages(rows, labels, **decoding)
-        if split not in self._pixels:
-            self._pixels[split] = load_split(rows, self.framing, split, self.data.pixel_range).to(self.device)
-        return ResidentImages(self._pixels[split], labels, augmentation, num_views, self.compile_backend)
+        load = functools.partial(self._resident_pixels, split)
+        return ResidentImages(
+            load(self.framing),
+            labels,
+            augmentation,
+            num_views,
+            self.compile_backend,
+            framing=self.framing,
+            stored=self._stored,
+            load=load,
+        )
+
+    def _resident_pixels(self, split: str, framing: Framing) -> torch.Tensor:
+        """All images of a split in one framing, on the device; read once."""
+        if (split, framing) not in self._pixels:
+            rows = self.data.splits()[split]
+            held = sum(pixels.numel() for (name, _), pixels in self._pixels.items() if name == split)
+            needed = held + len(rows) * 3 * framing.size**2
+            if needed > self._max_bytes:
+                raise ValueError(
+                    f"the {split} split takes {needed:,} bytes with the pixels of a second classifier, and "
+                    f"resident_max_bytes is {self._max_bytes:,}; give the pipeline that classifier, "
+                    "ImagePipeline(..., teacher=teacher.spec), which then decodes images as needed"
+                )
+            self._pixels[split, framing] = load_split(rows, framing, split, self.data.pixel_range).to(self.device)
+        return self._pixels[split, framing]
+
+    def framing_for(self, spec: ClassifierSpec) -> Framing:
+        """How images are framed to measure a classifier; the pipeline's own framing if no image would differ."""
+        return framing_for(spec, self._stored, self.framing)
+
+    def augmentation_for(self, framing: Framing) -> Augmentation | None:
+        """The augmentation of training images in a framing: that of the pipeline, with its padding scaled."""
+        return self.augmentation and at_size(self.augmentation, self.image_size, framing.size)
 
     @functools.cached_property
     def framing(self) -> Framing:
@@ -157,14 +206,18 @@ class ImagePipeline:
             fill = border_colour(self.channel_statistics()[0] if self._mean is None else self._mean)
         return Framing(self.image_size, self.crop_pct, self.interpolation, self.crop_mode, fill)
 
-    def uncommon_choices(self) -> dict[str, Any]:
+    def uncommon_choices(self, framing: Framing | None = None) -> dict[str, Any]:
         """What pixels depend on beside size and scaling; empty for square or large images of 8 bits.
 
         So what was recorded of those before there were such choices stays valid.
+
+        Args:
+            framing: How images are framed; None for the pipeline's own way.
         """
+        framing = framing or self.framing
         choices: dict[str, Any] = {"deep": self.reading.deep} if self.reading.deep else {}
-        if self.crop_mode != "center":
-            choices |= {"crop_mode": self.crop_mode, "fill": self.framing.fill}
+        if framing.mode != "center":
+            choices |= {"crop_mode": framing.mode, "fill": framing.fill}
         return choices
 
     @property
@@ -203,6 +256,13 @@ class ImagePipeline:
             images = DecodedImages(train, labels, self.framing, pixel_range=self.data.pixel_range)
         for piece in rows.split(_STATISTICS_PIECE):
             yield images.__getitems__(BatchKey(0, piece, len(piece)))["pixel_values"].cpu().flatten(0, 1).long()
+
+
+def _stored_sizes(reading: PixelReading, small: bool) -> StoredSizes:
+    if not small:
+        return LARGE
+    alike = len({*reading.widths, *reading.heights}) == 1
+    return StoredSizes(SMALL_IMAGE if reading.longest is None else reading.longest, reading.square, alike)
 
 
 def _rounded(values: torch.Tensor) -> Channels:

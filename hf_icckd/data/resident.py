@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import PIL
@@ -14,9 +14,10 @@ from tqdm.auto import tqdm
 from hf_icckd.data.augment import augment_further, crop_and_flip, crop_numbers, stack_views
 from hf_icckd.data.cache import cache_key, cached_array
 from hf_icckd.data.depth import Range
-from hf_icckd.data.framing import Framing
+from hf_icckd.data.framed import FramedImages
+from hf_icckd.data.framing import LARGE, Framing, StoredSizes
 from hf_icckd.data.images import READER, read_image
-from hf_icckd.data.sampling import BatchDataset, BatchKey
+from hf_icckd.data.sampling import BatchKey
 from hf_icckd.data.splits.fingerprint import split_fingerprint
 from hf_icckd.options.augmentation import Augmentation
 from hf_icckd.utils import distributed
@@ -66,7 +67,7 @@ def read_split(split: Dataset, framing: Framing, name: str, pixel_range: Range |
     return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
-class ResidentImages(BatchDataset):
+class ResidentImages(FramedImages):
     """A split in memory.
 
     Args:
@@ -75,6 +76,9 @@ class ResidentImages(BatchDataset):
         augmentation: Changes to each view; None for evaluation.
         num_views: Views per image, V.
         compile_backend: Backend of torch.compile for crops and mirroring; None to not compile.
+        framing: How the images were framed; None if they can't be framed in another way.
+        stored: Sizes of the stored images.
+        load: Returns the images in another framing.
     """
 
     resident = True
@@ -86,9 +90,14 @@ class ResidentImages(BatchDataset):
         augmentation: Augmentation | None = None,
         num_views: int = 1,
         compile_backend: str | None = None,
+        *,
+        framing: Framing | None = None,
+        stored: StoredSizes = LARGE,
+        load: Callable[[Framing], Tensor] | None = None,
     ):
         self.images, self.labels = images, labels.to(images.device)
-        self.augmentation, self.num_views = augmentation, num_views
+        self.augmentation, self.num_views, self.compile_backend = augmentation, num_views, compile_backend
+        self.framing, self.stored, self._load = framing, stored, load
         # Integers throughout: the same bits, compiled or not.
         self._crop = crop_and_flip
         if compile_backend is not None:
@@ -98,19 +107,33 @@ class ResidentImages(BatchDataset):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitems__(self, key: BatchKey) -> dict[str, Any]:
-        """Crop and augment the batch on the device."""
+    def read(self, key: BatchKey) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the rows of the batch, on the device, as images and as sample ids."""
         ids = key.indices.to(self.images.device, non_blocking=True)
+        return ids, self.labels[ids], ids
+
+    def views(self, ids: Tensor, key: BatchKey) -> Tensor:
+        """Crop and augment these rows on the device."""
         images = self.images[ids]
         views = [images] * self.num_views
         if self.augmentation is not None:
             views = [self._augment(images, self.augmentation, key, ids, view) for view in range(self.num_views)]
-        return {
-            "pixel_values": stack_views(views),
-            "labels": self.labels[ids],
-            "sample_ids": ids,
-            "global_rows": key.global_rows,
-        }
+        return stack_views(views)
+
+    def reframed(self, framing: Framing, augmentation: Augmentation | None) -> ResidentImages:
+        """The same images, read again in another framing."""
+        if self._load is None:
+            raise ValueError("these images were given without a way to read them in another framing; pass `load`")
+        return ResidentImages(
+            self._load(framing),
+            self.labels,
+            augmentation,
+            self.num_views,
+            self.compile_backend,
+            framing=framing,
+            stored=self.stored,
+            load=self._load,
+        )
 
     def _augment(self, images: Tensor, augmentation: Augmentation, key: BatchKey, ids: Tensor, view: int) -> Tensor:
         if (key.epoch, view) not in self._numbers:

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hf_icckd.utils import distributed
 from hf_icckd.utils.keyed_random import permutation
+
+if TYPE_CHECKING:
+    from hf_icckd.models.classifier import ClassifierSpec
 
 
 class BatchKey(NamedTuple):
@@ -105,6 +108,14 @@ class BatchDataset(Dataset[dict[str, Any]]):
         `labels` are class indices, and `global_rows` counts the images of this step over all processes.
         """
         raise NotImplementedError
+
+    def for_classifier(self, spec: ClassifierSpec) -> BatchDataset:
+        """The same images as a classifier wants them; here, where nothing is known of their origin, as they are."""
+        return self
+
+    def with_teacher(self, spec: ClassifierSpec) -> BatchDataset:
+        """The same batches with the teacher's pixels as `teacher_pixel_values`, where they differ and can be made."""
+        return self
 
     def batch_sampler(self, batch_size: int, seed: int | None = None) -> KeyedBatchSampler:
         """Return the keys of all batches; the arguments are those of `KeyedBatchSampler`."""

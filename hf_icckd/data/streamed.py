@@ -65,7 +65,7 @@ class StreamedImages(CroppedImages):
         """Return keys that carry the stored images."""
         return StreamBatchSampler(self.split, batch_size, seed)
 
-    def read(self, key: BatchKey) -> tuple[list[PIL.Image.Image], Tensor]:
+    def read(self, key: BatchKey) -> tuple[list[PIL.Image.Image], Tensor, Tensor]:
         """Decode the images that the key carries."""
         if key.rows is None:
             raise ValueError("the batch key carries no images, expected a key of this data set's `batch_sampler`")
@@ -75,7 +75,7 @@ class StreamedImages(CroppedImages):
             )
             for row in key.rows
         ]
-        return images, torch.tensor([row["label"] for row in key.rows], dtype=torch.int64)
+        return images, torch.tensor([row["label"] for row in key.rows], dtype=torch.int64), key.indices
 
 
 def _sample_id(image: dict[str, Any] | None) -> int:

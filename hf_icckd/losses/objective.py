@@ -60,8 +60,8 @@ class DistillationBatch(NamedTuple):
 
     Attributes:
         student: Output of the student, with gradient.
-        teacher: Output of the frozen teacher for the same pixels. A recorded one holds only what objectives say they
-            read.
+        teacher: Output of the frozen teacher for the same crops, in its own pixels. A recorded one holds only what
+            objectives say they read.
         labels: (B,) class indices.
         sample_ids: (B,) index of each image in the training split.
         progress: () fraction of the training that is done, 0 to 1, for scheduled objectives.

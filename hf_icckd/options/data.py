@@ -136,7 +136,7 @@ class DataArguments(ImageDataArguments):
     )
     resident_max_bytes: int = field(
         default=RESIDENT_MAX_BYTES,
-        metadata={"help": "Largest split of small images that is kept in memory."},
+        metadata={"help": "Largest split of small images that is kept in memory, with a teacher's pixels."},
     )
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.trainer_callback import TrainerCallback
 
+from hf_icckd.data.framed import FramedImages
 from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.evaluation.split import SplitOutputs, run_split
 from hf_icckd.evaluation.teacher_check import TeacherCheck, check_teacher
@@ -62,13 +63,15 @@ class StudentWithObjective(nn.Module):
 class StudentTrainer(DistillationTrainer):
     """Trains a classifier with `ce_weight * CE + objectives(student, teacher)`.
 
-    The teacher sees the same pixels, in evaluation mode and without gradient. Its weights and buffers don't change.
+    The teacher sees the same crops in the size and scaling that it was measured with, in evaluation mode and without
+    gradient. Its weights and buffers don't change.
 
     Args:
         model: The student.
         teacher: The teacher; frozen here.
         args: Options.
-        train_dataset: Data set of batches with one view; see `hf_icckd.data.ImagePipeline.dataset`.
+        train_dataset: Data set of batches with one view; see `hf_icckd.data.ImagePipeline.dataset`. Others than those
+            of a pipeline have pixels of one size only, which the teacher then gets scaled.
         eval_dataset: Data set for evaluation while training.
         objectives: Weighted objectives; None for those that `args.objectives` names.
         callbacks: Further callbacks.
@@ -125,7 +128,9 @@ class StudentTrainer(DistillationTrainer):
         trained = StudentWithObjective(model, objectives)
         self._feature_maps = trained.feature_maps
         self.live_dataset, self.targets = train_dataset, targets
-        if targets is not None:
+        if targets is None:
+            train_dataset = train_dataset.with_teacher(teacher.spec)
+        else:
             train_dataset = WithTargets(train_dataset, targets.read)
         super().__init__(trained, model, args, train_dataset, eval_dataset, callbacks, frozen=(teacher,))
         self.teacher = teacher.requires_grad_(False).eval().to(args.device)
@@ -137,7 +142,7 @@ class StudentTrainer(DistillationTrainer):
         )
         # With CUDA graphs the teacher's output is overwritten as soon as the student's graph runs.
         self._copy_outputs = args.torch_compile and args.torch_compile_mode in ("reduce-overhead", "max-autotune")
-        self._announced = False
+        self._announced = self._warned = False
         self.term_weights = {"ce": args.ce_weight, **objectives.term_weights}
         self._teacher_outputs: tuple[BatchDataset, SplitOutputs] | None = None
         self.teacher_record = teacher_record
@@ -166,11 +171,25 @@ class StudentTrainer(DistillationTrainer):
     def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Cross-entropy and the terms of all objectives."""
         images, labels = batch["pixel_values"][:, 0], batch["labels"]
-        teacher = self._teacher_output(images, batch.get("teacher"))
+        teacher = self._teacher_output(self._teacher_images(batch), batch.get("teacher"))
         progress = torch.full((), self.state.global_step / max(self.state.max_steps, 1), device=images.device)
         output, terms = model(images, teacher, labels, batch["sample_ids"], progress, batch["global_rows"])
         ce = F.cross_entropy(output.logits, labels, label_smoothing=self.args.label_smoothing)
         return {"ce": ce, **terms}
+
+    def _teacher_images(self, batch: dict[str, Any]) -> Tensor:
+        """The teacher's own pixels, or the student's where both are the same."""
+        images = batch.get("teacher_pixel_values", batch["pixel_values"])[:, 0]
+        size = self.teacher.spec.image_size
+        if not self._warned and not isinstance(self.live_dataset, FramedImages) and images.shape[-1] != size:
+            logger.warning(
+                "the training data set makes images of %d pixels only, the teacher takes %d and gets them scaled; "
+                "a data set of hf_icckd.ImagePipeline cuts the teacher's pixels from the original images",
+                images.shape[-1],
+                size,
+            )
+            self._warned = True
+        return images
 
     def _teacher_output(self, images: Tensor, recorded: dict[str, Tensor] | None) -> ClassifierOutput:
         if recorded is not None:
@@ -220,10 +239,12 @@ class StudentTrainer(DistillationTrainer):
         description = None if self.args.disable_tqdm else f"recording the teacher, epoch {epoch + 1}"
         options = self._evaluation_options(description)
         with self.accelerator.autocast():
-            targets.record(epoch, start, self.live_dataset, lambda rows: run_split(self.teacher, rows, **options))
+            images = self.live_dataset.for_classifier(self.teacher.spec)
+            targets.record(epoch, start, images, lambda rows: run_split(self.teacher, rows, **options))
 
     def evaluation_teacher(self, dataset: BatchDataset) -> SplitOutputs:
-        """Outputs of the teacher, computed once for a data set."""
+        """Outputs of the teacher for its own pixels of these images, computed once for a data set."""
         if self._teacher_outputs is None or self._teacher_outputs[0] is not dataset:
-            self._teacher_outputs = dataset, self._predict(self.teacher, dataset, None)
+            own = dataset.for_classifier(self.teacher.spec)
+            self._teacher_outputs = dataset, self._predict(self.teacher, own, None)
         return self._teacher_outputs[1]

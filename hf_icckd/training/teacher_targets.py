@@ -219,7 +219,7 @@ class TeacherTargets:
         Args:
             epoch: Epoch of the block.
             start: First row of the block.
-            dataset: Training data set with one view, as the student gets it.
+            dataset: Training data set with one view, as the teacher gets it; see `BatchDataset.for_classifier`.
             run: Runs the teacher over a data set; see `hf_icckd.evaluation.split.run_split`.
 
         Raises:
@@ -336,14 +336,15 @@ class TeacherTargets:
 
 
 def _identity(teacher: ImageClassifier, pipeline: ImagePipeline, precision: str) -> dict[str, Any]:
-    """Everything that the recorded values depend on."""
-    spec = asdict(teacher.spec)
+    """Everything that the recorded values depend on: the teacher, and the pixels that it sees."""
+    spec, framing = asdict(teacher.spec), pipeline.framing_for(teacher.spec)
+    augmentation = pipeline.augmentation_for(framing)
     return {
         "teacher": fingerprint(teacher),
         **{f"teacher_{name}": spec[name] for name in ("architecture", "image_size", "mean", "std", "model_args")},
         "training_images": split_fingerprint(pipeline.data.train),
-        **{name: getattr(pipeline, name) for name in ("image_size", "crop_pct", "interpolation")},
+        **{"image_size": framing.size, "crop_pct": framing.crop_pct, "interpolation": framing.interpolation},
         "precision": precision,
-        "augmentation": pipeline.augmentation and asdict(pipeline.augmentation),
-        **pipeline.uncommon_choices(),
+        "augmentation": augmentation and asdict(augmentation),
+        **pipeline.uncommon_choices(framing),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -241,7 +242,7 @@ OTHERS = {
     "seed": ({"augmentation": Augmentation(seed=1)}, {}, "differs in: augmentation .*'seed': 0.* -> .*'seed': 1"),
     "augmentation": ({"augmentation": Augmentation(random_erasing=0.5)}, {}, "differs in: augmentation"),
     "none": ({"augmentation": None}, {}, "differs in: augmentation .* -> None"),
-    "size": ({"image_size": 12}, {}, "differs in: image_size 8 -> 12"),
+    "size": ({}, {"size": 6}, "differs in: image_size 8 -> 6; teacher_image_size 8 -> 6"),
     "teacher": ({}, {"teacher": 2}, "differs in: teacher '"),
     "precision": ({}, {"precision": "bf16"}, "precision 'float32' -> 'bf16'"),
     "outputs": ({}, {"outputs": BOTH}, "hold logits, but the objectives need embeddings too"),
@@ -253,9 +254,41 @@ def test_others_are_refused_with_the_reason(digits, pipeline, tiny_classifier, t
     TeacherTargets(tmp_path / "t", tiny_classifier(seed=1), pipeline)
     pipeline_options, options, message = OTHERS[name]
     guide = tiny_classifier(seed=options.get("teacher", 1))
-    options = {key: value for key, value in options.items() if key != "teacher"}
+    guide.spec = dataclasses.replace(guide.spec, image_size=options.get("size", 8))
+    options = {key: value for key, value in options.items() if key not in ("teacher", "size")}
     with pytest.raises(ValueError, match=message):
         TeacherTargets(tmp_path / "t", guide, ImagePipeline(digits, **pipeline_options), **options)
+
+
+def test_students_of_any_size_share_what_a_teacher_says_of_its_own_pixels(digits, pipeline, tiny_classifier, tmp_path):
+    before = TeacherTargets(tmp_path / "t", tiny_classifier(), pipeline)
+    identity = json.loads((before.folder / "targets.json").read_text())["identity"]
+    # Names and order, of which a digest is made, are those of versions that gave the teacher the student's pixels.
+    assert list(identity)[-6:] == [
+        "training_images", "image_size", "crop_pct", "interpolation", "precision", "augmentation",
+    ]  # fmt: skip
+    assert (identity["image_size"], identity["augmentation"]["crop_padding"]) == (8, 1)
+    TeacherTargets(tmp_path / "t", tiny_classifier(), ImagePipeline(digits, image_size=12))
+
+
+@pytest.mark.parametrize("where", ["resident", "decoded"])
+def test_a_teacher_of_another_size_is_recorded_and_replayed_from_its_own_pixels(
+    deterministic, digits, tiny_classifier, tmp_path, where
+):
+    guide, bytes_ = tiny_classifier("cifar_resnet20", seed=1), 2**30 * (where == "resident")
+    pipeline = ImagePipeline(digits, image_size=5, teacher=guide.spec, resident_max_bytes=bytes_)
+    seen, forward = [], guide.forward
+    guide.forward = lambda images, *rest: seen.append(images.shape[-1]) or forward(images, *rest)
+    runs = {
+        mode: train_student(
+            pipeline, tiny_classifier(), guide, tmp_path / mode, mode, tmp_path / "t",
+            objectives=["kd", "rkd:weight=0.1"], learning_rate=1e-3, num_train_epochs=1,
+        )
+        for mode in ("live", "auto", "replay")
+    }  # fmt: skip
+    assert set(seen) == {8} and pipeline.resident == (where == "resident")
+    assert_same_state(runs["replay"].classifier, runs["auto"].classifier)
+    assert losses(runs["replay"]) == pytest.approx(losses(runs["live"]), rel=1e-3)
 
 
 def test_other_images_are_refused(pipeline, tiny_classifier, tmp_path):

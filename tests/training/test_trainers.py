@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -22,7 +23,7 @@ from hf_icckd import (
     load_image_data,
 )
 from hf_icckd.data.augment import crop_and_flip
-from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
+from hf_icckd.data.sampling import BatchDataset, KeyedBatchSampler, make_loader
 from hf_icckd.runs.checkpoints import checkpoints
 from hf_icckd.runs.records import RecordedAccuracy
 from hf_icckd.training.loss_averages import LossAverages
@@ -153,6 +154,42 @@ def test_teacher_and_student_may_want_different_pixels(pipeline, tiny_classifier
     )
     trainer.train()
     assert math.isfinite(trainer.state.log_history[0]["loss"])
+
+
+def test_a_teacher_is_measured_on_its_own_pixels(digits, tiny_classifier, tmp_path):
+    """What a student sees of the images does not change what is said of its teacher."""
+    guide, measured = tiny_classifier(seed=1), []
+    for size in (8, 5):
+        pipeline = ImagePipeline(digits, image_size=size)
+        args = student_args(tmp_path, max_steps=1)
+        trainer = StudentTrainer(tiny_classifier(), guide, args, pipeline.dataset("train", training=True))
+        test = pipeline.dataset("test")
+        measured.append(trainer.evaluation_teacher(test))
+        assert trainer.evaluation_teacher(test) is measured[-1]
+        assert trainer.predict_split(test).labels.equal(measured[-1].labels)
+    for one, other in zip(*measured, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_data_set_that_knows_no_other_pixels_says_that_the_teacher_gets_them_scaled(
+    pipeline, tiny_classifier, tmp_path, caplog
+):
+    class Own(BatchDataset):
+        resident = True
+        images = pipeline.dataset("train", training=True)
+
+        def __len__(self):
+            return len(self.images)
+
+        def __getitems__(self, key):
+            return self.images.__getitems__(key)
+
+    for size, warnings in ((8, 0), (12, 1)):
+        guide = tiny_classifier(seed=1)
+        guide.spec = dataclasses.replace(guide.spec, image_size=size)
+        caplog.clear()
+        StudentTrainer(tiny_classifier(), guide, student_args(tmp_path, max_steps=2), Own()).train()
+        assert caplog.text.count(f"makes images of 8 pixels only, the teacher takes {size}") == warnings
 
 
 def test_resume_equals_uninterrupted(deterministic, pipeline, tiny_classifier, tmp_path):
