@@ -251,7 +251,7 @@ def _per_class(data: ImageData, outputs: dict[str, SplitOutputs]) -> dict[str, A
 def _fits(trainer: DistillationTrainer, pipeline: ImagePipeline, split: str) -> bool:
     """Whether the outputs of a split can be held all at once, as its metrics need. The test split must fit."""
     images = len(pipeline.data.splits()[split])
-    size = 4 * images * (len(trainer.classifier.spec.label_names) + trainer.classifier.embedding_dim)
+    size = 4 * images * (len(trainer.classifier.spec.label_names) + (trainer.classifier.embedding_dim or 0))
     if split == "train" and size > _OUTPUTS_MAX_BYTES:
         logger.info("the training split is not measured: its outputs would take %.1f GiB", size / 2**30)
         return False

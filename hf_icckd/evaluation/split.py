@@ -57,6 +57,7 @@ def predict_split(
     """
     logits, embeddings, labels = [], [], []
     for output, own_labels, rows in run_split(model, dataset, batch_size, num_workers, description):
+        assert output.embeddings is not None
         logits.append(distributed.gather_rows(output.logits.float(), rows))
         embeddings.append(distributed.gather_rows(output.embeddings.float(), rows))
         labels.append(distributed.gather_rows(own_labels, rows))

@@ -293,6 +293,7 @@ class IntraClassTerm(TeacherTerm):
         if self.cache_size:
             num_classes = len(teacher.spec.label_names)
             dim = teacher.embedding_dim if self.embedding == "embeddings" else num_classes
+            assert dim is not None
             weight = next(teacher.parameters())
             # At least float32, even for a half-precision model: cached rows are compared with fresh embeddings.
             dtype = torch.promote_types(weight.dtype, torch.float32)

@@ -10,9 +10,10 @@ from timm.models import PretrainedCfg, get_deprecated_models, get_pretrained_cfg
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from hf_icckd.models.outputs import ClassifierOutput
 
     class TimmNet(nn.Module):
-        """Interface of every timm net."""
+        """Interface of every timm net; the last two lines stand for nets that are not timm's."""
 
         num_classes: int
         pretrained_cfg: dict[str, Any]
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
         def forward_intermediates(self, images: Tensor) -> tuple[Tensor, list[Tensor]]: ...
         def get_classifier(self) -> nn.Module: ...
         def reset_classifier(self, num_classes: int) -> None: ...
+
+        embedding_dim: int | None
+
+        def classifier_outputs(self, images: Tensor, feature_maps: bool) -> ClassifierOutput: ...
 
 
 def check_architecture(architecture: str) -> None:

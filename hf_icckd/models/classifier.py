@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import timm
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import hf_icckd.models  # noqa: F401  registers the cifar_* architectures
 from hf_icckd.models.architectures import check_architecture, default_cfg
+from hf_icckd.models.outputs import ClassifierOutput
 
 if TYPE_CHECKING:
     from hf_icckd.models.architectures import TimmNet
@@ -61,7 +62,9 @@ class ImageClassifier(nn.Module):
     each preprocess it in its own way.
 
     Args:
-        net: timm model with a pooled feature vector before a single classification layer.
+        net: timm model with a pooled feature vector before a single classification layer. Any other module fits too if
+            it defines `num_classes`, `embedding_dim` (None without embeddings) and `classifier_outputs(images,
+            feature_maps)`, which takes normalised images and returns a `ClassifierOutput`.
         spec: Its description; `len(spec.label_names)` must be its number of classes.
 
     Raises:
@@ -77,6 +80,7 @@ class ImageClassifier(nn.Module):
 
     scale: Tensor
     shift: Tensor
+    embedding_dim: int | None  # None: without embeddings
 
     def __init__(self, net: nn.Module, spec: ClassifierSpec):
         super().__init__()
@@ -91,7 +95,8 @@ class ImageClassifier(nn.Module):
                 "them in the configuration"
             )
         self.net, self.spec = cast("TimmNet", net), spec
-        self.embedding_dim = _check_head(self.net, spec)
+        own = hasattr(net, "classifier_outputs")
+        self.embedding_dim = self.net.embedding_dim if own else _check_head(self.net, spec)
         # Not persistent: they are in config.json, and exported weights should be those of the plain timm net.
         mean, std = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
         self.register_buffer("scale", (1 / (255 * std)).float(), persistent=False)
@@ -129,6 +134,8 @@ class ImageClassifier(nn.Module):
             feature_maps: Whether to return the maps of all stages too.
         """
         images = self.preprocess(images)
+        if hasattr(self.net, "classifier_outputs"):
+            return self.net.classifier_outputs(images, feature_maps)
         maps = None
         if feature_maps:
             features, maps = self.net.forward_intermediates(images)
@@ -308,27 +315,3 @@ def unnamed(num_classes: int) -> tuple[str, ...]:
 def is_unnamed(label_names: tuple[str, ...]) -> bool:
     """Whether a model was loaded without class names."""
     return label_names == unnamed(len(label_names))
-
-
-class ClassifierOutput(NamedTuple):
-    """Output of a classifier for a batch of B images.
-
-    Attributes:
-        logits: (B, C) pre-softmax scores.
-        embeddings: (B, D) pooled features before the classification layer, not normalised.
-        feature_maps: Tuple of (B, C_l, H_l, W_l), as timm's `forward_intermediates`; None unless asked for.
-
-    Example:
-        >>> output = ClassifierOutput(logits=torch.zeros(2, 10), embeddings=torch.zeros(2, 64))
-        >>> output.feature_maps is None
-        True
-    """
-
-    logits: Tensor
-    embeddings: Tensor
-    feature_maps: tuple[Tensor, ...] | None = None
-
-    def clone(self) -> ClassifierOutput:
-        """Return a copy in its own memory."""
-        maps = None if self.feature_maps is None else tuple(each.clone() for each in self.feature_maps)
-        return ClassifierOutput(self.logits.clone(), self.embeddings.clone(), maps)
