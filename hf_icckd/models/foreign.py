@@ -96,6 +96,15 @@ def is_foreign(classifier: ImageClassifier) -> bool:
     return isinstance(classifier.net, ForeignNet)
 
 
+def available_outputs(classifier: ImageClassifier) -> set[str]:
+    """Fields of a `ClassifierOutput` that a classifier can fill."""
+    return {
+        "logits",
+        *(["embeddings"] if classifier.embedding_dim is not None else []),
+        *(["feature_maps"] if hasattr(classifier.net, "forward_intermediates") else []),
+    }
+
+
 @torch.no_grad()
 def classification_layer(module: nn.Module, num_classes: int, image_size: int) -> str | None:
     """Name of the linear layer whose output are the logits, and whose input is one vector an image; None without one.

@@ -20,7 +20,15 @@ CONFIG_FILE, PROCESSOR_FILE = "config.json", "preprocessor_config.json"
 SAFE_FILES = [CONFIG_FILE, PROCESSOR_FILE, "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
 PICKLES = ["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"]
 # Of a config: not what the net computes, or in the specification already.
-_NOT_THE_NET = {"transformers_version", "architectures", "id2label", "label2id", "dtype", "torch_dtype", "_name_or_path"}
+_NOT_THE_NET = {
+    "transformers_version",
+    "architectures",
+    "id2label",
+    "label2id",
+    "dtype",
+    "torch_dtype",
+    "_name_or_path",
+}
 
 logger = logging.getLogger(__name__)
 

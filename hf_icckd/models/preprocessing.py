@@ -37,7 +37,9 @@ def measured_preprocessing(processor: Any) -> Preprocessing:
     name = type(processor).__name__
     resample = getattr(processor, "resample", None)
     if resample is None or int(resample) not in _INTERPOLATIONS:
-        raise ValueError(f"{name} scales images with {resample}, expected one of: {', '.join(_INTERPOLATIONS.values())}")
+        raise ValueError(
+            f"{name} scales images with {resample}, expected one of: {', '.join(_INTERPOLATIONS.values())}"
+        )
     black, white, red = (_constant(processor, colour) for colour in ((0, 0, 0), (255, 255, 255), (255, 0, 0)))
     scale = white - black  # 1 / std
     if not np.isfinite(scale).all() or scale.min() <= 0 or np.abs(red - [white[0], black[1], black[2]]).max() > 1e-3:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import timm
 import torch
@@ -191,7 +191,7 @@ def _load_folder(folder: Path, name: str) -> ImageClassifier:
 def _load_net(folder: Path) -> TimmNet:
     with safe_open(folder / WEIGHTS_FILE, "pt") as file:
         wrapped = all(name.startswith(_WRAPPER) for name in file.keys())  # noqa: SIM118  it is no dictionary
-    net = timm.create_model(f"local-dir:{folder}", pretrained=not wrapped)
+    net = cast("TimmNet", timm.create_model(f"local-dir:{folder}", pretrained=not wrapped))
     if wrapped:
         state = load_file(folder / WEIGHTS_FILE)
         net.load_state_dict({name.removeprefix(_WRAPPER): tensor for name, tensor in state.items()})

@@ -138,7 +138,9 @@ def _find_weights(content: Any, key: str | None, name: str) -> dict[str, Tensor]
             "(--teacher_weights, in Python `key`)"
         )
     shown = ", ".join(repr(each) for each in list(content)[:_SHOWN]) or "nothing"
-    raise ValueError(f"{name!r} holds no weights of a net, only {shown}; expected tensors by name, or an entry of them")
+    raise ValueError(
+        f"{name!r} holds no weights of a net, only {shown}; expected tensors by name, or an entry of them"
+    )
 
 
 def _is_weights(value: Any) -> bool:

@@ -91,6 +91,11 @@ class TeacherTargets:
                 f"an objective compares {' and '.join(too_large)}, which are too large to record for every image and "
                 "epoch; take --teacher_targets live, which runs the teacher in every step"
             )
+        if "embeddings" in outputs and teacher.embedding_dim is None:
+            raise ValueError(
+                f"an objective compares embeddings, which the teacher {teacher.spec.architecture} does not have; take "
+                "--objectives kd, or another teacher"
+            )
         self.folder, self.precision = user_path(folder), precision
         self.num_rows = len(pipeline.data.train)
         dims = {"logits": len(teacher.spec.label_names), "embeddings": teacher.embedding_dim}
