@@ -142,8 +142,8 @@ def _logits(output: Any) -> Tensor:
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     if not isinstance(logits, Tensor):
         raise ValueError(
-            f"the net returns a {type(output).__name__}, expected (B, C) logits or an object with `logits`; wrap it in "
-            "a module that does"
+            f"the net returns a {type(output).__name__}, expected (B, C) logits or an object with `logits`; wrap it "
+            "in a module that does"
         )
     return logits
 

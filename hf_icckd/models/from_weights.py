@@ -69,8 +69,8 @@ def _check_normalisation(path: Path, about: WeightsFile) -> None:
     default = default_cfg(about.architecture)
     if (about.mean is None) != (about.std is None):
         raise ValueError(
-            f"mean is {about.mean} and std {about.std} for {str(path)!r}, expected both or neither; give --teacher_mean "
-            "and --teacher_std together"
+            f"mean is {about.mean} and std {about.std} for {str(path)!r}, expected both or neither; give "
+            "--teacher_mean and --teacher_std together"
         )
     if about.mean is not None:
         return

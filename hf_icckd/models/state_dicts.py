@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import collections
 import pathlib
 import pickle
+import re
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,12 +22,17 @@ SUFFIXES = (".pth", ".pt", ".pth.tar", ".pt.tar", ".bin", ".ckpt", ".safetensors
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "timm_model.")
 _SHOWN = 5
 
+
+def _plain_dict(*factory: object) -> dict[Any, Any]:
+    return {}
+
+
 # What old checkpoints hold beside tensors; building one of these runs no code of the file.
 _HARMLESS: list[Any] = [
     argparse.Namespace,
     types.SimpleNamespace,
-    collections.defaultdict,
-    set,
+    (_plain_dict, "collections.defaultdict"),  # torch fills plain ones only
+    *(bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset),
     *((pathlib.PurePosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")),
     *((pathlib.PureWindowsPath, f"{module}.WindowsPath") for module in ("pathlib", "pathlib._local")),
     np.ndarray,
@@ -89,29 +94,20 @@ def _unpickled(path: Path) -> Any:
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        code = _foreign_globals(path)
-        if not code:
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if refused is None:
             raise _damaged(path, error) from error
-        shown = ", ".join(code[:_SHOWN])
         raise ValueError(
-            f"{str(path)!r} holds objects whose loading would run code ({shown}), expected tensors only; where you "
-            "trust it, write its weights alone: torch.save(net.state_dict(), 'weights.pth')"
+            f"{str(path)!r} holds {refused[1]}, whose loading would run code; expected tensors only. Where you "
+            "trust the file, write its weights alone: torch.save(net.state_dict(), 'weights.pth')"
         ) from error
     # A file may hold anything, so torch raises many types.
     except Exception as error:
         raise _damaged(path, error) from error
 
 
-def _foreign_globals(path: Path) -> list[str]:
-    try:
-        with torch.serialization.safe_globals(_HARMLESS):
-            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # not a zip file of torch, so nothing can be said
-        return []
-
-
 def _damaged(path: Path, error: Exception) -> ValueError:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).rpartition("WeightsUnpickler error:")[2].split())  # torch's advice left out
     return ValueError(
         f"{str(path)!r} can't be read as weights of torch ({type(error).__name__}: {text[:200]}), expected what "
         "torch.save(net.state_dict(), ...) or safetensors writes; fetch the file again, or give another"

@@ -65,7 +65,7 @@ class StudentModelArguments:
     teacher_mean: list[float] | None = field(
         default=None,
         metadata={
-            "help": "Channel means it was trained with, three numbers from 0 to 1; default: those of the architecture."
+            "help": "Channel means it was trained with, three numbers from 0 to 1; default: the architecture's."
         },
     )
     teacher_std: list[float] | None = field(
