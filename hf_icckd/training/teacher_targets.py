@@ -95,9 +95,7 @@ class TeacherTargets:
         dims = {"logits": len(teacher.spec.label_names), "embeddings": teacher.embedding_dim}
         wanted = {name: dims[name] for name in _RECORDABLE if name in {"logits", *outputs}}
         if None in wanted.values():
-            raise ValueError(
-                f"the teacher {teacher.spec.architecture} has no embeddings to record; take --objectives kd"
-            )
+            raise ValueError(f"teacher {teacher.spec.architecture} has no embeddings to record; take --objectives kd")
 
         def open_folder() -> dict[str, Any]:
             identity = _identity(teacher, pipeline, precision)
