@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hf_icckd.models  # noqa: F401  registers the cifar_* architectures
-from hf_icckd.models.architectures import check_architecture, default_cfg
+from hf_icckd.models.architectures import check_architecture, default_cfg, switched_args
 from hf_icckd.models.heads import Head, find_head, read_head
 from hf_icckd.models.outputs import ClassifierOutput
 
@@ -186,7 +186,7 @@ def create_classifier(
     """
     check_architecture(architecture)
     default = default_cfg(architecture)
-    model_args = dict(model_args or {})
+    model_args = {**switched_args(architecture, pretrained), **(model_args or {})}
     if image_size is None:
         image_size = default.input_size[-1]
     elif default.fixed_input_size:
