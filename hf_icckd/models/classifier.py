@@ -258,7 +258,7 @@ def _find_head(net: TimmNet, spec: ClassifierSpec) -> Head:
         return Head(net.embedding_dim, single_layer=False)
     try:
         return find_head(net, spec.image_size)
-    except (RuntimeError, TypeError, AttributeError, AssertionError, ValueError) as error:
+    except (RuntimeError, TypeError, AttributeError, AssertionError, ValueError, IndexError) as error:
         raise ValueError(
             f"{spec.architecture} can't classify an image of {spec.image_size} x {spec.image_size} pixels: {error}"
         ) from error

@@ -14,7 +14,9 @@ from hf_icckd.models.classifier import adapt_classifier
 from hf_icckd.models.moved import moved_copy
 
 NAMES = ["a", "b", "c"]
-WHOLE = {"efficientvit_m0": 192, "levit_128s": 384, "deit_tiny_distilled_patch16_224": 192}
+# BatchNorm in the head, that of two heads, two heads on two tokens, branches of two widths.
+WHOLE = {"efficientvit_m0": 192, "levit_128s": 384, "deit_tiny_distilled_patch16_224": 192, "crossvit_tiny_240": 288}
+FIXED = {"levit_128s": 224, "crossvit_tiny_240": 240}
 
 
 def images(rows: int, size: int) -> torch.Tensor:
@@ -22,8 +24,7 @@ def images(rows: int, size: int) -> torch.Tensor:
 
 
 def make(architecture: str) -> ImageClassifier:
-    size = 224 if architecture.startswith("levit") else 64
-    return moved_copy(create_classifier(architecture, NAMES, image_size=size)).eval()
+    return moved_copy(create_classifier(architecture, NAMES, image_size=FIXED.get(architecture, 64))).eval()
 
 
 @pytest.mark.parametrize(("architecture", "dim"), WHOLE.items())
