@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from timm.models import is_model
 from torch import Tensor
 
-from hf_icckd.models.architectures import check_architecture, default_cfg
+from hf_icckd.models.architectures import check_architecture, default_cfg, switched_args
 from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier, create_classifier, unnamed
 from hf_icckd.models.foreign import is_foreign
 from hf_icckd.models.from_transformers import PICKLES, SAFE_FILES, has_weights, is_of_transformers, load_transformers
@@ -161,9 +161,11 @@ def _load_folder(folder: Path, name: str) -> ImageClassifier:
         raw = json.loads((folder / CONFIG_FILE).read_text())
         cfg = raw["pretrained_cfg"]
         num_classes = raw.get("num_classes", cfg.get("num_classes"))
+        wrapped = _is_wrapped(folder, raw)
         # timm also writes the number of classes there, which the spec has already.
-        model_args = {key: value for key, value in (raw.get("model_args") or {}).items() if key != "num_classes"}
-        if _is_wrapped(folder, raw):  # timm reads neither its names nor its config
+        given = {key: value for key, value in (raw.get("model_args") or {}).items() if key != "num_classes"}
+        model_args = {**switched_args(raw["architecture"], pretrained=not wrapped), **given}
+        if wrapped:  # timm reads neither its names nor its config
             net = timm.create_model(raw["architecture"], num_classes=num_classes, **model_args)
             state = load_file(folder / WEIGHTS_FILE)
             net.load_state_dict({name.removeprefix(_WRAPPER): tensor for name, tensor in state.items()})

@@ -54,6 +54,14 @@ def test_a_copy_keeps_its_embeddings_to_itself():
     assert fingerprint(other) != fingerprint(teacher)
 
 
+def test_a_compiled_teacher_gives_embeddings_in_every_step():
+    teacher = as_teacher(Own(), NAMES, **OF_IMAGES, embeddings="fc")
+    compiled = torch.compile(teacher, backend="eager")
+    for _ in range(2):
+        images = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8)
+        torch.testing.assert_close(compiled(images).embeddings, teacher(images).embeddings)
+
+
 def test_without_a_named_layer_there_are_logits_only():
     teacher = as_teacher(Own(), NAMES, **OF_IMAGES)
     output = teacher(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import ClassVar
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def own_teacher(layer=None):
 class OwnObjective(DistillationObjective):
     """Does not say what it reads."""
 
-    term_weights = {"own": 1.0}
+    term_weights: ClassVar[dict[str, float]] = {"own": 1.0}
 
     def forward(self, batch):
         return {"own": batch.student.logits.mean()}
@@ -88,7 +89,7 @@ def test_only_what_reads_embeddings_is_refused(pipeline, tiny_classifier, tmp_pa
     ):
         check_outputs(parse_objectives(["kd", "rkd"]), own, "teacher")
     with pytest.raises(
-        ValueError, match="OwnObjective compares embeddings.* only; take --objectives kd, or .* say so in"
+        ValueError, match=r"OwnObjective compares embeddings.* only; take --objectives kd, or .* say so in"
     ):
         check_outputs(WeightedObjectives([(KD(), 1.0), (OwnObjective(), 1.0)]), own, "teacher")
     dataset = pipeline.dataset("train", training=True)
@@ -135,7 +136,7 @@ def test_a_folder_of_transformers_teaches_and_is_measured(vit, tmp_path, capsys)
     assert yaml.safe_load((out / "all_args.yaml").read_text())["teacher_fingerprint"]
     card = (out / "README.md").read_text()
     assert "its teacher: ViTForImageClassification" in card and str(vit) not in card.partition("## ")[0]
-    assert from_pretrained(out).spec.image_size == 16
+    assert (from_pretrained(out).spec.mean, from_pretrained(out).spec.crop_mode) == ((0.5, 0.5, 0.5), "squash")
     evaluate.main(["--model", str(out), "--teacher", str(vit), "--max_eval_samples", "40"])
     evaluate.main(["--model", str(vit), "--max_eval_samples", "40"])
     assert "test top-1" in capsys.readouterr().out
