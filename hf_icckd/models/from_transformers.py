@@ -92,7 +92,7 @@ def _load_model(folder: Path) -> tuple[torch.nn.Module, Any]:
     module, found = AutoModelForImageClassification.from_pretrained(
         folder, config=config, dtype=torch.float32, output_loading_info=True, weights_only=True, **options
     )
-    # transformers would go on with new weights in place of these.
+    # transformers only warns, and takes new weights in their place.
     lacking = sorted({*map(str, found["missing_keys"]), *(str(each[0]) for each in found["mismatched_keys"])})
     if lacking:
         raise ValueError(

@@ -154,12 +154,12 @@ def test_weights_of_another_net(tmp_path):
 
 def test_what_a_file_needs_and_a_folder_does_not(tmp_path):
     _, file = net_file(tmp_path)
-    with pytest.raises(ValueError, match="is a file of weights, which does not say what net they are of; give --"):
+    with pytest.raises(ValueError, match="is a file, which does not say what net its weights are of; give --tea"):
         from_pretrained(file)
     with pytest.raises(ValueError, match=r"an architecture \(test_vit\) was given for 'me/net', which is no file"):
         from_pretrained("me/net", WeightsFile("test_vit"))
     with pytest.raises(ValueError, match="there is no file of weights"):
-        from_pretrained(tmp_path / "resnet18.pth", WeightsFile("resnet18"))
+        from_pretrained(tmp_path / "resnet18.pth")
 
 
 @pytest.mark.parametrize("name", ["runs/teacher/last", "resnet18", "./me/net", "~/net", "me/net@", "hf-hub:resnet18"])
