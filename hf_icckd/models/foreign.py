@@ -40,10 +40,11 @@ class ForeignNet(nn.Module):
         self._taken_in = inputs[0]
 
     def classifier_outputs(self, images: Tensor, feature_maps: bool = False) -> ClassifierOutput:
-        """Classify normalised images. Raises ValueError for feature maps, which these nets don't have."""
+        """Classify normalised images in the precision of the weights. Raises ValueError for feature maps."""
         if feature_maps:
             raise ValueError(f"{type(self.module).__name__} has no feature maps; choose an objective without them")
-        logits = _logits(self.module(images))
+        weight = next((each for each in self.module.parameters() if each.is_floating_point()), images)
+        logits = _logits(self.module(images.to(weight.dtype)))
         embeddings, self._taken_in = self._taken_in, None
         return ClassifierOutput(logits, cast(Tensor, embeddings) if self._reads_embeddings else None)
 
@@ -150,7 +151,7 @@ def _logits(output: Any) -> Tensor:
 
 def _test_images(module: nn.Module, size: int) -> Tensor:
     """Two different images: not zeros, and without a random generator."""
-    weight = next(module.parameters(), torch.zeros(()))
+    weight = next((each for each in module.parameters() if each.is_floating_point()), torch.zeros(()))
     return torch.linspace(-1, 1, 2 * 3 * size * size).view(2, 3, size, size).to(weight)
 
 

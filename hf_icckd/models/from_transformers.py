@@ -14,7 +14,6 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassi
 from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier
 from hf_icckd.models.foreign import ForeignNet, classification_layer
 from hf_icckd.models.preprocessing import measured_preprocessing
-from hf_icckd.utils.distributed import rank
 
 CONFIG_FILE, PROCESSOR_FILE = "config.json", "preprocessor_config.json"
 SAFE_FILES = [CONFIG_FILE, PROCESSOR_FILE, "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
@@ -110,9 +109,6 @@ def _load_processor(folder: Path, config: Any, name: str) -> Any:
         config.save_pretrained(place)
         Path(place, PROCESSOR_FILE).write_text(json.dumps({}))
         processor = AutoImageProcessor.from_pretrained(place, local_files_only=True, trust_remote_code=False)
-    if rank() == 0:
-        logger.warning(
-            "%s has no %s: images are prepared as transformers does by default for a %s",
-            name, PROCESSOR_FILE, config.model_type,
-        )  # fmt: skip
+    text = "%s has no %s: images are prepared as transformers does by default for a %s"
+    logger.warning(text, name, PROCESSOR_FILE, config.model_type)
     return processor

@@ -98,8 +98,8 @@ def from_pretrained(name_or_path: str | Path, weights: WeightsFile | None = None
             raise ValueError(f"there is no file of weights {name!r}; check the path")
         if weights is None:
             raise ValueError(
-                f"model {name!r} is a file, which does not say what net its weights are of; give --teacher_model for a "
-                "teacher, or make a folder of it in Python: save_pretrained(folder, from_pretrained(file, "
+                f"model {name!r} is a file, which does not say what net its weights are of; give --teacher_model for "
+                "a teacher, or make a folder of it in Python: save_pretrained(folder, from_pretrained(file, "
                 "WeightsFile(architecture, ...)))"
             )
         return load_weights_file(path, weights)

@@ -62,6 +62,12 @@ def test_a_compiled_teacher_gives_embeddings_in_every_step():
         torch.testing.assert_close(compiled(images).embeddings, teacher(images).embeddings)
 
 
+def test_half_precision_stays():
+    teacher = as_teacher(Own().bfloat16(), NAMES, **OF_IMAGES)
+    logits = teacher(torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)).logits
+    assert logits.dtype == torch.bfloat16 and logits.isfinite().all()
+
+
 def test_without_a_named_layer_there_are_logits_only():
     teacher = as_teacher(Own(), NAMES, **OF_IMAGES)
     output = teacher(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
