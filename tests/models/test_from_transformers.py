@@ -22,6 +22,7 @@ from transformers import (
 
 from hf_icckd import create_classifier, from_pretrained, save_pretrained
 from hf_icckd.data.framing import evaluation_framing
+from hf_icckd.models import pretrained
 from hf_icckd.models.foreign import is_foreign
 from hf_icckd.models.preprocessing import measured_preprocessing
 
@@ -90,6 +91,22 @@ def test_a_pickle_of_weights_is_read_where_there_is_nothing_else(tmp_path):
     model = write(tmp_path, ViTConfig(**VIT), "ViTImageProcessor", SQUARE, safe=False)
     weights = from_pretrained(tmp_path).net.module.state_dict()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+
+
+def test_pickles_are_fetched_only_where_the_hub_has_nothing_else(tmp_path, monkeypatch):
+    write(tmp_path, ViTConfig(**VIT), "ViTImageProcessor", SQUARE, safe=False)
+    aside = (tmp_path / "pytorch_model.bin").rename(tmp_path / "aside")
+    asked = []
+
+    def snapshot_download(name, revision, allow_patterns):
+        asked.append(allow_patterns)
+        if "pytorch_model.bin" in allow_patterns:
+            aside.rename(tmp_path / "pytorch_model.bin")
+        return str(tmp_path)
+
+    monkeypatch.setattr(pretrained, "snapshot_download", snapshot_download)
+    assert from_pretrained("me/vit").spec.image_size == 32
+    assert len(asked) == 2 and "pytorch_model.bin" not in asked[0]
 
 
 def test_a_missing_preprocessor_is_said(tmp_path, caplog):
