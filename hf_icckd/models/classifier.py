@@ -187,10 +187,10 @@ def create_classifier(
     check_architecture(architecture)
     default = default_cfg(architecture)
     model_args = {**switched_args(architecture, pretrained), **(model_args or {})}
-    if image_size is None:
-        image_size = default.input_size[-1]
-    elif default.fixed_input_size:
-        model_args.setdefault("img_size", image_size)
+    height, width = default.input_size[-2:]
+    if default.fixed_input_size and (image_size is not None or height != width):
+        model_args.setdefault("img_size", image_size or width)
+    image_size = image_size or width
     try:
         net = timm.create_model(architecture, pretrained=pretrained, num_classes=len(label_names), **model_args)
     except (RuntimeError, ValueError, TypeError, AssertionError, OSError) as error:
