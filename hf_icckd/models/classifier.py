@@ -63,14 +63,14 @@ class ImageClassifier(nn.Module):
     each preprocess it in its own way.
 
     Args:
-        net: timm model with a pooled feature vector before a single classification layer. Any other module fits too if
-            it defines `num_classes`, `embedding_dim` (None without embeddings) and `classifier_outputs(images,
-            feature_maps)`, which takes normalised images and returns a `ClassifierOutput`.
+        net: timm model with logits as its output. Any other module fits too if it defines `num_classes`,
+            `embedding_dim` (None without embeddings) and `classifier_outputs(images, feature_maps)`, which takes
+            normalised images and returns a `ClassifierOutput`.
         spec: Its description; `len(spec.label_names)` must be its number of classes.
 
     Raises:
-        ValueError: If the number of classes differs, the net has no single layer after a pooled feature vector, or
-            mean or std don't have three values.
+        ValueError: If the number of classes differs, the net returns no logits for an image of the size in
+            `spec`, or mean or std don't have three values.
 
     Example:
         >>> model = create_classifier("cifar_resnet8", ["cat", "dog"], image_size=32).eval()
