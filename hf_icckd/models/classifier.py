@@ -63,14 +63,14 @@ class ImageClassifier(nn.Module):
     each preprocess it in its own way.
 
     Args:
-        net: timm model with a pooled feature vector before a single classification layer. Any other module fits too if
-            it defines `num_classes`, `embedding_dim` (None without embeddings) and `classifier_outputs(images,
-            feature_maps)`, which takes normalised images and returns a `ClassifierOutput`.
+        net: timm model with logits as its output. Any other module fits too if it defines `num_classes`,
+            `embedding_dim` (None without embeddings) and `classifier_outputs(images, feature_maps)`, which takes
+            normalised images and returns a `ClassifierOutput`.
         spec: Its description; `len(spec.label_names)` must be its number of classes.
 
     Raises:
-        ValueError: If the number of classes differs, the net has no single layer after a pooled feature vector, or
-            mean or std don't have three values.
+        ValueError: If the number of classes differs, the net returns no logits for an image of the size in
+            `spec`, or mean or std don't have three values.
 
     Example:
         >>> model = create_classifier("cifar_resnet8", ["cat", "dog"], image_size=32).eval()
@@ -187,10 +187,10 @@ def create_classifier(
     check_architecture(architecture)
     default = default_cfg(architecture)
     model_args = {**switched_args(architecture, pretrained), **(model_args or {})}
-    if image_size is None:
-        image_size = default.input_size[-1]
-    elif default.fixed_input_size:
-        model_args.setdefault("img_size", image_size)
+    height, width = default.input_size[-2:]
+    if default.fixed_input_size and (image_size is not None or height != width):
+        model_args.setdefault("img_size", image_size or width)
+    image_size = image_size or width
     try:
         net = timm.create_model(architecture, pretrained=pretrained, num_classes=len(label_names), **model_args)
     except (RuntimeError, ValueError, TypeError, AssertionError, OSError) as error:

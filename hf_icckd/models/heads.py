@@ -99,7 +99,7 @@ def _pooled(inputs: Tensor, channels: int) -> Tensor:
 
 
 def _run_head(net: TimmNet, features: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Logits, and the inputs of the last layers: their mean, as timm averages logits, or side by side if they differ."""
+    """Logits, and what the last layers read: the mean, as timm averages logits, or side by side if lengths differ."""
     _reading.inputs = []
     try:
         logits, inputs = net.forward_head(features), _reading.inputs

@@ -210,6 +210,11 @@ def _pretrained_timm(name: str) -> ImageClassifier:
         raise ValueError(
             f"timm has no pretrained weights for {name!r}; give a folder or a Hub id with trained weights"
         )
+    if not cfg.num_classes > 0:
+        raise ValueError(
+            f"timm's weights of {name!r} have no classification layer, expected a classifier; train one on them with "
+            f"--model {name} --pretrained true"
+        )
     return create_classifier(name, unnamed(cfg.num_classes), pretrained=True).eval()
 
 

@@ -16,7 +16,8 @@ from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.moved import moved_copy
 from hf_icckd.models.pretrained import from_pretrained, save_pretrained
 
-_TOLERANCE = 1e-5  # of the largest logit
+# Of the largest logit. One and the same net differs by up to 2e-5 if its weights lie otherwise in memory.
+_TOLERANCE = 1e-4
 
 
 def check_reload(classifier: ImageClassifier) -> None:

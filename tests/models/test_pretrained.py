@@ -217,6 +217,7 @@ def test_embeddings_and_feature_maps():
     [
         ("no_such_folder/deeper/model", "is not a folder here, a timm architecture or a Hub id"),
         ("cifar_resnet8", "no pretrained weights for 'cifar_resnet8'"),
+        ("samvit_base_patch16.sa1b", "have no classification layer, expected a classifier; train one on them with"),
         ("user/no-such-model", "could not be fetched from the Hub"),
     ],
 )
@@ -269,7 +270,7 @@ def test_a_config_without_crop_is_evaluated_whole(tmp_path):
     ("architecture", "message"),
     [
         ("resnt18", "unknown model 'resnt18'.*did you mean .*resnet18"),
-        ("levit_128s", "levit_128s"),
+        ("coat_lite_tiny", "coat_lite_tiny can't classify an image of 8 x 8 pixels: .*Kernel size"),
         ("tv_resnet34", "no longer has a model 'tv_resnet34': it is called 'resnet34.tv_in1k' now"),
         ("swin_base_patch4_window7_224_in22k", "it is called 'swin_base_patch4_window7_224.ms_in22k' now"),
         ("resnet18.foo", "unknown weights 'foo' of 'resnet18', expected one of: .*a1_in1k"),
@@ -277,7 +278,7 @@ def test_a_config_without_crop_is_evaluated_whole(tmp_path):
 )
 def test_what_cannot_be_built_is_explained(architecture, message):
     with pytest.raises(ValueError, match=message):
-        create_classifier(architecture, NAMES, image_size=32)
+        create_classifier(architecture, NAMES, image_size=8)
 
 
 @pytest.mark.parametrize(
