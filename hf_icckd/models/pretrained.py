@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import timm
 import torch
@@ -23,6 +23,9 @@ from hf_icckd.models.from_weights import WeightsFile, load_weights_file
 from hf_icckd.models.hub_names import hub_name
 from hf_icckd.models.state_dicts import is_weights_file
 from hf_icckd.utils.atomic_files import contiguous_state, replace_file, replace_tensors, user_path
+
+if TYPE_CHECKING:
+    from hf_icckd.models.architectures import TimmNet
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 _WRAPPER = "timm_model."  # transformers puts it in front of the names of a timm net's weights
@@ -163,16 +166,13 @@ def _load_folder(folder: Path, name: str) -> ImageClassifier:
         raw = json.loads((folder / CONFIG_FILE).read_text())
         cfg = raw["pretrained_cfg"]
         num_classes = raw.get("num_classes", cfg.get("num_classes"))
-        wrapped = _is_wrapped(folder, raw)
         # timm also writes the number of classes there, which the spec has already.
         given = {key: value for key, value in (raw.get("model_args") or {}).items() if key != "num_classes"}
-        model_args = {**switched_args(raw["architecture"], pretrained=not wrapped), **given}
-        if wrapped:  # timm reads neither its names nor its config
-            net = timm.create_model(raw["architecture"], num_classes=num_classes, **model_args)
-            state = load_file(folder / WEIGHTS_FILE)
-            net.load_state_dict({name.removeprefix(_WRAPPER): tensor for name, tensor in state.items()})
+        wrapped = _is_wrapped(folder, raw)
+        if wrapped:
+            net = _wrapped_net(folder, raw["architecture"], num_classes, given)
         else:
-            net = timm.create_model(f"local-dir:{folder}", pretrained=True)
+            net = cast("TimmNet", timm.create_model(f"local-dir:{folder}", pretrained=True))
         spec = ClassifierSpec(
             architecture=raw["architecture"],
             label_names=tuple(raw.get("label_names") or unnamed(num_classes)),
@@ -182,7 +182,7 @@ def _load_folder(folder: Path, name: str) -> ImageClassifier:
             crop_pct=cfg.get("crop_pct") or 1.0,
             interpolation=cfg.get("interpolation") or "bilinear",
             crop_mode=cfg.get("crop_mode") or "center",
-            model_args=model_args,
+            model_args={**switched_args(raw["architecture"], pretrained=not wrapped), **given},
         )
     except (
         AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, SafetensorError,
@@ -201,6 +201,14 @@ def _is_wrapped(folder: Path, config: dict[str, Any]) -> bool:
         return True
     with safe_open(folder / WEIGHTS_FILE, "pt") as file:
         return all(name.startswith(_WRAPPER) for name in file.keys())  # noqa: SIM118  it is no dictionary
+
+
+def _wrapped_net(folder: Path, architecture: str, num_classes: int, model_args: dict[str, Any]) -> TimmNet:
+    """The net, where timm reads neither the names of its weights nor the config beside them."""
+    net = cast("TimmNet", timm.create_model(architecture, num_classes=num_classes, **model_args))
+    state = load_file(folder / WEIGHTS_FILE)
+    net.load_state_dict({name.removeprefix(_WRAPPER): tensor for name, tensor in state.items()})
+    return net
 
 
 def _pretrained_timm(name: str) -> ImageClassifier:
