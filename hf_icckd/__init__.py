@@ -24,9 +24,13 @@ from hf_icckd.losses import (
 )
 from hf_icckd.losses.class_cache import ClassEmbeddingCache
 from hf_icckd.losses.objective import DistillationBatch
-from hf_icckd.models.classifier import ClassifierOutput, ClassifierSpec, ImageClassifier, create_classifier
+from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier, create_classifier
+from hf_icckd.models.foreign import as_teacher
+from hf_icckd.models.from_weights import WeightsFile
 from hf_icckd.models.onnx import export_onnx
+from hf_icckd.models.outputs import ClassifierOutput
 from hf_icckd.models.pretrained import from_pretrained, save_pretrained
+from hf_icckd.models.state_dicts import read_state_dict
 from hf_icckd.options.training import StudentTrainingArguments, TeacherTrainingArguments
 from hf_icckd.training.student_trainer import StudentTrainer
 from hf_icckd.training.teacher_targets import TeacherTargets
@@ -56,7 +60,9 @@ __all__ = [
     "TeacherTrainingArguments",
     "WeightedObjectives",
     "WeightedTerms",
+    "WeightsFile",
     "__version__",
+    "as_teacher",
     "create_classifier",
     "export_onnx",
     "from_pretrained",
@@ -66,6 +72,7 @@ __all__ = [
     "margin_gate",
     "predict_split",
     "push_to_hub",
+    "read_state_dict",
     "save_pretrained",
     "split_metrics",
 ]

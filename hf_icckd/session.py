@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -251,7 +251,7 @@ def _per_class(data: ImageData, outputs: dict[str, SplitOutputs]) -> dict[str, A
 def _fits(trainer: DistillationTrainer, pipeline: ImagePipeline, split: str) -> bool:
     """Whether the outputs of a split can be held all at once, as its metrics need. The test split must fit."""
     images = len(pipeline.data.splits()[split])
-    size = 4 * images * (len(trainer.classifier.spec.label_names) + trainer.classifier.embedding_dim)
+    size = 4 * images * (len(trainer.classifier.spec.label_names) + (trainer.classifier.embedding_dim or 0))
     if split == "train" and size > _OUTPUTS_MAX_BYTES:
         logger.info("the training split is not measured: its outputs would take %.1f GiB", size / 2**30)
         return False
@@ -269,9 +269,10 @@ def _probes(data: ImageData, outputs: dict[str, SplitOutputs]) -> dict[str, Any]
     )
     # Images of classes that have no training image are left out; a note of the data set says that there are some.
     known = torch.isin(pair[1].labels, pair[0].labels)
-    if not known.any():
+    if not known.any() or any(each.embeddings is None for each in pair):
         return {}
-    (logits, embeddings, groups) = ((first, second[known]) for first, second in zip(*pair, strict=True))
+    tensors = zip(*cast("tuple[tuple[torch.Tensor, ...], ...]", pair), strict=True)
+    (logits, embeddings, groups) = ((first, second[known]) for first, second in tensors)
     return {"fine_probe": fine_class_probe(logits, embeddings, groups, (fine[0], fine[1][known]))}
 
 

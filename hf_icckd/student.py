@@ -8,9 +8,10 @@ from pathlib import Path
 from hf_icckd.data import ImagePipeline
 from hf_icckd.data.from_options import load_pipeline
 from hf_icckd.data.pipeline import Channels
-from hf_icckd.losses import parse_objectives
+from hf_icckd.losses import check_outputs, parse_objectives
 from hf_icckd.models.architectures import check_architecture, default_cfg
 from hf_icckd.models.classifier import CropMode, ImageClassifier, check_same_classes
+from hf_icckd.models.from_weights import WeightsFile
 from hf_icckd.models.pretrained import fingerprint, from_pretrained
 from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
 from hf_icckd.options.recipes import RECIPES, StudentModelArguments
@@ -31,12 +32,13 @@ def main(argv: list[str] | None = None) -> None:
     with readable_errors():
         check_architecture(model_args.model)
         objectives = parse_objectives(args.objectives)  # an error shows before anything is loaded
-        if model_args.teacher == StudentModelArguments.teacher and not Path(model_args.teacher).is_dir():
+        if model_args.teacher == StudentModelArguments.teacher and not Path(model_args.teacher).exists():
             raise ValueError(
                 f"there is no teacher in {model_args.teacher!r}; train one first with recipes/teacher.py, or name one "
                 "with --teacher"
             )
-        teacher = from_pretrained(model_args.teacher)
+        teacher = from_pretrained(model_args.teacher, _weights_file(model_args))
+        check_outputs(objectives, teacher, "teacher")
         # The teacher's weights are part of what the run is, wherever they are stored.
         folder = RunFolder(
             "student",
@@ -92,6 +94,17 @@ def _wanted_pixels(
     red, green, blue = default.mean
     # As for a pretrained teacher, the images decide about borders.
     return (size, default.crop_pct, default.interpolation, size), None, (red, green, blue)
+
+
+def _weights_file(model_args: StudentModelArguments) -> WeightsFile | None:
+    """What the options say of a teacher that is a file of weights."""
+    if model_args.teacher_model is None:
+        return None
+    mean, std = (
+        None if values is None else (values[0], values[1], values[2])
+        for values in (model_args.teacher_mean, model_args.teacher_std)
+    )
+    return WeightsFile(model_args.teacher_model, model_args.teacher_weights, model_args.teacher_image_size, mean, std)
 
 
 def _open_targets(

@@ -9,6 +9,7 @@ from hf_icckd.data.pipeline import Channels
 from hf_icckd.losses import full_specs, parse_terms
 from hf_icckd.models.architectures import check_architecture, default_cfg
 from hf_icckd.models.classifier import ImageClassifier
+from hf_icckd.models.foreign import is_foreign
 from hf_icckd.models.pretrained import fingerprint, from_pretrained
 from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
 from hf_icckd.options.recipes import RECIPES, TeacherModelArguments
@@ -75,6 +76,11 @@ def _mean(start: ImageClassifier | None, model_args: TeacherModelArguments) -> C
 def _architecture_of(start: ImageClassifier, model_args: TeacherModelArguments) -> str:
     """Architecture of the start checkpoint. Raises if `--model` names a different one."""
     known = start.spec.architecture
+    if is_foreign(start):
+        raise ValueError(
+            f"start_from {model_args.start_from!r} is a {known}, which is not a net of timm: it can teach but not be "
+            "trained here; start from a timm model"
+        )
     if model_args.model not in (known, TeacherModelArguments.model):
         raise ValueError(
             f"model is {model_args.model!r} but start_from {model_args.start_from!r} is a {known}; leave out --model"

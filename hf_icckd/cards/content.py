@@ -19,6 +19,8 @@ from hf_icckd.data.sampling import BatchKey
 from hf_icckd.evaluation.cost import cost_metrics
 from hf_icckd.evaluation.split import SplitOutputs
 from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier
+from hf_icckd.models.hub_names import hub_name
+from hf_icckd.models.state_dicts import is_weights_file
 from hf_icckd.runs.records import loss_row, method_of, read_options
 from hf_icckd.utils.atomic_files import user_path
 
@@ -165,16 +167,19 @@ def hub_id(name: str) -> str | None:
     """Hub id of a model named on the command line, or None if it is not known to be on the Hub.
 
     Args:
-        name: Folder, Hub id or timm name.
+        name: Folder, file of weights, Hub id or timm name.
     """
     if user_path(name).is_dir():
         options = read_options(name)
         pushed = str(options.get("hub_model_id") or "") if options.get("push_to_hub") else ""
         return pushed if "/" in pushed else None  # without a namespace nobody knows whose it is
+    if is_weights_file(user_path(name)):
+        return None
     if "/" not in name and is_model(name.partition(".")[0]):
         pretrained = timm.get_pretrained_cfg(name)
         return None if pretrained is None else pretrained.hf_hub_id or None
-    return name
+    found = hub_name(name)
+    return None if found is None else found.repository
 
 
 def _losses(log: Sequence[dict[str, float]]) -> list[dict[str, float]]:
@@ -250,7 +255,7 @@ def _shown_in(soft_labels: dict[str, Any]) -> tuple[float, list[tuple[int, str]]
 
 
 def embedding_plane(outputs: SplitOutputs, names: Sequence[str]) -> EmbeddingPlane | None:
-    """Map of unit-length embeddings, or None if there are fewer than two images or dimensions.
+    """Map of unit-length embeddings, or None if there are none, or fewer than two images or dimensions.
 
     The most frequent classes get a colour. Of many images some are left out, evenly over their order.
 
@@ -258,6 +263,8 @@ def embedding_plane(outputs: SplitOutputs, names: Sequence[str]) -> EmbeddingPla
         outputs: Outputs of a model for a split.
         names: Names of all classes.
     """
+    if outputs.embeddings is None:
+        return None
     labels = outputs.labels.cpu()
     counts = labels.bincount(minlength=len(names))
     frequent = counts.argsort(descending=True, stable=True)[:_COLOURED_CLASSES]

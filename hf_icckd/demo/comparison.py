@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import PIL.Image
@@ -55,8 +55,10 @@ def class_means(
     labels: np.ndarray,
     description: str | None = None,
     pixel_range: Range | None = None,
-) -> Tensor:
+) -> Tensor | None:
     """Mean of the unit-length embeddings of each class: (C, D) float32 on the CPU, zeros for a class without images.
+
+    None for a model without embeddings.
 
     Args:
         model: The classifier.
@@ -65,9 +67,11 @@ def class_means(
         description: Text before the progress bar; None for no bar.
         pixel_range: Values of black and white in deep images; None for the range of their type.
     """
+    if model.embedding_dim is None:
+        return None
     spec, classes = model.spec, torch.from_numpy(labels)
     images = DecodedImages(split, classes, evaluation_framing(spec), pixel_range=pixel_range)
-    embeddings = predict_split(model, images, batch_size=64, description=description).embeddings.cpu()
+    embeddings = cast(Tensor, predict_split(model, images, batch_size=64, description=description).embeddings).cpu()
     sums = torch.zeros(len(spec.label_names), embeddings.shape[1])
     sums.index_add_(0, classes, F.normalize(embeddings, dim=1))
     return sums / classes.bincount(minlength=len(sums)).clamp(min=1)[:, None]
@@ -92,7 +96,7 @@ def ask(model: ImageClassifier, image: PIL.Image.Image, means: Tensor | None = N
     latency = latency_ms(model, images, repeats) if repeats > 1 else once
     model.train(training)
     neighbours = None
-    if means is not None:
+    if means is not None and output.embeddings is not None:
         distances = 1 - F.normalize(means, dim=1) @ F.normalize(output.embeddings[0].float().cpu(), dim=0)
         present = means.norm(dim=1) > 0
         nearest = distances.masked_fill(~present, torch.inf).argsort(stable=True)[: min(_NEIGHBOURS, present.sum())]

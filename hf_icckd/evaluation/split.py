@@ -20,12 +20,12 @@ class SplitOutputs(NamedTuple):
 
     Attributes:
         logits: (N, C) float32.
-        embeddings: (N, D) float32.
+        embeddings: (N, D) float32; None for a net without.
         labels: (N,) class indices.
     """
 
     logits: Tensor
-    embeddings: Tensor
+    embeddings: Tensor | None
     labels: Tensor
 
 
@@ -58,9 +58,10 @@ def predict_split(
     logits, embeddings, labels = [], [], []
     for output, own_labels, rows in run_split(model, dataset, batch_size, num_workers, description):
         logits.append(distributed.gather_rows(output.logits.float(), rows))
-        embeddings.append(distributed.gather_rows(output.embeddings.float(), rows))
+        if output.embeddings is not None:
+            embeddings.append(distributed.gather_rows(output.embeddings.float(), rows))
         labels.append(distributed.gather_rows(own_labels, rows))
-    return SplitOutputs(torch.cat(logits), torch.cat(embeddings), torch.cat(labels))
+    return SplitOutputs(torch.cat(logits), torch.cat(embeddings) if embeddings else None, torch.cat(labels))
 
 
 def measure_split(
@@ -118,7 +119,8 @@ def run_split(
 def split_metrics(outputs: SplitOutputs, teacher: SplitOutputs | None = None) -> dict[str, float]:
     """Compute all metrics of a split, by the names of `hf_icckd.metrics.catalogue`.
 
-    Geometry and soft-label information need two classes among the labels, agreement needs a teacher.
+    Geometry and soft-label information need two classes among the labels, geometry also embeddings, and agreement a
+    teacher.
 
     Args:
         teacher: Outputs of the teacher for the same images.

@@ -14,6 +14,7 @@ from hf_icckd.losses.objective import DistillationBatch, DistillationObjective
 from hf_icckd.losses.registry import (
     OBJECTIVES,
     TEACHER_TERMS,
+    check_outputs,
     describe_terms,
     full_specs,
     parse_objectives,
@@ -42,6 +43,7 @@ __all__ = [
     "TeacherTerm",
     "WeightedObjectives",
     "WeightedTerms",
+    "check_outputs",
     "describe_terms",
     "full_specs",
     "intra_class_contrastive_loss",

@@ -289,10 +289,16 @@ class IntraClassTerm(TeacherTerm):
         return f"{arguments['weight']:g} x intra-class term"
 
     def attach(self, teacher: ImageClassifier) -> None:
-        """Make the cache."""
+        """Make the cache. Raises ValueError for a teacher without the embeddings that are compared."""
+        if self.embedding == "embeddings" and teacher.embedding_dim is None:
+            raise ValueError(
+                f"the term intra_class compares embeddings, which {teacher.spec.architecture} does not have; compare "
+                "its logits with --terms intra_class:embedding=logits, or take another net or --terms none"
+            )
         if self.cache_size:
             num_classes = len(teacher.spec.label_names)
             dim = teacher.embedding_dim if self.embedding == "embeddings" else num_classes
+            assert dim is not None  # it was checked
             weight = next(teacher.parameters())
             # At least float32, even for a half-precision model: cached rows are compared with fresh embeddings.
             dtype = torch.promote_types(weight.dtype, torch.float32)
@@ -301,6 +307,7 @@ class IntraClassTerm(TeacherTerm):
     def forward(self, batch: TeacherBatch) -> dict[str, Tensor]:
         """Return `intra_class` and, to be logged, `gated_fraction`: the share of anchors that pass the gate."""
         contrasted = batch.embeddings if self.embedding == "embeddings" else batch.logits
+        assert contrasted is not None  # `attach` checked it
         # Candidates of all processes, gathered once: negatives of this step now, of later steps through the cache.
         candidates = [
             gather_rows(tensor, batch.global_rows) for tensor in (contrasted, batch.labels, batch.sample_ids)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 from hf_icckd.losses.intra_class import IntraClassTerm
 from hf_icckd.losses.kd import KD
@@ -13,6 +13,8 @@ from hf_icckd.losses.sftn import SFTN
 from hf_icckd.losses.specs import parse_spec, shortest_spec, write_spec
 from hf_icckd.losses.teacher_term import TeacherTerm
 from hf_icckd.losses.weighted import WeightedObjectives, WeightedTerms
+from hf_icckd.models.classifier import ImageClassifier
+from hf_icckd.models.foreign import available_outputs
 
 OBJECTIVES: dict[str, type[DistillationObjective]] = {
     "kd": KD,
@@ -39,6 +41,30 @@ def parse_objectives(
         weight = arguments.pop("weight")
         members.append((registry[name](**arguments), weight))
     return WeightedObjectives(members)
+
+
+def check_outputs(objectives: WeightedObjectives, model: ImageClassifier, role: str) -> None:
+    """Raise ValueError if an objective reads an output that the teacher or student does not have.
+
+    Args:
+        role: `teacher` or `student`.
+    """
+    there = available_outputs(model)
+    for objective in cast("Iterable[DistillationObjective]", objectives.objectives):
+        lacking = [name for name in objective.teacher_outputs if name not in there]
+        if lacking:
+            name = next((name for name, kind in OBJECTIVES.items() if kind is type(objective)), None)
+            possible = [each for each, kind in OBJECTIVES.items() if set(kind.teacher_outputs) <= there]
+            hint = "" if name else " If it reads less than that, say so in its teacher_outputs."
+            raise ValueError(
+                f"the objective {name or type(objective).__name__} compares {_listed(lacking)}, but the {role} "
+                f"{model.spec.architecture} has {_listed(sorted(there))} only; take --objectives "
+                f"{' or '.join(possible)}, or another {role}.{hint}"
+            )
+
+
+def _listed(outputs: list[str]) -> str:
+    return " and ".join(outputs).replace("_", " ")
 
 
 def parse_terms(specs: list[str]) -> WeightedTerms:

@@ -99,6 +99,7 @@ class RKD(DistillationObjective):
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return `{"rkd_distance": scalar, "rkd_angle": scalar}`."""
+        assert batch.student.embeddings is not None and batch.teacher.embeddings is not None
         student = gather_rows_with_gradient(batch.student.embeddings, batch.global_rows)
         teacher = gather_rows(batch.teacher.embeddings, batch.global_rows)
         return {

@@ -14,7 +14,7 @@ class TeacherBatch(NamedTuple):
 
     Attributes:
         logits: (B, V, C) with gradient.
-        embeddings: (B, V, D) with gradient.
+        embeddings: (B, V, D) with gradient; None for a teacher without.
         labels: (B,) class indices.
         sample_ids: (B,) index of each image in the training split.
         global_rows: Number of images in this step over all processes, for `hf_icckd.utils.distributed.gather_rows`.
@@ -28,7 +28,7 @@ class TeacherBatch(NamedTuple):
     """
 
     logits: Tensor
-    embeddings: Tensor
+    embeddings: Tensor | None
     labels: Tensor
     sample_ids: Tensor
     global_rows: int

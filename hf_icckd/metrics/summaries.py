@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -95,12 +96,14 @@ def mean_metrics(rows: Tensor) -> dict[str, float]:
     return found | ({"agreement": 100 * means[4], "kl_to_teacher": means[5]} if len(means) > 4 else {})
 
 
-def representation_metrics(logits: Tensor, embeddings: Tensor, labels: Tensor, num_classes: int) -> dict[str, float]:
+def representation_metrics(
+    logits: Tensor, embeddings: Tensor | None, labels: Tensor, num_classes: int
+) -> dict[str, float]:
     """Geometry of a classifier's embeddings, and the information in its soft labels.
 
     Args:
         logits: (N, C).
-        embeddings: (N, D) pooled pre-logits of the same samples.
+        embeddings: (N, D) pooled pre-logits of the same samples; None leaves the geometry out.
         labels: (N,) class indices.
         num_classes: Number of classes, present or not.
 
@@ -114,8 +117,9 @@ def representation_metrics(logits: Tensor, embeddings: Tensor, labels: Tensor, n
         ValueError: If one of these metrics refuses its input: see `inter_class_distance`.
     """
     geometry = (intra_class_distance, inter_class_distance, distance_ratio, nc1, effective_rank)
+    measured = () if embeddings is None else geometry
     return {
-        **{metric.__name__: metric(embeddings, labels, num_classes).item() for metric in geometry},
+        **{metric.__name__: metric(cast(Tensor, embeddings), labels, num_classes).item() for metric in measured},
         "soft_label_information": soft_label_information(logits, labels).item(),
         "soft_label_information_t4": soft_label_information(logits, labels, temperature=4.0).item(),
         **_matched_information(logits, labels),

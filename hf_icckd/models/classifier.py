@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import timm
 import torch
@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hf_icckd.models  # noqa: F401  registers the cifar_* architectures
-from hf_icckd.models.architectures import check_architecture, default_cfg
+from hf_icckd.models.architectures import check_architecture, default_cfg, switched_args
+from hf_icckd.models.heads import Head, find_head, read_head
+from hf_icckd.models.outputs import ClassifierOutput
 
 if TYPE_CHECKING:
     from hf_icckd.models.architectures import TimmNet
@@ -61,12 +63,14 @@ class ImageClassifier(nn.Module):
     each preprocess it in its own way.
 
     Args:
-        net: timm model with a pooled feature vector before a single classification layer.
+        net: timm model with logits as its output. Any other module fits too if it defines `num_classes`,
+            `embedding_dim` (None without embeddings) and `classifier_outputs(images, feature_maps)`, which takes
+            normalised images and returns a `ClassifierOutput`.
         spec: Its description; `len(spec.label_names)` must be its number of classes.
 
     Raises:
-        ValueError: If the number of classes differs, the net has no single layer after a pooled feature vector, or
-            mean or std don't have three values.
+        ValueError: If the number of classes differs, the net returns no logits for an image of the size in
+            `spec`, or mean or std don't have three values.
 
     Example:
         >>> model = create_classifier("cifar_resnet8", ["cat", "dog"], image_size=32).eval()
@@ -77,6 +81,7 @@ class ImageClassifier(nn.Module):
 
     scale: Tensor
     shift: Tensor
+    embedding_dim: int | None  # None: without embeddings
 
     def __init__(self, net: nn.Module, spec: ClassifierSpec):
         super().__init__()
@@ -91,7 +96,8 @@ class ImageClassifier(nn.Module):
                 "them in the configuration"
             )
         self.net, self.spec = cast("TimmNet", net), spec
-        self.embedding_dim = _check_head(self.net, spec)
+        self.head = _find_head(self.net, spec)
+        self.embedding_dim = self.head.embedding_dim
         # Not persistent: they are in config.json, and exported weights should be those of the plain timm net.
         mean, std = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
         self.register_buffer("scale", (1 / (255 * std)).float(), persistent=False)
@@ -128,16 +134,19 @@ class ImageClassifier(nn.Module):
                 evaluation does.
             feature_maps: Whether to return the maps of all stages too.
         """
-        images = self.preprocess(images)
+        return self.outputs(self.preprocess(images), feature_maps)
+
+    def outputs(self, images: Tensor, feature_maps: bool = False) -> ClassifierOutput:
+        """Classify images that are preprocessed already: (B, 3, H, W), normalised, in the size of the net."""
+        if hasattr(self.net, "classifier_outputs"):
+            return self.net.classifier_outputs(images, feature_maps)
         maps = None
         if feature_maps:
             features, maps = self.net.forward_intermediates(images)
         else:
             features = self.net.forward_features(images)
-        embeddings = self.net.forward_head(features, pre_logits=True)
-        return ClassifierOutput(
-            self.net.get_classifier()(embeddings), embeddings, tuple(maps) if maps is not None else None
-        )
+        logits, embeddings = read_head(self.net, self.head, features)
+        return ClassifierOutput(logits, embeddings, tuple(maps) if maps is not None else None)
 
 
 def create_classifier(
@@ -177,11 +186,11 @@ def create_classifier(
     """
     check_architecture(architecture)
     default = default_cfg(architecture)
-    model_args = dict(model_args or {})
-    if image_size is None:
-        image_size = default.input_size[-1]
-    elif default.fixed_input_size:
-        model_args.setdefault("img_size", image_size)
+    model_args = {**switched_args(architecture, pretrained), **(model_args or {})}
+    height, width = default.input_size[-2:]
+    if default.fixed_input_size and (image_size is not None or height != width):
+        model_args.setdefault("img_size", image_size or width)
+    image_size = image_size or width
     try:
         net = timm.create_model(architecture, pretrained=pretrained, num_classes=len(label_names), **model_args)
     except (RuntimeError, ValueError, TypeError, AssertionError, OSError) as error:
@@ -244,33 +253,15 @@ def adapt_classifier(
     return ImageClassifier(net, spec)
 
 
-def _check_head(net: TimmNet, spec: ClassifierSpec) -> int:
-    """Check on one image that the logits are a single layer of the embeddings, and return their length."""
-    training = net.training
-    net.eval()
+def _find_head(net: TimmNet, spec: ClassifierSpec) -> Head:
+    if hasattr(net, "classifier_outputs"):  # not timm's
+        return Head(net.embedding_dim, single_layer=False)
     try:
-        with torch.no_grad():
-            parameter = next(net.parameters())
-            # Not zeros, which a new net maps to zeros throughout; not random, which would advance the generator.
-            size = (1, 3, spec.image_size, spec.image_size)
-            images = torch.linspace(-1, 1, 3 * spec.image_size**2).view(size).to(parameter)
-            features = net.forward_features(images)
-            embeddings = net.forward_head(features, pre_logits=True)
-            logits = net.get_classifier()(embeddings)
-            fits = embeddings.ndim == 2 and torch.allclose(logits, net.forward_head(features), atol=1e-4, rtol=1e-3)
-    except (RuntimeError, TypeError, AttributeError, AssertionError, ValueError) as error:
+        return find_head(net, spec.image_size)
+    except (RuntimeError, TypeError, AttributeError, AssertionError, ValueError, IndexError) as error:
         raise ValueError(
-            f"{spec.architecture} can't classify an image of {spec.image_size} x {spec.image_size} pixels through "
-            f"forward_features, forward_head(pre_logits=True) and get_classifier: {error}"
+            f"{spec.architecture} can't classify an image of {spec.image_size} x {spec.image_size} pixels: {error}"
         ) from error
-    finally:
-        net.train(training)
-    if not fits:
-        raise ValueError(
-            f"{spec.architecture} has no single layer after a pooled (B, D) feature vector "
-            f"(pre-logits {tuple(embeddings.shape)}); choose an architecture that has one, for example a ResNet"
-        )
-    return embeddings.shape[1]
 
 
 def check_same_classes(
@@ -308,27 +299,3 @@ def unnamed(num_classes: int) -> tuple[str, ...]:
 def is_unnamed(label_names: tuple[str, ...]) -> bool:
     """Whether a model was loaded without class names."""
     return label_names == unnamed(len(label_names))
-
-
-class ClassifierOutput(NamedTuple):
-    """Output of a classifier for a batch of B images.
-
-    Attributes:
-        logits: (B, C) pre-softmax scores.
-        embeddings: (B, D) pooled features before the classification layer, not normalised.
-        feature_maps: Tuple of (B, C_l, H_l, W_l), as timm's `forward_intermediates`; None unless asked for.
-
-    Example:
-        >>> output = ClassifierOutput(logits=torch.zeros(2, 10), embeddings=torch.zeros(2, 64))
-        >>> output.feature_maps is None
-        True
-    """
-
-    logits: Tensor
-    embeddings: Tensor
-    feature_maps: tuple[Tensor, ...] | None = None
-
-    def clone(self) -> ClassifierOutput:
-        """Return a copy in its own memory."""
-        maps = None if self.feature_maps is None else tuple(each.clone() for each in self.feature_maps)
-        return ClassifierOutput(self.logits.clone(), self.embeddings.clone(), maps)

@@ -5,19 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import timm
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from timm.models import is_model
 from torch import Tensor
 
-from hf_icckd.models.architectures import check_architecture, default_cfg
+from hf_icckd.models.architectures import check_architecture, default_cfg, switched_args
 from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier, create_classifier, unnamed
+from hf_icckd.models.foreign import is_foreign
+from hf_icckd.models.from_transformers import PICKLES, SAFE_FILES, has_weights, is_of_transformers, load_transformers
+from hf_icckd.models.from_weights import WeightsFile, load_weights_file
+from hf_icckd.models.hub_names import hub_name
+from hf_icckd.models.state_dicts import is_weights_file
 from hf_icckd.utils.atomic_files import contiguous_state, replace_file, replace_tensors, user_path
 
+if TYPE_CHECKING:
+    from hf_icckd.models.architectures import TimmNet
+
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+_WRAPPER = "timm_model."  # transformers puts it in front of the names of a timm net's weights
 
 
 def save_pretrained(folder: str | Path, classifier: ImageClassifier, state: dict[str, Tensor] | None = None) -> None:
@@ -40,6 +51,11 @@ def save_pretrained(folder: str | Path, classifier: ImageClassifier, state: dict
         ...     sorted(file.name for file in Path(folder).iterdir())
         ['config.json', 'model.safetensors']
     """
+    if is_foreign(classifier):
+        raise ValueError(
+            f"{classifier.spec.architecture} is not a net of timm, so it can teach but not be saved here; save it as "
+            "the program that it is from does"
+        )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = contiguous_state(classifier.net.state_dict() if state is None else state)
@@ -57,15 +73,17 @@ def fingerprint(classifier: ImageClassifier) -> str:
     return digest.hexdigest()
 
 
-def from_pretrained(name_or_path: str | Path) -> ImageClassifier:
-    """Load a classifier in evaluation mode from a folder, from the Hub, or by the name of a pretrained timm model.
+def from_pretrained(name_or_path: str | Path, weights: WeightsFile | None = None) -> ImageClassifier:
+    """Load a classifier in evaluation mode: a folder, a Hub id, a pretrained timm model or a file of weights.
 
     Args:
-        name_or_path: A folder written by `save_pretrained` (or by timm), a Hub id such as `me/student`, or a timm name
-            such as `resnet18.a1_in1k`.
+        name_or_path: A folder written by `save_pretrained`, timm or transformers; a Hub id such as `me/student`,
+            `me/student@revision` or `hf-hub:me/student`; a timm name such as `resnet18.a1_in1k`; or a `.pth`, `.pt`,
+            `.pth.tar` or `.safetensors` file.
+        weights: Architecture and normalisation of a file of weights; None for anything else.
 
     Raises:
-        ValueError: If it is none of these, or config or safetensors weights are missing or don't fit together.
+        ValueError: If it is none of these, or config or weights are missing or don't fit together.
 
     Example:
         >>> import tempfile
@@ -77,25 +95,58 @@ def from_pretrained(name_or_path: str | Path) -> ImageClassifier:
         True
     """
     name = str(name_or_path)
-    folder = user_path(name)
-    if not folder.is_dir():
-        if "/" not in name and is_model(name.partition(".")[0]):
-            return _pretrained_timm(name)
-        if not _looks_like_hub_id(name):
+    path = user_path(name)
+    if not path.is_dir() and is_weights_file(path):
+        if not path.is_file():
+            raise ValueError(f"there is no file of weights {name!r}; check the path")
+        if weights is None:
             raise ValueError(
-                f"model {name!r} is not a folder here, a timm architecture or a Hub id; check the path, or train one "
-                "first (recipes/teacher.py writes runs/teacher)"
+                f"model {name!r} is a file, which does not say what net its weights are of; give --teacher_model for "
+                "a teacher, or make a folder of it in Python: save_pretrained(folder, from_pretrained(file, "
+                "WeightsFile(architecture, ...)))"
             )
-        try:
-            folder = Path(snapshot_download(name, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]))
-        except Exception as error:  # the Hub client raises many types
-            raise ValueError(
-                f"model {name!r} is not a folder here and could not be fetched from the Hub: {type(error).__name__}: "
-                f"{next(iter(str(error).splitlines()), '')}; check the name, or train it first (recipes/teacher.py, "
-                "recipes/student.py)"
-            ) from error
-    check_complete(folder, name)
-    return _load_folder(folder, name)
+        return load_weights_file(path, weights)
+    if weights is not None:
+        raise ValueError(
+            f"an architecture ({weights.architecture}) was given for {name!r}, which is no file of weights: folders, "
+            "Hub ids and timm names say themselves what they are; leave it out"
+        )
+    if path.is_dir():
+        return _load_folder(path, name)
+    if "/" not in name and is_model(name.partition(".")[0]):
+        return _pretrained_timm(name)
+    return _load_folder(_from_hub(name), name)
+
+
+def _from_hub(name: str) -> Path:
+    """Folder with the files of a model on the Hub; pickles only if it has no other weights."""
+    found = hub_name(name)
+    if found is None:
+        raise ValueError(
+            f"model {name!r} is not a folder here, a timm architecture or a Hub id; check the path, or train one "
+            "first (recipes/teacher.py writes runs/teacher)"
+        )
+    try:
+        folder = Path(snapshot_download(found.repository, revision=found.revision, allow_patterns=SAFE_FILES))
+        if not has_weights(folder) and is_of_transformers(_config_of(folder)):
+            patterns = [*SAFE_FILES, *PICKLES]
+            folder = Path(snapshot_download(found.repository, revision=found.revision, allow_patterns=patterns))
+    except Exception as error:  # the Hub client raises many types
+        raise ValueError(
+            f"model {name!r} is not a folder here and could not be fetched from the Hub: {type(error).__name__}: "
+            f"{next(iter(str(error).splitlines()), '')}; check the name, or train it first (recipes/teacher.py, "
+            "recipes/student.py)"
+        ) from error
+    return folder
+
+
+def _config_of(folder: Path) -> dict[str, Any]:
+    """Content of config.json; empty if it can't be read."""
+    try:
+        content = json.loads((folder / CONFIG_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def check_complete(folder: Path, name: str) -> None:
@@ -107,16 +158,21 @@ def check_complete(folder: Path, name: str) -> None:
             )
 
 
-def _looks_like_hub_id(name: str) -> bool:
-    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
-
-
 def _load_folder(folder: Path, name: str) -> ImageClassifier:
+    if is_of_transformers(_config_of(folder)) and has_weights(folder):
+        return load_transformers(folder, name)
+    check_complete(folder, name)
     try:
         raw = json.loads((folder / CONFIG_FILE).read_text())
         cfg = raw["pretrained_cfg"]
         num_classes = raw.get("num_classes", cfg.get("num_classes"))
-        net = timm.create_model(f"local-dir:{folder}", pretrained=True)
+        # timm also writes the number of classes there, which the spec has already.
+        given = {key: value for key, value in (raw.get("model_args") or {}).items() if key != "num_classes"}
+        wrapped = _is_wrapped(folder, raw)
+        if wrapped:
+            net = _wrapped_net(folder, raw["architecture"], num_classes, given)
+        else:
+            net = cast("TimmNet", timm.create_model(f"local-dir:{folder}", pretrained=True))
         spec = ClassifierSpec(
             architecture=raw["architecture"],
             label_names=tuple(raw.get("label_names") or unnamed(num_classes)),
@@ -126,8 +182,7 @@ def _load_folder(folder: Path, name: str) -> ImageClassifier:
             crop_pct=cfg.get("crop_pct") or 1.0,
             interpolation=cfg.get("interpolation") or "bilinear",
             crop_mode=cfg.get("crop_mode") or "center",
-            # timm also writes the number of classes there, which the spec has already.
-            model_args={key: value for key, value in (raw.get("model_args") or {}).items() if key != "num_classes"},
+            model_args={**switched_args(raw["architecture"], pretrained=not wrapped), **given},
         )
     except (
         AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, SafetensorError,
@@ -140,12 +195,33 @@ def _load_folder(folder: Path, name: str) -> ImageClassifier:
     return ImageClassifier(net, spec).eval()
 
 
+def _is_wrapped(folder: Path, config: dict[str, Any]) -> bool:
+    """Whether transformers wrote the folder of a timm net."""
+    if config.get("model_args", {}) is None:
+        return True
+    with safe_open(folder / WEIGHTS_FILE, "pt") as file:
+        return all(name.startswith(_WRAPPER) for name in file.keys())  # noqa: SIM118  it is no dictionary
+
+
+def _wrapped_net(folder: Path, architecture: str, num_classes: int, model_args: dict[str, Any]) -> TimmNet:
+    """The net, where timm reads neither the names of its weights nor the config beside them."""
+    net = cast("TimmNet", timm.create_model(architecture, num_classes=num_classes, **model_args))
+    state = load_file(folder / WEIGHTS_FILE)
+    net.load_state_dict({name.removeprefix(_WRAPPER): tensor for name, tensor in state.items()})
+    return net
+
+
 def _pretrained_timm(name: str) -> ImageClassifier:
     check_architecture(name)
     cfg = default_cfg(name)
     if not (cfg.has_weights if hasattr(cfg, "has_weights") else cfg.url or cfg.hf_hub_id):
         raise ValueError(
             f"timm has no pretrained weights for {name!r}; give a folder or a Hub id with trained weights"
+        )
+    if not cfg.num_classes > 0:
+        raise ValueError(
+            f"timm's weights of {name!r} have no classification layer, expected a classifier; train one on them with "
+            f"--model {name} --pretrained true"
         )
     return create_classifier(name, unnamed(cfg.num_classes), pretrained=True).eval()
 

@@ -24,8 +24,9 @@ def summary_table(results: dict[str, Any], title: str, split: str = "test") -> s
     rows += _class_rows(results, split)
     rows.append((f"{split} NLL, ECE", _shown(measured, "nll", "ece")))
     if "distance_ratio" in measured:
-        information = _shown(measured, "soft_label_information", "soft_label_information_t4")
         rows.append(("distance ratio (intra / inter)", _shown(measured, "distance_ratio")))
+    if "soft_label_information" in measured:
+        information = _shown(measured, "soft_label_information", "soft_label_information_t4")
         rows.append(("soft-label information, T = 1, 4", f"{information} nats"))
     if "validation" in results and split != "validation":
         rows.append(("validation top-1", _shown(results["validation"], "top1")))
@@ -43,9 +44,8 @@ def summary_table(results: dict[str, Any], title: str, split: str = "test") -> s
     if "gated_fraction" in results.get("training", {}):
         rows.append(("anchors past the gate", f"{results['training']['gated_fraction']:.1%}"))
     cost = results["cost"]
-    rows.append(
-        ("parameters, FLOPs, latency", f"{cost['parameters']:,}, {cost['flops']:,}, {cost['latency_ms']:.2f} ms")
-    )
+    flops = f"{cost['flops']:,}" if "flops" in cost else "not counted"
+    rows.append(("parameters, FLOPs, latency", f"{cost['parameters']:,}, {flops}, {cost['latency_ms']:.2f} ms"))
     return format_table(rows, title)
 
 

@@ -16,7 +16,7 @@ from hf_icckd.data.framed import FramedImages
 from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.evaluation.split import SplitOutputs, run_split
 from hf_icckd.evaluation.teacher_check import TeacherCheck, check_teacher
-from hf_icckd.losses import WeightedObjectives, parse_objectives
+from hf_icckd.losses import WeightedObjectives, check_outputs, parse_objectives
 from hf_icckd.losses.objective import DistillationBatch
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier, check_same_classes
 from hf_icckd.options.training import StudentTrainingArguments
@@ -123,8 +123,15 @@ class StudentTrainer(DistillationTrainer):
                 f"the teacher targets are of a teacher in {targets.precision}, the arguments say {args.precision}; "
                 "pass TeacherTargets(..., precision=args.precision)"
             )
+        if not isinstance(teacher, ImageClassifier):
+            raise ValueError(
+                f"the teacher is a {type(teacher).__name__}, expected an ImageClassifier; make one of it with "
+                "hf_icckd.as_teacher(module, label_names, image_size=..., mean=..., std=...)"
+            )
         check_same_classes(teacher.spec.label_names, model.spec.label_names)
         objectives = objectives or parse_objectives(args.objectives)
+        check_outputs(objectives, teacher, "teacher")
+        check_outputs(objectives, model, "student")
         trained = StudentWithObjective(model, objectives)
         self._feature_maps = trained.feature_maps
         self.live_dataset, self.targets = train_dataset, targets
@@ -196,7 +203,7 @@ class StudentTrainer(DistillationTrainer):
             dtype = next(self.teacher.parameters()).dtype
             values = {name: value.to(dtype) for name, value in recorded.items()}
             # Objectives declare what they read; embeddings that none of them reads are not there.
-            return ClassifierOutput(values["logits"], values.get("embeddings"))  # type: ignore[arg-type]
+            return ClassifierOutput(values["logits"], values.get("embeddings"))
         # no_grad, not inference_mode: objectives may keep teacher tensors for their backward pass.
         with torch.no_grad(), self.accelerator.autocast():
             output = self._run_teacher(images, self._feature_maps)

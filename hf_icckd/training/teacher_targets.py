@@ -85,8 +85,7 @@ class TeacherTargets:
                 "teacher_targets can't be recorded of a stream, whose images have no row numbers; leave --streaming "
                 "out, or take --teacher_targets live"
             )
-        too_large = sorted(set(outputs) - set(_RECORDABLE))
-        if too_large:
+        if too_large := sorted(set(outputs) - set(_RECORDABLE)):
             raise ValueError(
                 f"an objective compares {' and '.join(too_large)}, which are too large to record for every image and "
                 "epoch; take --teacher_targets live, which runs the teacher in every step"
@@ -95,6 +94,8 @@ class TeacherTargets:
         self.num_rows = len(pipeline.data.train)
         dims = {"logits": len(teacher.spec.label_names), "embeddings": teacher.embedding_dim}
         wanted = {name: dims[name] for name in _RECORDABLE if name in {"logits", *outputs}}
+        if None in wanted.values():
+            raise ValueError(f"teacher {teacher.spec.architecture} has no embeddings to record; take --objectives kd")
 
         def open_folder() -> dict[str, Any]:
             identity = _identity(teacher, pipeline, precision)

@@ -84,7 +84,7 @@ class TeacherTrainer(DistillationTrainer):
             scalars |= term(
                 TeacherBatch(
                     output.logits.unflatten(0, (-1, views)),
-                    output.embeddings.unflatten(0, (-1, views)),
+                    None if output.embeddings is None else output.embeddings.unflatten(0, (-1, views)),
                     labels,
                     batch["sample_ids"],
                     batch["global_rows"],

@@ -15,6 +15,7 @@ from hf_icckd import create_classifier, from_pretrained, push_to_hub, save_pretr
 from hf_icckd.hub.published import published_files
 from hf_icckd.models import pretrained
 from hf_icckd.models.classifier import adapt_classifier
+from hf_icckd.models.from_transformers import SAFE_FILES
 from hf_icckd.runs.layout import DATA_REPORT_FILE
 
 NAMES = ("cat", "dog", "fish")
@@ -59,18 +60,27 @@ def test_three_loaders_agree(tmp_path, architecture, size, options):
     assert processor(torch.zeros(3, 80, 80), return_tensors="pt")["pixel_values"].shape[-2:] == (size, size)
 
 
-def test_hub_ids_are_fetched_without_pickles(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "repository", "revision"),
+    [
+        ("me/student", "me/student", None),
+        ("hf-hub:me/student", "me/student", None),
+        ("hf_hub:me/student@v1", "me/student", "v1"),
+        ("me/student@refs/pr/1", "me/student", "refs/pr/1"),
+    ],
+)
+def test_hub_ids_are_fetched_without_pickles(tmp_path, monkeypatch, name, repository, revision):
     model = make("cifar_resnet8", 16)
     save_pretrained(tmp_path, model)
-    asked = {}
+    asked = []
 
-    def snapshot_download(name, allow_patterns):
-        asked[name] = allow_patterns
+    def snapshot_download(name, revision, allow_patterns):
+        asked.append((name, revision, allow_patterns))
         return str(tmp_path)
 
     monkeypatch.setattr(pretrained, "snapshot_download", snapshot_download)
-    assert from_pretrained("me/student").spec == model.spec
-    assert asked == {"me/student": ["config.json", "model.safetensors"]}
+    assert from_pretrained(name).spec == model.spec
+    assert asked == [(repository, revision, SAFE_FILES)] and not any("bin" in each for each in SAFE_FILES)
 
 
 def test_pretrained_weights_keep_their_preprocessing(tmp_path, monkeypatch):
@@ -207,6 +217,7 @@ def test_embeddings_and_feature_maps():
     [
         ("no_such_folder/deeper/model", "is not a folder here, a timm architecture or a Hub id"),
         ("cifar_resnet8", "no pretrained weights for 'cifar_resnet8'"),
+        ("samvit_base_patch16.sa1b", "have no classification layer, expected a classifier; train one on them with"),
         ("user/no-such-model", "could not be fetched from the Hub"),
     ],
 )
@@ -259,7 +270,7 @@ def test_a_config_without_crop_is_evaluated_whole(tmp_path):
     ("architecture", "message"),
     [
         ("resnt18", "unknown model 'resnt18'.*did you mean .*resnet18"),
-        ("levit_128s", "levit_128s"),
+        ("coat_lite_tiny", "coat_lite_tiny can't classify an image of 8 x 8 pixels: .*Kernel size"),
         ("tv_resnet34", "no longer has a model 'tv_resnet34': it is called 'resnet34.tv_in1k' now"),
         ("swin_base_patch4_window7_224_in22k", "it is called 'swin_base_patch4_window7_224.ms_in22k' now"),
         ("resnet18.foo", "unknown weights 'foo' of 'resnet18', expected one of: .*a1_in1k"),
@@ -267,7 +278,7 @@ def test_a_config_without_crop_is_evaluated_whole(tmp_path):
 )
 def test_what_cannot_be_built_is_explained(architecture, message):
     with pytest.raises(ValueError, match=message):
-        create_classifier(architecture, NAMES, image_size=32)
+        create_classifier(architecture, NAMES, image_size=8)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import yaml
 from filelock import FileLock
 from transformers import TrainerCallback
 
-from hf_icckd import TeacherTrainer, from_pretrained, session, teacher
+from hf_icckd import TeacherTrainer, create_classifier, from_pretrained, session, teacher
 from hf_icckd.options.command_line import UserError
 from hf_icckd.runs import checkpoints as checkpointing
 from hf_icckd.runs import folder
@@ -435,6 +435,21 @@ def test_callbacks_of_others_fit_in(deterministic, pipeline, tiny_classifier, tm
         resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / f"checkpoint-{checkpoint}"))
         assert_same_state(uncut.model, resumed.model)
         assert figures(resumed.state.log_history) == figures(uncut.state.log_history)
+
+
+def test_a_net_that_shares_weights_goes_on(deterministic, pipeline, tmp_path):
+    """Its checkpoint holds each shared weight under all of its names; the optimiser sees it once."""
+    options = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1, "per_device_train_batch_size": 4}
+
+    def net():
+        torch.manual_seed(0)
+        return create_classifier("coat_lite_tiny", pipeline.data.label_names, image_size=32)
+
+    whole = train_teacher(pipeline, net(), tmp_path, **options)
+    resumed = train_teacher(pipeline, net(), tmp_path, resume=str(tmp_path / "checkpoint-1"), **options)
+    assert_same_state(whole.model, resumed.model)
+    groups = resumed.optimizer.param_groups
+    assert sum(len(group["params"]) for group in groups) == len(list(resumed.model.parameters()))
 
 
 def test_an_epoch_can_not_be_cut_short(pipeline, tiny_classifier, tmp_path):

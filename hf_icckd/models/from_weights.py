@@ -1,0 +1,124 @@
+"""A classifier from a file of weights, whose architecture and normalisation the user names."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from hf_icckd.models.architectures import check_architecture, default_cfg
+from hf_icckd.models.classifier import ImageClassifier, create_classifier, unnamed
+from hf_icckd.models.state_dicts import read_state_dict
+
+if TYPE_CHECKING:
+    from hf_icckd.models.architectures import TimmNet
+
+logger = logging.getLogger(__name__)
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """What a file of weights does not say about its net.
+
+    Example:
+        >>> WeightsFile("resnet18", image_size=64).mean is None
+        True
+
+    Attributes:
+        architecture: Name in timm's registry.
+        key: Entry of the file that holds the weights; None if only one entry does.
+        image_size: Height and width of the input; None, here and below, for the architecture's default.
+        mean: Channel means of its training images, on the scale 0 to 1.
+        std: Channel standard deviations on the same scale.
+    """
+
+    architecture: str
+    key: str | None = None
+    image_size: int | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+
+def load_weights_file(path: Path, about: WeightsFile) -> ImageClassifier:
+    """Build the net and load its weights, in evaluation mode. Its classes have no names.
+
+    Raises:
+        ValueError: If the file can't be read, the weights are those of another net, or nothing says how images are
+            normalised.
+    """
+    name = about.architecture
+    check_architecture(name)
+    state = read_state_dict(path, about.key)
+    _check_normalisation(path, about)
+    classifier = create_classifier(
+        name,
+        unnamed(_num_classes(state, path, about)),
+        image_size=about.image_size,
+        mean=about.mean,
+        std=about.std,
+    )
+    _load(classifier.net, state, f"the weights in {str(path)!r} are not those of {name}")
+    return classifier.eval()
+
+
+def _check_normalisation(path: Path, about: WeightsFile) -> None:
+    default = default_cfg(about.architecture)
+    if (about.mean is None) != (about.std is None):
+        raise ValueError(
+            f"mean is {about.mean} and std {about.std} for {str(path)!r}, expected both or neither; give "
+            "--teacher_mean and --teacher_std together"
+        )
+    if about.mean is not None:
+        return
+    values = " ".join(map(str, default.mean)), " ".join(map(str, default.std))
+    options = f"--teacher_mean {values[0]} --teacher_std {values[1]}"
+    if about.architecture.startswith("cifar_"):
+        raise ValueError(
+            f"{str(path)!r} does not say how images were normalised, and nets of this size have no usual way; give "
+            f"what it was trained with, for CIFAR-100 mostly {options}"
+        )
+    logger.warning(
+        "%s does not say how images were normalised: timm's values for %s are taken, %s; change them if it was "
+        "trained with others",
+        path,
+        about.architecture,
+        options,
+    )
+
+
+def _num_classes(state: dict[str, Tensor], path: Path, about: WeightsFile) -> int:
+    """Rows of the last layer."""
+    named = default_cfg(about.architecture).classifier or "fc"
+    layer = named if isinstance(named, str) else named[0]
+    weight = state.get(f"{layer}.weight")
+    if weight is None or weight.ndim < 2:
+        shown = ", ".join(list(state)[-_SHOWN:])
+        raise ValueError(
+            f"the weights in {str(path)!r} have no classification layer {layer!r}, expected those of "
+            f"{about.architecture}; their last tensors are {shown}: give the architecture that was trained"
+        )
+    return weight.shape[0]
+
+
+def _load(net: TimmNet, state: dict[str, Tensor], failed: str) -> None:
+    expected = net.state_dict()
+    # torch before 0.4.1 did not count batches, and nothing computes with the count.
+    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    extra = [name for name in state if name not in expected]
+    differing = [
+        f"{name} {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in expected
+        if name in state and state[name].shape != expected[name].shape
+    ]
+    found = [
+        f"{len(names)} tensors {what} ({'; '.join(names[:_SHOWN])}{'; ...' if len(names) > _SHOWN else ''})"
+        for what, names in (("missing", missing), ("too many", extra), ("of another shape", differing))
+        if names
+    ]
+    if found:
+        raise ValueError(f"{failed}: {', '.join(found)}; name the architecture that was trained")
+    net.load_state_dict(state, strict=False)
