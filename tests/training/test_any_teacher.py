@@ -129,7 +129,20 @@ def vit(tmp_path_factory):
 
 def test_a_folder_of_transformers_teaches_and_is_measured(vit, tmp_path, capsys):
     out = tmp_path / "run"
-    student.main([*QUICK, "--teacher", str(vit), "--objectives", "kd", "rkd", "--output_dir", str(out)])
+    student.main(
+        [
+            *QUICK,
+            "--accept_teacher",
+            "true",
+            "--teacher",
+            str(vit),
+            "--objectives",
+            "kd",
+            "rkd",
+            "--output_dir",
+            str(out),
+        ]
+    )
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["teacher"]["architecture"] == "ViTForImageClassification"
     assert "nc1" in metrics["teacher_test"] and (out / "embedding_map.png").is_file()
@@ -152,10 +165,10 @@ def test_a_file_of_weights_teaches_by_recorded_targets(tmp_path):
     torch.save({"state_dict": create_classifier("cifar_resnet8", NAMES).net.state_dict()}, file)
     about = ["--teacher", str(file), "--teacher_model", "cifar_resnet8"]
     with pytest.raises(UserError, match="does not say how images were normalised"):
-        student.main([*QUICK, *about, "--output_dir", str(out)])
+        student.main([*QUICK, "--accept_teacher", "true", *about, "--output_dir", str(out)])
     about += ["--teacher_mean", "0.5", "0.5", "0.5", "--teacher_std", "0.3", "0.3", "0.3", "--teacher_image_size", "8"]
     recorded = ["--teacher_targets", "auto", "--teacher_targets_dir", str(tmp_path / "targets")]
-    student.main([*QUICK, *about, *recorded, "--output_dir", str(out)])
+    student.main([*QUICK, "--accept_teacher", "true", *about, *recorded, "--output_dir", str(out)])
     values = yaml.safe_load((out / "all_args.yaml").read_text())
     assert (values["teacher_model"], values["teacher_std"]) == ("cifar_resnet8", [0.3, 0.3, 0.3])
     assert from_pretrained(out).spec.std == (0.3, 0.3, 0.3)
@@ -168,7 +181,7 @@ def test_options_of_a_file_of_weights_need_one(tmp_path):
         (["--teacher_model", "resnet18", "--teacher_mean", "120", "110", "100"], "expected three numbers from 0 to 1"),
     ]:
         with pytest.raises(UserError, match=message):
-            student.main([*QUICK, *options, "--output_dir", str(tmp_path / "run")])
+            student.main([*QUICK, "--accept_teacher", "true", *options, "--output_dir", str(tmp_path / "run")])
 
 
 def test_names_of_the_hub_in_the_card(tmp_path):
