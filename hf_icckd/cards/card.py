@@ -206,7 +206,7 @@ def _row(
         str((method or {}).get("seed", "not recorded")),
         *(f"{measured[name]:.{METRICS[name].decimals}f}" for name, _, _ in _INDEXED),
         f"{cost['parameters']:,}",
-        f"{cost['flops']:,}",
+        f"{cost['flops']:,}" if "flops" in cost else "not counted",
         f"{cost['latency_ms']:.2f}" if same_machine else "another machine",
     ]
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import hf_icckd.models  # noqa: F401  registers the cifar_* architectures
 from hf_icckd.models.architectures import check_architecture, default_cfg
+from hf_icckd.models.heads import Head, find_head, read_head
 from hf_icckd.models.outputs import ClassifierOutput
 
 if TYPE_CHECKING:
@@ -95,8 +96,8 @@ class ImageClassifier(nn.Module):
                 "them in the configuration"
             )
         self.net, self.spec = cast("TimmNet", net), spec
-        own = hasattr(net, "classifier_outputs")
-        self.embedding_dim = self.net.embedding_dim if own else _check_head(self.net, spec)
+        self.head = _find_head(self.net, spec)
+        self.embedding_dim = self.head.embedding_dim
         # Not persistent: they are in config.json, and exported weights should be those of the plain timm net.
         mean, std = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
         self.register_buffer("scale", (1 / (255 * std)).float(), persistent=False)
@@ -133,7 +134,10 @@ class ImageClassifier(nn.Module):
                 evaluation does.
             feature_maps: Whether to return the maps of all stages too.
         """
-        images = self.preprocess(images)
+        return self.outputs(self.preprocess(images), feature_maps)
+
+    def outputs(self, images: Tensor, feature_maps: bool = False) -> ClassifierOutput:
+        """Classify images that are preprocessed already: (B, 3, H, W), normalised, in the size of the net."""
         if hasattr(self.net, "classifier_outputs"):
             return self.net.classifier_outputs(images, feature_maps)
         maps = None
@@ -141,10 +145,8 @@ class ImageClassifier(nn.Module):
             features, maps = self.net.forward_intermediates(images)
         else:
             features = self.net.forward_features(images)
-        embeddings = self.net.forward_head(features, pre_logits=True)
-        return ClassifierOutput(
-            self.net.get_classifier()(embeddings), embeddings, tuple(maps) if maps is not None else None
-        )
+        logits, embeddings = read_head(self.net, self.head, features)
+        return ClassifierOutput(logits, embeddings, tuple(maps) if maps is not None else None)
 
 
 def create_classifier(
@@ -251,33 +253,15 @@ def adapt_classifier(
     return ImageClassifier(net, spec)
 
 
-def _check_head(net: TimmNet, spec: ClassifierSpec) -> int:
-    """Check on one image that the logits are a single layer of the embeddings, and return their length."""
-    training = net.training
-    net.eval()
+def _find_head(net: TimmNet, spec: ClassifierSpec) -> Head:
+    if hasattr(net, "classifier_outputs"):  # not timm's
+        return Head(net.embedding_dim, single_layer=False)
     try:
-        with torch.no_grad():
-            parameter = next(net.parameters())
-            # Not zeros, which a new net maps to zeros throughout; not random, which would advance the generator.
-            size = (1, 3, spec.image_size, spec.image_size)
-            images = torch.linspace(-1, 1, 3 * spec.image_size**2).view(size).to(parameter)
-            features = net.forward_features(images)
-            embeddings = net.forward_head(features, pre_logits=True)
-            logits = net.get_classifier()(embeddings)
-            fits = embeddings.ndim == 2 and torch.allclose(logits, net.forward_head(features), atol=1e-4, rtol=1e-3)
+        return find_head(net, spec.image_size)
     except (RuntimeError, TypeError, AttributeError, AssertionError, ValueError) as error:
         raise ValueError(
-            f"{spec.architecture} can't classify an image of {spec.image_size} x {spec.image_size} pixels through "
-            f"forward_features, forward_head(pre_logits=True) and get_classifier: {error}"
+            f"{spec.architecture} can't classify an image of {spec.image_size} x {spec.image_size} pixels: {error}"
         ) from error
-    finally:
-        net.train(training)
-    if not fits:
-        raise ValueError(
-            f"{spec.architecture} has no single layer after a pooled (B, D) feature vector "
-            f"(pre-logits {tuple(embeddings.shape)}); choose an architecture that has one, for example a ResNet"
-        )
-    return embeddings.shape[1]
 
 
 def check_same_classes(

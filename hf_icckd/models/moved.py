@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import TypeVar
 
 import torch
@@ -13,7 +14,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 @torch.no_grad()
-def moved_copy(module: M, seed: int = 0) -> M:
+def moved_copy(module: M, seed: int = 0, keep: Iterable[nn.Parameter] = ()) -> M:
     """Copy a module and move its weights and statistics off their initial values.
 
     A new net hides faults: BatchNorm with mean 0 and variance 1 is nearly the identity, and a last layer of zeros
@@ -22,8 +23,10 @@ def moved_copy(module: M, seed: int = 0) -> M:
     Args:
         module: On any device; it stays as it is.
         seed: Seed of the changes.
+        keep: Parameters that are neither moved nor copied, to save time and memory.
     """
-    moved = copy.deepcopy(module)
+    kept = {id(parameter): parameter for parameter in keep}
+    moved = copy.deepcopy(module, dict(kept))
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(tensor: torch.Tensor, low: float, high: float) -> torch.Tensor:
@@ -31,6 +34,8 @@ def moved_copy(module: M, seed: int = 0) -> M:
         return (low + (high - low) * drawn).to(tensor)
 
     for parameter in moved.parameters():
+        if id(parameter) in kept:
+            continue
         parameter.mul_(uniform(parameter, 0.8, 1.2)).add_(uniform(parameter, -0.05, 0.05))
     for layer in moved.modules():
         if isinstance(layer, _BatchNorm) and layer.running_mean is not None and layer.running_var is not None:

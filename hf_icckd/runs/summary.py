@@ -43,9 +43,8 @@ def summary_table(results: dict[str, Any], title: str, split: str = "test") -> s
     if "gated_fraction" in results.get("training", {}):
         rows.append(("anchors past the gate", f"{results['training']['gated_fraction']:.1%}"))
     cost = results["cost"]
-    rows.append(
-        ("parameters, FLOPs, latency", f"{cost['parameters']:,}, {cost['flops']:,}, {cost['latency_ms']:.2f} ms")
-    )
+    flops = f"{cost['flops']:,}" if "flops" in cost else "not counted"
+    rows.append(("parameters, FLOPs, latency", f"{cost['parameters']:,}, {flops}, {cost['latency_ms']:.2f} ms"))
     return format_table(rows, title)
 
 

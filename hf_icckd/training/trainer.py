@@ -17,6 +17,7 @@ from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.evaluation.split import SplitOutputs, measure_split, predict_split
 from hf_icckd.hub import push_to_hub
 from hf_icckd.models.classifier import ImageClassifier
+from hf_icckd.models.convolutions import guard_strided_convolutions
 from hf_icckd.models.pretrained import save_pretrained
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.training.hub_callback import HubCallback
@@ -56,6 +57,7 @@ class DistillationTrainer(ResumableTrainer):
         channels_last = args.channels_last and not args.sharded  # torch shards contiguous weights only
         for module in (model, *frozen):
             module.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+            guard_strided_convolutions(module)
         super().__init__(
             model=model,
             args=args,

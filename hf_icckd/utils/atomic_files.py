@@ -66,8 +66,17 @@ def sync(path: Path) -> None:
 
 
 def contiguous_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copy tensors to the CPU in contiguous layout: safetensors refuses channels_last."""
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    """Copy tensors to the CPU in contiguous layout, each in its own memory: safetensors refuses anything else.
+
+    A weight that several layers share is there under each of its names, as timm's strict loading expects.
+    """
+    copies, seen = {}, set()
+    for name, tensor in state.items():
+        copy = tensor.detach().cpu().contiguous()
+        memory = copy.untyped_storage().data_ptr()
+        copies[name] = copy.clone() if memory in seen else copy
+        seen.add(memory)
+    return copies
 
 
 def write_text(path: Path, text: str) -> None:
