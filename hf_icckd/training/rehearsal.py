@@ -1,4 +1,4 @@
-"""The rehearsal: before the first step, everything is tried that could otherwise fail at the end of an epoch or run."""
+"""The rehearsal: before the first step, all is tried that could otherwise fail at the end of an epoch or a run."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _step(trainer: DistillationTrainer) -> None:
         _try_step(trainer, rows)
     except Exception as error:
         # Other processes may be waiting in the middle of the step, unless all know that something is not finite.
-        if rows == smallest or distributed.world_size() > 1 and not isinstance(error, FloatingPointError):
+        if rows == smallest or (distributed.world_size() > 1 and not isinstance(error, FloatingPointError)):
             raise
         _try_step(trainer, trainer.args.train_batch_size)
 
@@ -173,15 +173,14 @@ def _check_finite(values: dict[str, Tensor], images: int) -> None:
     wrong = [name for name, is_finite in zip(values, finite, strict=True) if not is_finite]
     if distributed.any_rank(bool(wrong)):
         raise FloatingPointError(
-            f"{wrong[0] if wrong else 'a term of another process'} is not finite for the first {images} images, before "
-            "anything is trained; train in float32, lower the weight of the term, or take another --model or other "
-            f"start weights{_LEAVE_OUT}"
+            f"{wrong[0] if wrong else 'a term of another process'} is not finite for the first {images} images, "
+            f"before any training; train in float32, lower the term's weight, or start from other weights{_LEAVE_OUT}"
         )
 
 
 def _explain(trainer: DistillationTrainer, missing: list[str], images: Tensor) -> None:
     """Raise ValueError if parameters that get no gradient should get one, or DDP would wait for it; else warn."""
-    args, net = trainer.args, trainer.classifier.net
+    args, net, architecture = trainer.args, trainer.classifier.net, trainer.classifier.spec.architecture
     names = {parameter: name for name, parameter in trainer.model.named_parameters()}
     trainer.model.zero_grad()
     with trainer.compute_loss_context_manager():
@@ -191,8 +190,8 @@ def _explain(trainer: DistillationTrainer, missing: list[str], images: Tensor) -
     lost = [name for name in missing if name in read]
     if lost:
         raise ValueError(
-            f"{_count(lost)} would never be trained: no term of the loss reads what {trainer.classifier.spec.architecture} "
-            "computes with it; choose another --model"
+            f"{_count(lost)} would never be trained: no term of the loss reads what {architecture} computes with it; "
+            "choose another --model"
         )
     if distributed.world_size() > 1 and not args.ddp_find_unused_parameters:
         raise ValueError(

@@ -15,13 +15,14 @@ from hf_icckd.training.resumable import ResumableTrainer
 
 @contextlib.contextmanager
 def untouched(trainer: ResumableTrainer) -> Iterator[None]:
-    """Context after which the trainer, all that it trains and all generators of random numbers are as before, bit for bit.
+    """Context after which the trainer, all that it trains and all global generators are as before, bit for bit.
 
     Tensors that are no parameter or buffer, and lists that are changed in place, are not restored.
     """
-    tops = [trainer.model, *(part for part in trainer.stateful.values() if isinstance(part, nn.Module))]
+    parts = list(trainer.stateful.values())
+    tops = [trainer.model, *(part for part in parts if isinstance(part, nn.Module))]
     modules = [module for top in tops for module in top.modules()]
-    attributes = [(each, dict(vars(each))) for each in (trainer, *modules)]
+    attributes = [(each, dict(vars(each))) for each in (trainer, *parts, *modules)]
     # A module may put a new tensor in the place of a buffer, so the table of its buffers is kept too.
     buffers = [(module._buffers, dict(module._buffers)) for module in modules]
     tensors = [tensor for top in tops for tensor in (*top.parameters(), *top.buffers())]
