@@ -193,7 +193,7 @@ def _explain(trainer: DistillationTrainer, missing: list[str], images: Tensor) -
             f"{_count(lost)} would never be trained: no term of the loss reads what {architecture} computes with it; "
             "choose another --model"
         )
-    if distributed.world_size() > 1 and not args.ddp_find_unused_parameters:
+    if args.world_size > 1 and not (args.sharded or args.ddp_find_unused_parameters):
         raise ValueError(
             f"{_count(missing)} gets no gradient, and DDP would wait for it; give --ddp_find_unused_parameters true"
         )
