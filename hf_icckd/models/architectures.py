@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import dis
+import functools
 from typing import TYPE_CHECKING, Any
 
 import timm
-from timm.models import PretrainedCfg, get_deprecated_models, get_pretrained_cfg, is_model
+import torch
+from timm.models import PretrainedCfg, get_deprecated_models, get_pretrained_cfg, is_model, model_entrypoint
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -51,3 +54,27 @@ def default_cfg(architecture: str) -> PretrainedCfg:
     if cfg is None:
         raise ValueError(f"timm has no default configuration of {architecture!r}; choose another architecture")
     return cfg
+
+
+def switched_args(architecture: str, pretrained: bool) -> dict[str, Any]:
+    """Arguments of `timm.create_model` whose default depends on its `pretrained`, with their values.
+
+    timm reads a folder with `pretrained=True` and transformers with False. With these arguments both build one net.
+    """
+    build = model_entrypoint(architecture.partition(".")[0])
+    if not any("JUMP" in instruction.opname for instruction in dis.get_instructions(build)):
+        return {}  # it looks at nothing, so builds one net; comparing takes longer than building
+    eps = [_norm_eps(architecture, switch) for switch in (False, True)]
+    return {} if eps[0] == eps[1] else {"bn_eps": eps[pretrained]}
+
+
+@functools.cache
+def _norm_eps(architecture: str, pretrained: bool) -> float | None:
+    """Epsilon of all BatchNorm layers; None if it isn't the same in all."""
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        net = timm.create_model(architecture, num_classes=2)
+        if pretrained:
+            weights = {"state_dict": net.state_dict(), "label_offset": 0}
+            net = timm.create_model(architecture, pretrained=True, num_classes=2, pretrained_cfg_overlay=weights)
+    values = {layer.eps for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)}
+    return values.pop() if len(values) == 1 else None

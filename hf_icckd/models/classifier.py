@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hf_icckd.models  # noqa: F401  registers the cifar_* architectures
-from hf_icckd.models.architectures import check_architecture, default_cfg
+from hf_icckd.models.architectures import check_architecture, default_cfg, switched_args
 from hf_icckd.models.heads import Head, find_head, read_head
 from hf_icckd.models.outputs import ClassifierOutput
 
@@ -186,7 +186,7 @@ def create_classifier(
     """
     check_architecture(architecture)
     default = default_cfg(architecture)
-    model_args = dict(model_args or {})
+    model_args = {**switched_args(architecture, pretrained), **(model_args or {})}
     if image_size is None:
         image_size = default.input_size[-1]
     elif default.fixed_input_size:
@@ -258,7 +258,7 @@ def _find_head(net: TimmNet, spec: ClassifierSpec) -> Head:
         return Head(net.embedding_dim, single_layer=False)
     try:
         return find_head(net, spec.image_size)
-    except (RuntimeError, TypeError, AttributeError, AssertionError, ValueError) as error:
+    except (RuntimeError, TypeError, AttributeError, AssertionError, ValueError, IndexError) as error:
         raise ValueError(
             f"{spec.architecture} can't classify an image of {spec.image_size} x {spec.image_size} pixels: {error}"
         ) from error

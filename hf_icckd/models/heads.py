@@ -31,10 +31,7 @@ def read_head(net: TimmNet, head: Head, features: Tensor) -> tuple[Tensor, Tenso
     if head.single_layer:
         embeddings = net.forward_head(features, pre_logits=True)
         return net.get_classifier()(embeddings), embeddings
-    if head.embedding_dim is None:
-        return net.forward_head(features), None
-    logits, embeddings = _with_inputs(net, features).split((net.num_classes, head.embedding_dim), dim=1)
-    return logits, embeddings
+    return _run_head(net, features)
 
 
 @torch.no_grad()
@@ -44,35 +41,31 @@ def find_head(net: TimmNet, image_size: int) -> Head:
     Raises:
         ValueError: If the net returns no (B, C) logits for such an image.
     """
-    layers = _last_layers(net)
-    last = {id(parameter) for layer in layers for parameter in layer.parameters()}
-    keep = [weight for weight in net.parameters() if weight.ndim > 1 and id(weight) not in last]
-    for layer in layers:
-        if _append_input not in layer._forward_hooks.values():
-            layer.register_forward_hook(_append_input)
-    net = moved_copy(net, keep=keep).eval()
-    weight = next(net.parameters())
+    last = {id(weight) for layer in _last_layers(net) for weight in layer.parameters()}
+    large = [weight for weight in net.parameters() if weight.ndim > 1 and id(weight) not in last]
+    moved = moved_copy(net, keep=large).eval()
+    weight = next(moved.parameters())
     # Not zeros, which a new net maps to zeros throughout; not random, which would advance the generator.
     images = torch.linspace(-1, 1, 3 * image_size**2).view(1, 3, image_size, image_size).to(weight)
-    features = net.forward_features(images)
-    expected = net.forward_head(features)
+    features = moved.forward_features(images)
+    expected = moved.forward_head(features)
     if not isinstance(expected, Tensor) or expected.shape != (1, net.num_classes):
         found = tuple(expected.shape) if isinstance(expected, Tensor) else type(expected).__name__
         raise ValueError(f"forward_head returns {found}, expected logits {(1, net.num_classes)}")
-    if _is_single_layer(net, features, expected):
-        return Head(net.forward_head(features, pre_logits=True).shape[1], single_layer=True)
-    both = _with_inputs(net, features)
-    fits = both.ndim == 2 and both.shape[1] > net.num_classes
-    if fits and torch.equal(both[:, : net.num_classes], expected):
-        return Head(both.shape[1] - net.num_classes, single_layer=False)
-    return Head(None, single_layer=False)
+    if _is_single_layer(moved, features, expected):
+        return Head(moved.forward_head(features, pre_logits=True).shape[1], single_layer=True)
+    for layer in _last_layers(net) + _last_layers(moved):
+        if _keep_input not in layer._forward_pre_hooks.values():
+            layer.register_forward_pre_hook(_keep_input)
+    embeddings = _run_head(moved, features)[1]
+    return Head(None if embeddings is None else embeddings.shape[1], single_layer=False)
 
 
 def _is_single_layer(net: TimmNet, features: Tensor, expected: Tensor) -> bool:
     try:
         embeddings = net.forward_head(features, pre_logits=True)
         logits = net.get_classifier()(embeddings)
-    except (RuntimeError, TypeError, AttributeError, AssertionError, ValueError):
+    except (RuntimeError, TypeError, AttributeError, AssertionError, ValueError, IndexError):
         return False  # another kind of head
     return embeddings.ndim == 2 and torch.allclose(logits, expected, atol=1e-4, rtol=1e-3)
 
@@ -85,26 +78,35 @@ def _last_layers(net: TimmNet) -> list[nn.Module]:
     return [layer for layer in layers if layer.weight.shape[0] == net.num_classes]
 
 
-class _Appending(threading.local):
-    """Whether this thread's pass of a head returns the inputs of the last layers too."""
+class _Reading(threading.local):
+    """What the last layers read in this thread's pass of a head; None outside of one."""
 
-    on = False
-
-
-_appending = _Appending()
+    inputs: list[Tensor] | None = None
 
 
-def _append_input(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-    """Forward hook of the last layers: what pools or averages the logits does the same with their inputs."""
-    if not _appending.on:
-        return None
-    return torch.cat([output, args[0]], dim=1 if isinstance(layer, nn.Conv2d) else -1)
+_reading = _Reading()
 
 
-def _with_inputs(net: TimmNet, features: Tensor) -> Tensor:
-    """Run the head; returns (B, C + D), logits and inputs of the last layer, or of several their mean."""
-    _appending.on = True
+def _keep_input(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+    """Forward pre-hook of the last layers."""
+    if _reading.inputs is not None:
+        _reading.inputs.append(_pooled(args[0], 1 if isinstance(layer, nn.Conv2d) else -1))
+
+
+def _pooled(inputs: Tensor, channels: int) -> Tensor:
+    """(B, D) from an input with further dimensions, by the mean over them."""
+    return inputs if inputs.ndim == 2 else inputs.movedim(channels, -1).flatten(1, -2).mean(dim=1)
+
+
+def _run_head(net: TimmNet, features: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Logits, and the inputs of the last layers: their mean, as timm averages logits, or side by side if they differ."""
+    _reading.inputs = []
     try:
-        return net.forward_head(features)
+        logits, inputs = net.forward_head(features), _reading.inputs
     finally:
-        _appending.on = False
+        _reading.inputs = None
+    if len(inputs) < 2:
+        return logits, inputs[0] if inputs else None
+    if len({each.shape for each in inputs}) > 1:
+        return logits, torch.cat(inputs, dim=1)
+    return logits, torch.stack(inputs).mean(dim=0)

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from timm.models import is_model
 from torch import Tensor
 
-from hf_icckd.models.architectures import check_architecture, default_cfg
+from hf_icckd.models.architectures import check_architecture, default_cfg, switched_args
 from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier, create_classifier, unnamed
 from hf_icckd.utils.atomic_files import contiguous_state, replace_file, replace_tensors, user_path
 
@@ -116,6 +116,8 @@ def _load_folder(folder: Path, name: str) -> ImageClassifier:
         raw = json.loads((folder / CONFIG_FILE).read_text())
         cfg = raw["pretrained_cfg"]
         num_classes = raw.get("num_classes", cfg.get("num_classes"))
+        # timm also writes the number of classes there, which the spec has already.
+        model_args = {key: value for key, value in (raw.get("model_args") or {}).items() if key != "num_classes"}
         net = timm.create_model(f"local-dir:{folder}", pretrained=True)
         spec = ClassifierSpec(
             architecture=raw["architecture"],
@@ -126,8 +128,7 @@ def _load_folder(folder: Path, name: str) -> ImageClassifier:
             crop_pct=cfg.get("crop_pct") or 1.0,
             interpolation=cfg.get("interpolation") or "bilinear",
             crop_mode=cfg.get("crop_mode") or "center",
-            # timm also writes the number of classes there, which the spec has already.
-            model_args={key: value for key, value in (raw.get("model_args") or {}).items() if key != "num_classes"},
+            model_args={**switched_args(raw["architecture"], pretrained=True), **model_args},
         )
     except (
         AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, SafetensorError,
