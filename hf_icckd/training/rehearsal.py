@@ -32,7 +32,7 @@ from hf_icckd.utils.atomic_files import contiguous_state
 
 logger = logging.getLogger(__name__)
 
-_STEP_ROWS, _EVALUATION_ROWS = 2, 8  # images per process
+_STEP_ROWS, _EVALUATION_ROWS = 2, 4  # images per process
 _LONGEST = 400  # characters of a message
 _LEAVE_OUT = "; --rehearsal false leaves the rehearsal out"
 
