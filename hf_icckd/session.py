@@ -41,6 +41,7 @@ from hf_icckd.runs.layout import DATA_REPORT_FILE, METRICS_FILE
 from hf_icckd.runs.provenance import environment, how_computed
 from hf_icckd.runs.records import read_control, read_options
 from hf_icckd.runs.summary import summary_table
+from hf_icckd.training.rehearsal import rehearse
 from hf_icckd.training.run_images import record_images
 from hf_icckd.training.signals import StopOnSignal
 from hf_icckd.training.trainer import DistillationTrainer
@@ -114,6 +115,7 @@ def train_and_report(
     data = pipeline.data
     leakage = distributed.on_first_rank(lambda: compare_with_models(data, folder.values))
     data.notes.extend(each.note for each in leakage if each.note)
+    rehearse(trainer)  # before the folder is taken: a run that can't work leaves none
     with folder.owned(data.fingerprint()) as checkpoint:
         spec = trainer.classifier.spec
         distributed.on_first_rank(lambda: record_images(folder, data, spec.mean, spec.std))

@@ -118,6 +118,10 @@ class DistillationTrainingArguments(TrainingArguments):
             "that holds a run."
         },
     )
+    rehearsal: bool = field(
+        default=True,
+        metadata={"help": "Before the first step, try in seconds what could otherwise fail only at the end."},
+    )
     logging_steps: float = field(default=20, metadata={"help": "Optimiser steps between logs."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: batches carry sample ids."})
     logging_nan_inf_filter: bool = field(

@@ -43,6 +43,7 @@ _FREE_OPTIONS = {
     "per_device_train_batch_size",  # the global batch size is compared instead
     "project",
     "push_to_hub",
+    "rehearsal",
     "report_to",
     "resident_max_bytes",
     "resume",

@@ -29,6 +29,7 @@ from hf_icckd import (
     load_image_data,
     metrics,
 )
+from hf_icckd.training import rehearsal
 from hf_icckd.utils import distributed
 
 TERMS = ("loss/ce", "loss/intra_class", "gated_fraction", "loss/kd", "loss/rkd_distance", "loss/rkd_angle")
@@ -74,6 +75,7 @@ class StopOnOneRank(TrainerCallback):
 
 
 def main(folder: str, processes: int, checkpoint: str | None) -> None:
+    del rehearsal._PARTS["loading the saved model"]  # a folder can't say which layers normalise this one
     data = load_image_data("digits", max_train_samples=151, max_eval_samples=41)
     pipeline = ImagePipeline(data)
     results = {}
@@ -95,6 +97,7 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
         )
         for callback in callbacks or []:
             callback.trainer = trainer
+        rehearsal.rehearse(trainer)
         trainer.train(resume_from_checkpoint=resume)
         return trainer
 
@@ -119,6 +122,7 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
                 pipeline.dataset("train", training=True),
                 targets=targets,
             )
+            rehearsal.rehearse(student)
             student.train()
             results[f"{name} x{accumulation}"] = outcome(student)
         trainer = teacher("ce", accumulation=accumulation, terms=["none"])
