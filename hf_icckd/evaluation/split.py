@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from hf_icckd import metrics
-from hf_icckd.data.sampling import BatchDataset, make_loader
+from hf_icckd.data.plain import as_batches
+from hf_icckd.data.sampling import make_loader
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.utils import distributed
 
@@ -31,7 +33,7 @@ class SplitOutputs(NamedTuple):
 
 def predict_split(
     model: ImageClassifier,
-    dataset: BatchDataset,
+    dataset: Dataset,
     *,
     batch_size: int = 256,
     num_workers: int = 0,
@@ -43,6 +45,8 @@ def predict_split(
     are on the model's device.
 
     Args:
+        dataset: A split of an `ImagePipeline`, or any map-style data set of images and labels, see
+            `hf_icckd.data.plain`.
         batch_size: Images per process and step.
         num_workers: Workers that decode; images in memory need none.
         description: Text in front of the progress bar; None for no bar.
@@ -65,7 +69,7 @@ def predict_split(
 
 def measure_split(
     model: ImageClassifier,
-    dataset: BatchDataset,
+    dataset: Dataset,
     teacher_logits: Tensor | None = None,
     *,
     batch_size: int = 256,
@@ -94,7 +98,7 @@ def measure_split(
 @torch.no_grad()
 def run_split(
     model: ImageClassifier,
-    dataset: BatchDataset,
+    dataset: Dataset,
     batch_size: int = 256,
     num_workers: int = 0,
     description: str | None = None,
@@ -103,6 +107,7 @@ def run_split(
 
     Read it to the end: only then is the model's training mode restored.
     """
+    dataset = as_batches(dataset, len(model.spec.label_names))
     training = model.training
     model.eval()
     device = next(model.parameters()).device

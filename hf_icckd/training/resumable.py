@@ -18,14 +18,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer
+from transformers.trainer_utils import TrainOutput
 
 from hf_icckd.data.sampling import BatchDataset, make_loader
 from hf_icckd.models.pretrained import WEIGHTS_FILE
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs import checkpoints
 from hf_icckd.training.epoch_boundaries import EpochBoundaries
+from hf_icckd.training.not_taken import refuse_early_stopping
 from hf_icckd.utils import distributed
 from hf_icckd.utils.atomic_files import contiguous_state
 
@@ -58,12 +60,14 @@ class ResumableTrainer(Trainer):
     args: DistillationTrainingArguments
     model: nn.Module
     train_dataset: BatchDataset
-    eval_dataset: BatchDataset | None
+    eval_dataset: Dataset | dict[str, Dataset] | None
     optimizer: torch.optim.Optimizer
     lr_scheduler: torch.optim.lr_scheduler.LambdaLR
 
     def __init__(self, *args: Any, **options: Any):
         self.stateful: dict[str, Stateful] = {}
+        for callback in options.get("callbacks") or ():
+            refuse_early_stopping(callback)
         super().__init__(*args, **options)
         self.steps_per_epoch = 1
         self.stop_requested = self._staging = False
@@ -73,7 +77,12 @@ class ResumableTrainer(Trainer):
         self.add_callback(self._epoch_boundaries)
 
     def add_callback(self, callback) -> None:
-        """Add a callback. The one for epoch boundaries stays last: it decides after all others."""
+        """Add a callback. The one for epoch boundaries stays last: it decides after all others.
+
+        Raises:
+            ValueError: If it is transformers' `EarlyStoppingCallback`.
+        """
+        refuse_early_stopping(callback)
         super().add_callback(callback)
         last = getattr(self, "_epoch_boundaries", None)
         if last in self.callback_handler.callbacks:
@@ -197,6 +206,12 @@ class ResumableTrainer(Trainer):
     def _get_grad_norm(self, model, grad_norm=None):
         # The Trainer would compute the norm (a pass over all gradients and a wait) even if nothing is clipped.
         return grad_norm
+
+    def _finalize_training(self, *args, **options) -> TrainOutput:
+        output = super()._finalize_training(*args, **options)
+        # The Trainer divides a sum over all steps by those since the last resume.
+        mean = self._total_loss_scalar / max(self.state.global_step, 1)
+        return output._replace(training_loss=mean)
 
     def store_flos(self) -> None:
         """Nothing: operations are not counted in training, and processes would wait for each other."""

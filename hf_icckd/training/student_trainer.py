@@ -10,8 +10,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 from transformers.trainer_callback import TrainerCallback
 
+from hf_icckd.data.plain import as_training_batches
 from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.evaluation.split import SplitOutputs, run_split
 from hf_icckd.losses import WeightedObjectives, parse_objectives
@@ -66,8 +68,9 @@ class StudentTrainer(DistillationTrainer):
         model: The student.
         teacher: The teacher; frozen here.
         args: Options.
-        train_dataset: Data set of batches with one view; see `hf_icckd.data.ImagePipeline.dataset`.
-        eval_dataset: Data set for evaluation while training.
+        train_dataset: Data set of batches with one view, see `hf_icckd.data.ImagePipeline.dataset`, or any map-style
+            data set of images and labels, see `hf_icckd.data.plain`.
+        eval_dataset: Data set for evaluation while training, or several by name.
         objectives: Weighted objectives; None for those that `args.objectives` names.
         callbacks: Further callbacks.
         targets: Recorded outputs of the teacher, unless `args.teacher_targets` is live.
@@ -96,8 +99,8 @@ class StudentTrainer(DistillationTrainer):
         model: ImageClassifier,
         teacher: ImageClassifier,
         args: StudentTrainingArguments,
-        train_dataset: BatchDataset,
-        eval_dataset: BatchDataset | None = None,
+        train_dataset: Dataset,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
         objectives: WeightedObjectives | None = None,
         callbacks: list[TrainerCallback] | None = None,
         targets: TeacherTargets | None = None,
@@ -117,10 +120,16 @@ class StudentTrainer(DistillationTrainer):
         objectives = objectives or parse_objectives(args.objectives)
         trained = StudentWithObjective(model, objectives)
         self._feature_maps = trained.feature_maps
-        self.live_dataset, self.targets = train_dataset, targets
+        if targets is not None and not isinstance(train_dataset, BatchDataset):
+            raise ValueError(
+                f"train_dataset is a {type(train_dataset).__name__} but there are recorded targets, expected the "
+                "images they were recorded from: give pipeline.dataset('train', training=True), or leave targets out"
+            )
+        images = as_training_batches(train_dataset, model.spec.label_names, args.seed)
+        self.live_dataset, self.targets = images, targets
         if targets is not None:
-            train_dataset = WithTargets(train_dataset, targets.read)
-        super().__init__(trained, model, args, train_dataset, eval_dataset, callbacks, frozen=(teacher,))
+            images = WithTargets(images, targets.read)
+        super().__init__(trained, model, args, images, eval_dataset, callbacks, frozen=(teacher,))
         self.teacher = teacher.requires_grad_(False).eval().to(args.device)
         # The Trainer compiles the trained module with the same backend and mode.
         self._run_teacher = (
@@ -132,7 +141,7 @@ class StudentTrainer(DistillationTrainer):
         self._copy_outputs = args.torch_compile and args.torch_compile_mode in ("reduce-overhead", "max-autotune")
         self._announced = False
         self.term_weights = {"ce": args.ce_weight, **objectives.term_weights}
-        self._teacher_outputs: tuple[BatchDataset, SplitOutputs] | None = None
+        self._teacher_outputs: tuple[Dataset, SplitOutputs] | None = None
 
     def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Cross-entropy and the terms of all objectives."""
@@ -193,7 +202,7 @@ class StudentTrainer(DistillationTrainer):
         with self.accelerator.autocast():
             targets.record(epoch, start, self.live_dataset, lambda rows: run_split(self.teacher, rows, **options))
 
-    def evaluation_teacher(self, dataset: BatchDataset) -> SplitOutputs:
+    def evaluation_teacher(self, dataset: Dataset) -> SplitOutputs:
         """Outputs of the teacher, computed once for a data set."""
         if self._teacher_outputs is None or self._teacher_outputs[0] is not dataset:
             self._teacher_outputs = dataset, self._predict(self.teacher, dataset, None)
