@@ -335,6 +335,6 @@ def show_finished(folder: RunFolder, args: DistillationTrainingArguments) -> Non
             raise ValueError(f"{name} is {asked!r} but {str(folder.path)!r} was finished with {before!r}; {hint}")
     if distributed.rank() == 0:
         folder.clear_checkpoints()  # in case the run was killed just before
-        results = json.loads((folder.path / METRICS_FILE).read_text())
+        results = json.loads((folder.path / METRICS_FILE).read_text(encoding="utf-8"))
         show(summary_table(results, f"{folder.path} is finished"))
     publish(folder, args)

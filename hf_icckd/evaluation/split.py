@@ -15,6 +15,7 @@ from hf_icckd.data.plain import as_batches
 from hf_icckd.data.sampling import make_loader
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.utils import distributed
+from hf_icckd.utils.machine import where_float64_is
 
 
 class SplitOutputs(NamedTuple):
@@ -42,7 +43,7 @@ def predict_split(
     """Run a classifier over a split, each process over its share, and gather the outputs of all images.
 
     It runs in the precision of its weights, without autocast: logits in bf16 often tie, which costs top-1. The outputs
-    are on the model's device.
+    are on the model's device, or on the CPU if that device lacks the float64 of metrics.
 
     Args:
         dataset: A split of an `ImagePipeline`, or any map-style data set of images and labels, see
@@ -64,7 +65,7 @@ def predict_split(
         logits.append(distributed.gather_rows(output.logits.float(), rows))
         embeddings.append(distributed.gather_rows(output.embeddings.float(), rows))
         labels.append(distributed.gather_rows(own_labels, rows))
-    return SplitOutputs(torch.cat(logits), torch.cat(embeddings), torch.cat(labels))
+    return SplitOutputs(*(where_float64_is(torch.cat(parts)) for parts in (logits, embeddings, labels)))
 
 
 def measure_split(

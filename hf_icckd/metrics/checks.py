@@ -7,10 +7,12 @@ import math
 import torch
 from torch import Tensor
 
+from hf_icckd.utils.machine import where_float64_is
+
 
 def widened(values: Tensor) -> Tensor:
-    """Return the values in float32 at least, without a graph."""
-    return values.detach().to(torch.promote_types(values.dtype, torch.float32))
+    """Return the values in float32 at least, without a graph, on a device that has float64."""
+    return where_float64_is(values.detach()).to(torch.promote_types(values.dtype, torch.float32))
 
 
 def checked_logits(logits: Tensor) -> Tensor:
@@ -48,7 +50,7 @@ def checked_labels(labels: Tensor, num_samples: int, num_classes: int) -> Tensor
             f"labels span {smallest}..{largest}, expected 0..{num_classes - 1}: drop unlabelled samples or check the "
             "number of classes"
         )
-    return labels.long()
+    return where_float64_is(labels.long())
 
 
 def checked_pair(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,7 @@ from hf_icckd.metrics.soft_labels import (
     soft_label_information,
     temperature_for_entropy,
 )
+from hf_icckd.utils.machine import where_float64_is
 
 
 def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
@@ -59,7 +60,7 @@ def sample_metrics(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None
     Returns:
         (N, 6), with a teacher (N, 8), float64; the last two columns are label and predicted class.
     """
-    logits = widened(logits)
+    logits, labels = widened(logits), where_float64_is(labels)
     columns = [
         is_correct(logits, labels),
         is_correct(logits, labels, 5),

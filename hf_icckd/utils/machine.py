@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 # Parameters of mallopt(3).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
@@ -40,9 +41,19 @@ def keep_freed_memory() -> bool:
 
 
 def best_device() -> torch.device:
-    """Return the accelerator, or the CPU if there is none or only MPS, which lacks the float64 that metrics need."""
+    """Return the accelerator, or the CPU if there is none."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return torch.device("cpu") if device is None or device.type == "mps" else device
+    return torch.device("cpu") if device is None else device
+
+
+def has_float64(device: torch.device) -> bool:
+    """Whether a device computes in float64; Apple's GPUs don't."""
+    return device.type != "mps"
+
+
+def where_float64_is(tensor: Tensor) -> Tensor:
+    """Return a tensor on its device, or on the CPU if its device has no float64."""
+    return tensor if has_float64(tensor.device) else tensor.cpu()
 
 
 def cores() -> int:
@@ -53,7 +64,7 @@ def cores() -> int:
 def processor_name() -> str | None:
     """Name of the CPU, if the system tells."""
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return " ".join(line.partition(":")[2].split())
     return platform.processor() or None
