@@ -8,6 +8,7 @@ from tqdm.auto import tqdm
 from transformers.trainer_callback import TrainerCallback
 
 from hf_icckd.metrics.catalogue import METRICS
+from hf_icckd.utils.text import printable
 
 _SHOWN = ("top1", "nll", "ece", "agreement")
 
@@ -57,7 +58,7 @@ class ProgressLine(TrainerCallback):
         if "gated_fraction" in self.latest:
             parts.append(f"gated {self.latest['gated_fraction']:.2f}")
         with _survive_closed_pipe():
-            tqdm.write("  ".join(parts))
+            tqdm.write(printable("  ".join(parts)))
 
     def on_train_end(self, args, state, control, **kwargs):
         """Close the bar."""

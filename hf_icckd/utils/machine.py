@@ -6,6 +6,9 @@ import contextlib
 import ctypes
 import os
 import platform
+import shlex
+import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +57,18 @@ def has_float64(device: torch.device) -> bool:
 def where_float64_is(tensor: Tensor) -> Tensor:
     """Return a tensor on its device, or on the CPU if its device has no float64."""
     return tensor if has_float64(tensor.device) else tensor.cpu()
+
+
+def missing_compiler(device_type: str) -> str:
+    """Names of the compilers that torch.compile looks for on a device, if none of them is there; else empty.
+
+    On a CPU it is a C++ compiler, for Triton on a GPU one for C.
+    """
+    variable, usual = ("CXX", ["g++"]) if device_type == "cpu" else ("CC", ["gcc", "clang"])
+    if device_type == "cpu" and sys.platform != "linux":
+        usual = ["clang++" if sys.platform == "darwin" else "cl"]
+    named = shlex.split(os.environ.get(variable, ""))[:1] or usual
+    return "" if any(map(shutil.which, named)) else " or ".join(named)
 
 
 def cores() -> int:
