@@ -13,9 +13,9 @@ from tqdm.auto import tqdm
 from hf_icckd import metrics
 from hf_icckd.data.plain import as_batches
 from hf_icckd.data.sampling import make_loader
+from hf_icckd.metrics.checks import where_float64_is
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.utils import distributed
-from hf_icckd.utils.machine import where_float64_is
 
 
 class SplitOutputs(NamedTuple):

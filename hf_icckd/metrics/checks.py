@@ -7,7 +7,15 @@ import math
 import torch
 from torch import Tensor
 
-from hf_icckd.utils.machine import where_float64_is
+
+def has_float64(device: torch.device) -> bool:
+    """Whether a device computes in float64; Apple's GPUs don't."""
+    return device.type != "mps"
+
+
+def where_float64_is(tensor: Tensor) -> Tensor:
+    """Return a tensor on its device, or on the CPU if its device has no float64."""
+    return tensor if has_float64(tensor.device) else tensor.cpu()
 
 
 def widened(values: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_icckd.metrics.checks import checked_samples, require_finite, widened
+from hf_icckd.metrics.checks import checked_samples, require_finite, where_float64_is, widened
 from hf_icckd.metrics.classification import agreement, kl_divergence
 from hf_icckd.metrics.geometry import distance_ratio, effective_rank, inter_class_distance, intra_class_distance, nc1
 from hf_icckd.metrics.kernels import (
@@ -27,7 +27,6 @@ from hf_icckd.metrics.soft_labels import (
     soft_label_information,
     temperature_for_entropy,
 )
-from hf_icckd.utils.machine import where_float64_is
 
 
 def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:

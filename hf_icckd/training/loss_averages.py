@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from hf_icckd.metrics.checks import has_float64
 from hf_icckd.utils import distributed
-from hf_icckd.utils.machine import has_float64
 
 
 class LossAverages:

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 # Parameters of mallopt(3).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
@@ -47,16 +46,6 @@ def best_device() -> torch.device:
     """Return the accelerator, or the CPU if there is none."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return torch.device("cpu") if device is None else device
-
-
-def has_float64(device: torch.device) -> bool:
-    """Whether a device computes in float64; Apple's GPUs don't."""
-    return device.type != "mps"
-
-
-def where_float64_is(tensor: Tensor) -> Tensor:
-    """Return a tensor on its device, or on the CPU if its device has no float64."""
-    return tensor if has_float64(tensor.device) else tensor.cpu()
 
 
 def missing_compiler(device_type: str) -> str:

@@ -7,9 +7,9 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 from hf_icckd import metrics
+from hf_icckd.metrics.checks import where_float64_is
 from hf_icckd.metrics.class_tables import class_table
 from hf_icckd.training.loss_averages import LossAverages
-from hf_icckd.utils.machine import where_float64_is
 
 
 class OnApple(torch.Tensor):
