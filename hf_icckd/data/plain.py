@@ -216,7 +216,7 @@ def _pixels(image: Any) -> Tensor:
                 f"its image is {image.dtype} with values from {low:.4g} to {high:.4g}, expected 0 to 1, or uint8: the "
                 "classifier normalises images itself; leave Normalize, or a processor, out of the data set"
             )
-        image = image.mul(255).round().byte()
+        image = image.float().mul(255).round().byte()
     if image.dtype != torch.uint8:
         raise ValueError(f"its image is {image.dtype}, expected uint8, or floating point from 0 to 1; convert it")
     return image.expand(3, -1, -1)

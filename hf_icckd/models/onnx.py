@@ -111,11 +111,8 @@ def _write(classifier: ImageClassifier, path: Path) -> None:
     except torch.onnx.errors.OnnxExporterError as error:
         try:
             program = _traced(_exportable(classifier))
-        except (
-            torch.onnx.errors.OnnxExporterError,
-            RuntimeError,
-            ValueError,
-        ):  # the first error counts
+        except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError):
+            # The first error counts: the second net may be another one, if layers were replaced by hand.
             text = " ".join(str(error.__cause__ or error).split())
             raise ValueError(f"{spec.architecture} can't be exported to ONNX: {text[:300]}") from error
     program.model.metadata_props.update(

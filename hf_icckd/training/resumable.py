@@ -20,7 +20,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer
-from transformers.trainer_utils import TrainOutput
 
 from hf_icckd.data.sampling import BatchDataset, make_loader
 from hf_icckd.models.pretrained import WEIGHTS_FILE
@@ -98,7 +97,7 @@ class ResumableTrainer(Trainer):
             ignore_keys_for_eval: Not used.
 
         Returns:
-            What the Trainer returns.
+            What the Trainer returns; its training loss is the mean over all steps, also those before a resume.
 
         Raises:
             ValueError: If there is no checkpoint, or it is damaged or holds more than plain data.
@@ -111,9 +110,11 @@ class ResumableTrainer(Trainer):
         elif resume_from_checkpoint:
             checkpoints.verify(resume_from_checkpoint)
         try:
-            return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+            output = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         finally:
             self.stop_requested = False
+        # The Trainer divides this sum, over all steps, by those since the last resume.
+        return output._replace(training_loss=self._total_loss_scalar / max(self.state.global_step, 1))
 
     def request_stop(self) -> None:
         """End training after the current step, with a checkpoint. One process may ask for all."""
@@ -206,12 +207,6 @@ class ResumableTrainer(Trainer):
     def _get_grad_norm(self, model, grad_norm=None):
         # The Trainer would compute the norm (a pass over all gradients and a wait) even if nothing is clipped.
         return grad_norm
-
-    def _finalize_training(self, *args, **options) -> TrainOutput:
-        output = super()._finalize_training(*args, **options)
-        # The Trainer divides a sum over all steps by those since the last resume.
-        mean = self._total_loss_scalar / max(self.state.global_step, 1)
-        return output._replace(training_loss=mean)
 
     def store_flos(self) -> None:
         """Nothing: operations are not counted in training, and processes would wait for each other."""

@@ -61,6 +61,9 @@ class DistillationTrainer(ResumableTrainer):
         callbacks: list[TrainerCallback] | None = None,
         frozen: tuple[nn.Module, ...] = (),
     ):
+        for name, each in (eval_dataset if isinstance(eval_dataset, dict) else {"evaluation": eval_dataset}).items():
+            if each is not None:
+                as_batches(each, len(classifier.spec.label_names), name)  # for its errors, before training
         if args.sync_batchnorm and args.world_size > 1:
             convert_sync_batchnorm(model)  # in place
         channels_last = args.channels_last and not args.sharded  # torch shards contiguous weights only

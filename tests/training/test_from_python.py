@@ -110,6 +110,14 @@ def test_early_stopping_is_refused_at_once_and_a_callback_may_stop(tmp_path):
     assert trainer.train().global_step == 1
 
 
+def test_a_wrong_data_set_is_refused_before_training(tmp_path):
+    wrong = TensorDataset(torch.zeros(4, 3, 8, 8), torch.full((4,), 3))
+    with pytest.raises(ValueError, match=r"row 0 of the train data set: its label is 3, expected 0 to 2"):
+        TeacherTrainer(net(), teacher_args(tmp_path), wrong)
+    with pytest.raises(ValueError, match=r"row 0 of the val data set: its label is 3, expected 0 to 2"):
+        TeacherTrainer(net(), teacher_args(tmp_path), Noisy(), {"test": fixed(), "val": wrong})
+
+
 @pytest.mark.parametrize("name", ["compute_metrics", "data_collator", "processing_class", "model_init", "optimizers"])
 def test_arguments_of_the_trainer_are_answered(tmp_path, name):
     with pytest.raises(TypeError, match=f"^TeacherTrainer takes no {name}: "):
