@@ -141,7 +141,7 @@ class StudentTrainer(DistillationTrainer):
         self._copy_outputs = args.torch_compile and args.torch_compile_mode in ("reduce-overhead", "max-autotune")
         self._announced = False
         self.term_weights = {"ce": args.ce_weight, **objectives.term_weights}
-        self._teacher_outputs: tuple[Dataset, SplitOutputs] | None = None
+        self._teacher_outputs: list[tuple[Dataset, SplitOutputs]] = []
 
     def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Cross-entropy and the terms of all objectives."""
@@ -204,6 +204,12 @@ class StudentTrainer(DistillationTrainer):
 
     def evaluation_teacher(self, dataset: Dataset) -> SplitOutputs:
         """Outputs of the teacher, computed once for a data set."""
-        if self._teacher_outputs is None or self._teacher_outputs[0] is not dataset:
-            self._teacher_outputs = dataset, self._predict(self.teacher, dataset, None)
-        return self._teacher_outputs[1]
+        for known, outputs in self._teacher_outputs:
+            if known is dataset:
+                return outputs
+        # Those of several evaluation sets are kept; otherwise only the latest, which may be large.
+        several = list(self.eval_dataset.values()) if isinstance(self.eval_dataset, dict) else []
+        kept = [each for each in self._teacher_outputs if any(each[0] is one for one in several)]
+        outputs = self._predict(self.teacher, dataset, None)
+        self._teacher_outputs = [*kept, (dataset, outputs)]
+        return outputs

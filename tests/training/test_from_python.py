@@ -83,6 +83,15 @@ def test_several_evaluation_sets_are_measured_by_name(tmp_path, capsys):
         trainer.evaluate({})
 
 
+def test_the_teacher_sees_each_of_several_evaluation_sets_once(tmp_path, monkeypatch):
+    sets = {"val": fixed(5), "test": fixed(7)}
+    trainer = StudentTrainer(net(1), net(), student_args(tmp_path), Noisy(), sets)
+    seen, predict = [], trainer._predict
+    monkeypatch.setattr(trainer, "_predict", lambda *args: seen.append(len(args[1])) or predict(*args))
+    first = trainer.evaluate()
+    assert trainer.evaluate() == first and seen == [5, 7]
+
+
 def as_columns(rows):
     images = [image.permute(1, 2, 0).numpy() for image, _ in rows]
     columns = {"image": images, "label": [int(label) for _, label in rows]}
