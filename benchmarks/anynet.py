@@ -42,7 +42,8 @@ TOLERANCE = 1e-5  # of logits, relative to the largest
 # channels, another net when it is rebuilt, a token as head, LayerScale; and a plain one.
 QUICK = (
     "coat_lite_tiny", "efficientvit_m0", "levit_128s", "deit_tiny_distilled_patch16_224", "pit_ti_224",
-    "cait_xxs24_224", "fastvit_t8", "repvgg_a0", "mobileone_s0", "fbnetc_100", "vit_tiny_patch16_224", "convnext_atto", "resnet10t",
+    "fastvit_t8", "repvgg_a0", "mobileone_s0", "fbnetc_100", "vit_tiny_patch16_224", "cait_xxs24_224",
+    "convnext_atto", "resnet10t",
 )  # fmt: skip
 _COLUMNS = ("net", "module", "pixels", "parameters", "result", "seconds")
 

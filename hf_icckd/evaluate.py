@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
             results[f"teacher_{args.split}"] = split_metrics(teacher)
         show(summary_table(results, f"{args.model} on {data.name}", args.split))
         if args.output_file is not None:
-            Path(args.output_file).write_text(json_text(results))
+            Path(args.output_file).write_text(json_text(results), encoding="utf-8")
 
 
 def _compare_images(data: ImageData, args: EvaluationArguments) -> list[Leakage]:

@@ -44,6 +44,7 @@ from hf_icckd.runs.summary import summary_table
 from hf_icckd.training.rehearsal import rehearse
 from hf_icckd.training.run_images import record_images
 from hf_icckd.training.signals import StopOnSignal
+from hf_icckd.training.student_trainer import StudentTrainer
 from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.utils import distributed
 from hf_icckd.utils.atomic_files import write_text
@@ -115,7 +116,10 @@ def train_and_report(
     data = pipeline.data
     leakage = distributed.on_first_rank(lambda: compare_with_models(data, folder.values))
     data.notes.extend(each.note for each in leakage if each.note)
-    rehearse(trainer)  # before the folder is taken: a run that can't work leaves none
+    # Before the folder is taken: a run that can't work leaves none.
+    rehearse(trainer)
+    if isinstance(trainer, StudentTrainer):
+        trainer.check_teacher()
     with folder.owned(data.fingerprint()) as checkpoint:
         spec = trainer.classifier.spec
         distributed.on_first_rank(lambda: record_images(folder, data, spec.mean, spec.std))
@@ -338,6 +342,6 @@ def show_finished(folder: RunFolder, args: DistillationTrainingArguments) -> Non
             raise ValueError(f"{name} is {asked!r} but {str(folder.path)!r} was finished with {before!r}; {hint}")
     if distributed.rank() == 0:
         folder.clear_checkpoints()  # in case the run was killed just before
-        results = json.loads((folder.path / METRICS_FILE).read_text())
+        results = json.loads((folder.path / METRICS_FILE).read_text(encoding="utf-8"))
         show(summary_table(results, f"{folder.path} is finished"))
     publish(folder, args)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import datasets
 import numpy as np
 from filelock import FileLock
+from huggingface_hub.constants import HF_HUB_CACHE
 
 from hf_icckd.utils.atomic_files import replace_file
 
@@ -30,6 +33,22 @@ def file_state(path: Path) -> tuple[str, int, int, int]:
     """Path, size and times of a file: they change with its content, even if its own time was set back."""
     status = path.stat()
     return str(path.absolute()), status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+@contextlib.contextmanager
+def cache_errors() -> Iterator[None]:
+    """Say of an error at a folder of the Hugging Face caches which one it is, and how to choose another."""
+    try:
+        yield
+    except OSError as error:
+        path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+        for folder in map(Path, (datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE)):
+            if path is not None and (path.is_relative_to(folder) or folder.is_relative_to(path)):
+                raise ValueError(
+                    f"the cache folder {str(folder)!r} can't be used ({error.strerror}); set HF_HOME to a folder that "
+                    "can be written"
+                ) from error
+        raise
 
 
 def cached_array(

@@ -139,7 +139,7 @@ def _recorded(args: DemoDataArguments, folder: Path) -> DemoDataArguments:
     if not (folder / ARGS_FILE).is_file():
         raise ValueError(f"the teacher's folder has no {ARGS_FILE}, which would name its data set")
     try:
-        values = yaml.safe_load((folder / ARGS_FILE).read_text())
+        values = yaml.safe_load((folder / ARGS_FILE).read_text(encoding="utf-8"))
     except yaml.YAMLError:
         values = None
     if not isinstance(values, dict) or "dataset" not in values:

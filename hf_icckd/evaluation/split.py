@@ -7,10 +7,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from hf_icckd import metrics
-from hf_icckd.data.sampling import BatchDataset, make_loader
+from hf_icckd.data.plain import as_batches
+from hf_icckd.data.sampling import make_loader
+from hf_icckd.metrics.checks import where_float64_is
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.utils import distributed
 
@@ -31,7 +34,7 @@ class SplitOutputs(NamedTuple):
 
 def predict_split(
     model: ImageClassifier,
-    dataset: BatchDataset,
+    dataset: Dataset,
     *,
     batch_size: int = 256,
     num_workers: int = 0,
@@ -40,9 +43,11 @@ def predict_split(
     """Run a classifier over a split, each process over its share, and gather the outputs of all images.
 
     It runs in the precision of its weights, without autocast: logits in bf16 often tie, which costs top-1. The outputs
-    are on the model's device.
+    are on the model's device, or on the CPU if that device lacks the float64 of metrics.
 
     Args:
+        dataset: A split of an `ImagePipeline`, or any map-style data set of images and labels, see
+            `hf_icckd.data.plain`.
         batch_size: Images per process and step.
         num_workers: Workers that decode; images in memory need none.
         description: Text in front of the progress bar; None for no bar.
@@ -61,12 +66,16 @@ def predict_split(
         if output.embeddings is not None:
             embeddings.append(distributed.gather_rows(output.embeddings.float(), rows))
         labels.append(distributed.gather_rows(own_labels, rows))
-    return SplitOutputs(torch.cat(logits), torch.cat(embeddings) if embeddings else None, torch.cat(labels))
+
+    def whole(parts: list[Tensor]) -> Tensor:
+        return where_float64_is(torch.cat(parts))
+
+    return SplitOutputs(whole(logits), whole(embeddings) if embeddings else None, whole(labels))
 
 
 def measure_split(
     model: ImageClassifier,
-    dataset: BatchDataset,
+    dataset: Dataset,
     teacher_logits: Tensor | None = None,
     *,
     batch_size: int = 256,
@@ -95,7 +104,7 @@ def measure_split(
 @torch.no_grad()
 def run_split(
     model: ImageClassifier,
-    dataset: BatchDataset,
+    dataset: Dataset,
     batch_size: int = 256,
     num_workers: int = 0,
     description: str | None = None,
@@ -104,6 +113,7 @@ def run_split(
 
     Read it to the end: only then is the model's training mode restored.
     """
+    dataset = as_batches(dataset, len(model.spec.label_names))
     training = model.training
     model.eval()
     device = next(model.parameters()).device

@@ -66,7 +66,7 @@ def _recorded(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        options = yaml.safe_load(path.read_text())
+        options = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
         options = None
     if not isinstance(options, dict):

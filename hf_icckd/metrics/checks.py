@@ -8,9 +8,19 @@ import torch
 from torch import Tensor
 
 
+def has_float64(device: torch.device) -> bool:
+    """Whether a device computes in float64; Apple's GPUs don't."""
+    return device.type != "mps"
+
+
+def where_float64_is(tensor: Tensor) -> Tensor:
+    """Return a tensor on its device, or on the CPU if its device has no float64."""
+    return tensor if has_float64(tensor.device) else tensor.cpu()
+
+
 def widened(values: Tensor) -> Tensor:
-    """Return the values in float32 at least, without a graph."""
-    return values.detach().to(torch.promote_types(values.dtype, torch.float32))
+    """Return the values in float32 at least, without a graph, on a device that has float64."""
+    return where_float64_is(values.detach()).to(torch.promote_types(values.dtype, torch.float32))
 
 
 def checked_logits(logits: Tensor) -> Tensor:
@@ -48,7 +58,7 @@ def checked_labels(labels: Tensor, num_samples: int, num_classes: int) -> Tensor
             f"labels span {smallest}..{largest}, expected 0..{num_classes - 1}: drop unlabelled samples or check the "
             "number of classes"
         )
-    return labels.long()
+    return where_float64_is(labels.long())
 
 
 def checked_pair(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:

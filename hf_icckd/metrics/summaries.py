@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_icckd.metrics.checks import checked_samples, require_finite, widened
+from hf_icckd.metrics.checks import checked_samples, require_finite, where_float64_is, widened
 from hf_icckd.metrics.classification import agreement, kl_divergence
 from hf_icckd.metrics.geometry import distance_ratio, effective_rank, inter_class_distance, intra_class_distance, nc1
 from hf_icckd.metrics.kernels import (
@@ -60,7 +60,7 @@ def sample_metrics(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None
     Returns:
         (N, 6), with a teacher (N, 8), float64; the last two columns are label and predicted class.
     """
-    logits = widened(logits)
+    logits, labels = widened(logits), where_float64_is(labels)
     columns = [
         is_correct(logits, labels),
         is_correct(logits, labels, 5),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from timm.layers import set_exportable
 from torch import Tensor, nn
 
 from hf_icckd._version import __version__
-from hf_icckd.models.classifier import ImageClassifier
+from hf_icckd.models.classifier import ImageClassifier, create_classifier
 from hf_icckd.models.pretrained import from_pretrained
 from hf_icckd.utils.atomic_files import replace_file
 from hf_icckd.utils.machine import median_ms
@@ -84,7 +87,8 @@ def export_onnx(
 
     def write(unfinished: Path) -> None:
         _write(classifier, unfinished)
-        checked.append(_check(classifier, unfinished, Path(path), num_images, tolerance))
+        with _readable(classifier.spec.architecture):
+            checked.append(_check(classifier, unfinished, Path(path), num_images, tolerance))
 
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, write)
@@ -102,22 +106,15 @@ class _Logits(nn.Module):
 
 def _write(classifier: ImageClassifier, path: Path) -> None:
     spec = classifier.spec
-    # Two images: a batch of 1 would become a constant.
-    example = torch.zeros(2, 3, spec.image_size, spec.image_size, dtype=torch.uint8)
     try:
-        program = torch.onnx.export(
-            _Logits(classifier).eval(),
-            (example,),
-            input_names=["images"],
-            output_names=["logits"],
-            dynamo=True,
-            dynamic_shapes={"images": {0: "batch"}},
-            verbose=False,
-        )
+        program = _traced(classifier)
     except torch.onnx.errors.OnnxExporterError as error:
-        text = " ".join(str(error.__cause__ or error).split())
-        raise ValueError(f"{spec.architecture} can't be exported to ONNX: {text[:300]}") from error
-    assert program is not None  # with `dynamo` there is always one
+        try:
+            program = _traced(_exportable(classifier))
+        except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError):
+            # The first error counts: the second net may be another one, if layers were replaced by hand.
+            text = " ".join(str(error.__cause__ or error).split())
+            raise ValueError(f"{spec.architecture} can't be exported to ONNX: {text[:300]}") from error
     program.model.metadata_props.update(
         {
             "architecture": spec.architecture,
@@ -130,6 +127,47 @@ def _write(classifier: ImageClassifier, path: Path) -> None:
         }
     )
     program.save(path, external_data=False)
+
+
+def _traced(classifier: ImageClassifier) -> torch.onnx.ONNXProgram:
+    size = classifier.spec.image_size
+    # Two images: a batch of 1 would become a constant.
+    example = torch.zeros(2, 3, size, size, dtype=torch.uint8)
+    program = torch.onnx.export(
+        _Logits(classifier).eval(),
+        (example,),
+        input_names=["images"],
+        output_names=["logits"],
+        dynamo=True,
+        dynamic_shapes={"images": {0: "batch"}},
+        verbose=False,
+    )
+    assert program is not None  # with `dynamo` there is always one
+    return program
+
+
+def _exportable(classifier: ImageClassifier) -> ImageClassifier:
+    """The same classifier, built with those layers of timm that exporters understand: they are chosen in building."""
+    spec = classifier.spec
+    with set_exportable(True), torch.random.fork_rng(devices=[]):  # new weights are drawn, only to be replaced
+        built = create_classifier(
+            spec.architecture, spec.label_names, image_size=spec.image_size, model_args=spec.model_args
+        )
+    built = ImageClassifier(built.net, spec)
+    built.load_state_dict(classifier.state_dict())
+    return built.eval()
+
+
+@contextlib.contextmanager
+def _readable(architecture: str) -> Iterator[None]:
+    """Errors of ONNX Runtime, which share no type, as one line."""
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith("onnxruntime"):
+            raise
+        text = " ".join(str(error).split())[:300]
+        raise ValueError(f"ONNX Runtime can't run the file of {architecture}, so it is not written: {text}") from error
 
 
 def _check(classifier: ImageClassifier, file: Path, path: Path, num_images: int, tolerance: float) -> OnnxExport:

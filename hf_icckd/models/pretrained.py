@@ -61,7 +61,7 @@ def save_pretrained(folder: str | Path, classifier: ImageClassifier, state: dict
     state = contiguous_state(classifier.net.state_dict() if state is None else state)
     replace_tensors(folder / WEIGHTS_FILE, state, {"format": "pt"})
     config = json.dumps(_config(classifier), indent=2) + "\n"
-    replace_file(folder / CONFIG_FILE, lambda path: path.write_text(config))
+    replace_file(folder / CONFIG_FILE, lambda path: path.write_text(config, encoding="utf-8"))
 
 
 def fingerprint(classifier: ImageClassifier) -> str:
@@ -163,7 +163,7 @@ def _load_folder(folder: Path, name: str) -> ImageClassifier:
         return load_transformers(folder, name)
     check_complete(folder, name)
     try:
-        raw = json.loads((folder / CONFIG_FILE).read_text())
+        raw = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         cfg = raw["pretrained_cfg"]
         num_classes = raw.get("num_classes", cfg.get("num_classes"))
         # timm also writes the number of classes there, which the spec has already.

@@ -15,7 +15,7 @@ from transformers import HfArgumentParser
 
 from hf_icckd.options.renamed import RENAMED, new_spelling
 from hf_icckd.utils import distributed
-from hf_icckd.utils.text import suggest
+from hf_icckd.utils.text import name_encoding_hint, suggest
 from hf_icckd.utils.yaml_files import read_yaml
 
 logger = logging.getLogger(__name__)
@@ -66,6 +66,14 @@ def readable_errors(place: str = "folder with --output_dir") -> Iterator[None]:
 
 class ArgumentParser(HfArgumentParser):
     """HfArgumentParser whose errors are one line instead of a page of usage."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse; a word that the locale could not decode is an error here and not somewhere later."""
+        args = list(sys.argv[1:] if args is None else args)
+        for word in args:
+            if (hint := name_encoding_hint()) and any("\udc80" <= character <= "\udcff" for character in word):
+                self.error(f"{word!r} can't be read: {hint}")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(message)

@@ -15,7 +15,7 @@ from transformers.trainer_utils import HubStrategy
 from hf_icckd.options.checks import changed_options, check_licence, check_range
 from hf_icckd.options.launcher import NO_DEEPSPEED, accelerate_uses, check_launcher
 from hf_icckd.options.renamed import RENAMED, new_spelling
-from hf_icckd.utils.machine import best_device, cores, keep_freed_memory
+from hf_icckd.utils.machine import best_device, cores, keep_freed_memory, missing_compiler
 
 _NO_RECOMPUTING = (
     "BatchNorm would see every batch twice; lower per_device_train_batch_size and raise gradient_accumulation_steps"
@@ -185,6 +185,7 @@ class DistillationTrainingArguments(TrainingArguments):
             )
         super().__post_init__()
         self._check_processes()
+        self._check_compiler()
         if self.mixed_precision != {"float32": "no"}.get(self.precision, self.precision):
             raise ValueError(
                 f"accelerate was told mixed_precision {self.mixed_precision!r}, the recipe {self.precision}; expected "
@@ -232,6 +233,15 @@ class DistillationTrainingArguments(TrainingArguments):
             if getattr(self, name):
                 help_text = self.__dataclass_fields__[name].metadata["help"]
                 raise ValueError(f"{name} is true, expected false. {help_text}")
+
+    def _check_compiler(self) -> None:
+        device = "cpu" if self.use_cpu else self.device.type
+        if self.torch_compile and self.torch_compile_backend == "inductor" and (names := missing_compiler(device)):
+            raise ValueError(
+                f"torch_compile is true but there is no {names} on the PATH, which torch needs to compile for "
+                f"{device}; install it, name another in {'CXX' if device == 'cpu' else 'CC'}, or leave "
+                "--torch_compile out"
+            )
 
     def _check_processes(self) -> None:
         if self.n_gpu > 1:

@@ -104,7 +104,7 @@ def publish(output_dir: str | Path, step: int, extra_state: dict[str, Tensor]) -
     save_file(contiguous_state(extra_state), written / STATE_FILE)
     files = {path.name: _digest(path) for path in sorted(written.iterdir())}
     manifest = {"format": FORMAT, "version": __version__, "files": files}
-    (written / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2))
+    (written / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
     for path in written.iterdir():
         sync(path)
     sync(written)

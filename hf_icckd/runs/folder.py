@@ -121,7 +121,7 @@ class RunFolder:
     def recorded_data(self) -> str | None:
         """Fingerprint of the data set that the run in the folder was begun with; None if it has not been begun."""
         try:
-            return (yaml.safe_load(self.recorded.read_text()) or {}).get("data_fingerprint")
+            return (yaml.safe_load(self.recorded.read_text(encoding="utf-8")) or {}).get("data_fingerprint")
         except FileNotFoundError:
             return None
 
@@ -142,7 +142,7 @@ class RunFolder:
 
     def _check_same(self) -> None:
         try:
-            before = yaml.safe_load(self.recorded.read_text())
+            before = yaml.safe_load(self.recorded.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError):
             before = None
         before = with_terms(before)

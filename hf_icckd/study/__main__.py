@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _check_question(path: Path, plan: Plan) -> None:
     """Raise ValueError if the comparison has changed since the study began; it must be named beforehand."""
-    before = yaml.safe_load(path.read_text()).get("comparison") if path.is_file() else None
+    before = yaml.safe_load(path.read_text(encoding="utf-8")).get("comparison") if path.is_file() else None
     now = dataclasses.asdict(plan.comparison)
     if before not in (None, now):
         differing = [name for name in now if before.get(name) != now[name]]

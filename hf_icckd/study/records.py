@@ -45,7 +45,7 @@ class Records:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.by_name: dict[str, dict[str, Any]] = {}
-        text = self.path.read_text() if self.path.is_file() else ""
+        text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
         lines = text.splitlines()
         for number, line in enumerate(lines, start=1):
             try:
@@ -66,7 +66,7 @@ class Records:
     def add(self, record: dict[str, Any]) -> None:
         """Append a record and wait until it is on disk."""
         self.by_name[record["run"]] = record
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         sync(self.path)
 
@@ -80,9 +80,11 @@ def make_record(run: Run, folder: Path, status: str, seconds: float, message: st
         seconds: Wall time over all sessions.
         message: Last line of a diverged run's output.
     """
-    results = json.loads((folder / METRICS_FILE).read_text()) if status == "finished" else {}
+    results = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8")) if status == "finished" else {}
     results.get("environment", {}).pop("command", None)  # full of paths; the options say the same
-    arguments = yaml.safe_load((folder / ARGS_FILE).read_text()) if (folder / ARGS_FILE).is_file() else {}
+    arguments = (
+        yaml.safe_load((folder / ARGS_FILE).read_text(encoding="utf-8")) if (folder / ARGS_FILE).is_file() else {}
+    )
     if "terms" in arguments:  # in full: a default may be another one later
         arguments["terms"] = full_specs(as_specs(arguments["terms"]))
     return {
@@ -105,7 +107,7 @@ def _logged(folder: Path) -> dict[str, Any]:
     checkpoint = newest_intact(folder)
     if checkpoint is None:
         return {}
-    log = json.loads((checkpoint / TRAINER_STATE_NAME).read_text())["log_history"]
+    log = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))["log_history"]
     history = [entry for entry in log if "eval_top1" in entry]
     return {"history": history, "losses": [loss_row(entry) for entry in log if "images_per_second" in entry]}
 

@@ -254,7 +254,7 @@ class StudyRunner:
         command = [sys.executable, "-m", *run.words(self.folder / "runs", here)]
         log = self.folder / "logs" / f"{run.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a") as file:
+        with log.open("a", encoding="utf-8") as file:
             # In a process session of its own; otherwise Ctrl-C would reach it too and count twice.
             process = subprocess.Popen(
                 command,
@@ -267,9 +267,9 @@ class StudyRunner:
 
     def _end(self, job: _Job) -> None:
         run, code = job.run, job.process.returncode
-        *earlier, said = _SITTING.split(job.log.read_text())
+        *earlier, said = _SITTING.split(job.log.read_text(encoding="utf-8", errors="replace"))
         seconds = time.monotonic() - job.start
-        with job.log.open("a") as file:
+        with job.log.open("a", encoding="utf-8") as file:
             file.write(f"\n== {seconds:.1f} s ==\n")
         seconds += sum(map(float, earlier[1::2]))  # of earlier sessions
         if code == 0 and (self.run_folder(run) / METRICS_FILE).is_file():

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from hf_icckd.metrics.checks import has_float64
 from hf_icckd.utils import distributed
 
 
@@ -27,12 +28,14 @@ class LossAverages:
     @torch.no_grad()
     def add(self, terms: dict[str, Tensor], step: int) -> None:
         """Add scalars; the names must be the same every time until `drain`."""
-        values = torch.stack([term.detach().double() for term in terms.values()])
+        precise = all(has_float64(term.device) for term in terms.values())
+        dtype = torch.float64 if precise else torch.float32
+        values = torch.stack([term.detach().to(dtype) for term in terms.values()])
         if self.sums is None:
             self.names = tuple(terms)
             self.sums, self.first_bad = torch.zeros_like(values), torch.full_like(values, torch.inf)
             if self._restored is not None:
-                self.sums, self._restored = self._restored.to(values.device), None
+                self.sums, self._restored = self._restored.to(values), None
         self.sums += values
         self.first_bad = torch.where(values.isfinite(), self.first_bad, self.first_bad.clamp(max=step))
         self.count += 1

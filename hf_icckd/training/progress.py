@@ -8,6 +8,7 @@ from tqdm.auto import tqdm
 from transformers.trainer_callback import TrainerCallback
 
 from hf_icckd.metrics.catalogue import METRICS
+from hf_icckd.utils.text import printable
 
 _SHOWN = ("top1", "nll", "ece", "agreement")
 
@@ -42,19 +43,22 @@ class ProgressLine(TrainerCallback):
         """Print a line for the evaluation."""
         if not state.is_world_process_zero or not metrics or not state.max_steps:
             return
+        # Of several evaluation sets each has its name behind `eval_`.
+        prefix = next((name.removesuffix("top1") for name in metrics if name.endswith("_top1")), "eval_")
         parts = [f"epoch {state.epoch:>3.4g}/{state.num_train_epochs}"]
         terms = [f"{name.removeprefix('loss/')} {value:.3f}" for name, value in self.latest.items() if "/" in name]
         if self.latest:
             parts.append(f"loss {self.latest['loss']:.3f} ({', '.join(terms)})")
+        parts += [prefix.removeprefix("eval_").removesuffix("_")] if prefix != "eval_" else []
         parts += [
-            f"{METRICS[name].name} {METRICS[name].show(metrics[f'eval_{name}'], 3)}"
+            f"{METRICS[name].name} {METRICS[name].show(metrics[f'{prefix}{name}'], 3)}"
             for name in _SHOWN
-            if f"eval_{name}" in metrics
+            if f"{prefix}{name}" in metrics
         ]
         if "gated_fraction" in self.latest:
             parts.append(f"gated {self.latest['gated_fraction']:.2f}")
         with _survive_closed_pipe():
-            tqdm.write("  ".join(parts))
+            tqdm.write(printable("  ".join(parts)))
 
     def on_train_end(self, args, state, control, **kwargs):
         """Close the bar."""

@@ -16,10 +16,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from hf_icckd.data.plain import first_batches
 from hf_icckd.data.sampling import BatchDataset, BatchKey, make_loader
 from hf_icckd.data.streamed import StreamedImages
 from hf_icckd.evaluation.cost import cost_metrics
 from hf_icckd.evaluation.split import split_metrics
+from hf_icckd.models.classifier import ClassifierSpec
 from hf_icckd.models.pretrained import WEIGHTS_FILE
 from hf_icckd.models.reload import check_reload
 from hf_icckd.runs import checkpoints
@@ -101,6 +103,10 @@ class FirstImages(BatchDataset):
         """The batch of the data set."""
         return self.dataset.__getitems__(key)
 
+    def for_classifier(self, spec: ClassifierSpec) -> FirstImages:
+        """The same images as a classifier wants them."""
+        return FirstImages(self.dataset.for_classifier(spec), self.rows)
+
     def batch_sampler(self, batch_size: int, seed: int | None = None) -> Any:
         """The one key, which holds at most the number of images that was asked for."""
         key = next(iter(self.dataset.batch_sampler(batch_size, seed)))
@@ -143,7 +149,8 @@ def _smallest_batch(trainer: DistillationTrainer) -> int:
 def _try_step(trainer: DistillationTrainer, rows: int) -> None:
     model, args = trainer.model, trainer.args
     # A student's own data set, without the teacher's recorded outputs: reading those would need them recorded.
-    dataset = trainer.live_dataset if isinstance(trainer, StudentTrainer) else trainer.train_dataset
+    recorded = isinstance(trainer, StudentTrainer) and trainer.targets is not None
+    dataset = trainer.live_dataset.with_teacher(trainer.teacher.spec) if recorded else trainer.train_dataset
     first = FirstImages(dataset, rows)
     seed = None if isinstance(dataset, StreamedImages) else args.seed  # in order: shuffling reads far ahead
     batch = trainer._prepare_input(next(iter(make_loader(first, first.batch_sampler(args.train_batch_size, seed)))))
@@ -205,9 +212,10 @@ def _count(names: list[str]) -> str:
 
 
 def _evaluation(trainer: DistillationTrainer) -> None:
-    if trainer.eval_dataset is None:
+    dataset = first_batches(trainer.eval_dataset, len(trainer.classifier.spec.label_names))
+    if dataset is None:
         return
-    first = FirstImages(trainer.eval_dataset, _EVALUATION_ROWS)
+    first = FirstImages(dataset, _EVALUATION_ROWS)
     outputs, teacher = trainer.predict_split(first), trainer.evaluation_teacher(first)
     for name, each in (("net", outputs), ("teacher", teacher)):
         if each is not None and not each.logits.isfinite().all():

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer
 
 from hf_icckd.data.sampling import BatchDataset, make_loader
@@ -26,6 +26,7 @@ from hf_icckd.models.pretrained import WEIGHTS_FILE
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs import checkpoints
 from hf_icckd.training.epoch_boundaries import EpochBoundaries
+from hf_icckd.training.not_taken import refuse_early_stopping
 from hf_icckd.utils import distributed
 from hf_icckd.utils.atomic_files import contiguous_state
 
@@ -58,12 +59,14 @@ class ResumableTrainer(Trainer):
     args: DistillationTrainingArguments
     model: nn.Module
     train_dataset: BatchDataset
-    eval_dataset: BatchDataset | None
+    eval_dataset: Dataset | dict[str, Dataset] | None
     optimizer: torch.optim.Optimizer
     lr_scheduler: torch.optim.lr_scheduler.LambdaLR
 
     def __init__(self, *args: Any, **options: Any):
         self.stateful: dict[str, Stateful] = {}
+        for callback in options.get("callbacks") or ():
+            refuse_early_stopping(callback)
         super().__init__(*args, **options)
         self.steps_per_epoch = 1
         self.stop_requested = self._staging = False
@@ -73,7 +76,12 @@ class ResumableTrainer(Trainer):
         self.add_callback(self._epoch_boundaries)
 
     def add_callback(self, callback) -> None:
-        """Add a callback. The one for epoch boundaries stays last: it decides after all others."""
+        """Add a callback. The one for epoch boundaries stays last: it decides after all others.
+
+        Raises:
+            ValueError: If it is transformers' `EarlyStoppingCallback`.
+        """
+        refuse_early_stopping(callback)
         super().add_callback(callback)
         last = getattr(self, "_epoch_boundaries", None)
         if last in self.callback_handler.callbacks:
@@ -89,7 +97,7 @@ class ResumableTrainer(Trainer):
             ignore_keys_for_eval: Not used.
 
         Returns:
-            What the Trainer returns.
+            What the Trainer returns; its training loss is the mean over all steps, also those before a resume.
 
         Raises:
             ValueError: If there is no checkpoint, or it is damaged or holds more than plain data.
@@ -102,9 +110,11 @@ class ResumableTrainer(Trainer):
         elif resume_from_checkpoint:
             checkpoints.verify(resume_from_checkpoint)
         try:
-            return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+            output = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         finally:
             self.stop_requested = False
+        # The Trainer divides this sum, over all steps, by those since the last resume.
+        return output._replace(training_loss=self._total_loss_scalar / max(self.state.global_step, 1))
 
     def request_stop(self) -> None:
         """End training after the current step, with a checkpoint. One process may ask for all."""

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 from transformers.trainer_callback import TrainerCallback
 
 from hf_icckd.data.framed import FramedImages
+from hf_icckd.data.plain import as_batches, as_training_batches
 from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.evaluation.split import SplitOutputs, run_split
 from hf_icckd.evaluation.teacher_check import TeacherCheck, check_teacher
@@ -70,9 +72,10 @@ class StudentTrainer(DistillationTrainer):
         model: The student.
         teacher: The teacher; frozen here.
         args: Options.
-        train_dataset: Data set of batches with one view; see `hf_icckd.data.ImagePipeline.dataset`. Others than those
-            of a pipeline have pixels of one size only, which the teacher then gets scaled.
-        eval_dataset: Data set for evaluation while training.
+        train_dataset: Data set of batches with one view, see `hf_icckd.data.ImagePipeline.dataset`, or any map-style
+            data set of images and labels, see `hf_icckd.data.plain`. Others than those of a pipeline have pixels of
+            one size only, which the teacher then gets scaled.
+        eval_dataset: Data set for evaluation while training, or several by name.
         objectives: Weighted objectives; None for those that `args.objectives` names.
         callbacks: Further callbacks.
         targets: Recorded outputs of the teacher, unless `args.teacher_targets` is live.
@@ -105,8 +108,8 @@ class StudentTrainer(DistillationTrainer):
         model: ImageClassifier,
         teacher: ImageClassifier,
         args: StudentTrainingArguments,
-        train_dataset: BatchDataset,
-        eval_dataset: BatchDataset | None = None,
+        train_dataset: Dataset,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
         objectives: WeightedObjectives | None = None,
         callbacks: list[TrainerCallback] | None = None,
         targets: TeacherTargets | None = None,
@@ -134,12 +137,16 @@ class StudentTrainer(DistillationTrainer):
         check_outputs(objectives, model, "student")
         trained = StudentWithObjective(model, objectives)
         self._feature_maps = trained.feature_maps
-        self.live_dataset, self.targets = train_dataset, targets
-        if targets is None:
-            train_dataset = train_dataset.with_teacher(teacher.spec)
-        else:
-            train_dataset = WithTargets(train_dataset, targets.read)
-        super().__init__(trained, model, args, train_dataset, eval_dataset, callbacks, frozen=(teacher,))
+        if targets is not None and not isinstance(train_dataset, BatchDataset):
+            raise ValueError(
+                f"train_dataset is a {type(train_dataset).__name__} but there are recorded targets, expected the "
+                "images they were recorded from: give pipeline.dataset('train', training=True), or leave targets out"
+            )
+        images = as_training_batches(train_dataset, model.spec.label_names, args.seed)
+        self.live_dataset, self.targets = images, targets
+        recorded = targets is not None
+        images = WithTargets(images, targets.read) if recorded else images.with_teacher(teacher.spec)
+        super().__init__(trained, model, args, images, eval_dataset, callbacks, frozen=(teacher,))
         self.teacher = teacher.requires_grad_(False).eval().to(args.device)
         # The Trainer compiles the trained module with the same backend and mode.
         self._run_teacher = (
@@ -151,21 +158,25 @@ class StudentTrainer(DistillationTrainer):
         self._copy_outputs = args.torch_compile and args.torch_compile_mode in ("reduce-overhead", "max-autotune")
         self._announced = self._warned = False
         self.term_weights = {"ce": args.ce_weight, **objectives.term_weights}
-        self._teacher_outputs: tuple[BatchDataset, SplitOutputs] | None = None
+        self._teacher_outputs: list[tuple[Dataset, SplitOutputs]] = []
         self.teacher_record = teacher_record
         self.teacher_check: TeacherCheck | None = None
 
     def train(self, resume_from_checkpoint: str | bool | None = None, trial=None, ignore_keys_for_eval=None):
-        """Check the teacher on the evaluation images, if there are any, and train; the arguments are the Trainer's.
-
-        Raises:
-            ValueError: If the teacher is near chance or far below its record, unless `args.accept_teacher` is set.
-        """
-        if self.eval_dataset is not None:
-            self.teacher_check = self._check_teacher(self.eval_dataset)
+        """Train as the Trainer does, after `check_teacher`."""
+        self.check_teacher()
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
-    def _check_teacher(self, dataset: BatchDataset) -> TeacherCheck:
+    def check_teacher(self) -> None:
+        """Measure the teacher on the evaluation images, once; the first set counts, and without images nothing is done.
+
+        Raises:
+            ValueError: If it is near chance or far below its record, unless `args.accept_teacher` is set.
+        """
+        several = self.eval_dataset
+        dataset = next(iter(several.values()), None) if isinstance(several, dict) else several
+        if dataset is None or self.teacher_check is not None:
+            return
         outputs = self.evaluation_teacher(dataset)
         check = check_teacher(outputs.logits, outputs.labels, self.teacher_record)
         problem = check.problem(self.classifier.spec.label_names)
@@ -173,7 +184,7 @@ class StudentTrainer(DistillationTrainer):
             raise ValueError(problem)
         logger.info("%s", check.line)
         self.notes = [check.note] if problem else []
-        return check
+        self.teacher_check = check
 
     def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Cross-entropy and the terms of all objectives."""
@@ -249,9 +260,15 @@ class StudentTrainer(DistillationTrainer):
             images = self.live_dataset.for_classifier(self.teacher.spec)
             targets.record(epoch, start, images, lambda rows: run_split(self.teacher, rows, **options))
 
-    def evaluation_teacher(self, dataset: BatchDataset) -> SplitOutputs:
+    def evaluation_teacher(self, dataset: Dataset) -> SplitOutputs:
         """Outputs of the teacher for its own pixels of these images, computed once for a data set."""
-        if self._teacher_outputs is None or self._teacher_outputs[0] is not dataset:
-            own = dataset.for_classifier(self.teacher.spec)
-            self._teacher_outputs = dataset, self._predict(self.teacher, own, None)
-        return self._teacher_outputs[1]
+        for known, outputs in self._teacher_outputs:
+            if known is dataset:
+                return outputs
+        # Those of several evaluation sets are kept; otherwise only the latest, which may be large.
+        several = list(self.eval_dataset.values()) if isinstance(self.eval_dataset, dict) else []
+        kept = [each for each in self._teacher_outputs if any(each[0] is one for one in several)]
+        own = as_batches(dataset, len(self.teacher.spec.label_names)).for_classifier(self.teacher.spec)
+        outputs = self._predict(self.teacher, own, None)
+        self._teacher_outputs = [*kept, (dataset, outputs)]
+        return outputs

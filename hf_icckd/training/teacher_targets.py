@@ -117,7 +117,7 @@ class TeacherTargets:
 
     def _file_says(self, expected: dict[str, Any]) -> bool:
         try:
-            return json.loads((self.folder / IDENTITY_FILE).read_text()) == expected
+            return json.loads((self.folder / IDENTITY_FILE).read_text(encoding="utf-8")) == expected
         except (OSError, ValueError):
             return False
 
@@ -137,7 +137,7 @@ class TeacherTargets:
             except OSError as error:
                 raise self._cant_write(error) from error
         try:
-            found = json.loads(file.read_text())
+            found = json.loads(file.read_text(encoding="utf-8"))
             written_as, _ = int(found["format"]), int(found["block_rows"])
             outputs, identity = dict(found["outputs"]), dict(found["identity"])
         except (ValueError, TypeError, KeyError) as error:
@@ -175,7 +175,7 @@ class TeacherTargets:
                 f"{str(self.folder)!r} is not empty and holds no teacher targets; choose another folder with "
                 "--teacher_targets_dir"
             )
-        replace_file(file, lambda path: path.write_text(json.dumps(own, indent=2) + "\n"))
+        replace_file(file, lambda path: path.write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8"))
 
     def recorded_epoch(self, epoch: int) -> int:
         """Epoch under which the images of an epoch are recorded: the first for all, if nothing is augmented."""

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 from transformers.trainer_callback import TrainerCallback
 
-from hf_icckd.data.sampling import BatchDataset
+from hf_icckd.data.plain import as_training_batches
 from hf_icckd.losses import TeacherBatch, TeacherTerm, WeightedTerms, parse_terms
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.options.training import TeacherTrainingArguments
@@ -24,8 +25,9 @@ class TeacherTrainer(DistillationTrainer):
     Args:
         model: The teacher.
         args: Options.
-        train_dataset: Data set of batches with `args.num_views` views; see `hf_icckd.data.ImagePipeline.dataset`.
-        eval_dataset: Data set for evaluation while training.
+        train_dataset: Data set of batches with `args.num_views` views, see `hf_icckd.data.ImagePipeline.dataset`, or
+            any map-style data set of images and labels, see `hf_icckd.data.plain`.
+        eval_dataset: Data set for evaluation while training, or several by name.
         callbacks: Further callbacks.
         terms: Weighted teacher terms; None for those that `args.terms` names.
 
@@ -54,8 +56,8 @@ class TeacherTrainer(DistillationTrainer):
         self,
         model: ImageClassifier,
         args: TeacherTrainingArguments,
-        train_dataset: BatchDataset,
-        eval_dataset: BatchDataset | None = None,
+        train_dataset: Dataset,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
         callbacks: list[TrainerCallback] | None = None,
         terms: WeightedTerms | None = None,
     ):
@@ -66,7 +68,8 @@ class TeacherTrainer(DistillationTrainer):
         # Without parts the teacher itself: FSDP gathers weights only where the module that it wrapped is called, and
         # evaluation calls the teacher.
         trained = TeacherWithParts(model, parts) if parts else model
-        super().__init__(trained, model, args, train_dataset, eval_dataset, callbacks)
+        images = as_training_batches(train_dataset, model.spec.label_names, args.seed, args.num_views)
+        super().__init__(trained, model, args, images, eval_dataset, callbacks)
         self.term_weights = {"ce": 1.0, **terms.term_weights}
         for _, term in terms.items():
             term.attach(model)

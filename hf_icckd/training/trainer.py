@@ -10,10 +10,14 @@ import torch
 from huggingface_hub import CommitInfo
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_callback import PrinterCallback, TrainerCallback
+from transformers.trainer_utils import PredictionOutput
 
-from hf_icckd.data.sampling import BatchDataset
+from hf_icckd import metrics
+from hf_icckd.data.plain import as_batches
+from hf_icckd.data.sampling import BatchDataset, make_loader
 from hf_icckd.evaluation.split import SplitOutputs, measure_split, predict_split
 from hf_icckd.hub import push_to_hub
 from hf_icckd.models.classifier import ImageClassifier
@@ -22,6 +26,7 @@ from hf_icckd.models.pretrained import save_pretrained
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.training.hub_callback import HubCallback
 from hf_icckd.training.loss_averages import LossAverages
+from hf_icckd.training.not_taken import refuse_arguments
 from hf_icckd.training.progress import ProgressLine
 from hf_icckd.training.resumable import ResumableTrainer
 from hf_icckd.utils import distributed
@@ -37,7 +42,7 @@ class DistillationTrainer(ResumableTrainer):
         classifier: The classifier in it that is evaluated and saved.
         args: Options.
         train_dataset: Data set whose `__getitems__` takes a `BatchKey`; see `hf_icckd.data.ImagePipeline`.
-        eval_dataset: Data set for evaluation while training.
+        eval_dataset: Data set for evaluation while training, or several by name.
         callbacks: Further callbacks.
         frozen: Modules that are not trained but get the same memory layout.
 
@@ -45,16 +50,24 @@ class DistillationTrainer(ResumableTrainer):
         notes: Sentences about the run that readers of its metrics should know.
     """
 
+    def __new__(cls, *args: Any, **options: Any):
+        """Say how to get what transformers' Trainer has an argument for; without this it would only be unexpected."""
+        refuse_arguments(cls.__name__, options)
+        return super().__new__(cls)
+
     def __init__(
         self,
         model: nn.Module,
         classifier: ImageClassifier,
         args: DistillationTrainingArguments,
         train_dataset: BatchDataset,
-        eval_dataset: BatchDataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
         callbacks: list[TrainerCallback] | None = None,
         frozen: tuple[nn.Module, ...] = (),
     ):
+        for name, each in (eval_dataset if isinstance(eval_dataset, dict) else {"evaluation": eval_dataset}).items():
+            if each is not None:
+                as_batches(each, len(classifier.spec.label_names), name)  # for its errors, before training
         if args.sync_batchnorm and args.world_size > 1:
             convert_sync_batchnorm(model)  # in place
         channels_last = args.channels_last and not args.sharded  # torch shards contiguous weights only
@@ -190,11 +203,11 @@ class DistillationTrainer(ResumableTrainer):
 
     # ---- evaluation
 
-    def predict_split(self, dataset: BatchDataset, description: str | None = None) -> SplitOutputs:
+    def predict_split(self, dataset: Dataset, description: str | None = None) -> SplitOutputs:
         """Outputs of the classifier for a data set."""
         return self._predict(self.classifier, dataset, description)
 
-    def _predict(self, model: ImageClassifier, dataset: BatchDataset, description: str | None) -> SplitOutputs:
+    def _predict(self, model: ImageClassifier, dataset: Dataset, description: str | None) -> SplitOutputs:
         return predict_split(model, dataset, **self._evaluation_options(description))
 
     def _evaluation_options(self, description: str | None) -> dict[str, Any]:
@@ -204,39 +217,67 @@ class DistillationTrainer(ResumableTrainer):
             "description": description,
         }
 
-    def evaluation_teacher(self, dataset: BatchDataset) -> SplitOutputs | None:
+    def evaluation_teacher(self, dataset: Dataset) -> SplitOutputs | None:
         """Outputs of the teacher for a data set, if there is a teacher."""
         return None
 
-    def evaluate(  # type: ignore[override]  # one data set, not a dict of them
+    def evaluate(
         self,
-        eval_dataset: BatchDataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Measure the classifier.
 
         Args:
-            eval_dataset: Data set; None for the one given at construction.
+            eval_dataset: Data set, or several by name; None for what was given at construction.
             ignore_keys: Not used.
-            metric_key_prefix: Prefix of the names.
+            metric_key_prefix: Prefix of the names; that of one of several data sets follows it, as in `eval_val_top1`.
 
         Returns:
             Metrics of `hf_icckd.metrics`, their names with the prefix.
         """
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        if dataset is None:
+        if dataset is None or (isinstance(dataset, dict) and not dataset):
             raise ValueError("there is no data set to evaluate on; give eval_dataset, or set --eval_strategy no")
+        if isinstance(dataset, dict):
+            each = [self.evaluate(one, ignore_keys, f"{metric_key_prefix}_{name}") for name, one in dataset.items()]
+            return {name: value for measured in each for name, value in measured.items()}
         start = time.perf_counter()
         description = None if self.args.disable_tqdm else "evaluating"
         teacher = self.evaluation_teacher(dataset)
         logits = None if teacher is None else teacher.logits
         measured = measure_split(self.classifier, dataset, logits, **self._evaluation_options(description))
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
+        prefixed = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         self._clock += time.perf_counter() - start  # images per second are those of training
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
+        self.log(prefixed)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, prefixed)
+        return prefixed
+
+    def predict(
+        self, test_dataset: Dataset, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
+        """Logits and labels of a data set as NumPy arrays, in its order, and their metrics; nothing is logged.
+
+        Args:
+            test_dataset: Data set with labels.
+            ignore_keys: Not used.
+            metric_key_prefix: Prefix of the names of metrics.
+        """
+        outputs = self.predict_split(test_dataset, None if self.args.disable_tqdm else "predicting")
+        measured = metrics.mean_metrics(metrics.sample_metrics(outputs.logits, outputs.labels))
+        prefixed = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
+        return PredictionOutput(outputs.logits.cpu().numpy(), outputs.labels.cpu().numpy(), prefixed)
+
+    def get_eval_dataloader(self, eval_dataset: Dataset | None = None) -> DataLoader:  # type: ignore[override]
+        """Batches of a data set as evaluation reads them; None for the only one given at construction."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        images = as_batches(dataset, len(self.classifier.spec.label_names))
+        return make_loader(images, images.batch_sampler(self.args.eval_batch_size), self.args.dataloader_num_workers)
+
+    def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
+        """As `get_eval_dataloader`."""
+        return self.get_eval_dataloader(test_dataset)
 
     # ---- logs
 

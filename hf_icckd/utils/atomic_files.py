@@ -81,4 +81,4 @@ def contiguous_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a text file atomically."""
-    replace_file(path, lambda unfinished: unfinished.write_text(text))
+    replace_file(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))

@@ -86,7 +86,7 @@ def permutation(seed: int, epoch: int, size: int) -> Tensor:
     return torch.argsort((words[:, 0] << 30) ^ (words[:, 1] >> 2), stable=True)
 
 
-def generator_seed(seed: int, step: int, rank: int) -> int:
-    """Seed below 2**63 for torch's own generator, which dropout uses, in one step of one process."""
-    digest = hashlib.blake2b(f"{seed} {step} {rank}".encode(), digest_size=8).digest()
+def generator_seed(seed: int, *key: int) -> int:
+    """Seed below 2**63 for a generator with a state: torch's own in a step of a process, a data set's for an image."""
+    digest = hashlib.blake2b(" ".join(map(str, (seed, *key))).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

@@ -6,6 +6,9 @@ import contextlib
 import ctypes
 import os
 import platform
+import shlex
+import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,9 +43,21 @@ def keep_freed_memory() -> bool:
 
 
 def best_device() -> torch.device:
-    """Return the accelerator, or the CPU if there is none or only MPS, which lacks the float64 that metrics need."""
+    """Return the accelerator, or the CPU if there is none."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return torch.device("cpu") if device is None or device.type == "mps" else device
+    return torch.device("cpu") if device is None else device
+
+
+def missing_compiler(device_type: str) -> str:
+    """Names of the compilers that torch.compile looks for on a device, if none of them is there; else empty.
+
+    On a CPU it is a C++ compiler, for Triton on a GPU one for C.
+    """
+    variable, usual = ("CXX", ["g++"]) if device_type == "cpu" else ("CC", ["gcc", "clang"])
+    if device_type == "cpu" and sys.platform != "linux":
+        usual = ["clang++" if sys.platform == "darwin" else "cl"]
+    named = shlex.split(os.environ.get(variable, ""))[:1] or usual
+    return "" if any(map(shutil.which, named)) else " or ".join(named)
 
 
 def cores() -> int:
@@ -53,7 +68,7 @@ def cores() -> int:
 def processor_name() -> str | None:
     """Name of the CPU, if the system tells."""
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return " ".join(line.partition(":")[2].split())
     return platform.processor() or None

@@ -79,8 +79,22 @@ def _json(value: Any, margin: str, in_list: bool = False) -> str:
 
 def show(text: str) -> None:
     """Write a paragraph to standard output."""
-    sys.stdout.write(f"\n{text}\n\n")
+    sys.stdout.write(printable(f"\n{text}\n\n"))
     sys.stdout.flush()
+
+
+def printable(text: str) -> str:
+    """Escape what the encoding of standard output lacks: under an ASCII locale `Käse` becomes `K\\xe4se`."""
+    encoding = sys.stdout.encoding or "utf-8"  # streams that stand in for it may have none
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def name_encoding_hint() -> str:
+    """Why names of files may be unreadable, and what to do; empty where Python reads them as UTF-8."""
+    encoding = sys.getfilesystemencoding()
+    if encoding.replace("-", "").lower() == "utf8":
+        return ""
+    return f"Python reads names of files as {encoding}, because of the locale; set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
 
 
 def listed(names: Sequence[str], limit: int = 8) -> str:

@@ -10,10 +10,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 from torch import nn
 
 from hf_icckd import create_classifier, export, export_onnx, save_pretrained
 from hf_icckd.models import onnx as onnx_export
+from hf_icckd.models.moved import moved_copy
 from hf_icckd.options.command_line import UserError
 from tests import ROOT
 
@@ -75,6 +77,30 @@ def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="the same class in"):  # whatever the tolerance
         monkeypatch.setattr(onnx_export, "_MIN_AGREEMENT", 1.01)
         export_onnx(make(), path, num_images=20, tolerance=1e9)
+
+
+def test_nets_with_layers_of_their_own_for_export_are_built_with_those(tmp_path):
+    # Attention of MaxViT, as it is built for training, has views that fix the batch size.
+    model = moved_copy(make("maxvit_rmlp_pico_rw_256", 64, model_args={"depths": (1,), "embed_dim": (64,)}))
+    state = torch.get_rng_state()
+    done = export_onnx(model, tmp_path / "model.onnx", num_images=7)
+    assert done.max_difference <= 1e-4 and torch.equal(torch.get_rng_state(), state)
+    session = onnxruntime.InferenceSession(str(done.path))
+    for rows in (1, 3):
+        images = torch.randint(256, (rows, 3, 64, 64), dtype=torch.uint8)
+        with torch.no_grad():
+            expected = model.eval()(images).logits
+        np.testing.assert_allclose(session.run(None, {"images": images.numpy()})[0], expected, rtol=0, atol=1e-4)
+
+
+def test_errors_of_the_runtime_are_one_line(tmp_path, monkeypatch):
+    def failing(file):
+        raise Fail("no kernel\nfor this")
+
+    monkeypatch.setattr(onnx_export, "_session", failing)
+    with pytest.raises(ValueError, match="run the file of cifar_resnet8, so it is not written: no kernel for this"):
+        export_onnx(make(), tmp_path / "model.onnx")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_what_cannot_be_exported_is_explained(tmp_path, monkeypatch):

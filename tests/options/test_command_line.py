@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hf_icckd.options import training
 from hf_icckd.options.command_line import UserError, parse_arguments
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.options.training import TeacherTrainingArguments
@@ -26,3 +27,19 @@ def test_an_old_option_in_python_is_answered_with_its_new_spelling(tmp_path):
         TeacherTrainingArguments(str(tmp_path), intra_class_weight=0.5, cache_size_per_class=0)
     with pytest.raises(ValueError, match=r"student_branches: .* terms=\['sftn:student=resnet18'\]"):
         TeacherTrainingArguments(output_dir=str(tmp_path), student_branches="resnet18")
+
+
+def test_names_that_the_locale_hides_are_refused(monkeypatch):
+    words = ["--dataset", "B\udcc3\udcbccher"]
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.getfilesystemencoding", lambda: "ascii")
+        with pytest.raises(UserError, match=r"^error: 'B.*cher' can't be read: .* as ascii.* set PYTHONUTF8=1"):
+            parse_arguments(RECIPES["teacher"], "", words)
+    parse_arguments(RECIPES["teacher"], "", words)  # UTF-8: a folder whose name is none
+
+
+def test_compiling_without_a_compiler_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "missing_compiler", lambda device: "g++")
+    with pytest.raises(ValueError, match=r"torch_compile is true but there is no g\+\+ on the PATH.* leave --torch_"):
+        TeacherTrainingArguments(str(tmp_path), torch_compile=True, use_cpu=True)
+    TeacherTrainingArguments(str(tmp_path), torch_compile=True, torch_compile_backend="aot_eager", use_cpu=True)

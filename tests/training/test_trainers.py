@@ -449,8 +449,8 @@ def test_precision_is_said_in_the_recipe(tmp_path, monkeypatch):
     assert teacher_args(tmp_path, bf16=True).precision == "bf16"
 
 
-@pytest.mark.parametrize(("accelerator", "chosen"), [(None, "cpu"), ("mps", "cpu"), ("cuda", "cuda")])
-def test_the_best_device_can_sum_in_float64(monkeypatch, accelerator, chosen):
+@pytest.mark.parametrize(("accelerator", "chosen"), [(None, "cpu"), ("mps", "mps"), ("cuda", "cuda")])
+def test_the_best_device_is_the_accelerator(monkeypatch, accelerator, chosen):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: accelerator is not None)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device(accelerator))
     assert best_device() == torch.device(chosen)

@@ -7,6 +7,8 @@ import platform
 
 import pytest
 
+from hf_icckd.utils.machine import missing_compiler
+
 PROGRAM = """
 import resource, sys
 import torch
@@ -43,3 +45,26 @@ def test_freed_blocks_are_used_again(forks):
 
 def test_what_a_user_has_set_stays(forks):
     assert faults(forks, "keep", MALLOC_TRIM_THRESHOLD_="1000000")[0] == "False"
+
+
+@pytest.mark.parametrize(
+    ("device", "there", "variables", "missing"),
+    [
+        ("cpu", ["g++"], {}, ""),
+        ("cpu", ["gcc"], {}, "g++"),
+        ("cpu", ["g++"], {"CXX": "icpx"}, "icpx"),
+        ("cpu", ["ccache"], {"CXX": "ccache g++"}, ""),
+        ("cuda", ["clang"], {}, ""),
+        ("cuda", ["g++"], {}, "gcc or clang"),
+    ],
+)
+def test_a_missing_compiler_is_named(tmp_path, monkeypatch, device, there, variables, missing):
+    for name in there:
+        (tmp_path / name).touch(mode=0o755)
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.platform", "linux")
+    assert missing_compiler(device) == missing

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 
 import pytest
 from markdown_it import MarkdownIt
 
-from hf_icckd.utils.text import columns, escape_markdown, format_table, json_text, shorten
+from hf_icckd.utils.text import columns, escape_markdown, format_table, json_text, name_encoding_hint, shorten, show
 
 NAMES = [
     "a|b",
@@ -101,3 +103,21 @@ def test_a_table_is_aligned_for_names_in_any_script():
 )
 def test_a_name_is_cut_to_so_many_columns(name, expected):
     assert shorten(name, 8) == expected and columns(expected) <= 8
+
+
+def test_what_standard_output_cannot_hold_is_escaped(monkeypatch):
+    expected = {"ascii": b"K\\xe4se \\u72ac", "utf-8": "Käse 犬".encode(), "cp1252": b"K\xe4se \\u72ac"}
+    for encoding, shown in expected.items():
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+        show("Käse 犬")
+        assert written.getvalue().strip() == shown
+    monkeypatch.setattr(sys, "stdout", io.StringIO())  # it has no encoding
+    show("Käse 犬")
+    assert sys.stdout.getvalue() == "\nKäse 犬\n\n"
+
+
+def test_a_locale_that_hides_names_is_named(monkeypatch):
+    assert name_encoding_hint() == ""
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    assert "as ascii, because of the locale; set PYTHONUTF8=1" in name_encoding_hint()

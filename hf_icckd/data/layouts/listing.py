@@ -12,6 +12,7 @@ from datasets import Dataset, Features, Image, Value
 
 from hf_icckd.data.formats import DOCUMENTS, is_image_file, unreadable_format
 from hf_icckd.data.sources.image_data import LeftOut
+from hf_icckd.utils.text import name_encoding_hint
 
 _SYSTEM = {
     "__macosx", "lost+found", "@eadir", "$recycle.bin", "system volume information", "#recycle", "@recycle",
@@ -175,6 +176,6 @@ def _check_encoding(path: PurePosixPath, root: Path) -> None:
         str(path).encode()
     except UnicodeEncodeError:
         raise ValueError(
-            f"image {str(path)!r} of dataset folder {str(root)!r} has a name that is not UTF-8; rename it or its "
-            "folder"
+            f"image {str(path)!r} of dataset folder {str(root)!r} has a name that is not UTF-8; "
+            f"{name_encoding_hint() or 'rename it or its folder'}"
         ) from None

@@ -9,6 +9,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset
 
+from hf_icckd.data.cache import cache_errors
 from hf_icckd.data.labels.class_names import (
     check_classes,
     check_labels,
@@ -76,7 +77,8 @@ def load_image_data(dataset: str | Path | ImageDataArguments, **options: Any) ->
     if dataset.label_groups is not None:
         groups = read_groups(dataset.label_groups)
     source = find_source(dataset.dataset, dataset.dataset_config_name)
-    return load_stream(source, dataset, groups) if dataset.streaming else _load_tables(source, dataset, groups)
+    with cache_errors():
+        return load_stream(source, dataset, groups) if dataset.streaming else _load_tables(source, dataset, groups)
 
 
 def find_source(dataset: str, config_name: str | None = None) -> Source:
