@@ -21,7 +21,7 @@ ALSO_CALLED: dict[str, tuple[str, ...]] = {
     "arch": ("model",),
     "architecture": ("model",),
     "model_name": ("model",),
-    "student": ("model",),
+    "student": ("model", "terms sftn:student=VALUE"),
     "student_model": ("model",),
     "model_s": ("model",),
     "teacher_model": ("teacher",),
@@ -45,7 +45,6 @@ ALSO_CALLED: dict[str, tuple[str, ...]] = {
     "warmup_epochs": ("warmup_steps",),
     "clip_grad": ("max_grad_norm",),
     "smoothing": ("label_smoothing",),
-    "label_smoothing_factor": ("label_smoothing",),
     "amp": ("bf16",),
     "fp32": ("bf16",),
     "compile": ("torch_compile",),
@@ -107,6 +106,4 @@ def name_here(name: str, known: set[str]) -> str | None:
     if plain in ELSEWHERE:
         return ELSEWHERE[plain]
     here = [each for each in ALSO_CALLED.get(plain, ()) if each.partition(" ")[0] in known]
-    if plain in known:  # only spelled with dashes
-        here = [plain]
     return f"here it is {' or '.join(f'--{each}' for each in here)}" if here else None

@@ -16,6 +16,11 @@ def multistep_factor(step: int, warmup: int, milestones: Sequence[float]) -> flo
     return step / max(warmup, 1) if step < warmup else 0.1 ** sum(step >= milestone for milestone in milestones)
 
 
+def training_steps(epochs: float, max_steps: int, steps_per_epoch: int) -> int:
+    """Optimiser steps of a whole run; `max_steps` counts if it is above 0."""
+    return max_steps if max_steps > 0 else math.ceil(epochs * steps_per_epoch)
+
+
 def learning_rate(
     args: DistillationTrainingArguments, epochs: float, max_steps: int, steps_per_epoch: int
 ) -> Callable[[int], float]:
@@ -26,7 +31,7 @@ def learning_rate(
         max_steps: Optimiser steps of the whole run; at most 0 to go by the epochs.
         steps_per_epoch: Optimiser steps in an epoch.
     """
-    steps = max_steps if max_steps > 0 else math.ceil(epochs * steps_per_epoch)
+    steps = training_steps(epochs, max_steps, steps_per_epoch)
     if args.lr_schedule_epochs is not None:
         steps = round(steps * args.lr_schedule_epochs / epochs)
     warmup = args.get_warmup_steps(steps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hf_icckd.options.schedule import learning_rate
+from hf_icckd.options.schedule import learning_rate, training_steps
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs import checkpoints
 from hf_icckd.runs.identity import LENGTH
@@ -50,9 +50,8 @@ def check_length(
                     f"the new length {other:.4g})"
                 )
             )
-    left = now["max_steps"] if now["max_steps"] > 0 else now["num_train_epochs"] * steps_per_epoch
-    if left < step:
-        raise ValueError(asked.format(f"are already over: it has done {step} steps, {steps_per_epoch} in an epoch"))
+    if training_steps(now["num_train_epochs"], now["max_steps"], steps_per_epoch) < step:
+        raise ValueError(asked.format(f"is already over: it has done {step} steps, {steps_per_epoch} in an epoch"))
 
 
 def _words(length: dict[str, Any]) -> str:

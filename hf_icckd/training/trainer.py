@@ -193,8 +193,8 @@ class DistillationTrainer(ResumableTrainer):
     def _evaluation_options(self, description: str | None) -> dict[str, Any]:
         return {
             "batch_size": self.args.eval_batch_size,
-            "num_workers": self.args.dataloader_num_workers,
             "description": description,
+            **self.args.loading,
         }
 
     def evaluation_teacher(self, dataset: BatchDataset) -> SplitOutputs | None:
