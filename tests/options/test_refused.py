@@ -1,4 +1,4 @@
-"""Every option of the transformers Trainer takes effect, is refused with its reason, or is listed as without effect."""
+"""Every option of the Trainer takes effect, is refused with its reason, or is listed as having no effect."""
 
 from __future__ import annotations
 

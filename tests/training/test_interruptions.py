@@ -729,6 +729,38 @@ def test_other_images_of_the_same_name_are_another_run(tmp_path, monkeypatch):
     teacher.main(words)
 
 
+def stopped(folder: Path, monkeypatch, *words: str) -> None:
+    """A run of eight steps that is killed after its checkpoint of step 4."""
+    save = resumable.ResumableTrainer._save_checkpoint
+
+    def save_and_stop(trainer, *args):
+        save(trainer, *args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resumable.ResumableTrainer, "_save_checkpoint", save_and_stop)
+        with pytest.raises(SystemExit):
+            teacher.main(command(folder, "--max_steps", "8", *words))
+
+
+def test_a_run_becomes_longer_as_if_begun_so(tmp_path, monkeypatch, caplog):
+    constant = ["--lr_scheduler_type", "constant_with_warmup", "--warmup_steps", "2"]
+    stopped(tmp_path / "run", monkeypatch, *constant)
+    caplog.clear()
+    teacher.main(command(tmp_path / "run", *constant))
+    assert "max_steps 8 -> 12: no step done so far depends on it" in caplog.text
+    teacher.main(command(tmp_path / "whole", *constant))
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_another_length_of_another_schedule_is_refused_with_the_way(whole, tmp_path, monkeypatch):
+    stopped(tmp_path / "run", monkeypatch)
+    with pytest.raises(UserError, match=r"learning rate from step 2 on .*--start_from .* another --output_dir"):
+        teacher.main(command(tmp_path / "run"))
+    with pytest.raises(UserError, match=r"is finished \(max_steps 12 -> 20\); .*--start_from .*another --output_dir"):
+        teacher.main(command(whole, "--max_steps", "20"))
+
+
 def test_resume_never_refuses_a_folder_with_a_run(whole, tmp_path):
     with pytest.raises(UserError, match="holds a run and resume is 'never'; choose another"):
         teacher.main(command(whole, "--resume", "never"))
