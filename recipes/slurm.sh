@@ -30,7 +30,7 @@ if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then # srun has not taken it over from sba
     export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK
 fi
 
-# One task a GPU, without torchrun: it would pass SIGUSR1 on only if told to (--signals-to-handle, in older versions the
+# One task a GPU, without torchrun: it would pass SIGUSR1 on only if told to (--signals_to_handle, in older versions the
 # variable TORCHELASTIC_SIGNALS_TO_HANDLE), would kill its processes after 30 seconds, and would end with 1 in any case.
 # shellcheck disable=SC2016  # expanded by each task
 srun --kill-on-bad-exit=0 bash -c '

@@ -131,7 +131,7 @@ def make_loader(
         multiprocessing_context: How workers are started: fork, forkserver or spawn; None for Python's default.
         pin_memory: Whether batches for a GPU are copied to pinned memory.
     """
-    workers = (
+    workers: dict[str, Any] = (
         {}
         if dataset.resident or num_workers == 0
         else {

@@ -134,7 +134,9 @@ def _refuse_unused(args: TrainingArguments, changed: Mapping[str, Any]) -> None:
             f"dataloader_multiprocessing_context is {context!r} but dataloader_num_workers is 0: there are no workers "
             "to start; give their number, or leave the option out"
         )
-    if args.lr_milestones and (unused := [n for n in ("lr_scheduler_type", "lr_scheduler_kwargs") if n in changed]):
+    if getattr(args, "lr_milestones", None) and (
+        unused := [n for n in ("lr_scheduler_type", "lr_scheduler_kwargs") if n in changed]
+    ):
         raise ValueError(
             f"{unused[0]} is {changed[unused[0]]!r} but lr_milestones are given, which take its place; leave one of "
             "them out"

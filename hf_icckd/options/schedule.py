@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from transformers import get_scheduler
@@ -39,8 +40,7 @@ def learning_rate(
         milestones = [share * steps for share in args.lr_milestones]
         return lambda step: args.learning_rate * multistep_factor(step, warmup, milestones)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=args.learning_rate)
-    schedule = get_scheduler(
-        args.lr_scheduler_type, optimizer, warmup, steps, scheduler_specific_kwargs=args.lr_scheduler_kwargs
-    )
+    further: Any = args.lr_scheduler_kwargs  # a dictionary, once transformers has read it
+    schedule = get_scheduler(args.lr_scheduler_type, optimizer, warmup, steps, scheduler_specific_kwargs=further)
     (factor,) = schedule.lr_lambdas
     return lambda step: args.learning_rate * factor(step)
