@@ -131,20 +131,16 @@ def make_loader(
         multiprocessing_context: How workers are started: fork, forkserver or spawn; None for Python's default.
         pin_memory: Whether batches for a GPU are copied to pinned memory.
     """
-    workers: dict[str, Any] = (
-        {}
-        if dataset.resident or num_workers == 0
-        else {
+    workers: dict[str, Any] = {}
+    if num_workers > 0 and not dataset.resident:
+        _start_helpers(multiprocessing.get_context(multiprocessing_context).get_start_method())
+        workers = {
             "num_workers": num_workers,
             "persistent_workers": True,
             "prefetch_factor": prefetch_factor,
             "multiprocessing_context": multiprocessing_context,
             "worker_init_fn": _leave_signals_to_the_parent,
         }
-    )
-    method = multiprocessing.get_context(multiprocessing_context).get_start_method()
-    if workers and method != "fork" and hasattr(signal, "pthread_sigmask"):  # not on Windows
-        _start_helpers(method)
     return DataLoader(
         dataset,
         batch_sampler=sampler,  # type: ignore[arg-type]  # a key in place of a list of indices
@@ -165,8 +161,13 @@ def _start_helpers(method: str) -> None:
     workers of a fork server would end with it. What workers need is imported by the server once, not by each worker of
     each loader.
     """
-    multiprocessing.set_forkserver_preload(["__main__", "hf_icckd.data.pipeline"])
-    for helper in (resource_tracker, *([forkserver] if method == "forkserver" else [])):
+    if method == "fork" or not hasattr(signal, "pthread_sigmask"):  # Windows has neither
+        return
+    helpers: list[Any] = [resource_tracker]
+    if method == "forkserver":
+        multiprocessing.set_forkserver_preload(["__main__", "hf_icckd.data.pipeline"])
+        helpers.append(forkserver)
+    for helper in helpers:
         # Each time: when Python has started the tracker, it unblocks two of them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, *_IGNORED_BY_WORKERS})
         try:
