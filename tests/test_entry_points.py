@@ -121,6 +121,15 @@ def test_a_student_of_a_retrained_teacher_is_another_run(runs, tmp_path):
         student.main(words)
 
 
+def test_a_teacher_that_was_moved_is_the_same(runs, tmp_path, capsys):
+    shutil.copytree(runs / "teacher", tmp_path / "moved")
+    words = [*QUICK, "--output_dir", f"{tmp_path}/student", "--teacher"]
+    student.main([*words, f"{runs}/teacher"])
+    capsys.readouterr()
+    student.main([*words, f"{tmp_path}/moved"])
+    assert "student is finished" in capsys.readouterr().out
+
+
 def test_student_without_teacher_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"no teacher in 'runs/teacher'; train one first with recipes/teacher\.py"):

@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from multiprocessing import forkserver, resource_tracker
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -163,6 +162,8 @@ def _start_helpers(method: str) -> None:
     """
     if method == "fork" or not hasattr(signal, "pthread_sigmask"):  # Windows has neither
         return
+    from multiprocessing import forkserver, resource_tracker  # Windows can't import them
+
     helpers: list[Any] = [resource_tracker]
     if method == "forkserver":
         multiprocessing.set_forkserver_preload(["__main__", "hf_icckd.data.pipeline"])
