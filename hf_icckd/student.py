@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from hf_icckd.data import ImagePipeline
+from hf_icckd.data import ImagePipeline, load_image_data
 from hf_icckd.data.from_options import load_pipeline
 from hf_icckd.data.pipeline import Channels
 from hf_icckd.losses import check_outputs, parse_objectives
@@ -45,10 +45,12 @@ def main(argv: list[str] | None = None) -> None:
             args,
             data_args,
             model_args,
+            scheduled=objectives.scheduled,
             teacher_fingerprint=fingerprint(teacher),
             recorded_targets=args.teacher_targets != "live",  # in half precision, so results differ
         )
         if folder.finished:
+            folder.check_data(lambda: load_image_data(data_args).fingerprint())
             show_finished(folder, args)
             return
         pixels, crop_mode, mean = _wanted_pixels(model_args, teacher)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from hf_icckd.data import load_image_data
 from hf_icckd.data.from_options import load_pipeline
 from hf_icckd.data.pipeline import Channels
 from hf_icckd.losses import full_specs, parse_terms
@@ -34,6 +35,7 @@ def main(argv: list[str] | None = None) -> None:
         identity = {} if start is None else {"start_fingerprint": fingerprint(start)}
         folder = RunFolder("teacher", args, data_args, model_args, **identity)
         if folder.finished:
+            folder.check_data(lambda: load_image_data(data_args).fingerprint())
             show_finished(folder, args)
             return
         check_architecture(model_args.model)

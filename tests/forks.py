@@ -9,6 +9,8 @@ is no GPU.
 Some tests start Python in earnest all the same:
 - `python recipes/teacher.py`: test_entry_points.py, test_recipes_are_the_entry_points
 - `python -m hf_icckd.teacher`: training/test_interruptions.py, test_a_read_only_output_folder_ends_in_one_line
+- a file with loading workers that are not forked: training/test_interruptions.py,
+  test_workers_end_with_any_start_method_and_outlive_signals
 - `torchrun` and `accelerate launch`, with all they start: distributed/test_two_hosts.py
 - what these two start, themselves forked: test_entry_points.py, test_accelerate_configs; distributed/test_fsdp2.py;
   training/test_interruptions.py, test_launchers_pass_a_signal_on

@@ -36,7 +36,14 @@ TYPES = RECIPES | {
     "evaluate": [DataArguments, EvaluationArguments],
     "data": [TrainingDataArguments, ReportArguments],
 }
-LAUNCHERS = {"config_file", "num_processes", "multi_gpu", "mixed_precision", "nproc_per_node"}  # accelerate, torchrun
+LAUNCHERS = {
+    "signals_to_handle",
+    "config_file",
+    "num_processes",
+    "multi_gpu",
+    "mixed_precision",
+    "nproc_per_node",
+}  # accelerate, torchrun
 # Programs with parsers of their own.
 PROGRAMS = ("hf_icckd.demo", "hf_icckd.export", "hf_icckd.hub", "hf_icckd.model_card")
 # Words that `CONTRIBUTING.md` rules out by "plain English", where a word alone decides.

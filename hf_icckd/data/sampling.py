@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -18,6 +19,9 @@ from hf_icckd.utils.keyed_random import permutation
 
 if TYPE_CHECKING:
     from hf_icckd.models.classifier import ClassifierSpec
+
+# A closed terminal and SLURM's warning are unknown to Windows.
+_IGNORED_BY_WORKERS = [getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
 
 
 class BatchKey(NamedTuple):
@@ -122,16 +126,37 @@ class BatchDataset(Dataset[dict[str, Any]]):
         return KeyedBatchSampler(len(self), batch_size, seed)
 
 
-def make_loader(dataset: BatchDataset, sampler: KeyedBatchSampler, num_workers: int = 0) -> DataLoader:
-    """DataLoader over whole batches; images in memory need no workers."""
+def make_loader(
+    dataset: BatchDataset,
+    sampler: KeyedBatchSampler,
+    num_workers: int = 0,
+    prefetch_factor: int | None = None,
+    multiprocessing_context: str | None = None,
+    pin_memory: bool = True,
+) -> DataLoader:
+    """DataLoader over whole batches; images in memory need no workers.
+
+    Args:
+        prefetch_factor: Batches that each worker loads ahead; None for torch's default.
+        multiprocessing_context: How workers are started: fork, forkserver or spawn; None for Python's default.
+        pin_memory: Whether batches for a GPU are copied to pinned memory.
+    """
+    workers: dict[str, Any] = {}
+    if num_workers > 0 and not dataset.resident:
+        _start_helpers(multiprocessing.get_context(multiprocessing_context).get_start_method())
+        workers = {
+            "num_workers": num_workers,
+            "persistent_workers": True,
+            "prefetch_factor": prefetch_factor,
+            "multiprocessing_context": multiprocessing_context,
+            "worker_init_fn": _leave_signals_to_the_parent,
+        }
     return DataLoader(
         dataset,
         batch_sampler=sampler,  # type: ignore[arg-type]  # a key in place of a list of indices
         collate_fn=_identity,
-        num_workers=0 if dataset.resident else num_workers,
-        persistent_workers=num_workers > 0 and not dataset.resident,
-        pin_memory=torch.cuda.is_available() and not dataset.resident,
-        worker_init_fn=_leave_signals_to_the_parent,
+        pin_memory=pin_memory and torch.cuda.is_available() and not dataset.resident,
+        **workers,
     )
 
 
@@ -139,20 +164,47 @@ def _identity(batch: Any) -> Any:
     return batch
 
 
+def _start_helpers(method: str) -> None:
+    """Start the processes that Python needs to start workers by another method than fork, if they aren't running.
+
+    They keep the signals blocked that are blocked now, so a signal to all processes of the run leaves them alive;
+    workers of a fork server would end with it. What workers need is imported by the server once, not by each worker of
+    each loader.
+    """
+    if method == "fork" or not hasattr(signal, "pthread_sigmask"):  # Windows has neither
+        return
+    from multiprocessing import forkserver, resource_tracker  # Windows can't import them
+
+    helpers: list[Any] = [resource_tracker]
+    if method == "forkserver":
+        multiprocessing.set_forkserver_preload(["__main__", "hf_icckd.data.pipeline"])
+        helpers.append(forkserver)
+    for helper in helpers:
+        # Each time: when Python has started the tracker, it unblocks two of them.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, *_IGNORED_BY_WORKERS})
+        try:
+            helper.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _leave_signals_to_the_parent(worker: int) -> None:
     """Make a worker ignore signals that are not from its parent.
 
-    Ctrl-C in a terminal, or SIGTERM from a batch system, reaches workers too, but the parent still needs them for the
+    Ctrl-C in a terminal, or a signal from a batch system, reaches workers too, but the parent still needs them for the
     current step.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+    for number in _IGNORED_BY_WORKERS:
+        signal.signal(number, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if hasattr(signal, "sigwaitinfo") and parent is not None and parent.pid is not None:  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        threading.Thread(target=_end_with_parent, args=(parent.pid,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+def _end_with_parent(parent: int) -> None:
+    # Not os.getppid(): workers of a fork server are its children, and the process that uses them ends them.
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)
 

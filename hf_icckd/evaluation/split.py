@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,6 +39,7 @@ def predict_split(
     batch_size: int = 256,
     num_workers: int = 0,
     description: str | None = None,
+    **loading: Any,
 ) -> SplitOutputs:
     """Run a classifier over a split, each process over its share, and gather the outputs of all images.
 
@@ -51,6 +52,7 @@ def predict_split(
         batch_size: Images per process and step.
         num_workers: Workers that decode; images in memory need none.
         description: Text in front of the progress bar; None for no bar.
+        **loading: Further arguments of `hf_icckd.data.sampling.make_loader`.
 
     Example:
         >>> from hf_icckd import ImagePipeline, create_classifier, load_image_data
@@ -61,7 +63,7 @@ def predict_split(
         (torch.Size([20, 10]), torch.Size([20, 64]))
     """
     logits, embeddings, labels = [], [], []
-    for output, own_labels, rows in run_split(model, dataset, batch_size, num_workers, description):
+    for output, own_labels, rows in run_split(model, dataset, batch_size, num_workers, description, **loading):
         logits.append(distributed.gather_rows(output.logits.float(), rows))
         if output.embeddings is not None:
             embeddings.append(distributed.gather_rows(output.embeddings.float(), rows))
@@ -81,6 +83,7 @@ def measure_split(
     batch_size: int = 256,
     num_workers: int = 0,
     description: str | None = None,
+    **loading: Any,
 ) -> dict[str, float]:
     """Measure accuracy, calibration and agreement in one pass that keeps a few numbers for each image.
 
@@ -91,7 +94,7 @@ def measure_split(
         The metrics of `hf_icckd.metrics.mean_metrics`.
     """
     rows_of_metrics, first = [], 0
-    for output, labels, rows in run_split(model, dataset, batch_size, num_workers, description):
+    for output, labels, rows in run_split(model, dataset, batch_size, num_workers, description, **loading):
         shares = distributed.even_split(rows, distributed.world_size())
         own = first + sum(shares[: distributed.rank()])
         teacher = None if teacher_logits is None else teacher_logits[own : own + len(labels)]
@@ -108,6 +111,7 @@ def run_split(
     batch_size: int = 256,
     num_workers: int = 0,
     description: str | None = None,
+    **loading: Any,
 ) -> Iterator[tuple[ClassifierOutput, Tensor, int]]:
     """Yield outputs and labels of this process's share of each batch, and the number of rows over all processes.
 
@@ -118,7 +122,7 @@ def run_split(
     model.eval()
     device = next(model.parameters()).device
     distributed.broadcast_buffers(model)
-    loader = make_loader(dataset, dataset.batch_sampler(batch_size), num_workers)
+    loader = make_loader(dataset, dataset.batch_sampler(batch_size), num_workers, **loading)
     hidden = description is None or distributed.rank() > 0
     for batch in tqdm(loader, desc=description, leave=False, disable=hidden, unit="batch", delay=2):
         output = model(batch["pixel_values"][:, 0].to(device, non_blocking=True))

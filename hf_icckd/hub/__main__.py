@@ -70,7 +70,7 @@ def _recorded(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError):
         options = None
     if not isinstance(options, dict):
-        raise ValueError(f"{path} is damaged, expected options of a run; write the folder again, or remove the file")
+        raise ValueError(f"{path} is damaged, expected options of a run; restore the file, or write the folder again")
     return options
 
 

@@ -24,6 +24,8 @@ class DistillationObjective(nn.Module):
         term_weights: Weight of each term in the literature.
         teacher_outputs: Fields of the teacher's `ClassifierOutput` that it reads; only these are sure to be there.
             Feature maps are computed if an objective names them, and can't be recorded.
+        reads_progress: Whether it may read `batch.progress`. A run that is under way can become longer only if no
+            objective does; say False where that is so.
         citation: BibTeX of the source.
 
     Example:
@@ -38,6 +40,7 @@ class DistillationObjective(nn.Module):
 
     term_weights: ClassVar[dict[str, float]] = {}
     teacher_outputs: ClassVar[tuple[str, ...]] = ("logits", "embeddings")
+    reads_progress: ClassVar[bool] = True
     citation: ClassVar[str] = ""
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:

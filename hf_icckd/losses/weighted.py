@@ -21,6 +21,7 @@ class WeightedObjectives(nn.Module):
     Attributes:
         term_weights: Weight of every term; the weighted sum is the distillation part of the loss.
         teacher_outputs: What any of them reads of the teacher.
+        scheduled: Name of the class of one that may read how much of the run is done; None if none does.
 
     Raises:
         ValueError: If there is no objective, two objectives share the name of a term, or a weight is below 0 or not
@@ -41,6 +42,8 @@ class WeightedObjectives(nn.Module):
             sorted({name for objective, _ in objectives for name in objective.teacher_outputs})
         )
         self.term_weights = _term_weights(objectives, "objectives")
+        readers = [type(objective).__name__ for objective, _ in objectives if objective.reads_progress]
+        self.scheduled = readers[0] if readers else None
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return the named, unweighted terms of all objectives."""

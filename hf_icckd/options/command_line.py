@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
 
+from hf_icckd.options.others import name_here
 from hf_icckd.options.renamed import RENAMED, new_spelling
 from hf_icckd.utils import distributed
 from hf_icckd.utils.text import name_encoding_hint, suggest
@@ -93,7 +94,7 @@ def parse_arguments(types: list[Any], description: str, argv: list[str] | None =
     Raises:
         UserError: If the file or an option can't be read, or a value is refused.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = _own_words() if argv is None else list(argv)
     usage = "%(prog)s [CONFIG.yaml] [--option value ...]"
     # Without abbreviations: --weight 0 should be an error and not --weight_decay 0.
     parser = ArgumentParser(types, description=description, usage=usage, allow_abbrev=False)
@@ -113,6 +114,12 @@ def parse_arguments(types: list[Any], description: str, argv: list[str] | None =
     return tuple(arguments)
 
 
+def _own_words() -> list[str]:
+    """Words of the command line that are meant for this program; Jupyter's kernel has some of its own."""
+    program, *words = sys.argv
+    return [] if Path(program).name.endswith("kernel_launcher.py") else words
+
+
 def _unknown(words: list[str], known: set[str]) -> str:
     """The message about words of a command line that belong to no option."""
     given: dict[str, str | None] = {}
@@ -123,6 +130,9 @@ def _unknown(words: list[str], known: set[str]) -> str:
     if "--terms" in known and (spelling := new_spelling(given)):  # a student never had these options
         names = ", ".join(f"--{name}" for name in given if name in RENAMED)
         return f"{names} {'is' if names.count(',') == 0 else 'are'} now written {spelling}"
+    word = words[0].partition("=")[0]
+    if here := name_here(word.lstrip("-"), {option.removeprefix("--") for option in known}):
+        return f"unknown option {word}: {here}"
     return f"unknown option {words[0]}{suggest(words[0], known)}; --help lists all"
 
 
@@ -137,7 +147,9 @@ def _yaml_words(path: Path, known: set[str]) -> list[str]:
     for name in options:
         if name not in known:
             spelling = new_spelling(options) if name in RENAMED and "terms" in known else None
-            hint = f", which is now written {spelling}" if spelling else suggest(str(name), known)
+            here = name_here(str(name), known)
+            hint = f", which is now written {spelling}" if spelling else f": {here}" if here else None
+            hint = suggest(str(name), known) if hint is None else hint
             raise UserError(f"unknown option {name!r} in {str(path)!r}{hint}")
     return option_words(options)
 

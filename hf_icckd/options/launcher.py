@@ -9,6 +9,7 @@ NO_DEEPSPEED = (
     "large teachers fsdp2.yaml"
 )
 
+_LAUNCHERS = ("LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID")
 # Allowed values of accelerate's FSDP options, and why no others. If unset, accelerate uses FSDP version 1 and the
 # first option of each list.
 _FSDP_SETTINGS = {
@@ -42,6 +43,30 @@ def check_launcher() -> None:
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']} but {', '.join(missing)} are not set; start through torchrun "
             "or accelerate launch, or unset WORLD_SIZE"
         )
+
+
+def threads_per_process(asked: int | None, cores: int) -> tuple[int, str]:
+    """CPU threads that each process takes, and where that number comes from.
+
+    Launchers set OMP_NUM_THREADS to 1 where nobody has set it, so a 1 below a launcher is nobody's choice.
+
+    Args:
+        asked: Value of `--num_threads`; None if it was not given.
+        cores: Cores that this process may use.
+
+    Raises:
+        ValueError: If OMP_NUM_THREADS counts and is no number.
+    """
+    if asked is not None:
+        return asked, "--num_threads"
+    found = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list is for nested threads
+    launched = any(name in _LAUNCHERS or name.startswith("ACCELERATE_") for name in os.environ)
+    if found and not (launched and found == "1"):
+        if not found.isdecimal() or int(found) == 0:
+            raise ValueError(f"OMP_NUM_THREADS is {found!r}, expected a whole number; correct or unset it")
+        return int(found), "OMP_NUM_THREADS"
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return max(1, cores // processes), f"{cores} core(s) for {processes} process(es)"
 
 
 def accelerate_uses(what: str) -> bool:

@@ -10,42 +10,12 @@ from typing import Any, Literal
 
 import torch
 from transformers import TrainingArguments
-from transformers.trainer_utils import HubStrategy
 
 from hf_icckd.options.checks import changed_options, check_licence, check_range
-from hf_icckd.options.launcher import NO_DEEPSPEED, accelerate_uses, check_launcher
+from hf_icckd.options.launcher import accelerate_uses, check_launcher, threads_per_process
+from hf_icckd.options.refused import refuse
 from hf_icckd.options.renamed import RENAMED, new_spelling
 from hf_icckd.utils.machine import best_device, cores, keep_freed_memory, missing_compiler
-
-_NO_RECOMPUTING = (
-    "BatchNorm would see every batch twice; lower per_device_train_batch_size and raise gradient_accumulation_steps"
-)
-# Trainer options that would break a promise of this package, with the reason that the user is told.
-_REFUSED = {
-    "load_best_model_at_end": "the last epoch is what is kept and reported; the best one on test data flatters",
-    "metric_for_best_model": "the last epoch is what is kept and reported; the best one on test data flatters",
-    "eval_on_start": "a resumed run would evaluate once more than an uninterrupted one",
-    "auto_find_batch_size": "the batch size decides the result; lower per_device_train_batch_size and raise "
-    "gradient_accumulation_steps yourself",
-    "deepspeed": NO_DEEPSPEED,
-    "fsdp": "sharding is configured through accelerate; use recipes/accelerate/fsdp2.yaml",
-    "gradient_checkpointing": _NO_RECOMPUTING,
-    "activation_checkpointing": _NO_RECOMPUTING,  # its name in newer versions of transformers
-    "use_liger_kernel": "it is for language models",
-    "neftune_noise_alpha": "it is for language models",
-    "label_smoothing_factor": "use --label_smoothing, which knows about views",
-    "bf16_full_eval": "evaluation is in the precision of the weights: half-precision logits tie, which costs accuracy",
-    "fp16_full_eval": "evaluation is in the precision of the weights: half-precision logits tie, which costs accuracy",
-    "dataloader_drop_last": "no image is left out of an epoch, except a remainder too small for a batch",
-    "data_seed": "--seed determines the order of the images too",
-    "resume_from_checkpoint": "--resume auto takes the newest intact checkpoint in output_dir",
-    "ignore_data_skip": "a resumed run would see other images than an uninterrupted one",
-    "restore_callback_states_from_checkpoint": "it would stop a resumed run where it was stopped before",
-    "save_only_model": "a run could not resume from such checkpoints; the last weights are written anyway",
-    "save_on_each_node": "checkpoints are written once; give an output_dir that all machines share",
-    "enable_jit_checkpoint": "its checkpoints are not atomic",
-    "hub_always_push": "only finished runs are pushed",
-}
 
 
 @dataclass
@@ -54,6 +24,7 @@ class DistillationTrainingArguments(TrainingArguments):
 
     Attributes:
         changed: The options whose values differ from their defaults.
+        threads_from: Where the number of CPU threads came from; empty on other devices.
     """
 
     optim: str = field(
@@ -102,7 +73,10 @@ class DistillationTrainingArguments(TrainingArguments):
     )
     num_threads: int | None = field(
         default=None,
-        metadata={"help": "CPU threads per process; default: cores of the machine divided by its processes."},
+        metadata={
+            "help": "CPU threads per process; default: OMP_NUM_THREADS, unless a launcher set it to 1, else the cores "
+            "of the machine divided by its processes."
+        },
     )
     seed: int = field(
         default=0, metadata={"help": "Seed of weights, order and, unless augmentation_seed is given, augmentation."}
@@ -154,7 +128,8 @@ class DistillationTrainingArguments(TrainingArguments):
         check_licence(self.license)
         # Otherwise a CPU run under a launcher would not find its process group.
         self.use_cpu = self.use_cpu or best_device().type == "cpu"
-        self._refuse()
+        refuse(self, self.changed)
+        self.threads_from = ""
         check_range(self, "momentum", 0, 1, exclude_high=True)
         check_range(self, "label_smoothing", 0, 1, exclude_high=True)
         check_range(self, "learning_rate", 0, math.inf, exclude_low=True)
@@ -193,13 +168,24 @@ class DistillationTrainingArguments(TrainingArguments):
                 "--mixed_precision no"
             )
         if self.use_cpu:
-            torch.set_num_threads(self.num_threads or max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+            count, self.threads_from = threads_per_process(self.num_threads, cores())
+            torch.set_num_threads(count)
             keep_freed_memory()
 
     @property
     def precision(self) -> str:
         """Precision of matrix products: float32 (that of the weights), bf16 or fp16."""
         return "bf16" if self.bf16 else "fp16" if self.fp16 else "float32"
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """How batches are loaded while training: arguments of `hf_icckd.data.sampling.make_loader`."""
+        return {
+            "num_workers": self.dataloader_num_workers,
+            "prefetch_factor": self.dataloader_prefetch_factor,
+            "multiprocessing_context": self.dataloader_multiprocessing_context,
+            "pin_memory": self.dataloader_pin_memory,
+        }
 
     @property
     def hub_repo_id(self) -> str:
@@ -210,29 +196,6 @@ class DistillationTrainingArguments(TrainingArguments):
     def sharded(self) -> bool:
         """Whether accelerate was told to shard weights, gradients and optimiser over processes (FSDP2)."""
         return accelerate_uses("FSDP")
-
-    def _refuse(self) -> None:
-        for name, reason in _REFUSED.items():
-            if value := getattr(self, name, None):  # a version of transformers may lack some
-                raise ValueError(f"{name} is {value!r}, expected it unset: {reason}")
-        if str(self.save_strategy) == "best":
-            raise ValueError(
-                "save_strategy is 'best', expected no, steps or epoch: the last epoch is what is kept and reported"
-            )
-        if HubStrategy(self.hub_strategy) != HubStrategy.END:
-            raise ValueError(
-                f"hub_strategy is {HubStrategy(self.hub_strategy).value!r}, expected end: only finished runs are "
-                "pushed, by --push_to_hub or later by `python -m hf_icckd.hub push FOLDER`"
-            )
-        if "plateau" in str(self.lr_scheduler_type):
-            raise ValueError(
-                f"lr_scheduler_type is {str(self.lr_scheduler_type)!r}, expected a schedule of steps: test data would "
-                "decide about the training"
-            )
-        for name in ("remove_unused_columns", "logging_nan_inf_filter"):
-            if getattr(self, name):
-                help_text = self.__dataclass_fields__[name].metadata["help"]
-                raise ValueError(f"{name} is true, expected false. {help_text}")
 
     def _check_compiler(self) -> None:
         device = "cpu" if self.use_cpu else self.device.type

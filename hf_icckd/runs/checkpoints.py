@@ -139,6 +139,11 @@ def load_extra_state(checkpoint: str | Path) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in load_file(Path(checkpoint) / STATE_FILE).items()}
 
 
+def position(checkpoint: Path) -> tuple[int, int]:
+    """Optimiser steps that a checkpoint was written after, and optimiser steps in an epoch."""
+    return _step(checkpoint), int(load_extra_state(checkpoint)["steps_per_epoch"])
+
+
 def part_of(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Entries whose names begin with a prefix, with the prefix removed."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -3,58 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
+import logging
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
-from transformers import TrainingArguments
 
-from hf_icckd.options.checks import changed_options, default_of
+from hf_icckd.options.checks import changed_options
 from hf_icckd.options.command_line import argument_values
 from hf_icckd.options.data import TrainingDataArguments
 from hf_icckd.options.recipes import StudentModelArguments, TeacherModelArguments
 from hf_icckd.options.renamed import with_terms
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs import checkpoints
+from hf_icckd.runs.identity import DATA, Change, Comparison, compare, matters, moved_data
 from hf_icckd.runs.images import Removed
 from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
+from hf_icckd.runs.length import check_length
 from hf_icckd.utils import distributed
-from hf_icckd.utils.atomic_files import user_path, write_text
+from hf_icckd.utils.atomic_files import write_text
+
+logger = logging.getLogger(__name__)
 
 _LOCK_SECONDS = 10
-# Options that don't change what a run computes: a resume may change them.
-_FREE_OPTIONS = {
-    "accept_teacher",
-    "allow_leakage",
-    "bad_images",  # the images are compared instead
-    "control",
-    "disable_tqdm",
-    "license",
-    "local_rank",
-    "num_threads",
-    "output_dir",
-    "per_device_eval_batch_size",
-    "per_device_train_batch_size",  # the global batch size is compared instead
-    "project",
-    "push_to_hub",
-    "rehearsal",
-    "report_to",
-    "resident_max_bytes",
-    "resume",
-    "resume_from_checkpoint",
-    "run_name",
-    "teacher_targets",  # whether they were recorded is compared instead
-    "teacher_targets_dir",
-    "use_cpu",
-}
-_FOLDERS = {"dataset", "labels", "label_groups"}  # whose path may be spelled in another way
-_FREE_PREFIXES = ("accelerator_", "dataloader_", "ddp_", "eval_", "hub_", "log_", "logging_", "save_", "trackio_")
 
 
 class RunFolder:
@@ -65,6 +41,7 @@ class RunFolder:
         args: Options of the trainer, with the folder.
         data_args: Options of the data.
         model_args: Options of the model.
+        scheduled: Name of an objective that may depend on the share of the run that is done, if there is one.
         **identity: Further values that tell this run from others.
 
     Attributes:
@@ -72,6 +49,7 @@ class RunFolder:
         changed: Options that differ from their defaults, without the folder.
         removed: Images that have gone since the run was begun, if it resumes without them.
         starts_over: Whether the run, which has no checkpoint, starts over with the remaining images.
+        moved_data: Options of the data that say another place, or another way to read it, than those of the run.
 
     Raises:
         ValueError: If the folder holds another run, or files of something else.
@@ -83,9 +61,10 @@ class RunFolder:
         args: DistillationTrainingArguments,
         data_args: TrainingDataArguments,
         model_args: TeacherModelArguments | StudentModelArguments,
+        scheduled: str | None = None,
         **identity: Any,
     ):
-        self.path = Path(args.output_dir)
+        self.path, self.args, self.scheduled = Path(args.output_dir), args, scheduled
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"output folder {str(self.path)!r} is a file; choose another with --output_dir")
         values = {"recipe": recipe} | argument_values(data_args, model_args, args) | identity
@@ -98,18 +77,19 @@ class RunFolder:
         self.changed = _as_in_a_file(named)
         self.removed: Removed | None = None
         self.starts_over = False
+        self.moved_data: list[Change] = []
         self.recorded = self.path / ARGS_FILE
         if self.recorded.is_file():
             if args.resume == "never":
                 raise ValueError(
                     f"output folder {str(self.path)!r} holds a run and resume is 'never'; choose another with "
-                    "--output_dir, delete this one, or resume with --resume auto"
+                    "--output_dir, or resume with --resume auto"
                 )
-            self._check_same()
+            self.moved_data = moved_data(self._check_same())
         elif self.path.exists() and any(not file.name.startswith(".") for file in self.path.iterdir()):
             raise ValueError(
                 f"output folder {str(self.path)!r} is not empty and holds no run of this package; choose another with "
-                "--output_dir, or empty it"
+                "--output_dir"
             )
 
     @property
@@ -121,7 +101,7 @@ class RunFolder:
     def recorded_data(self) -> str | None:
         """Fingerprint of the data set that the run in the folder was begun with; None if it has not been begun."""
         try:
-            return (yaml.safe_load(self.recorded.read_text(encoding="utf-8")) or {}).get("data_fingerprint")
+            return (yaml.safe_load(self.recorded.read_text(encoding="utf-8")) or {}).get(DATA)
         except FileNotFoundError:
             return None
 
@@ -140,31 +120,47 @@ class RunFolder:
         for checkpoint in checkpoints.checkpoints(self.path):
             shutil.rmtree(checkpoint)
 
-    def _check_same(self) -> None:
+    def check_data(self, fingerprint: Callable[[], str]) -> None:
+        """Compare the data set of a finished run, which is only read if its options have changed.
+
+        Raises:
+            ValueError: If the run had other data.
+        """
+        if self.moved_data:
+            self.values[DATA] = fingerprint()
+            self._check_same()
+
+    def _check_same(self) -> Comparison:
+        """Compare the run with the recorded one. Raises ValueError if it is another one."""
         try:
             before = yaml.safe_load(self.recorded.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError):
             before = None
         before = with_terms(before)
         if not isinstance(before, dict):
-            raise ValueError(f"{self.recorded} is damaged; delete the folder, or choose another with --output_dir")
-        # Another version of transformers may have other options: those are no difference.
-        theirs = {each.name for each in dataclasses.fields(TrainingArguments)}
-        names = sorted(filter(_matters, (before.keys() & self.values.keys()) | (self.values.keys() - theirs)))
-        # An option of the data that an earlier version did not have was at its default.
-        known = {each.name: default_of(each) for each in dataclasses.fields(TrainingDataArguments)} | before
-        differing = [
-            f"{name} {known.get(name)!r} -> {self.values.get(name)!r}"
-            for name in names
-            if known.get(name) != self.values.get(name)
-            and not (name == "data_fingerprint" and self.starts_over)
-            and not (name in _FOLDERS and _same_place(known.get(name), self.values.get(name)))
-        ]
-        if differing:
+            raise ValueError(f"{self.recorded} is damaged; restore it, or choose another folder with --output_dir")
+        changes = compare(before, self.values, any_data=self.starts_over)
+        if changes.differing:
+            unknown = moved_data(changes) if DATA not in self.values else []
+            differing = sorted([*changes.differing, *changes.length, *unknown], key=lambda each: each.name)
             raise ValueError(
-                f"output folder {str(self.path)!r} holds another run; it differs in: {'; '.join(differing)}. Choose "
-                "another folder with --output_dir, or delete this one"
+                f"output folder {str(self.path)!r} holds another run; it differs in: "
+                f"{'; '.join(map(str, differing))}. Choose another folder with --output_dir"
             )
+        if changes.length and self.finished:
+            raise ValueError(
+                f"the run in {str(self.path)!r} is finished ({'; '.join(map(str, changes.length))}); {self._more}"
+            )
+        if changes.length:
+            check_length(self.path, before, self.args, self.scheduled, self._more)
+        return changes
+
+    @property
+    def _more(self) -> str:
+        """How to train for another length, if this run can't."""
+        if self.values["recipe"] == "teacher":
+            return f"train on from a finished run with --start_from {self.path} and another --output_dir"
+        return "a student of another length is another run: choose another --output_dir"
 
     @contextlib.contextmanager
     def owned(self, data_fingerprint: str) -> Iterator[str | None]:
@@ -178,8 +174,8 @@ class RunFolder:
                 had other data.
         """
         # A run that resumes without removed images keeps the fingerprint that it was begun with.
-        self.values["data_fingerprint"] = data_fingerprint if self.removed is None else self.recorded_data
-        distributed.check_equal({name: value for name, value in self.values.items() if _matters(name)})
+        self.values[DATA] = data_fingerprint if self.removed is None else self.recorded_data
+        distributed.check_equal({name: value for name, value in self.values.items() if matters(name)})
         lock = FileLock(self.path / ".lock")
         try:
             checkpoint = distributed.on_first_rank(lambda: self._begin(lock))
@@ -207,7 +203,11 @@ class RunFolder:
         if self.finished:
             raise ValueError(f"the run in {str(self.path)!r} has just been finished by another process")
         if self.recorded.is_file():
-            self._check_same()
+            changes = self._check_same()
+            for each in changes.moved:
+                logger.info("%s: the content is the same, so the run goes on", each)
+            for each in changes.length:
+                logger.info("%s: no step done so far depends on it, so the run goes on", each)
         checkpoints.clear_staging(self.path)
         checkpoint = checkpoints.newest_intact(self.path)
         write_text(self.recorded, yaml.safe_dump(self.values, sort_keys=True))
@@ -217,15 +217,3 @@ class RunFolder:
 def _as_in_a_file(values: dict[str, Any]) -> dict[str, Any]:
     """The values as YAML gives them back, to be compared with values read from a file."""
     return yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(values, default=str))))
-
-
-def _same_place(first: Any, second: Any) -> bool:
-    """Whether two paths name one file or folder, as a relative and an absolute one may."""
-    if not isinstance(first, str) or not isinstance(second, str):
-        return False
-    one, other = user_path(first), user_path(second)
-    return one.exists() and other.exists() and one.samefile(other)
-
-
-def _matters(name: str) -> bool:
-    return name not in _FREE_OPTIONS and not name.startswith(_FREE_PREFIXES)

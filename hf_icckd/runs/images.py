@@ -109,7 +109,8 @@ def read_images(folder: str | Path) -> RunImages | None:
         )
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"{path} is damaged ({error}); delete it: then the images of that run can't be compared with others"
+            f"{path} is damaged ({error}); restore it, or move it away: then the images of that run can't be "
+            "compared with others"
         ) from error
 
 

@@ -29,7 +29,7 @@ def how_computed(args: DistillationTrainingArguments) -> str:
     layout = "channels last" if args.channels_last else "channels first"
     text = f"{args.precision}, {layout}, on {args.world_size} x {device_name(args)}"
     if args.device.type == "cpu":
-        text += f", {torch.get_num_threads()} thread(s)"
+        text += f", {torch.get_num_threads()} thread(s) ({args.threads_from})"
         slow, fast = _bf16_on_cpu()
     else:
         slow, fast = False, torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -57,7 +57,7 @@ class Records:
                     write_text(self.path, text)
                     break
                 raise ValueError(
-                    f"line {number} of {self.path} is not a record ({error}); repair or remove the line"
+                    f"line {number} of {self.path} is not a record ({error}); restore the line"
                 ) from error
 
         if text and not text.endswith("\n"):  # some editors leave it out

@@ -38,7 +38,8 @@ logger = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
 _SITTING = re.compile(r"^== (\d+\.\d) s ==$", re.MULTILINE)  # appended to the log after each session
 # 0 without results has been seen on a GPU shared by several processes.
-_STOPPED = (0, 130, 143, -signal.SIGINT, -signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+_STOPPED = (0, *(code for number in _SIGNALS for code in (128 + number, -number)))
 
 
 @dataclasses.dataclass
@@ -111,7 +112,7 @@ class StudyRunner:
             differing = "; ".join(f"{name} {was.get(name)!r} -> {would_be.get(name)!r}" for name in names)
             raise ValueError(
                 f"{self.records.path} has a record of {run.name} with other options ({differing}); choose another "
-                "--output_dir, or remove that line and the run's folder (for a teacher, also its students')"
+                "--output_dir"
             )
 
     def _check_kin(self, record: dict[str, Any]) -> None:
@@ -130,8 +131,8 @@ class StudyRunner:
         recorded = self.records.by_name.get(needed.name, {}).get("weights")
         if used and recorded and used != recorded:
             raise ValueError(
-                f"{record['run']} used another teacher than the recorded {needed.name}; remove the lines and folders "
-                "of both"
+                f"{record['run']} used another teacher than the recorded {needed.name}; choose another --output_dir, "
+                "or restore the folder of that teacher"
             )
 
     def pending(self) -> list[Run]:
@@ -305,7 +306,8 @@ class StudyRunner:
             if any(run is not None and run.name == name for run in needed):
                 self._fail(
                     name,
-                    "trained again, with other weights than its recorded students were taught by; remove their lines",
+                    "trained again, with other weights than its recorded students were taught by; restore the "
+                    "folder of that teacher, or choose another --output_dir",
                 )
                 return
             self.records.add(record)  # the last line of a run counts

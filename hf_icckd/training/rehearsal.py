@@ -149,8 +149,9 @@ def _smallest_batch(trainer: DistillationTrainer) -> int:
 def _try_step(trainer: DistillationTrainer, rows: int) -> None:
     model, args = trainer.model, trainer.args
     # A student's own data set, without the teacher's recorded outputs: reading those would need them recorded.
-    recorded = isinstance(trainer, StudentTrainer) and trainer.targets is not None
-    dataset = trainer.live_dataset.with_teacher(trainer.teacher.spec) if recorded else trainer.train_dataset
+    dataset = trainer.train_dataset
+    if isinstance(trainer, StudentTrainer) and trainer.targets is not None:
+        dataset = trainer.live_dataset.with_teacher(trainer.teacher.spec)
     first = FirstImages(dataset, rows)
     seed = None if isinstance(dataset, StreamedImages) else args.seed  # in order: shuffling reads far ahead
     batch = trainer._prepare_input(next(iter(make_loader(first, first.batch_sampler(args.train_batch_size, seed)))))

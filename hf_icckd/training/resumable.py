@@ -177,7 +177,9 @@ class ResumableTrainer(Trainer):
                 "%d images of every epoch are left out: too few for a batch", sampler.num_samples - sampler.num_used
             )
         self.steps_per_epoch = math.ceil(len(sampler) / self.args.gradient_accumulation_steps)
-        return make_loader(self.train_dataset, sampler, self.args.dataloader_num_workers)
+        if self.train_dataset.resident and self.args.dataloader_num_workers:
+            logger.info("the training images are in memory: no loading workers are started")
+        return make_loader(self.train_dataset, sampler, **self.args.loading)
 
     def _prepare_input(self, data):
         # Loading workers pin their batches, so the copy to the device need not wait.
@@ -340,6 +342,6 @@ def _plain_data_only(checkpoint: str | None) -> Iterator[None]:
         yield
     except (pickle.UnpicklingError, SafetensorError) as error:
         raise ValueError(
-            f"{checkpoint} holds more than plain data ({str(error).splitlines()[0]}); none of it was run; delete the "
-            "checkpoint"
+            f"{checkpoint} holds more than plain data ({str(error).splitlines()[0]}); none of it was run; move the "
+            "checkpoint out of the folder, and the run resumes from the one before"
         ) from error

@@ -31,6 +31,7 @@ def as_begun(folder: RunFolder, data: ImageData) -> ImageData:
     with the remaining images. Any other difference is left to `RunFolder.owned`, which refuses it. All processes call
     this together.
     """
+    distributed.on_first_rank(lambda: _check_moved(folder, data))
     removed = distributed.on_first_rank(lambda: _removed(folder, data))
     if removed is None or not isinstance(data.train, Dataset):
         return data
@@ -44,6 +45,25 @@ def as_begun(folder: RunFolder, data: ImageData) -> ImageData:
         note += " In place of each training image another one of its class is seen twice in an epoch."
     logger.warning("%s", note)
     return dataclasses.replace(data, train=data.train.select(removed.train), notes=[*data.notes, note])
+
+
+def _check_moved(folder: RunFolder, data: ImageData) -> None:
+    """Raise ValueError if a data set that is in another place has the fingerprint of the run's, but other images.
+
+    A fingerprint need not cover the bytes of all images; under the same path that is taken on trust.
+    """
+    if not folder.moved_data or data.streamed or folder.recorded_data != data.fingerprint():
+        return
+    before, hashes = read_images(folder.path), data.hashes()
+    if before is None or hashes is None:
+        return
+    for name, values in hashes.items():
+        if count := int((values != before.hashes[name]).sum()):
+            raise ValueError(
+                f"{'; '.join(map(str, folder.moved_data))}: {count} images of the {name} split differ from those of "
+                f"the run in {str(folder.path)!r}, expected the same; give the data set of that run, or choose "
+                "another folder with --output_dir"
+            )
 
 
 def _removed(folder: RunFolder, data: ImageData) -> Removed | None:

@@ -10,15 +10,18 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_ALWAYS = (signal.SIGTERM, signal.SIGINT)
+# A closed terminal, and the warning that SLURM sends before the time is up; Windows has neither.
+_UNLESS_IGNORED = ("SIGHUP", "SIGUSR1")
 _INSIST_AFTER = 2.0  # seconds; launchers forward a Ctrl-C that the terminal has already sent to every process
 
 
 class StopOnSignal:
-    """Context in which SIGTERM and SIGINT (Ctrl-C) call a function instead of ending the program.
+    """Context in which signals call a function instead of ending the program.
 
-    A second Ctrl-C two seconds or more after the first interrupts at once. Only the main thread can take signals; in
-    any other thread the context does nothing.
+    They are SIGTERM, SIGINT (Ctrl-C), SIGHUP and SIGUSR1; the last two stay ignored where they are ignored already, as
+    nohup does with SIGHUP. A second Ctrl-C two seconds or more after the first interrupts at once. Only the main
+    thread can take signals; in any other thread the context does nothing.
 
     Args:
         request_stop: Called, in the main thread, when a signal arrives.
@@ -39,10 +42,9 @@ class StopOnSignal:
         return 128 + (self.received or signal.SIGTERM)
 
     def __enter__(self) -> StopOnSignal:
-        try:
-            self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
-        except ValueError:  # not in the main thread
-            self._before = {}
+        with contextlib.suppress(ValueError):  # not in the main thread
+            for number in _signals():
+                self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -62,3 +64,22 @@ class StopOnSignal:
                 os.write(2, f"\n{self.received.name}: stopping after this step, with a checkpoint\n".encode())
         elif number == signal.SIGINT and now - self._when > _INSIST_AFTER:
             raise KeyboardInterrupt
+        if self.received.name == "SIGHUP":
+            _leave_closed_terminal()
+
+
+def _signals() -> list[signal.Signals]:
+    """The signals that ask a run to stop."""
+    known = [signal.Signals[name] for name in _UNLESS_IGNORED if name in signal.Signals.__members__]
+    return [*_ALWAYS, *(number for number in known if signal.getsignal(number) != signal.SIG_IGN)]
+
+
+def _leave_closed_terminal() -> None:
+    """Discard further output to a terminal that is gone: an error of the progress bar would prevent the checkpoint."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)

@@ -144,8 +144,7 @@ class StudentTrainer(DistillationTrainer):
             )
         images = as_training_batches(train_dataset, model.spec.label_names, args.seed)
         self.live_dataset, self.targets = images, targets
-        recorded = targets is not None
-        images = WithTargets(images, targets.read) if recorded else images.with_teacher(teacher.spec)
+        images = images.with_teacher(teacher.spec) if targets is None else WithTargets(images, targets.read)
         super().__init__(trained, model, args, images, eval_dataset, callbacks, frozen=(teacher,))
         self.teacher = teacher.requires_grad_(False).eval().to(args.device)
         # The Trainer compiles the trained module with the same backend and mode.
@@ -168,7 +167,7 @@ class StudentTrainer(DistillationTrainer):
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def check_teacher(self) -> None:
-        """Measure the teacher on the evaluation images, once; the first set counts, and without images nothing is done.
+        """Measure the teacher on the evaluation images, if there are any, once; of several sets the first counts.
 
         Raises:
             ValueError: If it is near chance or far below its record, unless `args.accept_teacher` is set.

@@ -36,7 +36,7 @@ IDENTITY_FILE, _LOCK_FILE = "targets.json", ".lock"
 BLOCK_ROWS = 32_768  # an interruption loses at most this many
 _RECORDABLE = ("logits", "embeddings")
 _LOCK_SECONDS = 5
-_AGAIN = "delete it, and --teacher_targets auto records it again"
+_AGAIN = "move it away, and --teacher_targets auto records it again"
 
 logger = logging.getLogger(__name__)
 
@@ -142,8 +142,7 @@ class TeacherTargets:
             outputs, identity = dict(found["outputs"]), dict(found["identity"])
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
-                f"{file} is damaged ({type(error).__name__}); delete the folder, or choose another with "
-                "--teacher_targets_dir"
+                f"{file} is damaged ({type(error).__name__}); choose another folder with --teacher_targets_dir"
             ) from error
         if written_as > FORMAT:
             raise ValueError(f"{file} has format {written_as}, expected at most {FORMAT}; use a later hf_icckd")

@@ -23,6 +23,7 @@ from hf_icckd.hub import push_to_hub
 from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.convolutions import guard_strided_convolutions
 from hf_icckd.models.pretrained import save_pretrained
+from hf_icckd.options.schedule import multistep_factor
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.training.hub_callback import HubCallback
 from hf_icckd.training.loss_averages import LossAverages
@@ -182,10 +183,8 @@ class DistillationTrainer(ResumableTrainer):
             warmup = self.args.get_warmup_steps(num_training_steps)
             milestones = [share * num_training_steps for share in self.args.lr_milestones]
 
-            def factor(step: int) -> float:
-                if step < warmup:
-                    return step / max(warmup, 1)
-                return 0.1 ** sum(step >= milestone for milestone in milestones)
+            def factor(step: int) -> float:  # a function: of other callables, checkpoints would hold a state
+                return multistep_factor(step, warmup, milestones)
 
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
             self._created_lr_scheduler = True
@@ -213,8 +212,8 @@ class DistillationTrainer(ResumableTrainer):
     def _evaluation_options(self, description: str | None) -> dict[str, Any]:
         return {
             "batch_size": self.args.eval_batch_size,
-            "num_workers": self.args.dataloader_num_workers,
             "description": description,
+            **self.args.loading,
         }
 
     def evaluation_teacher(self, dataset: Dataset) -> SplitOutputs | None:

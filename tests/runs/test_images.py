@@ -38,7 +38,7 @@ def test_models_without_a_record_have_none(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 and no more"])
 def test_a_damaged_record_is_an_error(tmp_path, content):
     (tmp_path / IMAGES_FILE).write_bytes(content)
-    with pytest.raises(ValueError, match=r"image_hashes\.npz is damaged .*; delete it"):
+    with pytest.raises(ValueError, match=r"image_hashes\.npz is damaged .*; restore it, or move it"):
         read_images(tmp_path)
 
 

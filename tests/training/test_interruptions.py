@@ -157,7 +157,11 @@ def test_a_stopped_run_goes_on_as_if_never_stopped(deterministic, uncut, pipelin
     assert figures(uncut.state.log_history) == figures(resumed.state.log_history)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)],
+    ids=lambda value: getattr(value, "name", ""),
+)
 def test_a_signal_ends_the_program_behind_the_step(whole, tmp_path, monkeypatch, capfd, number, code):
     compute, calls = trainer.DistillationTrainer.compute_loss, []
 
@@ -192,6 +196,41 @@ def test_a_second_ctrl_c_interrupts_at_once(monkeypatch):
     assert stop.exit_code == 130
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_that_is_ignored_stays_ignored(number):
+    """As nohup makes it; a batch system may do the same."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with StopOnSignal(lambda: pytest.fail("it was asked to stop")) as stop:
+            signal.raise_signal(number)
+        assert stop.received is None and signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+CLOSED_TERMINAL = """
+import os, signal
+from hf_icckd.training.signals import StopOnSignal
+
+with StopOnSignal(lambda: None) as stop:
+    while stop.received is None:
+        signal.pause()
+    for descriptor in (1, 2):
+        os.write(descriptor, b"still writing")  # an error at a terminal that is gone
+raise SystemExit(stop.exit_code)
+"""
+
+
+def test_a_closed_terminal_asks_to_stop_and_takes_no_more_text(forks):
+    terminal, other_end = os.openpty()
+    process = forks.start(["-c", CLOSED_TERMINAL], stdout=other_end, stderr=other_end)
+    os.close(other_end)
+    time.sleep(0.5)
+    os.close(terminal)
+    os.kill(process.pid, signal.SIGHUP)  # it leads no session of this terminal
+    assert process.wait(timeout=20) == 129
+
+
 LOADING_WORKERS = """
 import subprocess
 from hf_icckd import ImagePipeline, load_image_data
@@ -203,7 +242,7 @@ loader = make_loader(decoded, decoded.batch_sampler(8, seed=0), num_workers=1)
 batches = iter(loader)
 next(batches)
 (worker,) = batches._workers
-for number in ("INT", "TERM"):
+for number in ("INT", "TERM", "HUP", "USR1"):
     subprocess.run(["kill", f"-{number}", str(worker.pid)], check=True)
 assert len(list(batches)) == 19
 batches = iter(loader)
@@ -216,10 +255,54 @@ print("all 20 batches came")
 """
 
 
+STARTED_WORKERS = """
+import os, signal, subprocess, sys
+from torch.utils.data import Dataset
+from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
+
+class Rows(Dataset):
+    resident = False
+    def __len__(self):
+        return 40
+    def __getitems__(self, key):
+        return key.indices
+
+if __name__ == "__main__":
+    loader = make_loader(
+        Rows(), KeyedBatchSampler(40, 2, seed=0), num_workers=1, multiprocessing_context=sys.argv[1], prefetch_factor=1
+    )
+    batches = iter(loader)
+    next(batches)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):  # to all processes of the run
+        signal.signal(number, lambda *_: None)
+        subprocess.run(["kill", f"-{number.value}", "--", f"-{os.getpgid(0)}"], check=False)
+    assert len(list(batches)) == 19
+    print("all 19 batches came", flush=True)
+"""
+
+
 def test_loading_workers_leave_signals_to_their_parent(forks, tmp_path):
     """In a program of its own: torch's handler for lost workers raises wherever the process is."""
     done = forks.run(["-c", LOADING_WORKERS], cwd=tmp_path)
     assert done.returncode == 0 and "all 20 batches came" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_workers_end_with_any_start_method_and_outlive_signals(tmp_path, method):
+    """A program of its own in earnest: such workers start Python, and a fork of the tests' server has no main file."""
+    file = tmp_path / "loads.py"
+    file.write_text(STARTED_WORKERS)
+    words = [sys.executable, str(file), method]
+    process = subprocess.Popen(
+        words, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        said, _ = process.communicate(timeout=240)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0 and "all 19 batches came" in said, said
 
 
 @pytest.mark.parametrize("launcher", ["accelerate launch", "torchrun"])
@@ -661,6 +744,38 @@ def test_other_images_of_the_same_name_are_another_run(tmp_path, monkeypatch):
     teacher.main(words)
 
 
+def stopped(folder: Path, monkeypatch, *words: str) -> None:
+    """A run of eight steps that is killed after its checkpoint of step 4."""
+    save = resumable.ResumableTrainer._save_checkpoint
+
+    def save_and_stop(trainer, *args):
+        save(trainer, *args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resumable.ResumableTrainer, "_save_checkpoint", save_and_stop)
+        with pytest.raises(SystemExit):
+            teacher.main(command(folder, "--max_steps", "8", *words))
+
+
+def test_a_run_becomes_longer_as_if_begun_so(tmp_path, monkeypatch, caplog):
+    constant = ["--lr_scheduler_type", "constant_with_warmup", "--warmup_steps", "2"]
+    stopped(tmp_path / "run", monkeypatch, *constant)
+    caplog.clear()
+    teacher.main(command(tmp_path / "run", *constant))
+    assert "max_steps 8 -> 12: no step done so far depends on it" in caplog.text
+    teacher.main(command(tmp_path / "whole", *constant))
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_another_length_of_another_schedule_is_refused_with_the_way(whole, tmp_path, monkeypatch):
+    stopped(tmp_path / "run", monkeypatch)
+    with pytest.raises(UserError, match=r"learning rate from step 2 on .*--start_from .* another --output_dir"):
+        teacher.main(command(tmp_path / "run"))
+    with pytest.raises(UserError, match=r"is finished \(max_steps 12 -> 20\); .*--start_from .*another --output_dir"):
+        teacher.main(command(whole, "--max_steps", "20"))
+
+
 def test_resume_never_refuses_a_folder_with_a_run(whole, tmp_path):
     with pytest.raises(UserError, match="holds a run and resume is 'never'; choose another"):
         teacher.main(command(whole, "--resume", "never"))
@@ -669,7 +784,7 @@ def test_resume_never_refuses_a_folder_with_a_run(whole, tmp_path):
 def test_a_damaged_record_of_options_is_an_error(tmp_path):
     for content in (b"", b"a: [", b"\xff\xfe\x00"):
         (tmp_path / "all_args.yaml").write_bytes(content)
-        with pytest.raises(UserError, match=r"all_args\.yaml is damaged; delete the folder"):
+        with pytest.raises(UserError, match=r"all_args\.yaml is damaged; restore it, or"):
             teacher.main(command(tmp_path))
 
 

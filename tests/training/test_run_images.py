@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import yaml
 
 from hf_icckd import teacher
 from hf_icckd.data import load_image_data, pipeline
+from hf_icckd.data.splits import fingerprint
 from hf_icckd.hub.published import published_files
 from hf_icckd.options.command_line import UserError
 from hf_icckd.runs.checkpoints import checkpoints
 from hf_icckd.runs.images import read_images
+from hf_icckd.training import resumable
 from hf_icckd.utils.keyed_random import permutation
 
 SIDE = 100  # decoded as needed
@@ -151,6 +154,64 @@ def test_the_data_set_may_be_spelled_in_another_way(tmp_path, monkeypatch, capsy
         teacher.main([*EPOCH, "--dataset", spelled, *words])
         assert "out is finished" in capsys.readouterr().out
     assert weights(tmp_path / "out") == before
-    make(tmp_path / "other")
-    with pytest.raises(UserError, match="holds another run; it differs in: dataset 'data' -> 'other'"):
+    copied = make(tmp_path / "other")
+    capsys.readouterr()
+    teacher.main([*EPOCH, "--dataset", "other", *words])  # the images decide, not where they are
+    assert "out is finished" in capsys.readouterr().out
+    PIL.Image.new("RGB", (SIDE, SIDE), (1, 2, 3)).save(copied / "a" / "new.png")
+    with pytest.raises(UserError, match=r"differs in: data_fingerprint '\w+' -> '\w+'; dataset 'data' -> 'other'"):
         teacher.main([*EPOCH, "--dataset", "other", *words])
+
+
+def interrupted_after(step: int, monkeypatch, *words: str) -> None:
+    """A run that is killed after the checkpoint of a step."""
+    save = resumable.ResumableTrainer._save_checkpoint
+
+    def save_and_stop(trainer, *args):
+        save(trainer, *args)
+        if trainer.state.global_step == step:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resumable.ResumableTrainer, "_save_checkpoint", save_and_stop)
+        with pytest.raises(SystemExit):
+            teacher.main([*EPOCH, *words, "--save_strategy", "steps", "--save_steps", "1"])
+
+
+def labelled_files(folder: Path) -> Path:
+    """Images that two tables beside them give labels and groups."""
+    pictures = make(folder / "pictures")
+    files = sorted(str(path.relative_to(pictures)) for path in pictures.rglob("*.png"))
+    rows = [f"{name},{'cdef'[number % 4]}" for number, name in enumerate(files)]
+    (folder / "labels.csv").write_text("\n".join(["file_name,label", *rows]))
+    (folder / "groups.yaml").write_text("one: [c, d]\ntwo: [e, f]\n")
+    return folder
+
+
+def test_a_run_goes_on_where_data_labels_and_groups_have_moved(tmp_path, monkeypatch, caplog):
+    def words(place: Path) -> list[str]:
+        return ["--dataset", f"{place}/pictures", "--labels", f"{place}/labels.csv", "--label_groups",
+                f"{place}/groups.yaml", "--output_dir", f"{tmp_path}/run"]  # fmt: skip
+
+    interrupted_after(2, monkeypatch, *words(labelled_files(tmp_path / "here")))
+    (tmp_path / "here").rename(tmp_path / "there")
+    caplog.clear()
+    teacher.main([*EPOCH, *words(tmp_path / "there"), "--max_train_samples", "1000"])  # more than there are
+    assert f"dataset '{tmp_path}/here/pictures' -> '{tmp_path}/there/pictures': the content is the same" in caplog.text
+    assert yaml.safe_load((tmp_path / "run" / "all_args.yaml").read_text())["labels"] == f"{tmp_path}/there/labels.csv"
+    teacher.main([*EPOCH, *words(tmp_path / "there"), "--output_dir", f"{tmp_path}/whole"])
+    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]["first_step_of_last_session"] == 2
+
+
+def test_images_that_the_fingerprint_does_not_read_are_compared_after_a_move(tmp_path, monkeypatch):
+    monkeypatch.setattr(fingerprint, "_SAMPLED_ROWS", 1)
+    for split in ("train", "test"):
+        make(tmp_path / "data" / split)
+    words = ["--output_dir", f"{tmp_path}/run"]
+    interrupted_after(2, monkeypatch, "--dataset", f"{tmp_path}/data", *words)
+    shutil.copytree(tmp_path / "data", tmp_path / "moved")
+    changed = tmp_path / "moved" / "train" / "b" / "11.png"
+    changed.write_bytes(changed.read_bytes() + b" ")
+    with pytest.raises(UserError, match=r"dataset .* -> .*: 1 images of the train split differ from those of the run"):
+        teacher.main([*EPOCH, "--dataset", f"{tmp_path}/moved", *words])

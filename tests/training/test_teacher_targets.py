@@ -320,9 +320,9 @@ def test_damaged_folders(pipeline, tiny_classifier, tmp_path, spoil, message):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda f, g: os.truncate(f, 500), "is damaged .*; delete it, and --teacher_targets auto records it again"),
-        (lambda f, g: f.write_bytes(b""), "is damaged .*; delete it, and --teacher_targets auto records it again"),
-        (lambda f, g: shutil.copy(g, f), "belongs to other targets; delete it"),
+        (lambda f, g: os.truncate(f, 500), "is damaged .*; move it away, and --teacher_targets auto records it again"),
+        (lambda f, g: f.write_bytes(b""), "is damaged .*; move it away, and --teacher_targets auto records it again"),
+        (lambda f, g: shutil.copy(g, f), "belongs to other targets; move it away"),
         (lambda f, g: f.unlink(), "is missing: nothing is recorded of epoch 0, rows 64 on"),
     ],
 )

@@ -1,0 +1,109 @@
+"""What options of other programs are called here, for the error about an unknown one."""
+
+from __future__ import annotations
+
+# Several where both, or one of them, may be meant. An argument of an objective or a term is written as it is given.
+ALSO_CALLED: dict[str, tuple[str, ...]] = {
+    "lr": ("learning_rate",),
+    "base_lr": ("learning_rate",),
+    "init_lr": ("learning_rate",),
+    "wd": ("weight_decay",),
+    "epochs": ("num_train_epochs",),
+    "num_epochs": ("num_train_epochs",),
+    "steps": ("max_steps",),
+    "batch_size": ("per_device_train_batch_size",),
+    "train_batch_size": ("per_device_train_batch_size",),
+    "eval_batch_size": ("per_device_eval_batch_size",),
+    "test_batch_size": ("per_device_eval_batch_size",),
+    "workers": ("dataloader_num_workers",),
+    "num_workers": ("dataloader_num_workers",),
+    "threads": ("num_threads",),
+    "arch": ("model",),
+    "architecture": ("model",),
+    "model_name": ("model",),
+    "student": ("model", "terms sftn:student=VALUE"),
+    "student_model": ("model",),
+    "model_s": ("model",),
+    "teacher_model": ("teacher",),
+    "teacher_path": ("teacher",),
+    "path_t": ("teacher",),
+    "data": ("dataset",),
+    "data_dir": ("dataset",),
+    "data_path": ("dataset",),
+    "dataset_name": ("dataset",),
+    "img_size": ("image_size",),
+    "output": ("output_dir",),
+    "out_dir": ("output_dir",),
+    "save_dir": ("output_dir",),
+    "optimizer": ("optim",),
+    "opt": ("optim",),
+    "scheduler": ("lr_scheduler_type",),
+    "sched": ("lr_scheduler_type",),
+    "lr_decay_epochs": ("lr_milestones",),
+    "milestones": ("lr_milestones",),
+    "warmup": ("warmup_steps",),
+    "warmup_epochs": ("warmup_steps",),
+    "clip_grad": ("max_grad_norm",),
+    "smoothing": ("label_smoothing",),
+    "amp": ("bf16",),
+    "fp32": ("bf16",),
+    "compile": ("torch_compile",),
+    "resume_from": ("resume", "start_from"),
+    "checkpoint": ("resume", "start_from"),
+    "finetune": ("start_from",),
+    "eval_every": ("eval_steps",),
+    "log_every": ("logging_steps",),
+    "accumulation_steps": ("gradient_accumulation_steps",),
+    "grad_accum": ("gradient_accumulation_steps",),
+    "device": ("use_cpu",),
+    "cpu": ("use_cpu",),
+    "no_cuda": ("use_cpu",),
+    "aug": ("augmentation",),
+    "reprob": ("random_erasing",),
+    "tensorboard": ("report_to",),
+    "wandb": ("report_to",),
+    "name": ("run_name",),
+    "val_split": ("validation_split",),
+    # Names from papers and other programs for distillation.
+    "distill": ("objectives",),
+    "loss": ("objectives", "terms"),
+    "method": ("objectives", "terms"),
+    "alpha": ("ce_weight", "objectives kd:weight=VALUE", "terms intra_class:weight=VALUE"),
+    "beta": ("objectives kd:weight=VALUE", "terms intra_class:weight=VALUE"),
+    "gamma": ("ce_weight",),
+    "kd_weight": ("objectives kd:weight=VALUE",),
+    "T": ("objectives kd:temperature=VALUE",),
+    "kd_T": ("objectives kd:temperature=VALUE",),
+    "tau": ("objectives kd:temperature=VALUE", "terms intra_class:temperature=VALUE"),
+    "temp": ("objectives kd:temperature=VALUE", "terms intra_class:temperature=VALUE"),
+    "temperature": ("objectives kd:temperature=VALUE", "terms intra_class:temperature=VALUE"),
+    "margin": ("terms intra_class:margin=VALUE",),
+}
+# What is chosen outside the program.
+ELSEWHERE = {
+    "gpus": "processes are started by a launcher: accelerate launch --num_processes 4 recipes/teacher.py ...",
+    "gpu": "choose one with the environment variable CUDA_VISIBLE_DEVICES",
+    "gpu_ids": "choose them with the environment variable CUDA_VISIBLE_DEVICES, and start one process each with "
+    "accelerate launch",
+    "nproc_per_node": "it belongs to torchrun: torchrun --nproc_per_node 4 -m hf_icckd.teacher ...",
+    "num_processes": "it belongs to accelerate: accelerate launch --num_processes 4 recipes/teacher.py ...",
+    "distributed": "processes are started by a launcher: accelerate launch --num_processes 4 recipes/teacher.py ...",
+}
+
+
+def name_here(name: str, known: set[str]) -> str | None:
+    """What an option of another program is called here, in words; None if that is not known.
+
+    Args:
+        name: The option, without dashes.
+        known: Options of this program, without dashes.
+
+    Example:
+        >>> name_here("lr", {"learning_rate"})
+        'here it is --learning_rate'
+    """
+    plain = name.replace("-", "_")
+    if plain in ELSEWHERE:
+        return ELSEWHERE[plain]
+    here = [each for each in ALSO_CALLED.get(plain, ()) if each.partition(" ")[0] in known]
+    return f"here it is {' or '.join(f'--{each}' for each in here)}" if here else None

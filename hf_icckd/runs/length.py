@@ -1,0 +1,60 @@
+"""A run that is asked to become longer or shorter: whether it can, and what to do if not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hf_icckd.options.schedule import learning_rate, training_steps
+from hf_icckd.options.training import DistillationTrainingArguments
+from hf_icckd.runs import checkpoints
+from hf_icckd.runs.identity import LENGTH
+
+
+def check_length(
+    folder: Path, before: dict[str, Any], args: DistillationTrainingArguments, scheduled: str | None, way: str
+) -> None:
+    """Raise ValueError unless a run can end at another length as if it had been begun with it.
+
+    It can if no step that was done would have been another: the learning rate of each would be the same, and nothing
+    else depends on the length.
+
+    Args:
+        folder: Folder of the run, which is not finished.
+        before: Its recorded options.
+        args: Options of now.
+        scheduled: Name of an objective that may depend on the share of the run that is done.
+        way: What to do instead.
+    """
+    checkpoint = checkpoints.newest_intact(folder)
+    if checkpoint is None:  # nothing has been done that would be kept
+        return
+    step, steps_per_epoch = checkpoints.position(checkpoint)
+    was, now = ({name: values[name] for name in LENGTH} for values in (before, vars(args)))
+    asked = f"{str(folder)!r} was begun with {_words(was)}, and {_words(now)} {{}}; {way}"
+    if scheduled is not None:
+        raise ValueError(
+            asked.format(
+                f"would have changed its steps: the objective {scheduled} may depend on the share of the run that is "
+                "done (its reads_progress is true)"
+            )
+        )
+    rates = [learning_rate(args, each["num_train_epochs"], each["max_steps"], steps_per_epoch) for each in (was, now)]
+    for done in range(step):
+        first, second = (rate(done) for rate in rates)
+        if first != second:
+            last, other = (rate(step - 1) for rate in rates)
+            raise ValueError(
+                asked.format(
+                    f"would have changed its learning rate from step {done + 1} on (at step {step}: {last:.4g}, with "
+                    f"the new length {other:.4g})"
+                )
+            )
+    if training_steps(now["num_train_epochs"], now["max_steps"], steps_per_epoch) < step:
+        raise ValueError(asked.format(f"is already over: it has done {step} steps, {steps_per_epoch} in an epoch"))
+
+
+def _words(length: dict[str, Any]) -> str:
+    if length["max_steps"] > 0:
+        return f"max_steps {length['max_steps']}"
+    return f"num_train_epochs {length['num_train_epochs']:g}"
