@@ -79,3 +79,9 @@ def test_a_name_stays_on_its_line():
     names = ["cat", "dog\n\x1b[31m", "emu", "x" * 40]
     said = rows([0] * 8, names=names)["never recognised"]
     assert r"'dog\n\x1b[31m'" in said and f"'{'x' * 29}…'" in said
+
+
+def test_flops_that_were_not_counted_are_said_to_be():
+    without = results([0] * 8) | {"cost": {"parameters": 10, "latency_ms": 0.5}}
+    found = rows_of(summary_table(without, "a run", "test"))
+    assert found["parameters, FLOPs, latency"].strip() == "10, not counted, 0.50 ms"
