@@ -92,7 +92,8 @@ def refuse(args: TrainingArguments, changed: Mapping[str, Any]) -> None:
         if changed[name] or defaults[name]:  # transformers turns some None into False
             raise ValueError(f"{name} is {changed[name]!r}, expected it unset: {REFUSED[name]}")
     given = changed.get("accelerator_config")
-    if given and given != AcceleratorConfig():
+    default = AcceleratorConfig()
+    if given and given not in (default, default.to_dict()):
         raise ValueError(
             f"accelerator_config is {given!r}, expected it unset: batches are cut by this package, not by accelerate"
         )
