@@ -92,7 +92,9 @@ def refuse(args: TrainingArguments, changed: Mapping[str, Any]) -> None:
         if changed[name] or defaults[name]:  # transformers turns some None into False
             raise ValueError(f"{name} is {changed[name]!r}, expected it unset: {REFUSED[name]}")
     given = changed.get("accelerator_config")
-    if given and given != AcceleratorConfig():
+    default = vars(AcceleratorConfig())
+    values = given if isinstance(given, Mapping) or not given else getattr(given, "__dict__", {"": given})
+    if values and any(name not in default or value != default[name] for name, value in values.items()):
         raise ValueError(
             f"accelerator_config is {given!r}, expected it unset: batches are cut by this package, not by accelerate"
         )

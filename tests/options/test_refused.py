@@ -61,6 +61,11 @@ def test_others_are_refused_too(tmp_path, name):
         TeacherTrainingArguments(tmp_path, **{name: OWN_RULE[name]})
 
 
+def test_options_that_were_read_before_are_taken_again(tmp_path):
+    values = TeacherTrainingArguments(tmp_path, use_cpu=True, num_threads=1).to_dict()
+    assert TeacherTrainingArguments(**values).to_dict() == values
+
+
 def test_options_without_effect_are_taken_and_listed(tmp_path):
     TeacherTrainingArguments(tmp_path, do_train=True, do_eval=True, do_predict=True)
     page = (ROOT / "docs" / "limits.md").read_text()
