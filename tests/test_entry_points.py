@@ -94,7 +94,7 @@ def test_a_run_says_what_would_be_faster(known, precision, hint, tmp_path, monke
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
     args = TeacherTrainingArguments(tmp_path, use_cpu=True, bf16=precision == "bf16")
     text = how_computed(args)
-    assert hint in text if hint else re.search(r"thread\(s\) \([^)]*\)*$", text)
+    assert hint in text if hint else "faster" not in text and "emulates" not in text
 
 
 def test_a_finished_run_says_so(runs, capsys):
@@ -134,7 +134,7 @@ def test_a_student_of_a_retrained_teacher_is_another_run(runs, tmp_path):
 
 def test_a_teacher_that_was_moved_is_the_same(runs, tmp_path, capsys):
     shutil.copytree(runs / "teacher", tmp_path / "moved")
-    words = [*QUICK, "--output_dir", f"{tmp_path}/student", "--teacher"]
+    words = [*QUICK, *ACCEPT, "--output_dir", f"{tmp_path}/student", "--teacher"]
     student.main([*words, f"{runs}/teacher"])
     capsys.readouterr()
     student.main([*words, f"{tmp_path}/moved"])
@@ -299,12 +299,12 @@ def test_options_of_ours_are_compared_even_if_a_record_lacks_them(runs, tmp_path
     values = yaml.safe_load(record.read_text())
     del values["tf32"]  # an option of transformers: another version may not have it
     record.write_text(yaml.safe_dump(values))
-    for name in ("splits", "missing_labels", "duplicates", "allow_leakage"):
+    for name in ("splits", "missing_labels", "pixel_range", "allow_leakage"):
         del values[name]  # options of ours that 0.2.0 did not have
     record.write_text(yaml.safe_dump(values))
     teacher.main([*QUICK, "--output_dir", f"{tmp_path}/run", "--bad_images", "skip", "--allow_leakage", "true"])
-    with pytest.raises(UserError, match="it differs in: duplicates 'keep' -> 'drop'"):
-        teacher.main([*QUICK, "--output_dir", f"{tmp_path}/run", "--duplicates", "drop"])
+    with pytest.raises(UserError, match=r"it differs in: pixel_range None -> \[0.0, 255.0\]"):
+        teacher.main([*QUICK, "--output_dir", f"{tmp_path}/run", "--pixel_range", "0", "255"])
     del values["terms"]
     record.write_text(yaml.safe_dump(values))
     with pytest.raises(UserError, match=r"it differs in: terms None -> \['intra_class:weight"):

@@ -43,7 +43,15 @@ def test_a_run_says_of_its_teacher_what_the_teachers_run_says(tmp_path, side, si
     common = ["--dataset", f"{tmp_path}/images", "--model", "cifar_resnet8", "--max_steps", "2", "--use_cpu", "true",
               "--num_threads", "1", "--save_strategy", "no", "--disable_tqdm", "true"]  # fmt: skip
     teacher.main([*common, "--image_size", str(sizes[0]), "--output_dir", f"{tmp_path}/teacher"])
-    words = ["--teacher", f"{tmp_path}/teacher", "--teacher_targets", "auto", "--teacher_targets_dir"]
+    words = [
+        "--teacher",
+        f"{tmp_path}/teacher",
+        "--accept_teacher",
+        "true",
+        "--teacher_targets",
+        "auto",
+        "--teacher_targets_dir",
+    ]
     student.main([*common, "--image_size", str(sizes[1]), *words, f"{tmp_path}/targets", "--output_dir",
                   f"{tmp_path}/run"])  # fmt: skip
     own, of_run = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("teacher", "run"))

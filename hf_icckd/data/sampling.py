@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Iterator
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -143,12 +145,13 @@ def make_loader(
     """
     workers: dict[str, Any] = {}
     if num_workers > 0 and not dataset.resident:
-        _start_helpers(multiprocessing.get_context(multiprocessing_context).get_start_method())
+        method = multiprocessing.get_context(multiprocessing_context).get_start_method()
+        _start_helpers(method)
         workers = {
             "num_workers": num_workers,
             "persistent_workers": True,
             "prefetch_factor": prefetch_factor,
-            "multiprocessing_context": multiprocessing_context,
+            "multiprocessing_context": _SpawnContext() if method == "spawn" else method,
             "worker_init_fn": _leave_signals_to_the_parent,
         }
     return DataLoader(
@@ -180,12 +183,33 @@ def _start_helpers(method: str) -> None:
         multiprocessing.set_forkserver_preload(["__main__", "hf_icckd.data.pipeline"])
         helpers.append(forkserver)
     for helper in helpers:
-        # Each time: when Python has started the tracker, it unblocks two of them.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, *_IGNORED_BY_WORKERS})
-        try:
+        with _signals_blocked():  # for each: when Python has started the tracker, it unblocks two of them
             helper.ensure_running()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Context in which this thread, and what it starts, leaves signals waiting."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, *_IGNORED_BY_WORKERS})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _SpawnedWorker(SpawnProcess):
+    """A worker whose signals wait from the start: it imports for seconds, and NumPy starts threads meanwhile."""
+
+    def start(self) -> None:
+        with _signals_blocked():
+            super().start()
+
+
+class _SpawnContext(SpawnContext):
+    Process = _SpawnedWorker
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:

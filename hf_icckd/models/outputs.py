@@ -17,6 +17,7 @@ class ClassifierOutput(NamedTuple):
         feature_maps: Tuple of (B, C_l, H_l, W_l), as timm's `forward_intermediates`; None unless asked for.
 
     Example:
+        >>> import torch
         >>> output = ClassifierOutput(logits=torch.zeros(2, 10), embeddings=torch.zeros(2, 64))
         >>> output.feature_maps is None
         True

@@ -280,10 +280,11 @@ def _check_room(trainer: DistillationTrainer, place: Path, one: int) -> None:
         )  # fmt: skip
 
 
+# The checkpoint comes last: its optimiser changes the weights.
 _PARTS: dict[str, Callable[[DistillationTrainer], None]] = {
     "a training step": _step,
     "an evaluation": _evaluation,
     "the measurement of the cost": _cost,
-    "writing and reading a checkpoint": _checkpoint,
     "loading the saved model": _reload,
+    "writing and reading a checkpoint": _checkpoint,
 }

@@ -210,11 +210,7 @@ class DistillationTrainer(ResumableTrainer):
         return predict_split(model, dataset, **self._evaluation_options(description))
 
     def _evaluation_options(self, description: str | None) -> dict[str, Any]:
-        return {
-            "batch_size": self.args.eval_batch_size,
-            "description": description,
-            **self.args.loading,
-        }
+        return {"batch_size": self.args.eval_batch_size, "description": description, **self.args.loading}
 
     def evaluation_teacher(self, dataset: Dataset) -> SplitOutputs | None:
         """Outputs of the teacher for a data set, if there is a teacher."""
@@ -272,7 +268,7 @@ class DistillationTrainer(ResumableTrainer):
         """Batches of a data set as evaluation reads them; None for the only one given at construction."""
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         images = as_batches(dataset, len(self.classifier.spec.label_names))
-        return make_loader(images, images.batch_sampler(self.args.eval_batch_size), self.args.dataloader_num_workers)
+        return make_loader(images, images.batch_sampler(self.args.eval_batch_size), **self.args.loading)
 
     def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
         """As `get_eval_dataloader`."""

@@ -149,7 +149,18 @@ def test_student_and_evaluation_frame_images_as_the_teacher_does(tmp_path):
         (tmp_path / "teacher" / "config.json").write_text(json.dumps(config))
         run = tmp_path / f"student-{mode}"
         accepted = ["--allow_leakage", "true"]  # the test images are those of training
-        student.main([*common, *accepted, "--teacher", f"{tmp_path}/teacher", "--output_dir", str(run)])
+        student.main(
+            [
+                *common,
+                *accepted,
+                "--accept_teacher",
+                "true",
+                "--teacher",
+                f"{tmp_path}/teacher",
+                "--output_dir",
+                str(run),
+            ]
+        )
         assert from_pretrained(run).spec.crop_mode == mode
         evaluate.main(
             ["--model", str(run), "--dataset", f"{tmp_path}/images", "--output_file", f"{run}/again.json", *accepted]

@@ -473,7 +473,15 @@ QUICK = ["--model", "cifar_resnet8", "--num_train_epochs", "2", "--disable_tqdm"
 
 
 def test_as_a_user_types_it(trained, tmp_path):
-    words = [*QUICK, "--teacher", str(trained), "--teacher_targets_dir", f"{tmp_path}/targets"]
+    words = [
+        *QUICK,
+        "--teacher",
+        str(trained),
+        "--accept_teacher",
+        "true",
+        "--teacher_targets_dir",
+        f"{tmp_path}/targets",
+    ]
 
     def run(name, *more):
         student.main([*words, "--output_dir", f"{tmp_path}/{name}", *more])
