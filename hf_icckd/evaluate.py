@@ -64,9 +64,8 @@ def main(argv: list[str] | None = None) -> None:
         leakage = _compare_images(data, args)
         pipeline = ImagePipeline(
             data,
-            image_size=data_args.image_size,
-            default_size=model.spec.image_size,
-            max_size=model.spec.image_size,
+            default_size=data_args.image_size or model.spec.image_size,
+            max_size=data_args.image_size or model.spec.image_size,
             crop_pct=model.spec.crop_pct,
             interpolation=model.spec.interpolation,
             crop_mode=model.spec.crop_mode,

@@ -86,7 +86,7 @@ def build_classifier(
         model_args.model,
         pipeline.data.label_names,
         # A pretrained net takes the size it was trained with, unless the user sets another; it resizes on the device.
-        image_size=data_args.image_size if model_args.pretrained else pipeline.image_size,
+        image_size=data_args.image_size or (None if model_args.pretrained else pipeline.image_size),
         mean=mean,
         std=std,
         crop_pct=pipeline.crop_pct,

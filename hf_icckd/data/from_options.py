@@ -48,12 +48,12 @@ def load_pipeline(
         data = load_image_data(data_args)
     if prepare is not None:
         data = prepare(data)
+    # Small images are never enlarged here but by the net, as when the model is evaluated by itself.
     pipeline = ImagePipeline(
         data,
         data_args.chosen_augmentation(args.seed),
-        image_size=data_args.image_size,
-        default_size=default_size,
-        max_size=max_size,
+        default_size=data_args.image_size or default_size,
+        max_size=data_args.image_size or max_size,
         crop_pct=crop_pct,
         interpolation=interpolation,
         crop_mode=crop_mode,

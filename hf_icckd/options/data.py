@@ -132,7 +132,9 @@ class DataArguments(ImageDataArguments):
 
     image_size: int | None = field(
         default=None,
-        metadata={"help": "Side of the batches in pixels; default: the images' own up to 96, else the model's."},
+        metadata={
+            "help": "Side in pixels of the images that the net takes; default: the images' own up to 96, else the model's."
+        },
     )
     resident_max_bytes: int = field(
         default=RESIDENT_MAX_BYTES,

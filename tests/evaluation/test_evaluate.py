@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
-from hf_icckd import create_classifier, evaluate, load_image_data, save_pretrained
+import pytest
+
+from hf_icckd import create_classifier, evaluate, load_image_data, save_pretrained, teacher
 
 
 def test_a_teacher_is_measured_as_it_is_alone(tmp_path):
@@ -20,3 +22,19 @@ def test_a_teacher_is_measured_as_it_is_alone(tmp_path):
     both = measured["small", True]
     assert both["teacher_test"]["nll"] == measured["teacher", False]["test"]["nll"]
     assert both["test"]["nll"] == measured["small", False]["test"]["nll"]
+
+
+@pytest.mark.parametrize("size", [5, 8, 20])
+def test_a_run_says_of_its_model_what_evaluation_says(tmp_path, size):
+    """Smaller than the images, as large, and larger: then the net enlarges them, in the run and in its evaluation."""
+    words = ["--max_train_samples", "40", "--max_eval_samples", "20"]
+    teacher.main([*words, "--model", "cifar_resnet8", "--image_size", str(size), "--max_steps", "2", "--disable_tqdm",
+                  "true", "--output_dir", f"{tmp_path}/run"])  # fmt: skip
+    evaluate.main([*words, "--model", f"{tmp_path}/run", "--output_file", f"{tmp_path}/alone.json"])
+    of_run, alone = (json.loads((tmp_path / name).read_text()) for name in ("run/metrics.json", "alone.json"))
+    assert alone["test"]["nll"] == pytest.approx(of_run["test"]["nll"], rel=1e-5)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["pretrained_cfg"]["input_size"] == [
+        3,
+        size,
+        size,
+    ]
