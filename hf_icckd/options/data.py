@@ -132,9 +132,7 @@ class DataArguments(ImageDataArguments):
 
     image_size: int | None = field(
         default=None,
-        metadata={
-            "help": "Side in pixels of the images that the net takes; default: the images' own up to 96, else the model's."
-        },
+        metadata={"help": "Side of the net's images in pixels; default: their own up to 96, else the model's."},
     )
     resident_max_bytes: int = field(
         default=RESIDENT_MAX_BYTES,
