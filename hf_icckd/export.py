@@ -22,7 +22,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("folder", help="Folder of a run, Hub id or a pretrained timm model's name.")
     parser.add_argument("--output", help="File to write; default: model.onnx in the folder.")
     parser.add_argument("--num_images", type=int, default=1000, help="Random images to compare with torch on.")
-    parser.add_argument("--tolerance", type=float, default=1e-4, help="Largest difference from torch in a logit.")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-4,
+        help="Largest difference from torch in a logit, as a share of the largest if that is above 1.",
+    )
     args = parser.parse_args(argv)
     set_up_logging()
     with readable_errors("file with --output"):

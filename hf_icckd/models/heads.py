@@ -107,6 +107,6 @@ def _run_head(net: TimmNet, features: Tensor) -> tuple[Tensor, Tensor | None]:
         _reading.inputs = None
     if len(inputs) < 2:
         return logits, inputs[0] if inputs else None
-    if len({each.shape for each in inputs}) > 1:
+    if any(each.shape[1] != inputs[0].shape[1] for each in inputs):
         return logits, torch.cat(inputs, dim=1)
     return logits, torch.stack(inputs).mean(dim=0)

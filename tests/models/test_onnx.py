@@ -79,6 +79,22 @@ def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
         export_onnx(make(), path, num_images=20, tolerance=1e9)
 
 
+def test_two_heads_and_large_logits(tmp_path):
+    small = {"depth": 1, "embed_dim": 32, "num_heads": 2}
+    model = moved_copy(make("deit_tiny_distilled_patch16_224", 32, model_args=small))
+    with torch.no_grad():
+        for head in model.net.get_classifier():
+            head.weight.mul_(1e4)
+    done = export_onnx(model, tmp_path / "model.onnx", num_images=7)
+    session = onnxruntime.InferenceSession(str(done.path))
+    for rows in (1, 3):
+        images = torch.randint(256, (rows, 3, 32, 32), dtype=torch.uint8)
+        with torch.no_grad():
+            expected = model.eval()(images).logits
+        assert expected.abs().max() > 1000
+        np.testing.assert_allclose(session.run(None, {"images": images.numpy()})[0], expected, rtol=1e-3, atol=1)
+
+
 def test_nets_with_layers_of_their_own_for_export_are_built_with_those(tmp_path):
     # Attention of MaxViT, as it is built for training, has views that fix the batch size.
     model = moved_copy(make("maxvit_rmlp_pico_rw_256", 64, model_args={"depths": (1,), "embed_dim": (64,)}))
