@@ -131,8 +131,8 @@ def _run(net: str, folder: Path) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     cfg = default_cfg(net)
-    size = cfg.input_size[-1] if cfg.fixed_input_size else SMALL
-    told: dict[str, Any] = {"module": _module(net), "pixels": size}
+    own = cfg.input_size[-1]
+    told: dict[str, Any] = {"module": _module(net), "pixels": own if cfg.fixed_input_size else min(own, SMALL)}
     steps: list[int] = []
     note_begin = session.Stopwatch.on_train_begin
 
@@ -146,19 +146,26 @@ def _run(net: str, folder: Path) -> None:
         told.update(values)
         (folder / "told.json").write_text(json.dumps(told))
 
-    try:
-        for stage, run in _stages(net, size, folder, told):
-            tell(stage=stage)
-            steps.clear()
-            run()
-        told.pop("stage")
-        tell(result="passed")
-    except BaseException as error:
-        traceback.print_exc()
-        reason = " ".join(str(error).split()).removeprefix("error: ")
-        refused = isinstance(error, SystemExit) and not steps and told["stage"] == "teacher"
-        stage = told.pop("stage")
-        tell(result=f"refused: {reason}" if refused else f"FAILED: {stage}: {type(error).__name__}: {reason[:300]}")
+    def attempt() -> str:
+        try:
+            for stage, run in _stages(net, told["pixels"], folder, told):
+                tell(stage=stage)
+                steps.clear()
+                run()
+            return "passed"
+        except BaseException as error:
+            traceback.print_exc()
+            reason = " ".join(str(error).split()).removeprefix("error: ")
+            if isinstance(error, SystemExit) and not steps and told["stage"] == "teacher":
+                return f"refused: {reason}"
+            return f"FAILED: {told['stage']}: {type(error).__name__}: {reason[:300]}"
+
+    result = attempt()
+    if result.startswith("refused") and told["pixels"] != own:  # too few pixels for its layers, perhaps
+        told["pixels"] = own
+        result = attempt()
+    told.pop("stage")
+    tell(result=result)
     os._exit(0)
 
 

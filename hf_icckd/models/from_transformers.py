@@ -107,7 +107,7 @@ def _load_processor(folder: Path, config: Any, name: str) -> Any:
     # transformers has a default for each type of model, but reads it only beside a file.
     with tempfile.TemporaryDirectory() as place:
         config.save_pretrained(place)
-        Path(place, PROCESSOR_FILE).write_text(json.dumps({}))
+        Path(place, PROCESSOR_FILE).write_text(json.dumps({}), encoding="utf-8")
         processor = AutoImageProcessor.from_pretrained(place, local_files_only=True, trust_remote_code=False)
     text = "%s has no %s: images are prepared as transformers does by default for a %s"
     logger.warning(text, name, PROCESSOR_FILE, config.model_type)

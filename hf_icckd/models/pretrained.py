@@ -143,7 +143,7 @@ def _from_hub(name: str) -> Path:
 def _config_of(folder: Path) -> dict[str, Any]:
     """Content of config.json; empty if it can't be read."""
     try:
-        content = json.loads((folder / CONFIG_FILE).read_text())
+        content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from huggingface_hub import hf_hub_download
 
+from hf_icckd.models.hub_names import hub_name
 from hf_icckd.options.renamed import with_terms
 from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
 from hf_icckd.utils.atomic_files import user_path
@@ -53,13 +55,17 @@ class RecordedAccuracy(NamedTuple):
 
 
 def recorded_accuracy(name: str) -> RecordedAccuracy | None:
-    """Accuracy that the folder of a model records; None if it has no record, as for a model that was made elsewhere.
+    """Accuracy that a model's folder or repository records; None without a record, as for one that was made elsewhere.
 
     Args:
-        name: Folder of the model, or another name it is loaded by.
+        name: Folder, Hub id or another name that the model is loaded by.
     """
+    folder, hub = user_path(name), hub_name(name)
     try:
-        test = json.loads((user_path(name) / METRICS_FILE).read_text(encoding="utf-8"))["test"]
+        file = folder / METRICS_FILE
+        if hub is not None and not folder.exists():
+            file = Path(hf_hub_download(hub.repository, METRICS_FILE, revision=hub.revision))
+        test = json.loads(file.read_text(encoding="utf-8"))["test"]
         return RecordedAccuracy(float(test["top1"]), int(test["images"]))
     except (OSError, ValueError, LookupError, TypeError):
         return None

@@ -91,3 +91,18 @@ def test_the_record_of_a_folder(tmp_path):
     assert recorded_accuracy(str(tmp_path)) is None
     (tmp_path / "metrics.json").write_text(json.dumps({"test": {"top1": 91.5, "images": 20}}))
     assert recorded_accuracy(str(tmp_path)) == RecordedAccuracy(91.5, 20)
+
+
+def test_the_record_of_a_repository(tmp_path, monkeypatch):
+    file = tmp_path / "metrics.json"
+    file.write_text(json.dumps({"test": {"top1": 91.5, "images": 20}}))
+    asked = []
+
+    def download(repository, name, revision):
+        asked.append((repository, name, revision))
+        return str(file)
+
+    monkeypatch.setattr("hf_icckd.runs.records.hf_hub_download", download)
+    assert recorded_accuracy("hf-hub:me/model@v1") == RecordedAccuracy(91.5, 20)
+    assert recorded_accuracy("resnet18.a1_in1k") is None
+    assert asked == [("me/model", "metrics.json", "v1")]
