@@ -5,7 +5,8 @@
 
 Each net is trained as a teacher and distilled into itself (KD, and KD with RKD), two steps each; measured by
 `hf_icckd.evaluate`; loaded from its folder by this package, timm and transformers, whose logits are compared; and
-exported to ONNX. A row of the table says `passed`, or `refused` before the first step with the reason, or what failed.
+exported to ONNX. A row of the table says `passed`, or `refused` before the first step with the reason, or what failed; then the exit
+code is 1. A net that is refused at few pixels is tried with its own size.
 
 Each net has a process of its own, forked from one that has imported everything and computed nothing.
 """
@@ -72,8 +73,9 @@ def main() -> None:
             with file.open("a") as records:
                 records.write(json.dumps(record) + "\n")
             print(f"{record['net']:<36} {record['seconds']:5.0f} s  {record['result']}", flush=True)
-    records = [json.loads(line) for line in file.read_text().splitlines()]
-    (args.output / "README.md").write_text(page([each for each in records if each["net"] in nets]))
+    records = [each for line in file.read_text().splitlines() if (each := json.loads(line))["net"] in nets]
+    (args.output / "README.md").write_text(page(records))
+    raise SystemExit(any(each["result"].startswith("FAILED") for each in records))
 
 
 def smallest_nets(file: Path) -> list[str]:
