@@ -5,8 +5,8 @@
 
 Each net is trained as a teacher and distilled into itself (KD, and KD with RKD), two steps each; measured by
 `hf_icckd.evaluate`; loaded from its folder by this package, timm and transformers, whose logits are compared; and
-exported to ONNX. A row of the table says `passed`, or `refused` before the first step with the reason, or what failed; then the exit
-code is 1. A net that is refused at few pixels is tried with its own size.
+exported to ONNX. A row of the table says `passed`, or `refused` before the first step with the reason, or what failed;
+then the exit code is 1. A net that is refused at few pixels is tried with its own size.
 
 Each net has a process of its own, forked from one that has imported everything and computed nothing.
 """
