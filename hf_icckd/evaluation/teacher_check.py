@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,8 +15,8 @@ from hf_icckd.runs.records import RecordedAccuracy
 
 _ERRORS = 2  # standard errors that luck with few images may explain
 _DROP = 10.0  # points below the record that other images may explain
-_LEAST_SHARE = 0.05  # of the way from chance to no mistake that a teacher must have gone
-_SHOWN_CLASSES = 20
+# Of the way from chance to no mistake: what a teacher must have gone, and what suffices however few images there are.
+_LEAST_SHARE, _ENOUGH_SHARE = 0.05, 0.5
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,10 @@ class TeacherCheck:
 
     def _likely_cause(self, names: Sequence[str]) -> str:
         if self.order != tuple(range(len(names))) and self._matched_well:
-            ordered = " ".join(_quoted(names[index]) for index in self.order[:_SHOWN_CLASSES])
-            more = " ..." if len(names) > _SHOWN_CLASSES else ""
+            ordered = shlex.join(names[index] for index in self.order)  # all: an option that is cut off has no use
             return (
                 f"With its outputs in another order it gets {self.matched:.2f} % right, so its classes are in that "
-                f"order; number the data set's classes likewise with --classes {ordered}{more}"
+                f"order; number the data set's classes likewise with --classes {ordered}"
             )
         return (
             "Compare the classes, the image size and the kind of images with those it was trained on, or take another "
@@ -130,7 +130,7 @@ def check_teacher(logits: Tensor, labels: Tensor, record: RecordedAccuracy | Non
     chance = 1 / (len(present) if len(present) > 1 else logits.shape[1])
     # Standard error of the mean recall of a random answer.
     error = math.sqrt(float((chance * (1 - chance) / present).sum())) / len(present)
-    luck = chance + max(_ERRORS * error, _LEAST_SHARE * (1 - chance))
+    luck = chance + min(max(_ERRORS * error, _LEAST_SHARE * (1 - chance)), _ENOUGH_SHARE * (1 - chance))
     order = matching_order(logits, labels)
     matched = (torch.tensor(order)[logits.argmax(dim=1).cpu()] == labels.cpu()).double().mean().item()
     return TeacherCheck(
@@ -138,7 +138,7 @@ def check_teacher(logits: Tensor, labels: Tensor, record: RecordedAccuracy | Non
         100 * int(counts.correct.sum()) / len(labels),
         100 * balanced_accuracy(counts).item(),
         100 * chance,
-        100 * min(luck, 1.0),
+        100 * luck,
         record,
         order,
         100 * matched,
@@ -168,7 +168,3 @@ def matching_order(logits: Tensor, labels: Tensor) -> tuple[int, ...]:
     left = [label for label in range(classes) if label not in taken and label not in own]
     order |= own | dict(zip((output for output in unmatched if output not in own), left, strict=True))
     return tuple(order[output] for output in range(classes))
-
-
-def _quoted(name: str) -> str:
-    return repr(name) if " " in name else name

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from hf_icckd.data.plain import first_batches
 from hf_icckd.data.sampling import BatchDataset, BatchKey, make_loader
-from hf_icckd.data.streamed import StreamedImages
+from hf_icckd.data.streamed import StreamBatchSampler
 from hf_icckd.evaluation.cost import cost_metrics
 from hf_icckd.evaluation.split import split_metrics
 from hf_icckd.models.classifier import ClassifierSpec
@@ -153,7 +153,8 @@ def _try_step(trainer: DistillationTrainer, rows: int) -> None:
     if isinstance(trainer, StudentTrainer) and trainer.targets is not None:
         dataset = trainer.live_dataset.with_teacher(trainer.teacher.spec)
     first = FirstImages(dataset, rows)
-    seed = None if isinstance(dataset, StreamedImages) else args.seed  # in order: shuffling reads far ahead
+    streamed = isinstance(dataset.batch_sampler(args.train_batch_size), StreamBatchSampler)
+    seed = None if streamed else args.seed  # in order: shuffling reads far ahead
     batch = trainer._prepare_input(next(iter(make_loader(first, first.batch_sampler(args.train_batch_size, seed)))))
     model.train()
     model.zero_grad()

@@ -42,6 +42,13 @@ def test_few_images_are_no_proof():
     assert check_teacher(*outputs(1, images=12), RecordedAccuracy(95.0, 1000)).below_record
 
 
+@pytest.mark.parametrize("images", [2, 4, 6])
+def test_a_teacher_without_a_mistake_passes_however_few_images_there_are(images):
+    labels = torch.arange(images) % 2
+    assert check_teacher(torch.eye(2)[labels], labels).problem(["no", "yes"]) is None
+    assert check_teacher(torch.eye(2)[labels * 0], labels).near_chance
+
+
 @pytest.mark.parametrize("images", [40, 4000])
 def test_a_constant_answer_is_near_chance_however_unequal_the_classes_are(images):
     labels = (torch.arange(images) % 10 == 0).long()  # 90 % of one class
@@ -66,7 +73,13 @@ def test_classes_in_another_order_are_shown_with_the_option_that_follows_them():
     assert check.order == tuple(order)
     assert check.matched == 95.0
     assert "--classes cat ant dog bee;" in check.problem(NAMES)
-    assert "'a b'" in check.problem(["ant", "bee", "a b", "dog"])
+    assert "--classes 'a b' ant 'dog&cat' bee;" in check.problem(["ant", "bee", "a b", "dog&cat"])
+
+
+def test_the_order_of_many_classes_is_shown_to_its_end():
+    labels = torch.arange(400) % 40
+    problem = check_teacher(torch.eye(40)[(labels + 1) % 40], labels).problem([f"class{index}" for index in range(40)])
+    assert "--classes class39 class0 class1 " in problem and " class37 class38;" in problem
 
 
 def test_an_order_that_explains_little_is_not_shown():

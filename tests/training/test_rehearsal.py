@@ -14,12 +14,22 @@ import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
-from hf_icckd import ImagePipeline, StudentTrainer, TeacherTargets, TeacherTrainer, create_classifier, teacher
+from hf_icckd import (
+    ImagePipeline,
+    StudentTrainer,
+    TeacherTargets,
+    TeacherTrainer,
+    create_classifier,
+    load_image_data,
+    teacher,
+)
+from hf_icckd.data.sources.stream import StreamedSplit
 from hf_icckd.losses import TeacherTerm, WeightedTerms
 from hf_icckd.models.architectures import default_cfg
 from hf_icckd.models.cifar_resnet import NARROW, CifarResNet
 from hf_icckd.training import rehearsal
 from hf_icckd.training.rehearsal import FirstImages, rehearse
+from tests.data.test_streamed import write
 from tests.training.test_trainers import assert_same_state, student_args, teacher_args
 
 _CFG = default_cfg("cifar_resnet8").to_dict()
@@ -260,3 +270,17 @@ def test_first_images_of_large_images_too(tmp_path, digits):
     whole = next(iter(first.dataset.batch_sampler(32, 0)))
     assert key.indices.tolist() == whole.indices[:3].tolist() and key.global_rows == 3
     assert len(first) == 3 and first.__getitems__(key)["pixel_values"].shape == (3, 1, 3, 16, 16)
+
+
+@pytest.mark.parametrize("teacher_size", [8, 12])
+def test_a_stream_is_read_in_order(tmp_path, monkeypatch, teacher_size):
+    write(tmp_path / "data", 45)
+    write(tmp_path / "data", 12, "test", files=1)
+    pipeline = ImagePipeline(load_image_data(str(tmp_path / "data"), streaming=True))
+    names, read, seeds = pipeline.data.label_names, StreamedSplit.read, []
+    monkeypatch.setattr(StreamedSplit, "read", lambda *given: seeds.append(given[1]) or read(*given))
+    guide, student = (create_classifier("cifar_resnet8", names, image_size=size) for size in (teacher_size, 12))
+    images = pipeline.dataset("train", training=True)
+    trainer = StudentTrainer(student, guide, student_args(tmp_path / "run", eval_strategy="no"), images)
+    rehearsal._try_step(trainer, 2)
+    assert seeds == [None]  # shuffling would read thousands of images ahead
