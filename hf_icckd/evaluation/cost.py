@@ -25,7 +25,7 @@ def cost_metrics(model: ImageClassifier, repeats: int = 20) -> dict[str, float]:
     """
     training = model.training
     model.eval()
-    device = next(model.parameters()).device
+    device = model.scale.device  # a module of the user's may have no parameters
     size = model.spec.image_size
     image = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device)
     latency, flops = latency_ms(model, image, repeats), _flops(model, image)

@@ -120,7 +120,7 @@ def run_split(
     dataset = as_batches(dataset, len(model.spec.label_names))
     training = model.training
     model.eval()
-    device = next(model.parameters()).device
+    device = model.scale.device  # a module of the user's may have no parameters
     distributed.broadcast_buffers(model)
     loader = make_loader(dataset, dataset.batch_sampler(batch_size), num_workers, **loading)
     hidden = description is None or distributed.rank() > 0

@@ -210,7 +210,7 @@ class StudentTrainer(DistillationTrainer):
 
     def _teacher_output(self, images: Tensor, recorded: dict[str, Tensor] | None) -> ClassifierOutput:
         if recorded is not None:
-            dtype = next(self.teacher.parameters()).dtype
+            dtype = next(self.teacher.parameters(), self.teacher.scale).dtype
             values = {name: value.to(dtype) for name, value in recorded.items()}
             # Objectives declare what they read; embeddings that none of them reads are not there.
             return ClassifierOutput(values["logits"], values.get("embeddings"))

@@ -27,6 +27,7 @@ from hf_icckd import (
 )
 from hf_icckd.cards.content import hub_id
 from hf_icckd.demo import comparison
+from hf_icckd.evaluation.cost import cost_metrics
 from hf_icckd.losses import IntraClassTerm, check_outputs, parse_objectives
 from hf_icckd.models.pretrained import from_pretrained
 from hf_icckd.options.command_line import UserError
@@ -79,6 +80,17 @@ def test_recorded_targets_of_any_module(pipeline, tiny_classifier, tmp_path):
     with pytest.raises(ValueError, match="teacher Sequential has no embeddings to record; take --objectives kd"):
         TeacherTargets(tmp_path / "other", own, pipeline, ("logits", "embeddings"))
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("mode", ["live", "record"])
+def test_a_module_without_parameters_teaches(pipeline, tiny_classifier, tmp_path, mode):
+    module = nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(10))
+    own = as_teacher(module, NAMES, image_size=8, mean=(0.5,) * 3, std=(0.3,) * 3)
+    targets = None if mode == "live" else TeacherTargets(tmp_path / "targets", own, pipeline)
+    args = student_args(tmp_path / "run", teacher_targets=mode, max_steps=1)
+    data = pipeline.dataset("train", training=True), pipeline.dataset("test")
+    StudentTrainer(tiny_classifier(), own, args, *data, targets=targets).train()
+    assert cost_metrics(own, repeats=1)["parameters"] == 0
 
 
 def test_only_what_reads_embeddings_is_refused(pipeline, tiny_classifier, tmp_path):
