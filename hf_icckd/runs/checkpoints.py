@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2
 STATE_FILE, MANIFEST_FILE = "training_state.safetensors", "manifest.json"
+REHEARSED = ".rehearsal-"  # how folders begin in which writing a checkpoint is only tried
 
 
 class DamagedCheckpointError(ValueError):
@@ -87,8 +88,9 @@ def staging_folder(output_dir: str | Path) -> Path:
 
 
 def clear_staging(output_dir: str | Path) -> None:
-    """Remove what an interrupted write left."""
-    shutil.rmtree(staging_folder(output_dir), ignore_errors=True)
+    """Remove what an interrupted write, or an interrupted rehearsal of one, left."""
+    for folder in (staging_folder(output_dir), *Path(output_dir).glob(f"{REHEARSED}*")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def publish(output_dir: str | Path, step: int, extra_state: dict[str, Tensor]) -> None:

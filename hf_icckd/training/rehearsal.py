@@ -246,7 +246,7 @@ def _try_checkpoint(trainer: DistillationTrainer, extra: dict[str, Tensor]) -> N
     place = _existing(Path(trainer.args.output_dir))
     saves = str(trainer.args.save_strategy) != "no"
     _check_room(trainer, place, _bytes(state if saves else state["weights"]))
-    with tempfile.TemporaryDirectory(dir=place, prefix=".rehearsal-") as name:
+    with tempfile.TemporaryDirectory(dir=place, prefix=checkpoints.REHEARSED) as name:
         folder = Path(name)
         save_file(contiguous_state(state["weights"]), folder / WEIGHTS_FILE, metadata={"format": "pt"})
         if not saves:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import shutil
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +28,7 @@ from hf_icckd.data.sources.stream import StreamedSplit
 from hf_icckd.losses import TeacherTerm, WeightedTerms
 from hf_icckd.models.architectures import default_cfg
 from hf_icckd.models.cifar_resnet import NARROW, CifarResNet
+from hf_icckd.runs.checkpoints import clear_staging
 from hf_icckd.training import rehearsal
 from hf_icckd.training.rehearsal import FirstImages, rehearse
 from tests.data.test_streamed import write
@@ -284,3 +286,15 @@ def test_a_stream_is_read_in_order(tmp_path, monkeypatch, teacher_size):
     trainer = StudentTrainer(student, guide, student_args(tmp_path / "run", eval_strategy="no"), images)
     rehearsal._try_step(trainer, 2)
     assert seeds == [None]  # shuffling would read thousands of images ahead
+
+
+def test_what_a_killed_rehearsal_left_is_removed(make, monkeypatch, only):
+    trainer = make()
+    folder = Path(trainer.args.output_dir)
+    only("writing and reading a checkpoint")
+    with monkeypatch.context() as killed:
+        killed.setattr(tempfile.TemporaryDirectory, "cleanup", lambda self: self._finalizer.detach())
+        rehearse(trainer)
+    assert [each.suffix for each in folder.glob("*/*")]
+    clear_staging(folder)
+    assert not list(folder.iterdir())
