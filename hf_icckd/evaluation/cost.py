@@ -45,7 +45,8 @@ def _flops(model: ImageClassifier, image: Tensor) -> int | None:
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             model(image)
     except Exception as error:  # a finished training must not be lost for want of this number
-        logger.warning("the FLOPs of %s can't be counted and are left out: %s", model.spec.architecture, error)
+        reason = " ".join(str(error).split())[:200]
+        logger.warning("the FLOPs of %s can't be counted and are left out: %s", model.spec.architecture, reason)
         return None
     return counter.get_total_flops()
 

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from hf_icckd.metrics.per_class import balanced_accuracy, class_counts
@@ -17,6 +16,7 @@ _ERRORS = 2  # standard errors that luck with few images may explain
 _DROP = 10.0  # points below the record that other images may explain
 # Of the way from chance to no mistake: what a teacher must have gone, and what suffices however few images there are.
 _LEAST_SHARE, _ENOUGH_SHARE = 0.05, 0.5
+_PAIR_IMAGES = 5  # of a class that an output answers: fewer may do so by chance
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class TeacherCheck:
         record: Accuracy that the teacher's own folder records.
         order: For each output of the teacher, the class of the data that matches it best.
         matched: Percent of the images that it gets right with the outputs in that order.
+        reordered: Whether classes that change their place in that order are recognised there, and not where they are.
     """
 
     images: int
@@ -43,11 +44,12 @@ class TeacherCheck:
     record: RecordedAccuracy | None
     order: tuple[int, ...]
     matched: float
+    reordered: bool
 
     @property
     def line(self) -> str:
         """One line for the log."""
-        record = "no record of its own"
+        record = "no record of its own was found"
         if self.record is not None:
             record = f"its own record: top-1 {self.record.top1:.2f} % of {self.record.images:,} images"
         return (
@@ -74,11 +76,15 @@ class TeacherCheck:
     @property
     def note(self) -> str:
         """A sentence for readers of the metrics of a student that learned from it all the same."""
-        return f"The teacher was {self._found}, and was accepted: {self.line}."
+        return f"The teacher was accepted although {self._found}: {self.line}."
 
     @property
-    def _found(self) -> str:
-        return "near chance" if self.near_chance else "far below its record"
+    def _found(self) -> str | None:
+        if self.near_chance:
+            return "that is near chance"
+        if self.below_record:
+            return "that is far below its record"
+        return "some of its classes are in another order" if self.reordered else None
 
     def problem(self, names: Sequence[str]) -> str | None:
         """Why this teacher should not teach; None if nothing speaks against it.
@@ -86,15 +92,15 @@ class TeacherCheck:
         Args:
             names: Names of the data set's classes.
         """
-        if not self.near_chance and not self.below_record:
+        if self._found is None:
             return None
         return (
-            f"{self.line}: that is {self._found}. {self._likely_cause(names)}; or add --accept_teacher true to learn "
-            "from it all the same"
+            f"{self.line}: {self._found}. {self._likely_cause(names)}; or add --accept_teacher true to learn from it "
+            "all the same"
         )
 
     def _likely_cause(self, names: Sequence[str]) -> str:
-        if self.order != tuple(range(len(names))) and self._matched_well:
+        if self.reordered or self._matched_well:
             ordered = shlex.join(names[index] for index in self.order)  # all: an option that is cut off has no use
             return (
                 f"With its outputs in another order it gets {self.matched:.2f} % right, so its classes are in that "
@@ -107,6 +113,7 @@ class TeacherCheck:
 
     @property
     def _matched_well(self) -> bool:
+        """Whether the order explains the labels much better than that of the data, however weak the teacher is."""
         return self.matched > max(2 * self.top1, self.chance + (100 - self.chance) / 3)
 
 
@@ -119,6 +126,7 @@ def check_teacher(logits: Tensor, labels: Tensor, record: RecordedAccuracy | Non
         record: What the teacher's own folder says.
 
     Example:
+        >>> import torch
         >>> logits, labels = torch.eye(3).repeat(20, 1), torch.arange(60) % 3
         >>> check_teacher(logits, labels).problem(["ant", "bee", "cat"]) is None
         True
@@ -131,8 +139,9 @@ def check_teacher(logits: Tensor, labels: Tensor, record: RecordedAccuracy | Non
     # Standard error of the mean recall of a random answer.
     error = math.sqrt(float((chance * (1 - chance) / present).sum())) / len(present)
     luck = chance + min(max(_ERRORS * error, _LEAST_SHARE * (1 - chance)), _ENOUGH_SHARE * (1 - chance))
-    order = matching_order(logits, labels)
-    matched = (torch.tensor(order)[logits.argmax(dim=1).cpu()] == labels.cpu()).double().mean().item()
+    answers = _answers(logits, labels)
+    order = matching_order(answers, logits.shape[1])
+    matched = sum(answers.get((output, label), 0) for output, label in enumerate(order)) / len(labels)
     return TeacherCheck(
         len(labels),
         100 * int(counts.correct.sum()) / len(labels),
@@ -142,24 +151,41 @@ def check_teacher(logits: Tensor, labels: Tensor, record: RecordedAccuracy | Non
         record,
         order,
         100 * matched,
+        _reordered(answers, order, counts.images.tolist()),
     )
 
 
-def matching_order(logits: Tensor, labels: Tensor) -> tuple[int, ...]:
+def _answers(logits: Tensor, labels: Tensor) -> dict[tuple[int, int], int]:
+    """How many images of a class each output answers, by output and class."""
+    classes = logits.shape[1]
+    pairs, images = (logits.argmax(dim=1) * classes + labels).cpu().unique(return_counts=True)
+    return {divmod(pair, classes): count for pair, count in zip(pairs.tolist(), images.tolist(), strict=True)}
+
+
+def _reordered(answers: dict[tuple[int, int], int], order: tuple[int, ...], images: list[int]) -> bool:
+    moved = [
+        (output, label)
+        for output, label in enumerate(order)
+        if output != label and answers.get((output, label), 0) >= _PAIR_IMAGES
+    ]
+    there = sum(answers[pair] for pair in moved)
+    here = sum(answers.get((label, label), 0) for _, label in moved)
+    return bool(moved) and there >= sum(images[label] for _, label in moved) / 2 and there > 2 * here
+
+
+def matching_order(answers: dict[tuple[int, int], int], classes: int) -> tuple[int, ...]:
     """For each output the class whose images it answers: one to one, the most frequent pairs first.
 
-    Outputs and classes that never meet keep their own number where it is free.
+    Of equally frequent ones an output's own number comes first. Outputs and classes that never meet keep their own
+    number where it is free.
 
     Args:
-        logits: (N, C).
-        labels: (N,) class indices.
+        answers: Number of images by output and class.
+        classes: Number of classes.
     """
-    classes = logits.shape[1]
-    pairs, counts = (logits.argmax(dim=1) * classes + labels).cpu().unique(return_counts=True)
     order: dict[int, int] = {}
     taken: set[int] = set()
-    for pair in pairs[counts.argsort(descending=True, stable=True)].tolist():
-        output, label = divmod(pair, classes)
+    for output, label in sorted(answers, key=lambda pair: (-answers[pair], pair[0] != pair[1], pair)):
         if output not in order and label not in taken:
             order[output] = label
             taken.add(label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -288,9 +289,14 @@ def check_same_classes(
     differing = [index for index, pair in enumerate(zip(teacher, student, strict=True)) if pair[0] != pair[1]]
     if differing:
         index = differing[0]
+        remedy = (
+            f"if they mean the same, give them the same names, in the {first}'s config.json (label_names or id2label)"
+        )
+        if second == "data set" and set(teacher) == set(student):
+            remedy = f"number the data set's classes as the {first} does, with --classes {shlex.join(teacher)}"
         raise ValueError(
             f"{first} and {second} name {len(differing)} classes differently, first class {index}: {teacher[index]!r} "
-            f"and {student[index]!r}; both must have the same names in the same order"
+            f"and {student[index]!r}; both must have the same names in the same order: {remedy}"
         )
 
 

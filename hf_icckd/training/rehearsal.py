@@ -35,7 +35,7 @@ from hf_icckd.utils.atomic_files import contiguous_state
 logger = logging.getLogger(__name__)
 
 _STEP_ROWS, _EVALUATION_ROWS = 2, 4  # images per process
-_LONGEST = 400  # characters of a message
+_LONGEST, _END = 400, 140  # characters of a message, and of its end if it has to be shortened
 _LEAVE_OUT = "; --rehearsal false leaves the rehearsal out"
 
 
@@ -84,7 +84,8 @@ def _one_line(name: str) -> Iterator[None]:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         text = f"{name} would fail: {kind}{' '.join(str(error).split())}"
         room = _LONGEST - len(_LEAVE_OUT)
-        text = text if len(text) <= room else text[: room - 3] + "..."
+        if len(text) > room:  # the end stays: it often has the fix
+            text = f"{text[: room - _END - 5]} ... {text[-_END:]}"
         raise ValueError(text + _LEAVE_OUT) from error
 
 

@@ -89,8 +89,32 @@ def test_an_order_that_explains_little_is_not_shown():
 
 
 def test_the_matching_is_one_to_one_where_outputs_or_classes_never_occur():
-    logits = torch.eye(5)[torch.tensor([3, 3, 3, 1, 1])]
-    assert matching_order(logits, torch.tensor([1, 1, 0, 0, 0])) == (3, 0, 2, 1, 4)
+    assert matching_order({(3, 1): 2, (3, 0): 1, (1, 0): 2}, 5) == (3, 0, 2, 1, 4)
+
+
+def test_of_equal_counts_a_class_keeps_its_number():
+    assert matching_order({(1, 0): 3, (1, 1): 3, (0, 2): 1}, 3) == (2, 1, 0)
+
+
+def test_two_classes_that_changed_places_are_found_among_many():
+    labels = torch.arange(400) % 10
+    answers = labels.clone()
+    answers[labels == 3], answers[labels == 7] = 7, 3
+    check = check_teacher(torch.eye(10)[answers], labels)
+    assert check.top1 == 80.0 and not check.near_chance and check.reordered
+    assert "in another order" in check.problem(list("abcdefghij")) and "a b c h e f g d i j" in check.problem(
+        list("abcdefghij")
+    )
+
+
+@pytest.mark.parametrize(("images", "classes"), [(100, 100), (400, 20), (60, 10)])
+def test_a_weak_teacher_is_not_taken_for_one_of_another_order(images, classes):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(images) % classes
+    guesses = torch.randint(classes, (images,), generator=generator)
+    right = torch.rand(images, generator=generator) < 0.5
+    check = check_teacher(torch.eye(classes)[torch.where(right, labels, guesses)], labels)
+    assert not check.reordered and check.problem([str(index) for index in range(classes)]) is None
 
 
 def test_one_class_alone_can_be_measured():
