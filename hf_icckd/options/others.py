@@ -24,7 +24,6 @@ ALSO_CALLED: dict[str, tuple[str, ...]] = {
     "student": ("model", "terms sftn:student=VALUE"),
     "student_model": ("model",),
     "model_s": ("model",),
-    "teacher_model": ("teacher",),
     "teacher_path": ("teacher",),
     "path_t": ("teacher",),
     "data": ("dataset",),
@@ -42,11 +41,9 @@ ALSO_CALLED: dict[str, tuple[str, ...]] = {
     "lr_decay_epochs": ("lr_milestones",),
     "milestones": ("lr_milestones",),
     "warmup": ("warmup_steps",),
-    "warmup_epochs": ("warmup_steps",),
     "clip_grad": ("max_grad_norm",),
     "smoothing": ("label_smoothing",),
     "amp": ("bf16",),
-    "fp32": ("bf16",),
     "compile": ("torch_compile",),
     "resume_from": ("resume", "start_from"),
     "checkpoint": ("resume", "start_from"),
@@ -55,7 +52,6 @@ ALSO_CALLED: dict[str, tuple[str, ...]] = {
     "log_every": ("logging_steps",),
     "accumulation_steps": ("gradient_accumulation_steps",),
     "grad_accum": ("gradient_accumulation_steps",),
-    "device": ("use_cpu",),
     "cpu": ("use_cpu",),
     "no_cuda": ("use_cpu",),
     "aug": ("augmentation",),
@@ -79,9 +75,12 @@ ALSO_CALLED: dict[str, tuple[str, ...]] = {
     "temperature": ("objectives kd:temperature=VALUE", "terms intra_class:temperature=VALUE"),
     "margin": ("terms intra_class:margin=VALUE",),
 }
-# What is chosen outside the program.
+# What is chosen outside the program, or in another unit.
 ELSEWHERE = {
+    "fp32": "it is the default; half precision is asked for by --bf16 or --fp16",
+    "warmup_epochs": "here it is --warmup_steps: a number of steps, or below 1 the share of all steps",
     "gpus": "processes are started by a launcher: accelerate launch --num_processes 4 recipes/teacher.py ...",
+    "device": "a GPU is taken if there is one; --use_cpu true takes the CPU, CUDA_VISIBLE_DEVICES chooses a GPU",
     "gpu": "choose one with the environment variable CUDA_VISIBLE_DEVICES",
     "gpu_ids": "choose them with the environment variable CUDA_VISIBLE_DEVICES, and start one process each with "
     "accelerate launch",

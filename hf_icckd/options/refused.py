@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -78,6 +79,10 @@ _MUST_STAY_FALSE = {
     "logging_nan_inf_filter": "a non-finite loss stops the run",
 }
 _OF_ADAM = ("adam_beta1", "adam_beta2", "adam_epsilon", "optim_args")
+_UNREAD_BY_SCHEDULE = {
+    "constant": ("warmup_steps", "lr_schedule_epochs", "lr_scheduler_kwargs"),
+    "constant_with_warmup": ("lr_scheduler_kwargs",),
+}
 
 
 def refuse(args: TrainingArguments, changed: Mapping[str, Any]) -> None:
@@ -89,7 +94,7 @@ def refuse(args: TrainingArguments, changed: Mapping[str, Any]) -> None:
     """
     defaults = {each.name: default_of(each) for each in fields(args)}
     for name in filter(REFUSED.__contains__, changed):
-        if changed[name] or defaults[name]:  # transformers turns some None into False
+        if changed[name] or defaults[name] or type(changed[name]) is int:  # transformers turns some None into False
             raise ValueError(f"{name} is {changed[name]!r}, expected it unset: {REFUSED[name]}")
     given = changed.get("accelerator_config")
     default = vars(AcceleratorConfig())
@@ -130,6 +135,19 @@ def _refuse_unused(args: TrainingArguments, changed: Mapping[str, Any]) -> None:
         raise ValueError(
             f"momentum is {changed['momentum']} but optim is {str(args.optim)!r}, which does not read it; leave it out"
         )
+    for name in _UNREAD_BY_SCHEDULE.get(schedule, ()):
+        if name in changed:
+            raise ValueError(
+                f"{name} is {changed[name]!r} but lr_scheduler_type is {schedule!r}, which does not read it; leave it "
+                "out, or choose another schedule, such as --lr_scheduler_type constant_with_warmup or cosine"
+            )
+    for what in ("eval", "save", "logging"):
+        strategy = getattr(args, f"{what}_strategy")
+        if f"{what}_steps" in changed and getattr(strategy, "value", strategy) == "epoch":
+            raise ValueError(
+                f"{what}_steps is {changed[f'{what}_steps']} but {what}_strategy is 'epoch', which does not read it; "
+                f"add --{what}_strategy steps, or leave it out"
+            )
     context = changed.get("dataloader_multiprocessing_context")
     if context and not args.dataloader_num_workers:
         raise ValueError(
@@ -143,3 +161,25 @@ def _refuse_unused(args: TrainingArguments, changed: Mapping[str, Any]) -> None:
             f"{unused[0]} is {changed[unused[0]]!r} but lr_milestones are given, which take its place; leave one of "
             "them out"
         )
+
+
+def refuse_unread(
+    args: TrainingArguments, changed: Mapping[str, Any], read: Callable[[TrainingArguments], Any]
+) -> None:
+    """Raise ValueError for an option of the optimiser that the chosen one does not read.
+
+    Args:
+        args: Options.
+        changed: Those that differ from their defaults.
+        read: Returns the optimiser and its arguments for some options; its errors are passed on.
+    """
+    defaults = {each.name: default_of(each) for each in fields(args)}
+    found = read(args)
+    for name in filter(changed.__contains__, _OF_ADAM):
+        without = copy.copy(args)
+        setattr(without, name, defaults[name])
+        if read(without) == found:
+            raise ValueError(
+                f"{name} is {changed[name]!r} but optim is {getattr(args.optim, 'value', args.optim)!r}, which does "
+                "not read it; leave it out"
+            )

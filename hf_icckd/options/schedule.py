@@ -44,3 +44,21 @@ def learning_rate(
     schedule = get_scheduler(args.lr_scheduler_type, optimizer, warmup, steps, scheduler_specific_kwargs=further)
     (factor,) = schedule.lr_lambdas
     return lambda step: args.learning_rate * factor(step)
+
+
+def check_schedule(args: DistillationTrainingArguments) -> None:
+    """Raise ValueError if the schedule can't be made of its arguments; training would find out."""
+    try:
+        learning_rate(args, args.num_train_epochs, args.max_steps, steps_per_epoch=1)(0)
+    except (TypeError, ValueError) as error:
+        kind = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
+        raise ValueError(
+            f"lr_scheduler_kwargs is {args.lr_scheduler_kwargs!r}, expected what lr_scheduler_type {kind!r} takes: "
+            f"{error}"
+        ) from error
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LambdaLR) -> None:
+    """Set those of the next step. A checkpoint holds them too, as they were for the length that its run had then."""
+    for group, rate, factor in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+        group["lr"] = rate * factor(schedule.last_epoch)

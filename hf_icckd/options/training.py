@@ -139,6 +139,8 @@ class DistillationTrainingArguments(TrainingArguments):
         check_range(self, "gradient_accumulation_steps", 1, math.inf)
         check_range(self, "weight_decay", 0, math.inf)
         check_range(self, "num_threads", 1, math.inf)
+        check_range(self, "dataloader_num_workers", 0, math.inf)
+        check_range(self, "dataloader_prefetch_factor", 1, math.inf)
         check_range(self, "save_total_limit", 1, math.inf)
         if self.lr_schedule_epochs is not None and self.lr_schedule_epochs < self.num_train_epochs:
             raise ValueError(
@@ -171,6 +173,8 @@ class DistillationTrainingArguments(TrainingArguments):
             count, self.threads_from = threads_per_process(self.num_threads, cores())
             torch.set_num_threads(count)
             keep_freed_memory()
+        elif self.num_threads is not None:
+            torch.set_num_threads(self.num_threads)
 
     @property
     def precision(self) -> str:

@@ -159,7 +159,8 @@ class RunFolder:
     def _more(self) -> str:
         """How to train for another length, if this run can't."""
         if self.values["recipe"] == "teacher":
-            return f"train on from a finished run with --start_from {self.path} and another --output_dir"
+            when = "" if self.finished else "once it is finished, "
+            return f"{when}train on with --start_from {self.path} and another --output_dir"
         return "a student of another length is another run: choose another --output_dir"
 
     @contextlib.contextmanager

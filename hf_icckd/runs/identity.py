@@ -50,7 +50,7 @@ _FOUND_BY: dict[str, tuple[str, ...]] = {
     "teacher_fingerprint": ("teacher",),
     "start_fingerprint": ("start_from",),
 }  # fmt: skip
-_PATHS = {"dataset", "labels", "label_groups", "teacher", "start_from"}  # that may be spelled in another way
+PLACES = {"dataset", "labels", "label_groups", "teacher", "start_from"}  # that may be spelled in another way
 
 
 class Change(NamedTuple):
@@ -106,7 +106,7 @@ def compare(before: dict[str, Any], now: dict[str, Any], any_data: bool = False)
         if _same_content(fingerprint, before, now) or (any_data and fingerprint == DATA)
         for option in options
     }
-    respelled = {each.name for each in changes if each.name in _PATHS and _same_place(each.was, each.now)}
+    respelled = {each.name for each in changes if each.name in PLACES and _same_place(each.was, each.now)}
     return Comparison(
         [each for each in changes if each.name not in found | respelled | set(LENGTH)],
         [each for each in changes if each.name in found - respelled],

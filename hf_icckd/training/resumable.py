@@ -23,6 +23,7 @@ from transformers import Trainer
 
 from hf_icckd.data.sampling import BatchDataset, make_loader
 from hf_icckd.models.pretrained import WEIGHTS_FILE
+from hf_icckd.options.schedule import set_learning_rates
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs import checkpoints
 from hf_icckd.training.epoch_boundaries import EpochBoundaries
@@ -306,6 +307,7 @@ class ResumableTrainer(Trainer):
                 moments[name] = distributed.shard_like(value, parameters[index])
         self.optimizer.load_state_dict(state)
         self.lr_scheduler.load_state_dict(schedule)
+        set_learning_rates(self.optimizer, self.lr_scheduler)
         for name, part in self.stateful.items():
             part.load_state_dict(checkpoints.part_of(self._restored, f"{name}."))
 

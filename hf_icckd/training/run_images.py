@@ -15,6 +15,7 @@ from hf_icckd.data.splits.duplicates import copies
 from hf_icckd.evaluation.leakage import earlier_images, origins_of
 from hf_icckd.runs import checkpoints
 from hf_icckd.runs.folder import RunFolder
+from hf_icckd.runs.identity import PLACES
 from hf_icckd.runs.images import Channels, Removed, RunImages, find_removed, read_images, write_images
 from hf_icckd.runs.layout import DUPLICATES_FILE, IMAGES_FILE
 from hf_icckd.utils import distributed
@@ -67,7 +68,10 @@ def _check_moved(folder: RunFolder, data: ImageData) -> None:
 
 
 def _removed(folder: RunFolder, data: ImageData) -> Removed | None:
-    if data.streamed or folder.recorded_data in (None, data.fingerprint()):
+    # Images that an option leaves out now are not removed ones.
+    if data.streamed or any(each.name not in PLACES for each in folder.moved_data):
+        return None
+    if folder.recorded_data in (None, data.fingerprint()):
         return None
     before, hashes = read_images(folder.path), data.hashes()
     if before is None or hashes is None:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from hf_icckd.utils import distributed
+
 _ALWAYS = (signal.SIGTERM, signal.SIGINT)
 # A closed terminal, and the warning that SLURM sends before the time is up; Windows has neither.
 _UNLESS_IGNORED = ("SIGHUP", "SIGUSR1")
@@ -38,8 +40,12 @@ class StopOnSignal:
 
     @property
     def exit_code(self) -> int:
-        """128 plus the number of the signal, as shells report it: 130 for SIGINT, 143 for SIGTERM or none here."""
-        return 128 + (self.received or signal.SIGTERM)
+        """128 plus the number of the signal, as shells report it: 130 for SIGINT, 143 for SIGTERM or none.
+
+        The same for all processes, which call this together: a signal need not have reached each of them, and a
+        launcher reports one code.
+        """
+        return 128 + (distributed.maximum_over_ranks(self.received or 0) or signal.SIGTERM)
 
     def __enter__(self) -> StopOnSignal:
         with contextlib.suppress(ValueError):  # not in the main thread
@@ -64,7 +70,7 @@ class StopOnSignal:
                 os.write(2, f"\n{self.received.name}: stopping after this step, with a checkpoint\n".encode())
         elif number == signal.SIGINT and now - self._when > _INSIST_AFTER:
             raise KeyboardInterrupt
-        if self.received.name == "SIGHUP":
+        if signal.Signals(number).name == "SIGHUP":
             _leave_closed_terminal()
 
 

@@ -23,7 +23,8 @@ from hf_icckd.hub import push_to_hub
 from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.convolutions import guard_strided_convolutions
 from hf_icckd.models.pretrained import save_pretrained
-from hf_icckd.options.schedule import multistep_factor
+from hf_icckd.options.refused import refuse_unread
+from hf_icckd.options.schedule import check_schedule, multistep_factor
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.training.hub_callback import HubCallback
 from hf_icckd.training.loss_averages import LossAverages
@@ -83,7 +84,8 @@ class DistillationTrainer(ResumableTrainer):
             callbacks=[HubCallback(), *(callbacks or [])],
         )
         if args.optim != "sgd":
-            self.get_optimizer_cls_and_kwargs(args)  # for its errors, before the run's folder is taken
+            refuse_unread(args, args.changed, self.get_optimizer_cls_and_kwargs)  # before the run's folder is taken
+        check_schedule(args)
         if args.sharded:
             self._prepare_sharding()
         self.classifier = classifier

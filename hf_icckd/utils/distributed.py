@@ -154,11 +154,16 @@ def own_shard(tensor: Tensor) -> Tensor:
 
 def any_rank(flag: bool) -> bool:
     """Whether the flag is set on any rank. Ranks wait for each other but not for the device."""
+    return bool(maximum_over_ranks(flag))
+
+
+def maximum_over_ranks(number: int) -> int:
+    """Largest of the ranks' numbers, 0 to 255. Ranks wait for each other but not for the device."""
     if world_size() == 1:
-        return flag
-    flags = torch.tensor([flag], dtype=torch.uint8)
-    dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=_host_group(dist.group.WORLD))
-    return bool(flags.item())
+        return number
+    numbers = torch.tensor([number], dtype=torch.uint8)
+    dist.all_reduce(numbers, op=dist.ReduceOp.MAX, group=_host_group(dist.group.WORLD))
+    return int(numbers.item())
 
 
 def on_first_rank(function: Callable[[], T]) -> T:

@@ -134,6 +134,7 @@ def test_processes_agree_or_fail_at_once(results, world):
         assert result == {"rank": 0}
         assert refused == ("only process 0 can know" if rank == 0 else "exit 1")
         assert each["any_rank"] == [False, True]
+        assert each["exit_code"] == 138
 
 
 def test_announced_processes_must_exist(forks, tmp_path):

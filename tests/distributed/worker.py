@@ -8,6 +8,7 @@ has no statistics over the batch.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from hf_icckd import (
     metrics,
 )
 from hf_icckd.training import rehearsal
+from hf_icckd.training.signals import StopOnSignal
 from hf_icckd.utils import distributed
 
 TERMS = ("loss/ce", "loss/intra_class", "gated_fraction", "loss/kd", "loss/rkd_distance", "loss/rkd_angle")
@@ -165,6 +167,9 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
         refusal(distributed.on_first_rank, fail),
     ]
     results["any_rank"] = [distributed.any_rank(False), distributed.any_rank(rank == distributed.world_size() - 1)]
+    stop = StopOnSignal(lambda: None)
+    stop.received = signal.SIGUSR1 if rank == distributed.world_size() - 1 else None
+    results["exit_code"] = stop.exit_code
     torch.save(results, f"{folder}/rank{rank}.pt")
 
 

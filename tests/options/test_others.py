@@ -37,6 +37,8 @@ def test_every_target_exists(name):
         (student, ["--temperature", "4"], "here it is --objectives kd:temperature=VALUE"),
         (teacher, ["--learning_rats", "1"], "did you mean '--learning_rate'"),
         (teacher, ["--workers", "1"], "here it is --dataloader_num_workers"),
+        (teacher, ["--fp32", "true"], "unknown option --fp32: it is the default"),
+        (teacher, ["--warmup_epochs", "5"], "here it is --warmup_steps: a number of steps, or below 1 the share"),
         (teacher, ["--gpus", "2"], "unknown option --gpus: processes are started by a launcher"),
     ],
 )

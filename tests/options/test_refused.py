@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import fields
 
 import pytest
-from transformers import TrainingArguments
+import torch
+from transformers import Trainer, TrainingArguments
 
 from hf_icckd import TeacherTrainingArguments
-from hf_icckd.options.refused import REFUSED, WITHOUT_EFFECT
+from hf_icckd.options import training
+from hf_icckd.options.refused import REFUSED, WITHOUT_EFFECT, refuse_unread
+from hf_icckd.options.schedule import check_schedule
 from tests import ROOT
 
 TAKES_EFFECT = {
@@ -81,11 +85,61 @@ def test_options_without_effect_are_taken_and_listed(tmp_path):
         ({"lr_milestones": [0.5], "lr_scheduler_type": "linear"}, "lr_scheduler_type is 'linear' but lr_milestones"),
         ({"lr_scheduler_type": "greedy"}, "lr_scheduler_type is 'greedy', expected a schedule of steps"),
         ({"dataloader_multiprocessing_context": "spawn"}, "but dataloader_num_workers is 0"),
+        ({"lr_scheduler_type": "constant", "warmup_steps": 5}, "warmup_steps is 5 but lr_scheduler_type is"),
+        ({"lr_scheduler_type": "constant", "lr_schedule_epochs": 60}, "lr_schedule_epochs is 60 but lr_schedule"),
+        ({"save_steps": 5}, "save_steps is 5 but save_strategy is 'epoch'.*; add --save_strategy steps"),
+        ({"eval_steps": 5}, "eval_steps is 5 but eval_strategy is 'epoch'"),
+        ({"logging_strategy": "epoch", "logging_steps": 5}, "logging_steps is 5 but logging_strategy is 'epoch'"),
+        ({"data_seed": 0, "seed": 1}, "data_seed is 0, expected it unset"),
     ],
 )
 def test_what_the_choice_does_not_read_is_refused(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         TeacherTrainingArguments(tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "unread"),
+    [
+        ({"optim": "adamw_torch", "adam_beta1": 0.8, "adam_epsilon": 1e-6}, None),
+        ({"optim": "rmsprop", "optim_args": "momentum=0.5"}, None),
+        ({"optim": "adafactor", "adam_beta1": 0.8}, "adam_beta1 is 0.8 but optim is 'adafactor', which does not read"),
+        ({"optim": "rmsprop", "adam_epsilon": 1e-6}, "adam_epsilon is 1e-06 but optim is 'rmsprop'"),
+        ({"optim": "adamw_torch", "optim_args": "a=1"}, "optim_args is 'a=1' but optim is 'adamw_torch'"),
+    ],
+)
+def test_an_optimiser_reads_what_is_given(tmp_path, options, unread):
+    args = TeacherTrainingArguments(tmp_path, use_cpu=True, num_threads=1, **options)
+    with pytest.raises(ValueError, match=unread) if unread else contextlib.nullcontext():
+        refuse_unread(args, args.changed, Trainer.get_optimizer_cls_and_kwargs)
+
+
+def test_the_number_of_threads_counts_beside_a_gpu_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "best_device", lambda: torch.device("cuda"))
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    TeacherTrainingArguments(tmp_path, num_threads=3)
+    assert asked == [3]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr_scheduler_kwargs": {"foo": 1}}, "lr_scheduler_kwargs is {'foo': 1}, .* 'cosine' takes: .*'foo'"),
+        ({"lr_scheduler_type": "warmup_stable_decay"}, "kwargs is None, .* takes: .* 'num_decay_steps'"),
+        ({"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 1e-3}}, None),
+    ],
+)
+def test_a_schedule_gets_what_it_takes(tmp_path, options, message):
+    args = TeacherTrainingArguments(tmp_path, use_cpu=True, num_threads=1, **options)
+    with pytest.raises(ValueError, match=message) if message else contextlib.nullcontext():
+        check_schedule(args)
+
+
+@pytest.mark.parametrize(("name", "value"), [("dataloader_num_workers", -1), ("dataloader_prefetch_factor", 0)])
+def test_workers_are_counted(tmp_path, name, value):
+    with pytest.raises(ValueError, match=f"{name} is {value}, expected a number at least"):
+        TeacherTrainingArguments(tmp_path, **{name: value})
 
 
 def test_options_of_loading_reach_the_loader(tmp_path):

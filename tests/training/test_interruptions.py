@@ -768,6 +768,15 @@ def test_a_run_becomes_longer_as_if_begun_so(tmp_path, monkeypatch, caplog):
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
+def test_a_drop_of_the_learning_rate_that_moves_is_not_taken_over(tmp_path, monkeypatch):
+    """The checkpoint holds the learning rate of the next step, which is that of the shorter run."""
+    drops = ["--lr_milestones", "0.5"]  # of 8 steps, right after the checkpoint of step 4
+    stopped(tmp_path / "run", monkeypatch, *drops)
+    teacher.main(command(tmp_path / "run", *drops))
+    teacher.main(command(tmp_path / "whole", *drops))
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
 def test_another_length_of_another_schedule_is_refused_with_the_way(whole, tmp_path, monkeypatch):
     stopped(tmp_path / "run", monkeypatch)
     with pytest.raises(UserError, match=r"learning rate from step 2 on .*--start_from .* another --output_dir"):

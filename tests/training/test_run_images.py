@@ -215,3 +215,12 @@ def test_images_that_the_fingerprint_does_not_read_are_compared_after_a_move(tmp
     changed.write_bytes(changed.read_bytes() + b" ")
     with pytest.raises(UserError, match=r"dataset .* -> .*: 1 images of the train split differ from those of the run"):
         teacher.main([*EPOCH, "--dataset", f"{tmp_path}/moved", *words])
+
+
+def test_images_that_an_option_leaves_out_have_not_been_removed(tmp_path, monkeypatch):
+    data = make(tmp_path / "data")
+    shutil.copyfile(data / "a" / "00.png", data / "a" / "99.png")
+    words = ["--dataset", f"{data}", "--output_dir", f"{tmp_path}/run"]
+    interrupted_after(2, monkeypatch, *words)
+    with pytest.raises(UserError, match=r"holds another run; it differs in: data_fingerprint .*duplicates .* 'drop'"):
+        teacher.main([*EPOCH, *words, "--duplicates", "drop"])
