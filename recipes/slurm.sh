@@ -32,6 +32,7 @@ fi
 
 # One task a GPU, without torchrun: it would pass SIGUSR1 on only if told to (--signals_to_handle, in older versions the
 # variable TORCHELASTIC_SIGNALS_TO_HANDLE), would kill its processes after 30 seconds, and would end with 1 in any case.
+# The tasks end by themselves: one that is killed leaves the others waiting until NCCL's timeout.
 # shellcheck disable=SC2016  # expanded by each task
 srun --kill-on-bad-exit=0 bash -c '
     export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID WORLD_SIZE=$SLURM_NTASKS
@@ -42,7 +43,11 @@ srun --kill-on-bad-exit=0 bash -c '
 ' task "$@"
 code=$?
 
-if [ "$code" -eq 138 ]; then # stopped by SIGUSR1, with a checkpoint; the same command resumes
-    scontrol requeue "$SLURM_JOB_ID"
+if [ "$code" -eq 138 ]; then # stopped by SIGUSR1: after the first step with a checkpoint, where the same command resumes
+    if [ "${SLURM_RESTART_COUNT:-0}" -lt "${MAX_RESTARTS:-50}" ]; then
+        scontrol requeue "$SLURM_JOB_ID"
+    else
+        echo "restarted ${SLURM_RESTART_COUNT} times without an end; is --time longer than the start and one step?" >&2
+    fi
 fi
 exit "$code"

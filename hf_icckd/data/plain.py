@@ -27,23 +27,24 @@ IMAGE_COLUMNS, LABEL_COLUMNS = ("pixel_values", "image", "img"), ("labels", "lab
 _TRIED_ROWS = 8  # a mirrored half of the images would look unchanged in all of them once in 256 data sets
 
 
-def as_batches(dataset: Any, num_classes: int, name: str = "evaluation") -> BatchDataset:
+def as_batches(dataset: Any, label_names: Sequence[str], name: str = "evaluation") -> BatchDataset:
     """Return a data set of batches as it is, and any other map-style data set as `PlainImages`.
 
     Raises:
-        ValueError: If it has no rows to look up by number, or the first row is no image with its label.
+        ValueError: If it has no rows to look up by number, numbers the classes in another way, or its first row is no
+            image with its label.
     """
     if isinstance(dataset, BatchDataset):
         return dataset
-    plain = PlainImages(_map_style(dataset, name), num_classes, name)
+    plain = PlainImages(_map_style(dataset, label_names, name), len(label_names), name)
     plain.read(0, 0, 0)
     return plain
 
 
-def first_batches(datasets: Any, num_classes: int) -> BatchDataset | None:
+def first_batches(datasets: Any, label_names: Sequence[str]) -> BatchDataset | None:
     """The first of several evaluation sets, or the only one, as `as_batches` returns it; None if there is none."""
     first = next(iter(datasets.values()), None) if isinstance(datasets, dict) else datasets
-    return None if first is None else as_batches(first, num_classes)
+    return None if first is None else as_batches(first, label_names)
 
 
 def as_training_batches(dataset: Any, label_names: Sequence[str], seed: int, num_views: int = 1) -> BatchDataset:
@@ -54,7 +55,7 @@ def as_training_batches(dataset: Any, label_names: Sequence[str], seed: int, num
     """
     if isinstance(dataset, BatchDataset):
         return dataset
-    plain = PlainImages(_map_style(dataset, "train"), len(label_names), "train", seed, num_views)
+    plain = PlainImages(_map_style(dataset, label_names, "train"), len(label_names), "train", seed, num_views)
     varies, repeats = _tried(plain)
     height, width = plain.read(0, 0, 0)[0].shape[1:]
     said = [
@@ -156,7 +157,7 @@ class PlainImages(BatchDataset):
         return torch.stack(images)
 
 
-def _map_style(dataset: Any, name: str) -> Any:
+def _map_style(dataset: Any, label_names: Sequence[str], name: str) -> Any:
     kind = type(dataset).__name__
     if isinstance(dataset, Mapping):
         raise ValueError(
@@ -175,7 +176,23 @@ def _map_style(dataset: Any, name: str) -> Any:
         )
     if len(dataset) == 0:
         raise ValueError(f"the {name} data set is empty, expected at least one image")
+    own = _class_names(dataset)
+    if sorted(own) == sorted(label_names) and list(own) != list(label_names):
+        raise ValueError(
+            f"the {name} data set numbers its classes {', '.join(own)}, the classifier {', '.join(label_names)}; "
+            "create the classifier with the names in the order of the data set"
+        )
     return dataset
+
+
+def _class_names(dataset: Any) -> list[str]:
+    """Class names in the order of their numbers, as data sets of `datasets` and torchvision know them."""
+    features = getattr(dataset, "features", None)
+    if isinstance(features, Mapping):
+        labels = next((features[name] for name in LABEL_COLUMNS if name in features), None)
+        return list(getattr(labels, "names", None) or ())
+    classes = getattr(dataset, "classes", None)
+    return [str(each) for each in classes] if isinstance(classes, list | tuple) else []
 
 
 def _tried(plain: PlainImages) -> tuple[bool, bool]:

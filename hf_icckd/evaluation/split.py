@@ -117,7 +117,7 @@ def run_split(
 
     Read it to the end: only then is the model's training mode restored.
     """
-    dataset = as_batches(dataset, len(model.spec.label_names))
+    dataset = as_batches(dataset, model.spec.label_names)
     training = model.training
     model.eval()
     device = model.scale.device  # a module of the user's may have no parameters

@@ -93,7 +93,7 @@ def as_teacher(
 
 
 def is_foreign(classifier: ImageClassifier) -> bool:
-    """Whether the net is not timm's, so that it can teach but not be trained, saved or exported here."""
+    """Whether the net is not timm's, so that it can teach but not be trained or saved here."""
     return isinstance(classifier.net, ForeignNet)
 
 

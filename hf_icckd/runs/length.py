@@ -51,7 +51,10 @@ def check_length(
                 )
             )
     if training_steps(now["num_train_epochs"], now["max_steps"], steps_per_epoch) < step:
-        raise ValueError(asked.format(f"is already over: it has done {step} steps, {steps_per_epoch} in an epoch"))
+        raise ValueError(
+            f"{str(folder)!r} was begun with {_words(was)}, and {_words(now)} is already over: it has done {step} "
+            f"steps, {steps_per_epoch} in an epoch; give at least that many"
+        )
 
 
 def _words(length: dict[str, Any]) -> str:

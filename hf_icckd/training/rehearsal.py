@@ -215,7 +215,7 @@ def _count(names: list[str]) -> str:
 
 
 def _evaluation(trainer: DistillationTrainer) -> None:
-    dataset = first_batches(trainer.eval_dataset, len(trainer.classifier.spec.label_names))
+    dataset = first_batches(trainer.eval_dataset, trainer.classifier.spec.label_names)
     if dataset is None:
         return
     first = FirstImages(dataset, _EVALUATION_ROWS)

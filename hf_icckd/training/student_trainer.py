@@ -267,7 +267,7 @@ class StudentTrainer(DistillationTrainer):
         # Those of several evaluation sets are kept; otherwise only the latest, which may be large.
         several = list(self.eval_dataset.values()) if isinstance(self.eval_dataset, dict) else []
         kept = [each for each in self._teacher_outputs if any(each[0] is one for one in several)]
-        own = as_batches(dataset, len(self.teacher.spec.label_names)).for_classifier(self.teacher.spec)
+        own = as_batches(dataset, self.teacher.spec.label_names).for_classifier(self.teacher.spec)
         outputs = self._predict(self.teacher, own, None if self.args.disable_tqdm else "measuring the teacher")
         self._teacher_outputs = [*kept, (dataset, outputs)]
         return outputs

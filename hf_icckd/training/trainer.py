@@ -31,7 +31,9 @@ from hf_icckd.training.loss_averages import LossAverages
 from hf_icckd.training.not_taken import refuse_arguments
 from hf_icckd.training.progress import ProgressLine
 from hf_icckd.training.resumable import ResumableTrainer
+from hf_icckd.training.sharding import prepare_sharding
 from hf_icckd.utils import distributed
+from hf_icckd.utils.text import suggest
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +71,7 @@ class DistillationTrainer(ResumableTrainer):
     ):
         for name, each in (eval_dataset if isinstance(eval_dataset, dict) else {"evaluation": eval_dataset}).items():
             if each is not None:
-                as_batches(each, len(classifier.spec.label_names), name)  # for its errors, before training
+                as_batches(each, classifier.spec.label_names, name)  # for its errors, before training
         if args.sync_batchnorm and args.world_size > 1:
             convert_sync_batchnorm(model)  # in place
         channels_last = args.channels_last and not args.sharded  # torch shards contiguous weights only
@@ -87,7 +89,7 @@ class DistillationTrainer(ResumableTrainer):
             refuse_unread(args, args.changed, self.get_optimizer_cls_and_kwargs)  # before the run's folder is taken
         check_schedule(args)
         if args.sharded:
-            self._prepare_sharding()
+            prepare_sharding(self)
         self.classifier = classifier
         self.loss_is_scaled_for_ga = False  # terms are means over a micro-batch
         self.model_accepts_loss_kwargs = False
@@ -98,25 +100,6 @@ class DistillationTrainer(ResumableTrainer):
         for callback in (DEFAULT_PROGRESS_CALLBACK, PrinterCallback):
             self.remove_callback(callback)
         self.add_callback(ProgressLine)
-
-    def _prepare_sharding(self) -> None:
-        state = self.accelerator.state
-        if not self.is_fsdp_enabled:
-            raise ValueError(
-                f"accelerate was told to use FSDP but shards nothing over {self.args.world_size} process(es) on "
-                f"{self.args.device.type}, expected several on GPUs; use recipes/accelerate/ddp.yaml"
-            )
-        if state.dynamo_plugin.backend.value != "NO":
-            raise ValueError(
-                "torch_compile is true, expected false with FSDP: evaluation calls the uncompiled net, and "
-                "nothing gathers the weights there; leave one of them out"
-            )
-        # FSDP would round weights to half precision in evaluation too. Gathered as they are, autocast computes with
-        # them as it does without FSDP.
-        state.fsdp_plugin.mixed_precision_policy = None
-        if self.args.channels_last:
-            logger.info("sharded weights are in the contiguous memory layout, the only one that torch shards")
-        self.model.to(self.args.device)  # the Trainer would do this only when training begins
 
     # ---- one step
 
@@ -220,21 +203,21 @@ class DistillationTrainer(ResumableTrainer):
 
     def evaluate(
         self,
-        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | str | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Measure the classifier.
 
         Args:
-            eval_dataset: Data set, or several by name; None for what was given at construction.
+            eval_dataset: Data set, several by name, or the name of one given at construction; None for those.
             ignore_keys: Not used.
             metric_key_prefix: Prefix of the names; that of one of several data sets follows it, as in `eval_val_top1`.
 
         Returns:
             Metrics of `hf_icckd.metrics`, their names with the prefix.
         """
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        dataset = self._evaluation_set(eval_dataset)
         if dataset is None or (isinstance(dataset, dict) and not dataset):
             raise ValueError("there is no data set to evaluate on; give eval_dataset, or set --eval_strategy no")
         if isinstance(dataset, dict):
@@ -266,10 +249,18 @@ class DistillationTrainer(ResumableTrainer):
         prefixed = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         return PredictionOutput(outputs.logits.cpu().numpy(), outputs.labels.cpu().numpy(), prefixed)
 
-    def get_eval_dataloader(self, eval_dataset: Dataset | None = None) -> DataLoader:  # type: ignore[override]
+    def _evaluation_set(self, given: Any) -> Any:
+        """Data set that is meant: one by name, of those given at construction, or all of these."""
+        if not isinstance(given, str):
+            return self.eval_dataset if given is None else given
+        known = self.eval_dataset if isinstance(self.eval_dataset, dict) else {}
+        if given not in known:
+            raise ValueError(f"eval_dataset is {given!r}, expected a data set{suggest(given, known)}")
+        return known[given]
+
+    def get_eval_dataloader(self, eval_dataset: Dataset | str | None = None) -> DataLoader:  # type: ignore[override]
         """Batches of a data set as evaluation reads them; None for the only one given at construction."""
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        images = as_batches(dataset, len(self.classifier.spec.label_names))
+        images = as_batches(self._evaluation_set(eval_dataset), self.classifier.spec.label_names)
         return make_loader(images, images.batch_sampler(self.args.eval_batch_size), **self.args.loading)
 
     def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:

@@ -64,16 +64,16 @@ HF = datasets.Dataset.from_dict(
     ],
 )
 def test_common_forms_of_images_and_labels_are_read_without_loss(dataset):
-    read = batch(as_batches(dataset, 3))
+    read = batch(as_batches(dataset, NAMES))
     assert torch.equal(read["pixel_values"][:, 0], PLANES[[4, 1]])
     assert read["labels"].tolist() == [1, 1] and read["sample_ids"].tolist() == [4, 1] and read["global_rows"] == 2
 
 
 def test_grey_images_get_three_channels_and_empty_shares_keep_their_shape():
     for image in (PLANES[0][:1], PIXELS[0][:, :, 0], PIL.Image.fromarray(PIXELS[0][:, :, 0])):
-        read = batch(as_batches(Rows(lambda row, image=image: (image, 0)), 3))
+        read = batch(as_batches(Rows(lambda row, image=image: (image, 0)), NAMES))
         assert torch.equal(read["pixel_values"][0, 0], PLANES[0][:1].expand(3, -1, -1))
-    assert batch(as_batches(HF, 3), rows=())["pixel_values"].shape == (0, 1, 3, 5, 7)
+    assert batch(as_batches(HF, NAMES), rows=())["pixel_values"].shape == (0, 1, 3, 5, 7)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ class Stream(torch.utils.data.IterableDataset):
 )
 def test_what_is_no_map_style_data_set_is_refused(dataset, message):
     with pytest.raises(ValueError, match=message):
-        as_batches(dataset, 3)
+        as_batches(dataset, NAMES)
 
 
 def noisy(row):
@@ -167,3 +167,19 @@ def test_predict_split_takes_them():
     outputs = predict_split(model, HF, batch_size=4)
     assert outputs.labels.tolist() == LABELS
     torch.testing.assert_close(outputs.logits, model.eval()(PLANES).logits)
+
+
+@pytest.mark.parametrize("names", [("dog", "cat", "fish"), ("cat", "dog", "fish"), ("a", "b", "c")])
+def test_classes_that_are_numbered_in_another_way_are_refused(names):
+    """As data sets of `datasets` know them, and those of torchvision. Other words for the classes are no difference."""
+    images, classes = [PIL.Image.new("RGB", (4, 4))] * 3, datasets.ClassLabel(names=list(names))
+    features = datasets.Features({"image": datasets.Image(), "label": classes})
+    of_hub = datasets.Dataset.from_dict({"image": images, "label": [0, 1, 2]}, features)
+    of_torchvision = Rows(lambda row: (images[0], 0))
+    of_torchvision.classes = list(names)
+    for dataset in (of_hub, of_torchvision):
+        if names[0] == "dog":
+            with pytest.raises(ValueError, match="classes dog, cat, fish, the classifier cat, dog, fish"):
+                as_batches(dataset, NAMES)
+        else:
+            assert as_batches(dataset, NAMES).num_classes == 3

@@ -79,8 +79,12 @@ def test_several_evaluation_sets_are_measured_by_name(tmp_path, capsys):
     both = trainer.evaluate()
     assert both["eval_test_nll"] == trainer.evaluate(sets["test"], metric_key_prefix="x")["x_nll"]
     assert both == trainer.evaluate(datasets.DatasetDict(val=as_columns(sets["val"]), test=as_columns(sets["test"])))
+    assert trainer.evaluate("test")["eval_nll"] == both["eval_test_nll"]
+    assert len(next(iter(trainer.get_eval_dataloader("val")))["labels"]) == 5
     with pytest.raises(ValueError, match="there is no data set to evaluate on"):
         trainer.evaluate({})
+    with pytest.raises(ValueError, match="eval_dataset is 'tset', expected a data set .did you mean 'test'"):
+        trainer.evaluate("tset")
 
 
 def test_the_teacher_sees_each_of_several_evaluation_sets_once(tmp_path, monkeypatch):
