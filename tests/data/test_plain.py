@@ -171,7 +171,7 @@ def test_predict_split_takes_them():
 
 @pytest.mark.parametrize("names", [("dog", "cat", "fish"), ("cat", "dog", "fish"), ("a", "b", "c")])
 def test_classes_that_are_numbered_in_another_way_are_refused(names):
-    """As data sets of `datasets` know them, and those of torchvision. Other words for the classes are no difference."""
+    """As data sets of `datasets` know them, and those of torchvision. Other words are no difference."""
     images, classes = [PIL.Image.new("RGB", (4, 4))] * 3, datasets.ClassLabel(names=list(names))
     features = datasets.Features({"image": datasets.Image(), "label": classes})
     of_hub = datasets.Dataset.from_dict({"image": images, "label": [0, 1, 2]}, features)

@@ -83,7 +83,7 @@ def test_several_evaluation_sets_are_measured_by_name(tmp_path, capsys):
     assert len(next(iter(trainer.get_eval_dataloader("val")))["labels"]) == 5
     with pytest.raises(ValueError, match="there is no data set to evaluate on"):
         trainer.evaluate({})
-    with pytest.raises(ValueError, match="eval_dataset is 'tset', expected a data set .did you mean 'test'"):
+    with pytest.raises(ValueError, match=r"eval_dataset is 'tset', expected a data set .did you mean 'test'"):
         trainer.evaluate("tset")
 
 
