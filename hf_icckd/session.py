@@ -82,7 +82,7 @@ def build_classifier(
         names, size = pipeline.data.label_names, data_args.image_size
         return adapt_classifier(start, names, size, pipeline.crop_pct, pipeline.crop_mode)
     mean, std = (None, None) if model_args.pretrained else normalisation()
-    return create_classifier(
+    model = create_classifier(
         model_args.model,
         pipeline.data.label_names,
         # A pretrained net takes the size it was trained with, unless the user sets another; it resizes on the device.
@@ -94,6 +94,9 @@ def build_classifier(
         crop_mode=pipeline.crop_mode,
         pretrained=model_args.pretrained,
     )
+    if (size := model.spec.image_size) > pipeline.image_size:
+        logger.info("the net enlarges them to %d x %d pixels", size, size)
+    return model
 
 
 def train_and_report(
