@@ -390,7 +390,8 @@ def test_a_stop_while_recording(
 ):
     """It waits for the block, not for the epoch; what was trained is kept, and the run that goes on is the same."""
     guide = tiny_classifier(seed=1)
-    options = {"num_train_epochs": 3, "save_strategy": save_strategy, "save_steps": 50}
+    options = {"num_train_epochs": 3, "save_strategy": save_strategy}
+    options |= {"save_steps": 50} if save_strategy == "steps" else {}
     whole = train_student(pipeline, tiny_classifier(), guide, tmp_path / "a", "auto", tmp_path / "ta", **options)
     record, recorded = TeacherTargets.record, []
 
