@@ -67,10 +67,19 @@ def switched_args(architecture: str, pretrained: bool) -> dict[str, Any]:
 @functools.cache
 def _norm_eps(architecture: str, pretrained: bool) -> float | None:
     """Epsilon of all BatchNorm layers; None if it isn't the same in all."""
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        net = timm.create_model(architecture, num_classes=2)
-        if pretrained:
-            weights = {"state_dict": net.state_dict(), "label_offset": 0}
-            net = timm.create_model(architecture, pretrained=True, num_classes=2, pretrained_cfg_overlay=weights)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                net = _built(architecture, pretrained)
+        except NotImplementedError:  # an older torch can't compute everything without values
+            net = _built(architecture, pretrained)
     values = {layer.eps for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)}
     return values.pop() if len(values) == 1 else None
+
+
+def _built(architecture: str, pretrained: bool) -> nn.Module:
+    net = timm.create_model(architecture, num_classes=2)
+    if not pretrained:
+        return net
+    weights = {"state_dict": net.state_dict(), "label_offset": 0}  # in place of those that timm would fetch
+    return timm.create_model(architecture, pretrained=True, num_classes=2, pretrained_cfg_overlay=weights)
