@@ -41,10 +41,9 @@ def as_batches(dataset: Any, label_names: Sequence[str], name: str = "evaluation
     return plain
 
 
-def first_batches(datasets: Any, label_names: Sequence[str]) -> BatchDataset | None:
-    """The first of several evaluation sets, or the only one, as `as_batches` returns it; None if there is none."""
-    first = next(iter(datasets.values()), None) if isinstance(datasets, dict) else datasets
-    return None if first is None else as_batches(first, label_names)
+def first_dataset(datasets: Any) -> Any:
+    """The first of several evaluation sets by name, or the only one; None if there is none."""
+    return next(iter(datasets.values()), None) if isinstance(datasets, dict) else datasets
 
 
 def as_training_batches(dataset: Any, label_names: Sequence[str], seed: int, num_views: int = 1) -> BatchDataset:

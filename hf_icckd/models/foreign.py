@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hf_icckd.models.classifier import ClassifierSpec, CropMode, ImageClassifier
+from hf_icckd.models.heads import keep_input, run_with_inputs
 from hf_icckd.models.outputs import ClassifierOutput
 
 
@@ -29,24 +30,19 @@ class ForeignNet(nn.Module):
         super().__init__()
         self.module, self.num_classes = module, num_classes
         self.embedding_dim: int | None = None
-        self._taken_in: Tensor | None = None
         self._reads_embeddings = layer is not None
         if layer is not None:
-            _layer(module, layer).register_forward_pre_hook(self._keep)
+            keep_input(_layer(module, layer))
         embeddings = _try_out(self, image_size, layer).embeddings
         self.embedding_dim = None if embeddings is None else embeddings.shape[1]
-
-    def _keep(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        self._taken_in = inputs[0]
 
     def classifier_outputs(self, images: Tensor, feature_maps: bool = False) -> ClassifierOutput:
         """Classify normalised images in the precision of the weights. Raises ValueError for feature maps."""
         if feature_maps:
             raise ValueError(f"{type(self.module).__name__} has no feature maps; choose an objective without them")
         weight = next((each for each in self.module.parameters() if each.is_floating_point()), images)
-        logits = _logits(self.module(images.to(weight.dtype)))
-        embeddings, self._taken_in = self._taken_in, None
-        return ClassifierOutput(logits, cast(Tensor, embeddings) if self._reads_embeddings else None)
+        output, read = run_with_inputs(lambda: self.module(images.to(weight.dtype)))
+        return ClassifierOutput(_logits(output), read[-1][1] if self._reads_embeddings and read else None)
 
 
 def as_teacher(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from hf_icckd.models.moved import moved_copy
 
 if TYPE_CHECKING:
     from hf_icckd.models.architectures import TimmNet
+
+T = TypeVar("T")
 
 
 class Head(NamedTuple):
@@ -55,8 +58,7 @@ def find_head(net: TimmNet, image_size: int) -> Head:
     if _is_single_layer(moved, features, expected):
         return Head(moved.forward_head(features, pre_logits=True).shape[1], single_layer=True)
     for layer in _last_layers(net) + _last_layers(moved):
-        if _keep_input not in layer._forward_pre_hooks.values():
-            layer.register_forward_pre_hook(_keep_input)
+        keep_input(layer)
     embeddings = _run_head(moved, features)[1]
     return Head(None if embeddings is None else embeddings.shape[1], single_layer=False)
 
@@ -79,32 +81,44 @@ def _last_layers(net: TimmNet) -> list[nn.Module]:
 
 
 class _Reading(threading.local):
-    """What the last layers read in this thread's pass of a head; None outside of one."""
+    """Layers and their inputs in this thread's pass; None outside of one."""
 
-    inputs: list[Tensor] | None = None
+    inputs: list[tuple[nn.Module, Tensor]] | None = None
 
 
 _reading = _Reading()
 
 
-def _keep_input(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-    """Forward pre-hook of the last layers."""
+def keep_input(layer: nn.Module) -> None:
+    """Let `run_with_inputs` return what a layer takes in."""
+    if _keep_input not in layer._forward_pre_hooks.values():
+        layer.register_forward_pre_hook(_keep_input)
+
+
+def _keep_input(layer: nn.Module, args: tuple[Any, ...]) -> None:
     if _reading.inputs is not None:
-        _reading.inputs.append(_pooled(args[0], 1 if isinstance(layer, nn.Conv2d) else -1))
+        _reading.inputs.append((layer, args[0]))
 
 
-def _pooled(inputs: Tensor, channels: int) -> Tensor:
+def run_with_inputs(run: Callable[[], T]) -> tuple[T, list[tuple[nn.Module, Tensor]]]:
+    """What a function returns, and the layers it ran whose input is kept, each with its input."""
+    _reading.inputs = []
+    try:
+        return run(), _reading.inputs
+    finally:
+        _reading.inputs = None
+
+
+def _pooled(layer: nn.Module, inputs: Tensor) -> Tensor:
     """(B, D) from an input with further dimensions, by the mean over them."""
+    channels = 1 if isinstance(layer, nn.Conv2d) else -1
     return inputs if inputs.ndim == 2 else inputs.movedim(channels, -1).flatten(1, -2).mean(dim=1)
 
 
 def _run_head(net: TimmNet, features: Tensor) -> tuple[Tensor, Tensor | None]:
     """Logits, and what the last layers read: the mean, as timm averages logits, or side by side if lengths differ."""
-    _reading.inputs = []
-    try:
-        logits, inputs = net.forward_head(features), _reading.inputs
-    finally:
-        _reading.inputs = None
+    logits, read = run_with_inputs(lambda: net.forward_head(features))
+    inputs = [_pooled(layer, each) for layer, each in read]
     if len(inputs) < 2:
         return logits, inputs[0] if inputs else None
     if any(each.shape[1] != inputs[0].shape[1] for each in inputs):

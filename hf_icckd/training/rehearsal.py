@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from hf_icckd.data.plain import first_batches
+from hf_icckd.data.plain import as_batches, first_dataset
 from hf_icckd.data.sampling import BatchDataset, BatchKey, make_loader
 from hf_icckd.data.streamed import StreamBatchSampler
 from hf_icckd.evaluation.cost import cost_metrics
@@ -179,12 +179,10 @@ def _scalars(trainer: DistillationTrainer) -> dict[str, Tensor]:
 
 
 def _check_finite(values: dict[str, Tensor], images: int) -> None:
-    finite = torch.stack([value.isfinite().all() for value in values.values()]).tolist()
-    wrong = [name for name, is_finite in zip(values, finite, strict=True) if not is_finite]
-    if distributed.any_rank(bool(wrong)):
+    if wrong := distributed.not_finite(values, "a term of another process"):
         raise FloatingPointError(
-            f"{wrong[0] if wrong else 'a term of another process'} is not finite for the first {images} images, "
-            f"before any training; train in float32, lower the term's weight, or start from other weights{_LEAVE_OUT}"
+            f"{wrong} is not finite for the first {images} images, before any training; train in float32, lower the "
+            f"term's weight, or start from other weights{_LEAVE_OUT}"
         )
 
 
@@ -215,10 +213,10 @@ def _count(names: list[str]) -> str:
 
 
 def _evaluation(trainer: DistillationTrainer) -> None:
-    dataset = first_batches(trainer.eval_dataset, trainer.classifier.spec.label_names)
+    dataset = first_dataset(trainer.eval_dataset)
     if dataset is None:
         return
-    first = FirstImages(dataset, _EVALUATION_ROWS)
+    first = FirstImages(as_batches(dataset, trainer.classifier.spec.label_names), _EVALUATION_ROWS)
     outputs, teacher = trainer.predict_split(first), trainer.evaluation_teacher(first)
     for name, each in (("net", outputs), ("teacher", teacher)):
         if each is not None and not each.logits.isfinite().all():

@@ -140,13 +140,10 @@ class ResumableTrainer(Trainer):
     def check_finite(self) -> None:
         """Raise FloatingPointError if a weight is not finite on any process. This waits for the device."""
         weights = {name: distributed.own_shard(value) for name, value in self.model.named_parameters()}
-        finite = torch.stack([value.isfinite().all() for value in weights.values()]).tolist()
-        wrong = [name for name, is_finite in zip(weights, finite, strict=True) if not is_finite]
-        if distributed.any_rank(bool(wrong)):
+        if wrong := distributed.not_finite(weights, "a weight of another process"):
             raise FloatingPointError(
-                f"{wrong[0] if wrong else 'a weight of another process'} is not finite after step "
-                f"{self.state.global_step}, so it is not saved; lower learning_rate or train in float32; the last "
-                "checkpoint is kept"
+                f"{wrong} is not finite after step {self.state.global_step}, so it is not saved; lower learning_rate "
+                "or train in float32; the last checkpoint is kept"
             )
 
     def export(self, folder: str) -> None:

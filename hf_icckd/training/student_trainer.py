@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from transformers.trainer_callback import TrainerCallback
 
 from hf_icckd.data.framed import FramedImages
-from hf_icckd.data.plain import as_batches, as_training_batches
+from hf_icckd.data.plain import as_batches, as_training_batches, first_dataset
 from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.evaluation.split import SplitOutputs, run_split
 from hf_icckd.evaluation.teacher_check import TeacherCheck, check_teacher
@@ -172,8 +172,7 @@ class StudentTrainer(DistillationTrainer):
         Raises:
             ValueError: If it is near chance or far below its record, unless `args.accept_teacher` is set.
         """
-        several = self.eval_dataset
-        dataset = next(iter(several.values()), None) if isinstance(several, dict) else several
+        dataset = first_dataset(self.eval_dataset)
         if dataset is None or self.teacher_check is not None:
             return
         outputs = self.evaluation_teacher(dataset)

@@ -166,6 +166,18 @@ def maximum_over_ranks(number: int) -> int:
     return int(numbers.item())
 
 
+def not_finite(values: dict[str, Tensor], another: str) -> str | None:
+    """Name of the first tensor that is not finite; None if all are, on every rank. This waits for the device.
+
+    Args:
+        values: Tensors by name.
+        another: What to return where only another rank has such a tensor.
+    """
+    finite = torch.stack([value.isfinite().all() for value in values.values()]).tolist()
+    wrong = next((name for name, is_finite in zip(values, finite, strict=True) if not is_finite), None)
+    return wrong or another if any_rank(wrong is not None) else None
+
+
 def on_first_rank(function: Callable[[], T]) -> T:
     """Call a function on the first rank and return its result (plain data) on all; its error ends all ranks."""
     if world_size() == 1:

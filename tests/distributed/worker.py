@@ -76,6 +76,29 @@ class StopOnOneRank(TrainerCallback):
             self.trainer.request_stop()
 
 
+def collectives() -> dict:
+    """What the processes tell each other, and what each learns of it."""
+    results = {}
+    rank = distributed.rank()
+    results["check_equal"] = [
+        refusal(distributed.check_equal, {"seed": 1, "data": "x"}),
+        refusal(distributed.check_equal, {"seed": 1, "data": "x" if rank == 0 else "y"}),
+    ]
+
+    def fail():
+        raise ValueError(f"only process {rank} can know")
+
+    results["on_first_rank"] = [
+        distributed.on_first_rank(lambda: {"rank": rank}),
+        refusal(distributed.on_first_rank, fail),
+    ]
+    results["any_rank"] = [distributed.any_rank(False), distributed.any_rank(rank == distributed.world_size() - 1)]
+    stop = StopOnSignal(lambda: None)
+    stop.received = signal.SIGUSR1 if rank == distributed.world_size() - 1 else None
+    results["exit_code"] = stop.exit_code
+    return results
+
+
 def main(folder: str, processes: int, checkpoint: str | None) -> None:
     del rehearsal._PARTS["loading the saved model"]  # a folder can't say which layers normalise this one
     data = load_image_data("digits", max_train_samples=151, max_eval_samples=41)
@@ -153,24 +176,8 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
     state = {name: value.clone() for name, value in normalised.classifier.state_dict().items()}
     results["normalised"] = {"state": state, "logits": normalised.predict_split(pipeline.dataset("test")).logits}
 
-    rank = distributed.rank()
-    results["check_equal"] = [
-        refusal(distributed.check_equal, {"seed": 1, "data": "x"}),
-        refusal(distributed.check_equal, {"seed": 1, "data": "x" if rank == 0 else "y"}),
-    ]
-
-    def fail():
-        raise ValueError(f"only process {rank} can know")
-
-    results["on_first_rank"] = [
-        distributed.on_first_rank(lambda: {"rank": rank}),
-        refusal(distributed.on_first_rank, fail),
-    ]
-    results["any_rank"] = [distributed.any_rank(False), distributed.any_rank(rank == distributed.world_size() - 1)]
-    stop = StopOnSignal(lambda: None)
-    stop.received = signal.SIGUSR1 if rank == distributed.world_size() - 1 else None
-    results["exit_code"] = stop.exit_code
-    torch.save(results, f"{folder}/rank{rank}.pt")
+    results |= collectives()
+    torch.save(results, f"{folder}/rank{distributed.rank()}.pt")
 
 
 if __name__ == "__main__":
