@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from hf_icckd.cards.licences import warn_of_licences
 from hf_icckd.data import ImagePipeline, load_image_data
 from hf_icckd.data.from_options import load_pipeline
 from hf_icckd.data.pipeline import Channels
@@ -53,6 +54,7 @@ def main(argv: list[str] | None = None) -> None:
             folder.check_data(lambda: load_image_data(data_args).fingerprint())
             show_finished(folder, args)
             return
+        warn_of_licences(folder.values)
         pixels, crop_mode, mean = _wanted_pixels(model_args, teacher)
         pipeline = load_pipeline(
             data_args,

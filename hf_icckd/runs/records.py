@@ -54,8 +54,8 @@ class RecordedAccuracy(NamedTuple):
     images: int
 
 
-def recorded_accuracy(name: str) -> RecordedAccuracy | None:
-    """Accuracy that a model's folder or repository records; None without a record, as for one that was made elsewhere.
+def recorded_metrics(name: str) -> dict[str, Any]:
+    """What metrics.json of a model's folder or repository holds; empty without one, as for a model made elsewhere.
 
     Args:
         name: Folder, Hub id or another name that the model is loaded by.
@@ -65,9 +65,22 @@ def recorded_accuracy(name: str) -> RecordedAccuracy | None:
         file = folder / METRICS_FILE
         if hub is not None and not folder.exists():
             file = Path(hf_hub_download(hub.repository, METRICS_FILE, revision=hub.revision))
-        test = json.loads(file.read_text(encoding="utf-8"))["test"]
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def recorded_accuracy(name: str) -> RecordedAccuracy | None:
+    """Accuracy that a model's folder or repository records; None without a record, as for one that was made elsewhere.
+
+    Args:
+        name: Folder, Hub id or another name that the model is loaded by.
+    """
+    try:
+        test = recorded_metrics(name)["test"]
         return RecordedAccuracy(float(test["top1"]), int(test["images"]))
-    except (OSError, ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError):
         return None
 
 
