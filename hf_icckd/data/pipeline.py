@@ -222,7 +222,7 @@ class ImagePipeline:
 
     @property
     def evaluation_split(self) -> str:
-        """Split that training is evaluated on: validation if there is one, else test."""
+        """Split that training is evaluated on, validation if there is one, else test."""
         return "test" if self.data.validation is None else "validation"
 
     def channel_statistics(self) -> tuple[Channels, Channels]:
