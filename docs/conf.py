@@ -1,7 +1,7 @@
 """How Sphinx builds the site. CONTRIBUTING.md has the command.
 
-The source folder is the repository, not docs/: pages link to README, CHANGELOG, reports and cards as GitHub shows them,
-and so those are pages of the site too.
+The source folder is the repository, not docs/: pages link to README, CHANGELOG, reports and cards as they do on GitHub,
+so those are pages of the site too.
 """
 
 from __future__ import annotations
