@@ -1,7 +1,7 @@
 """How Sphinx builds the site. CONTRIBUTING.md has the command.
 
-The source folder is the repository, not docs/: pages link to README, CHANGELOG, reports and cards as they do on GitHub,
-so those are pages of the site too.
+The source folder is the repository, not docs/: pages link to README, CHANGELOG, reports and cards as on GitHub, so
+those are pages of the site too.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ nb_execution_mode = "force"  # notebooks are stored without outputs
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
+nb_output_stderr = "remove"  # logs, and every state of a progress bar
 
 # Docstrings
 default_role = "code"

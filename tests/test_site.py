@@ -18,7 +18,7 @@ NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 
 def test_the_navigation_has_every_page_and_each_once():
     entries = [
-        line
+        re.sub(r".* <(.*)>", r"\1", line)
         for block in re.findall(r"```\{toctree\}\n(.*?)```", INDEX.read_text(), re.DOTALL)
         for line in block.splitlines()
         if line and not line.startswith(":")
