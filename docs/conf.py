@@ -6,6 +6,7 @@ those are pages of the site too.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from docutils import nodes
@@ -48,7 +49,9 @@ extensions = [
 myst_heading_anchors = 4  # the anchors that GitHub makes
 nb_execution_mode = "force"  # notebooks are stored without outputs
 nb_execution_raise_on_error = True
-nb_execution_timeout = 300
+nb_execution_timeout = 300  # seconds a cell
+# The nets of the notebooks are tiny: a second thread gains nothing, and on a machine that others use it loses minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 nb_merge_streams = True
 nb_output_stderr = "remove"  # logs, and every state of a progress bar
 
