@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
-from hf_icckd.options.command_line import UserError, parse_arguments, readable_errors, set_up_logging
+from hf_icckd.options.command_line import UserError, parse_command, readable_errors, set_up_logging
 from hf_icckd.options.prediction import PredictionArguments
 from hf_icckd.prediction.predict import Prediction, predict_images
 from hf_icckd.prediction.results import Results, results_table, write_results
@@ -23,7 +23,7 @@ _NAMED = 50  # files that could not be read
 
 def main(argv: list[str] | None = None) -> None:
     """Print the predictions, the least sure ones first, and write all of them to a file if one is named."""
-    (args,) = parse_arguments([PredictionArguments], __doc__ or "", argv)
+    (args,) = parse_command("predict", argv)
     set_up_logging()
     keep_freed_memory()
     with readable_errors("file with --output_file"):
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
             if not finished:
                 raise SystemExit(130)
             if results.errors == len(results):
-                raise UserError(f"none of the {len(results):,} files could be read, expected images")
+                raise UserError("no file could be read as an image")
 
 
 def _place(name: str | None) -> Path | None:
@@ -66,7 +66,7 @@ def _collect(predictions: Iterable[Prediction], results: Results) -> bool:
         for each in predictions:
             results.add(each)
     except KeyboardInterrupt:
-        logger.warning("interrupted after %s images", f"{len(results):,}")
+        logger.warning("interrupted; images predicted so far: %s", f"{len(results):,}")
         return False
     return True
 
@@ -76,11 +76,11 @@ def _report(results: Results, args: PredictionArguments) -> None:
     predicted = len(results) - results.errors
     if predicted:
         first = ", the least sure ones first" if args.sort == "margin" else ""
-        counts = listed([f"{count:,} {name}" for name, count in results.classes.most_common()])
+        counts = listed([f"{name}: {count:,}" for name, count in results.classes.most_common()])
         lines = [f"{args.model}: {predicted:,} images{first}", "", results_table(results, args.sort, _ROWS), ""]
         if predicted > _ROWS:
             lines.append(f"and {predicted - _ROWS:,} more")
-        lines.append(counts)
+        lines.append(f"images of each class: {counts}")
         if args.output_file is not None:
             lines.append(f"{args.output_file} holds all of them")
         elif predicted > _ROWS:

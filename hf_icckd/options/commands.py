@@ -11,6 +11,7 @@ from typing import ClassVar
 from hf_icckd.options.checks import check_licence, check_range
 from hf_icckd.options.data import ALLOW_LEAKAGE, DataArguments, TrainingDataArguments
 from hf_icckd.options.nets import StudentModelArguments, TeacherModelArguments
+from hf_icckd.options.prediction import PredictionArguments
 from hf_icckd.options.trainer import Hardware, HubOptions, Optimisation, RunOptions, StudentOptions, TeacherOptions
 
 _MODEL = "Folder of a run, Hub id or a pretrained timm model's name"
@@ -212,6 +213,13 @@ COMMANDS = {
             "per_device_train_batch_size", "objectives", "teacher_targets",
         ),
         trainer=True,
+    ),
+    "predict": Command(
+        "Predict the classes of images, the least sure ones first.",
+        "hf_icckd.predict",
+        (PredictionArguments,),
+        ("model", "images"),
+        ("model", "images", "output_file", "top_k", "sort", "batch_size", "num_workers", "pixel_range"),
     ),
     "evaluate": Command(
         "Measure any classifier on a split.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Literal
+from typing import ClassVar, Literal
 
 from hf_icckd.options.checks import check_pixel_range, check_range
 
@@ -14,21 +14,17 @@ RESULT_SUFFIXES = (".csv", ".json")
 
 @dataclass
 class PredictionArguments:
-    """What to predict."""
+    """Which model predicts the classes of which images."""
+
+    title: ClassVar[str] = "Prediction"
 
     model: str = field(
-        default="",
         metadata={
-            "help": "Folder of a run, Hub id, a pretrained timm model's name, or an ONNX file that export wrote.",
-            "positional": True,
-        },
+            "help": "Folder of a run, Hub id, a pretrained timm model's name, or an ONNX file that export wrote."
+        }
     )
     images: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Image files, folders (with all folders in them), or patterns such as 'photos/**/*.jpg'.",
-            "positional": True,
-        },
+        metadata={"help": "Image files, folders (with all folders in them), or patterns such as 'photos/**/*.jpg'."}
     )
     output_file: str | None = field(
         default=None, metadata={"help": "File for all predictions: .csv or .json, by its suffix."}

@@ -126,12 +126,13 @@ def _record(prediction: Prediction) -> dict[str, Any]:
 def results_table(results: Results, order: Order, rows: int = 40) -> str:
     """The first predictions as a table of at most 100 columns, and what all of them are."""
     shown = islice((each for each in results.ordered(order) if each.error is None), rows)
-    lines = [["image", "class", "%", "then", "%"]]
+    width = 1 + 2 * min(results.top_k, 2)
+    lines = [["image", "class", "%", "then", "%"][:width]]
     for each in shown:
         cells = [cell for name, share in each.top[:2] for cell in (shorten(name, _NAME_COLUMNS), f"{100 * share:.2f}")]
-        lines.append([shorten_path(each.image, _PATH_COLUMNS), *cells, *[""] * (4 - len(cells))])
-    widths = [max(columns(line[cell]) for line in lines) for cell in range(5)]
-    text = ["  ".join(_padded(*cell) for cell in zip(line, widths, range(5), strict=True)).rstrip() for line in lines]
+        lines.append([shorten_path(each.image, _PATH_COLUMNS), *cells])
+    widths = [max(columns(line[cell]) for line in lines) for cell in range(width)]
+    text = ["  ".join(map(_padded, line, widths, range(width))).rstrip() for line in lines]
     text.insert(1, "-" * max(columns(line) for line in text))
     return "\n".join(text)
 
