@@ -32,6 +32,11 @@ _AHEAD = 2  # batches that are read while the model runs on one
 class Prediction:
     """What a model says of one image file.
 
+    Example:
+        >>> found = Prediction("a.png", (("cat", 0.7), ("dog", 0.3)), 0.4)
+        >>> found.label, found.probability, found.error is None
+        ('cat', 0.7, True)
+
     Attributes:
         image: Path of the file.
         top: The most probable classes, and the probability of each.
