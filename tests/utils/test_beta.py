@@ -34,7 +34,7 @@ def test_quantiles_of_the_arcsine_distribution():
 def test_numbers_are_symmetric_and_have_the_variance(alpha):
     words = torch.arange(0, 2**32, 2**15 + 1)
     numbers = beta_numbers(words, alpha)
-    assert 0 <= numbers.min() and numbers.max() <= 1 and (numbers.diff() >= 0).all()
+    assert numbers.min() >= 0 and numbers.max() <= 1 and (numbers.diff() >= 0).all()
     torch.testing.assert_close(numbers, 1 - beta_numbers(2**32 - 1 - words, alpha), rtol=0, atol=1e-6)
     assert numbers.mean().item() == pytest.approx(0.5, abs=1e-4)
     assert numbers.var().item() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=1e-2)
