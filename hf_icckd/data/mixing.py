@@ -24,7 +24,8 @@ from hf_icckd.utils.keyed_random import STREAM_BOX, STREAM_MIX, STREAM_PAIR, per
 if TYPE_CHECKING:
     from hf_icckd.models.classifier import ClassifierSpec
 
-WHOLE = 2**16  # shares are counted in 65,536ths: integers give the same bits on every device
+WHOLE = 2**16  # shares are counted in 65,536ths, so that a blend is exact in float32 and has the same bits everywhere
+_PIECE = 2**19  # values that are blended at once: on a CPU they stay in the cache
 _PIXELS = ("pixel_values", "teacher_pixel_values")
 
 
@@ -106,9 +107,9 @@ def mix_images(images: Tensor, others: Tensor, mix: Mix) -> Tensor:
         mix: How, on the CPU, so that nothing waits for the device.
     """
     images = images.clone()
-    rows = (~mix.cut & (mix.share < WHOLE)).nonzero()[:, 0]
-    if len(rows):
-        there, shares = (each.to(images.device, non_blocking=True) for each in (rows, mix.share[rows].int()))
+    blended = (~mix.cut & (mix.share < WHOLE)).nonzero()[:, 0]
+    for rows in blended.split(max(1, _PIECE // images[:1].numel())) if len(blended) else ():
+        there, shares = (each.to(images.device, non_blocking=True) for each in (rows, mix.share[rows].float() / WHOLE))
         images[there] = _blend(images[there], others[there], shares.view(-1, 1, 1, 1, 1))
     boxes = boxes_of(mix, *images.shape[-2:])
     rows = (boxes[:, 2] > boxes[:, 0]).nonzero()[:, 0]
@@ -119,8 +120,7 @@ def mix_images(images: Tensor, others: Tensor, mix: Mix) -> Tensor:
 
 
 def _blend(images: Tensor, others: Tensor, shares: Tensor) -> Tensor:
-    total = images * shares + others * (WHOLE - shares)  # int32
-    return ((total + (WHOLE // 2 - 1) + ((total >> 16) & 1)) >> 16).to(torch.uint8)
+    return images.float().mul_(shares).add_(others.float().mul_(1 - shares)).round_().to(torch.uint8)
 
 
 def _within(boxes: Tensor, images: Tensor) -> Tensor:
