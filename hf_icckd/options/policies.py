@@ -87,7 +87,7 @@ def parse_policy(text: str) -> Policy:
 
     Example:
         >>> parse_policy("rand-m9-mstd0.5-inc1").choices[3]
-        (Step(operation='Rotate', probability=0.5, magnitude=9),)
+        (Step(operation='Rotate', probability=0.5, magnitude=9.0),)
         >>> len(parse_policy("original").choices)
         25
     """
