@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from hf_icckd.evaluation.split import SplitOutputs, predict_split, split_metrics
 from hf_icckd.metrics.class_tables import class_table
 from hf_icckd.models.classifier import ImageClassifier, check_same_classes
 from hf_icckd.models.pretrained import from_pretrained
-from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
-from hf_icckd.options.data import ALLOW_LEAKAGE, DataArguments
+from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
+from hf_icckd.options.commands import EvaluationArguments
 from hf_icckd.runs.summary import summary_table
 from hf_icckd.utils.machine import best_device, keep_freed_memory
 from hf_icckd.utils.text import json_text, show
@@ -27,24 +26,9 @@ from hf_icckd.utils.text import json_text, show
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class EvaluationArguments:
-    """Which model to measure, on which split."""
-
-    model: str = field(
-        default="runs/student", metadata={"help": "Folder of a run, Hub id or a pretrained timm model's name."}
-    )
-    teacher: str | None = field(default=None, metadata={"help": "A second model, to measure agreement with."})
-    split: str = field(default="test", metadata={"help": "train, validation or test."})
-    batch_size: int = field(default=256, metadata={"help": "Images per step."})
-    num_workers: int = field(default=0, metadata={"help": "Processes that decode large images."})
-    allow_leakage: bool = field(default=False, metadata={"help": ALLOW_LEAKAGE})
-    output_file: str | None = field(default=None, metadata={"help": "JSON file to write all metrics to."})
-
-
 def main(argv: list[str] | None = None) -> None:
     """Measure a classifier."""
-    data_args, args = parse_arguments([DataArguments, EvaluationArguments], __doc__, argv)
+    data_args, args = parse_command("evaluate", argv)
     set_up_logging()
     device = best_device()
     if device.type == "cpu":

@@ -8,7 +8,7 @@ import torch
 
 from hf_icckd.cards.card import write_card
 from hf_icckd.models.onnx import OnnxExport, export_onnx
-from hf_icckd.options.command_line import ArgumentParser, readable_errors, set_up_logging
+from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
 from hf_icckd.runs.layout import METRICS_FILE
 from hf_icckd.runs.records import read_records
 from hf_icckd.utils.atomic_files import write_text
@@ -18,17 +18,7 @@ from hf_icckd.utils.text import format_table, json_text, show
 
 def main(argv: list[str] | None = None) -> None:
     """Write the ONNX file; for a finished run, add the comparison with torch to its metrics and its card."""
-    parser = ArgumentParser([], prog="python -m hf_icckd.export", description=__doc__, allow_abbrev=False)
-    parser.add_argument("folder", help="Folder of a run, Hub id or a pretrained timm model's name.")
-    parser.add_argument("--output", help="File to write; default: model.onnx in the folder.")
-    parser.add_argument("--num_images", type=int, default=1000, help="Random images to compare with torch on.")
-    parser.add_argument(
-        "--tolerance",
-        type=float,
-        default=1e-4,
-        help="Largest difference from torch in a logit, as a share of the largest if that is above 1.",
-    )
-    args = parser.parse_args(argv)
+    (args,) = parse_command("export", argv)
     set_up_logging()
     with readable_errors("file with --output"):
         folder = Path(args.folder)

@@ -6,7 +6,6 @@ folder, except what a person wrote between `<!-- yours: begin NAME -->` and `<!-
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from hf_icckd.cards.card import write_card
-from hf_icckd.options.checks import check_licence
+from hf_icckd.options.command_line import parse_command
 from hf_icckd.runs.layout import ARGS_FILE
 from hf_icckd.runs.records import read_records
 from hf_icckd.utils.atomic_files import write_text
@@ -22,13 +21,9 @@ from hf_icckd.utils.atomic_files import write_text
 
 def main(argv: list[str] | None = None) -> None:
     """Write the cards of finished runs again. Nothing is trained and no image is read."""
-    parser = argparse.ArgumentParser(prog="python -m hf_icckd.model_card", description=main.__doc__)
-    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="Folder of a finished run.")
-    parser.add_argument("--license", help="Identifier of the licence; also recorded in all_args.yaml.")
-    options = parser.parse_args(argv)
+    (options,) = parse_command("card", argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        check_licence(options.license)
         for folder in options.folders:
             arguments, results = read_records(folder)
             if "model" not in results:

@@ -34,7 +34,7 @@ from hf_icckd.metrics.linear_probe import fine_class_probe
 from hf_icckd.models.classifier import ImageClassifier, adapt_classifier, create_classifier
 from hf_icckd.models.pretrained import from_pretrained
 from hf_icckd.options.data import TrainingDataArguments
-from hf_icckd.options.recipes import StudentModelArguments, TeacherModelArguments
+from hf_icckd.options.nets import StudentModelArguments, TeacherModelArguments
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs.folder import RunFolder
 from hf_icckd.runs.layout import DATA_REPORT_FILE, METRICS_FILE

@@ -13,8 +13,9 @@ from hf_icckd.models.architectures import check_architecture, default_cfg
 from hf_icckd.models.classifier import CropMode, ImageClassifier, check_same_classes
 from hf_icckd.models.from_weights import WeightsFile
 from hf_icckd.models.pretrained import fingerprint, from_pretrained
-from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
-from hf_icckd.options.recipes import RECIPES, StudentModelArguments
+from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
+from hf_icckd.options.nets import StudentModelArguments
+from hf_icckd.options.recipes import RECIPES
 from hf_icckd.options.training import StudentTrainingArguments
 from hf_icckd.runs.folder import RunFolder
 from hf_icckd.runs.records import recorded_accuracy
@@ -27,7 +28,7 @@ from hf_icckd.utils import distributed
 
 def main(argv: list[str] | None = None) -> None:
     """Distil a student as the command line says, or resume a run that was interrupted."""
-    data_args, model_args, args = parse_arguments(RECIPES["student"], __doc__, argv)
+    data_args, model_args, args = parse_command("student", argv, RECIPES["student"])
     set_up_logging(args.process_index == 0, args.log_level == "debug")
     with readable_errors():
         check_architecture(model_args.model)

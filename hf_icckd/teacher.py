@@ -12,8 +12,9 @@ from hf_icckd.models.architectures import check_architecture, default_cfg
 from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.foreign import is_foreign
 from hf_icckd.models.pretrained import fingerprint, from_pretrained
-from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
-from hf_icckd.options.recipes import RECIPES, TeacherModelArguments
+from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
+from hf_icckd.options.nets import TeacherModelArguments
+from hf_icckd.options.recipes import RECIPES
 from hf_icckd.runs.folder import RunFolder
 from hf_icckd.session import build_classifier, show_finished, train_and_report
 from hf_icckd.training.run_images import as_begun
@@ -22,7 +23,7 @@ from hf_icckd.training.teacher_trainer import TeacherTrainer, check_terms
 
 def main(argv: list[str] | None = None) -> None:
     """Train a teacher as the command line says, or resume a run that was interrupted."""
-    data_args, model_args, args = parse_arguments(RECIPES["teacher"], __doc__, argv)
+    data_args, model_args, args = parse_command("teacher", argv, RECIPES["teacher"])
     set_up_logging(args.process_index == 0, args.log_level == "debug")
     with readable_errors():
         terms = parse_terms(args.terms)  # an error shows before anything is loaded

@@ -17,25 +17,17 @@ import torch
 from PIL import Image
 
 from hf_icckd import export_onnx, save_pretrained
-from hf_icckd.data.__main__ import ReportArguments
-from hf_icckd.data.__main__ import read_arguments as read_data_arguments
-from hf_icckd.evaluate import EvaluationArguments
 from hf_icckd.losses import OBJECTIVES, parse_objectives, parse_terms
-from hf_icckd.options.command_line import UserError, parse_arguments
-from hf_icckd.options.data import DataArguments, TrainingDataArguments
+from hf_icckd.options.command_line import UserError, parse_arguments, parse_command
+from hf_icckd.options.commands import COMMANDS
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.study import load_plan
-from hf_icckd.study.__main__ import StudyArguments, read_arguments
 from tests import ROOT
 
 README, CONTRIBUTING, CHANGELOG = ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 MOVING = ROOT / "docs" / "moving-to-0.2.md"
 PAGES = [README, CONTRIBUTING, *DOCS, ROOT / "model_cards" / "README.md", ROOT / "benchmarks" / "GPU.md"]
-TYPES = RECIPES | {
-    "evaluate": [DataArguments, EvaluationArguments],
-    "data": [TrainingDataArguments, ReportArguments],
-}
 LAUNCHERS = {
     "signals_to_handle",
     "config_file",
@@ -44,8 +36,6 @@ LAUNCHERS = {
     "mixed_precision",
     "nproc_per_node",
 }  # accelerate, torchrun
-# Programs with parsers of their own.
-PROGRAMS = ("hf_icckd.demo", "hf_icckd.export", "hf_icckd.hub", "hf_icckd.model_card")
 # Words that `CONTRIBUTING.md` rules out by "plain English", where a word alone decides.
 RIDDLES = (
     r"anew", r"mend(s|ed|ing)?", r"figures", r"go(es|ing)? on (with|from|at)", r"gone on with", r"again and again",
@@ -215,7 +205,7 @@ def commands() -> list[list[str]]:
                 line = string.Template(line.partition(" #")[0]).safe_substitute(values)
                 if match := re.fullmatch(r'(\w+)="(.*)"', line.strip()):
                     values[match[1]] = match[2]
-                elif re.search(r"\brecipes/|\bbenchmarks/|-m hf_icckd\.", line):
+                elif re.search(r"\brecipes/|\bbenchmarks/|-m hf_icckd\.|^\s*hf-icckd ", line):
                     found.append(shlex.split(line))
     return found
 
@@ -224,27 +214,25 @@ def check_command(words: list[str]) -> None:
     """The script exists, and takes these options with these values."""
     if "--config_file" in words:
         assert (ROOT / words[words.index("--config_file") + 1]).is_file()
-    place = next(i for i, word in enumerate(words) if word.endswith(".py") or word.startswith("hf_icckd."))
+    started = (".py", "hf-icckd"), "hf_icckd."
+    place = next(i for i, word in enumerate(words) if word.endswith(started[0]) or word.startswith(started[1]))
     script, argv = words[place], words[place + 1 :]
     if script.endswith(".py"):
         assert (ROOT / script).is_file()
-    name = Path(script).stem if script.endswith(".py") else script.removeprefix("hf_icckd.")
-    if name == "study":
-        load_plan(read_arguments(argv).study)
-    elif name == "data":
-        read_data_arguments(argv)
-    elif name in TYPES:
-        parse_arguments(TYPES[name], "", argv)
+    if script == "hf-icckd":
+        name, *argv = argv
+    else:
+        name = Path(script).stem if script.endswith(".py") else script.removeprefix("hf_icckd.")
+        name = {"hub": "push", "model_card": "card"}.get(name, name)
+        argv = argv[1:] if argv[:1] == ["push"] else argv
+    if name in COMMANDS:
+        parsed = parse_command(name, argv, RECIPES.get(name))
+        if name == "study":
+            load_plan(parsed[0].study)
     else:
         given = {word.removeprefix("--") for word in argv if word.startswith("--")}
-        assert given <= options_in(source_of(script)), words
-
-
-def source_of(script: str) -> Path:
-    if script.endswith(".py"):
-        return ROOT / script
-    path = ROOT.joinpath(*script.split("."))
-    return path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+        source = script if script.endswith(".py") else script.replace(".", "/") + ".py"
+        assert given <= options_in(ROOT / source), words
 
 
 def options_in(source: Path) -> set[str]:
@@ -273,9 +261,10 @@ def test_commands_have_options_that_exist(words, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_options_that_are_named_exist(page):
-    known = LAUNCHERS | names_of([StudyArguments, *(group for recipe in TYPES.values() for group in recipe)])
-    for source in [*(ROOT / "benchmarks").glob("*.py"), *map(source_of, PROGRAMS)]:
-        known |= options_in(source) | set(re.findall(r"^    (\w+): .* = field\(", source.read_text(), re.MULTILINE))
+    known = LAUNCHERS | names_of([group for recipe in RECIPES.values() for group in recipe])
+    known |= names_of([group for command in COMMANDS.values() for group in command.options])
+    for source in (ROOT / "benchmarks").glob("*.py"):
+        known |= options_in(source)
     for code in inline_code(page):
         for option in re.findall(r"(?<![\w-])--(\w+)", code):
             assert option in known | {"help"}, f"--{option}"

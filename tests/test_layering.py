@@ -18,7 +18,8 @@ FLOORS = [
     {"training", "cards", "demo", "evaluate"},
     {"session", "export", "model_card"},
     {"teacher", "student"},
-    {"__init__"},
+    {"__init__", "console"},
+    {"__main__"},
 ]
 # Importing these would be downwards, and wrong all the same.
 NEVER = [("training", "cards"), ("study", "training"), ("losses", "options"), ("data", "losses")]

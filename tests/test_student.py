@@ -8,7 +8,7 @@ import pytest
 
 from hf_icckd import create_classifier, student, teacher
 from hf_icckd.models.architectures import default_cfg
-from hf_icckd.options.recipes import StudentModelArguments
+from hf_icckd.options.nets import StudentModelArguments
 from tests.data.test_pipeline import noise
 
 

@@ -6,8 +6,6 @@ each split are decoded, and the exit code is 1 if a run would refuse the data se
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from hf_icckd.data import ImageData, load_image_data
@@ -16,26 +14,17 @@ from hf_icckd.data.readable import find_unreadable
 from hf_icckd.data.report import data_report, with_mirroring
 from hf_icckd.data.report_text import report_table
 from hf_icckd.data.sources.stream import StreamedSplit
-from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
-from hf_icckd.options.data import TrainingDataArguments
+from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
+from hf_icckd.options.commands import ReportArguments
 from hf_icckd.utils.atomic_files import user_path
 from hf_icckd.utils.text import show
 
 _DECODED = 10_000  # images of a split: a minute or so, unless they are large
 
 
-@dataclass
-class ReportArguments:
-    """Where the contact sheet goes."""
-
-    contact_sheet: str = field(
-        default="contact_sheet.png", metadata={"help": "PNG file to write: some training images of each class."}
-    )
-
-
 def main(argv: list[str] | None = None) -> None:
     """Print the report on a data set and draw its contact sheet."""
-    data_args, args = read_arguments(argv)
+    data_args, args = parse_command("data", argv)
     set_up_logging()
     with readable_errors("file with --contact_sheet"):
         sheet = _place_of_sheet(args.contact_sheet, data_args.dataset)
@@ -45,16 +34,6 @@ def main(argv: list[str] | None = None) -> None:
         errors = draw_contact_sheet(sheet, data)
         show(f"{args.contact_sheet} shows some training images of each class")
         _refuse_unreadable(data, errors)
-
-
-def read_arguments(argv: list[str] | None) -> tuple[TrainingDataArguments, ReportArguments]:
-    """Parse a command line; the data set may come first, or after a YAML file, without `--dataset`."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    place = 1 if argv and argv[0].endswith((".yaml", ".yml")) else 0
-    if len(argv) > place and not argv[place].startswith("-"):
-        argv.insert(place, "--dataset")
-    data_args, args = parse_arguments([TrainingDataArguments, ReportArguments], __doc__ or "", argv)
-    return data_args, args
 
 
 def _place_of_sheet(name: str, dataset: str) -> Path:

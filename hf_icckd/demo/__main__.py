@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -24,9 +21,8 @@ from hf_icckd.demo.comparison import class_means, shared_names
 from hf_icckd.demo.page import Net, build_page, import_gradio, launch
 from hf_icckd.models.classifier import check_same_classes
 from hf_icckd.models.pretrained import from_pretrained
-from hf_icckd.options.checks import check_range
-from hf_icckd.options.command_line import ArgumentParser, readable_errors, set_up_logging
-from hf_icckd.options.data import DataArguments
+from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
+from hf_icckd.options.commands import DemoDataArguments
 from hf_icckd.runs.layout import ARGS_FILE
 from hf_icckd.utils.atomic_files import user_path
 from hf_icckd.utils.machine import best_device, keep_freed_memory
@@ -36,60 +32,18 @@ _MAX_PER_CLASS = 200  # images that a class mean is taken over
 _EXAMPLES = 10
 
 
-@dataclass
-class DemoDataArguments(DataArguments):
-    """Data set of class means and examples."""
-
-    dataset: str = field(
-        default="", metadata={"help": "As for the recipes; default: what the teacher was trained on, by its folder."}
-    )
-    # Not options here: each net gets pictures in its own size.
-    image_size: int | None = field(default=None, init=False)
-    resident_max_bytes: int = field(default=0, init=False)
-
-
-@dataclass
-class DemoArguments:
-    """How the page is served."""
-
-    max_images: int = field(
-        default=5000,
-        metadata={"help": f"Class means are taken over this many training images, up to {_MAX_PER_CLASS} per class."},
-    )
-    host: str = field(
-        default="127.0.0.1", metadata={"help": "Address to listen on; 0.0.0.0: all addresses of this machine."}
-    )
-    port: int = field(default=7860, metadata={"help": "Port to listen on."})
-    share: bool = field(
-        default=False, metadata={"help": "Also give the page a public address, through a server that Gradio runs."}
-    )
-
-    def __post_init__(self):
-        check_range(self, "port", 1, 65535)
-        check_range(self, "max_images", 1, math.inf)
-
-
 def main(argv: list[str] | None = None) -> None:
     """Serve the page until it is interrupted."""
-    types: list[Any] = [DemoDataArguments, DemoArguments]
-    parser = ArgumentParser(types, prog="python -m hf_icckd.demo", description=__doc__, allow_abbrev=False)
-    known = "Folder of a run, Hub id or a pretrained timm model's name"
-    parser.add_argument("teacher", nargs="?", default="runs/teacher", help=f"{known}; default: %(default)s.")
-    parser.add_argument("student", nargs="?", default="runs/student", help=f"{known}; default: %(default)s.")
+    data_args, args = parse_command("demo", argv)
     set_up_logging()
     device = best_device()
     if device.type == "cpu":
         keep_freed_memory()
     with readable_errors(), tempfile.TemporaryDirectory() as folder:
-        data_args, args, names, unknown = parser.parse_args_into_dataclasses(
-            argv, look_for_args_file=False, return_remaining_strings=True
-        )
-        if unknown:
-            raise ValueError(f"unknown option {unknown[0]}; --help lists all")
         import_gradio()
         nets = [
             Net(role, origin, from_pretrained(origin).to(device))
-            for role, origin in (("teacher", names.teacher), ("student", names.student))
+            for role, origin in (("teacher", args.teacher), ("student", args.student))
         ]
         check_same_classes(nets[0].model.spec.label_names, nets[1].model.spec.label_names, second="student")
         data, note = find_data(data_args, nets[0])
@@ -112,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
         os.environ.setdefault("GRADIO_TEMP_DIR", folder)
         page = build_page(nets[0], nets[1], label_names, note, examples, pixel_range)
         addresses = launch(page, args.host, args.port, args.share)
-        show(f"{' and '.join(addresses)} shows {names.teacher} and {names.student}; stop it with Ctrl-C")
+        show(f"{' and '.join(addresses)} shows {args.teacher} and {args.student}; stop it with Ctrl-C")
         page.block_thread()
 
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from hf_icckd.hub.push import push_to_hub
-from hf_icckd.options.command_line import ArgumentParser, readable_errors, set_up_logging
+from hf_icckd.options.command_line import UserError, parse_command, readable_errors, set_up_logging
 from hf_icckd.runs.layout import ARGS_FILE
 from hf_icckd.utils.text import show
 
 
 def main(argv: list[str] | None = None) -> None:
     """Push a folder, or resume a push that was cut off."""
-    args = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] not in (["push"], ["-h"], ["--help"]):
+        raise UserError(f"{' '.join(argv[:1]) or 'no command'!r} is given, expected push FOLDER")
+    push([word for index, word in enumerate(argv) if index or word != "push"])
+
+
+def push(argv: list[str]) -> None:
+    """Push a folder: the command `hf-icckd push`."""
+    (args,) = parse_command("push", argv)
     set_up_logging()
     with readable_errors():
         # A run that was meant to be private must not become public when its push is repeated.
@@ -33,32 +41,6 @@ def main(argv: list[str] | None = None) -> None:
             create_pr=args.create_pr,
         )
         show(f"{args.folder} is on the Hub: {commit.pr_url or commit.repo_url}")
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        [],
-        prog="python -m hf_icckd.hub",
-        description=__doc__,
-        formatter_class=argparse.HelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("command", choices=["push"], help="What to do.")
-    parser.add_argument("folder", help="Folder with config and weights, such as a finished run.")
-    parser.add_argument(
-        "--repo_id",
-        help="Repository; default: hub_model_id of the run, or the folder's name in your own namespace.",
-    )
-    parser.add_argument(
-        "--private",
-        action="store_true",
-        default=None,
-        help="Make a new repository private; default: the run's hub_private_repo.",
-    )
-    parser.add_argument("--revision", help="Branch, created if missing; default: the run's hub_revision, or main.")
-    parser.add_argument("--commit_message", help="First line of the commit.")
-    parser.add_argument("--create_pr", action="store_true", help="Open a pull request instead of a commit.")
-    return parser
 
 
 def _recorded(path: Path) -> dict[str, Any]:

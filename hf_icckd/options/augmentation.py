@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from hf_icckd.options.checks import check_range
 
@@ -84,6 +84,8 @@ def _option_of(name: str) -> Any:
 @dataclass
 class AugmentationArguments:
     """How training images are augmented: the options of the command line."""
+
+    title: ClassVar[str] = "Augmentation"
 
     augmentation: Literal["standard", "none"] = field(
         default="standard",

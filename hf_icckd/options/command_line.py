@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
 
+from hf_icckd.options.commands import COMMANDS
+from hf_icckd.options.help import asks_for_help, command_help
 from hf_icckd.options.others import name_here
 from hf_icckd.options.renamed import RENAMED, new_spelling
 from hf_icckd.utils import distributed
-from hf_icckd.utils.text import name_encoding_hint, suggest
+from hf_icckd.utils.text import name_encoding_hint, show, suggest
 from hf_icckd.utils.yaml_files import read_yaml
 
 logger = logging.getLogger(__name__)
@@ -80,6 +83,61 @@ class ArgumentParser(HfArgumentParser):
         raise UserError(message)
 
 
+def parse_command(name: str, argv: list[str] | None = None, types: list[Any] | None = None) -> tuple[Any, ...]:
+    """Read the command line of a command of `hf-icckd`; values of some options may come first, without their names.
+
+    Args:
+        name: The command.
+        argv: Words of the command line; None for `sys.argv`.
+        types: Dataclasses of options; None for the command's own.
+
+    Returns:
+        One object of each type.
+
+    Raises:
+        UserError: If the file or an option can't be read, or a value is refused.
+        SystemExit: If help is asked for, after it was printed.
+    """
+    command, argv = COMMANDS[name], _own_words() if argv is None else list(argv)
+    if asks_for_help(argv):
+        try:
+            show(command_help(name, argv))
+        except ValueError as error:
+            raise UserError(error) from error
+        raise SystemExit(0)
+    types = list(command.options) if types is None else types
+    several = [each.name for kind in types for each in dataclasses.fields(kind) if str(each.type).startswith("list")]
+    config = argv[:1] if argv and argv[0].endswith((".yaml", ".yml")) and name != "study" else []
+    words = with_names(argv[len(config) :], command.positional, several)
+    return parse_arguments(types, command.summary, config + words)
+
+
+def with_names(argv: list[str], positional: Sequence[str], several: Collection[str] = ()) -> list[str]:
+    """Put the names of options in front of the values that a command line begins with.
+
+    Args:
+        argv: Words of the command line.
+        positional: Names of the options whose values may come first, in this order.
+        several: Those of them that take all values that are left.
+
+    Raises:
+        UserError: If there are more values than names, or an option is given twice.
+    """
+    values = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
+    words, rest = [], argv[len(values) :]
+    for name in positional:
+        taken = len(values) if name in several else 1
+        if values[:taken]:
+            if f"--{name}" in (word.partition("=")[0] for word in rest):
+                raise UserError(f"{values[0]!r} is taken as --{name}, which is given too; leave one of them out")
+            words += [f"--{name}", *values[:taken]]
+            values = values[taken:]
+    if values:
+        expected = f"at most {' '.join(map(str.upper, positional))} before the options" if positional else "options"
+        raise UserError(f"{values[0]!r} is one word too many, expected {expected}")
+    return words + rest
+
+
 def parse_arguments(types: list[Any], description: str, argv: list[str] | None = None) -> tuple[Any, ...]:
     """Read a command line `[CONFIG.yaml] [--option value ...]` into dataclasses.
 
@@ -131,6 +189,8 @@ def _unknown(words: list[str], known: set[str]) -> str:
         names = ", ".join(f"--{name}" for name in given if name in RENAMED)
         return f"{names} {'is' if names.count(',') == 0 else 'are'} now written {spelling}"
     word = words[0].partition("=")[0]
+    if not word.startswith("-"):
+        return f"{words[0]!r} belongs to no option; values without a name come before the first option"
     if here := name_here(word.lstrip("-"), {option.removeprefix("--") for option in known}):
         return f"unknown option {word}: {here}"
     return f"unknown option {words[0]}{suggest(words[0], known)}; --help lists all"

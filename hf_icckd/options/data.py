@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from hf_icckd.options.augmentation import AugmentationArguments
 from hf_icckd.options.checks import check_range
@@ -17,6 +17,8 @@ ALLOW_LEAKAGE = "Accept a teacher or other model that was trained on more than o
 @dataclass
 class ImageDataArguments:
     """Which images to load: all that `load_image_data` needs."""
+
+    title: ClassVar[str] = "Images"
 
     dataset: str = field(
         default="digits",
@@ -130,6 +132,8 @@ def _check_pattern(pattern: str) -> None:
 class DataArguments(ImageDataArguments):
     """Which images to load, and how large to make them."""
 
+    title: ClassVar[str] = "Images"
+
     image_size: int | None = field(
         default=None,
         metadata={"help": "Side of the net's images in pixels; default: their own up to 96, else the model's."},
@@ -147,6 +151,8 @@ class DataArguments(ImageDataArguments):
 @dataclass
 class TrainingDataArguments(AugmentationArguments, DataArguments):
     """Which images to train on, and how they are augmented."""
+
+    title: ClassVar[str] = "Images"
 
     allow_leakage: bool = field(default=False, metadata={"help": ALLOW_LEAKAGE})
 

@@ -1,4 +1,4 @@
-"""Options of the trainers, each documented and checked once, here. Data options are in `options.data`."""
+"""The trainers' options as transformers takes them. `options.trainer` documents them, and here they are checked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -15,11 +15,20 @@ from hf_icckd.options.checks import changed_options, check_licence, check_range
 from hf_icckd.options.launcher import accelerate_uses, check_launcher, threads_per_process
 from hf_icckd.options.refused import refuse
 from hf_icckd.options.renamed import RENAMED, new_spelling
+from hf_icckd.options.trainer import (
+    Hardware,
+    HubOptions,
+    Optimisation,
+    RunOptions,
+    StudentOptions,
+    TeacherOptions,
+)
 from hf_icckd.utils.machine import best_device, cores, keep_freed_memory, missing_compiler
 
 
+# Their output_dir may be None, ours not; that is what mypy is told to ignore, here and below.
 @dataclass
-class DistillationTrainingArguments(TrainingArguments):
+class DistillationTrainingArguments(Optimisation, RunOptions, Hardware, HubOptions, TrainingArguments):  # type: ignore[misc]
     """`transformers.TrainingArguments` with the defaults of the field and options that both trainers share.
 
     Attributes:
@@ -27,101 +36,12 @@ class DistillationTrainingArguments(TrainingArguments):
         threads_from: Where the number of CPU threads came from; empty on other devices.
     """
 
-    optim: str = field(
-        default="sgd", metadata={"help": "sgd (with momentum) or any optimiser of the transformers Trainer."}
-    )
-    momentum: float = field(default=0.9, metadata={"help": "Momentum of SGD (without Nesterov)."})
-    learning_rate: float = field(default=0.05, metadata={"help": "Learning rate after the warm-up."})
-    weight_decay: float = field(default=5e-4, metadata={"help": "Weight decay."})
-    decay_norm_and_bias: bool = field(
-        default=True,
-        metadata={"help": "Decay biases and normalisation weights too, as the literature's CIFAR recipe does."},
-    )
-    lr_scheduler_type: str = field(
-        default="cosine", metadata={"help": "Any schedule of the transformers Trainer; see lr_milestones."}
-    )
-    lr_milestones: list[float] | None = field(
-        default=None,
-        metadata={
-            "help": "Multistep schedule instead of lr_scheduler_type: fractions of the training (0 to 1) at which the "
-            "learning rate is divided by ten, such as 0.625 0.75 0.875."
-        },
-    )
-    lr_schedule_epochs: float | None = field(
-        default=None,
-        metadata={
-            "help": "Length of the learning-rate schedule in epochs, if more than num_train_epochs: an "
-            "early-stopped teacher (some report that it teaches better)."
-        },
-    )
-    num_train_epochs: float = field(default=30.0, metadata={"help": "Passes over the training split."})
-    per_device_train_batch_size: int = field(default=64, metadata={"help": "Images per process and step."})
-    per_device_eval_batch_size: int = field(default=256, metadata={"help": "Images per process in evaluation."})
-    max_grad_norm: float = field(
-        default=0.0, metadata={"help": "Largest gradient norm; 0: neither clipped nor computed."}
-    )
-    label_smoothing: float = field(
-        default=0.0,
-        metadata={"help": "Label smoothing of the cross-entropy (many report that it hurts distillation)."},
-    )
-    channels_last: bool = field(
-        default=True, metadata={"help": "Memory layout of convolutions; nearly always faster. Ignored with FSDP."}
-    )
-    sync_batchnorm: bool = field(
-        default=False,
-        metadata={"help": "With several GPUs: compute BatchNorm statistics over the images of all processes."},
-    )
-    num_threads: int | None = field(
-        default=None,
-        metadata={
-            "help": "CPU threads per process; default: OMP_NUM_THREADS, unless a launcher set it to 1, else the cores "
-            "of the machine divided by its processes."
-        },
-    )
-    seed: int = field(
-        default=0, metadata={"help": "Seed of weights, order and, unless augmentation_seed is given, augmentation."}
-    )
-    output_dir: str = field(default="runs/run", metadata={"help": "Folder of the run."})
-    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
-    save_strategy: str = field(default="epoch", metadata={"help": "When to checkpoint: no, steps or epoch."})
-    save_total_limit: int | None = field(default=2, metadata={"help": "How many checkpoints to keep."})
-    resume: Literal["auto", "never"] = field(
-        default="auto",
-        metadata={
-            "help": "auto: resume the run in output_dir from its newest intact checkpoint; never: refuse a folder "
-            "that holds a run."
-        },
-    )
-    rehearsal: bool = field(
-        default=True,
-        metadata={"help": "Before the first step, try in seconds what could otherwise fail only at the end."},
-    )
-    logging_steps: float = field(default=20, metadata={"help": "Optimiser steps between logs."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: batches carry sample ids."})
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Must stay false: a non-finite loss stops the run."}
     )
-    push_to_hub: bool = field(
-        default=False,
-        metadata={"help": "Push model, card, metrics, options and pictures to the Hub when the run is finished."},
-    )
-    hub_model_id: str | None = field(
-        default=None,
-        metadata={"help": "Repository, namespace/name; default: the name of output_dir in your own namespace."},
-    )
     hub_strategy: str = field(default="end", metadata={"help": "Must stay end: only finished runs are pushed."})
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "find_unused_parameters of DDP."})
-    control: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder of a finished run of the same recipe on the same images, to be shown beside this one in "
-            "the model card."
-        },
-    )
-    license: str | None = field(
-        default=None,
-        metadata={"help": "Licence of the model in its card, as the Hub spells it: apache-2.0, cc-by-4.0, other, ..."},
-    )
 
     def __post_init__(self):
         self.changed = changed_options(self)  # before anything is filled in
@@ -226,7 +146,7 @@ class DistillationTrainingArguments(TrainingArguments):
 
 
 @dataclass
-class TeacherTrainingArguments(DistillationTrainingArguments):
+class TeacherTrainingArguments(TeacherOptions, DistillationTrainingArguments):  # type: ignore[misc]
     """Options of `TeacherTrainer`; `--terms none` is cross-entropy alone, `--num_views 1` takes one view.
 
     Example:
@@ -234,18 +154,6 @@ class TeacherTrainingArguments(DistillationTrainingArguments):
         >>> args.learning_rate, args.num_views, args.terms
         (0.05, 2, ['intra_class:weight=0.5'])
     """
-
-    output_dir: str = field(default="runs/teacher", metadata={"help": "Folder of the run."})
-    num_views: Literal[1, 2] = field(
-        default=2, metadata={"help": "Augmented views of each image in a step; the intra-class term needs 2."}
-    )
-    terms: list[str] = field(
-        default_factory=lambda: ["intra_class"],
-        metadata={
-            "help": "Terms besides cross-entropy, each as name or name:argument=value,..., or none; for example: "
-            "intra_class:weight=0.05,margin=0.2 sftn:student=cifar_resnet8. Names: see hf_icckd.losses.TEACHER_TERMS."
-        },
-    )
 
     def __new__(cls, *args: Any, **options: Any) -> TeacherTrainingArguments:
         """Answer options of 0.1 with their new spelling; without this they would only be unexpected arguments."""
@@ -260,7 +168,7 @@ class TeacherTrainingArguments(DistillationTrainingArguments):
 
 
 @dataclass
-class StudentTrainingArguments(DistillationTrainingArguments):
+class StudentTrainingArguments(StudentOptions, DistillationTrainingArguments):  # type: ignore[misc]
     """Options of `StudentTrainer`.
 
     Example:
@@ -268,32 +176,6 @@ class StudentTrainingArguments(DistillationTrainingArguments):
         >>> args.ce_weight, args.objectives
         (1.0, ['kd:temperature=2'])
     """
-
-    output_dir: str = field(default="runs/student", metadata={"help": "Folder of the run."})
-    ce_weight: float = field(default=1.0, metadata={"help": "Weight of the cross-entropy with the true labels."})
-    objectives: list[str] = field(
-        default_factory=lambda: ["kd"],
-        metadata={
-            "help": "Distillation objectives, each as name or name:argument=value,...; for example: kd:temperature=2 "
-            "rkd:weight=0.5. Names: see hf_icckd.losses.OBJECTIVES."
-        },
-    )
-    accept_teacher: bool = field(
-        default=False,
-        metadata={"help": "Learn from a teacher that is near chance, or far below its own record, on these images."},
-    )
-    teacher_targets: Literal["live", "record", "replay", "auto"] = field(
-        default="live",
-        metadata={
-            "help": "live: run the teacher in every step. The others train from outputs recorded in "
-            "teacher_targets_dir. record: first record all that are missing; auto: record each epoch when it begins; "
-            "replay: refuse to train if any are missing."
-        },
-    )
-    teacher_targets_dir: str | None = field(
-        default=None,
-        metadata={"help": "Folder of recorded teacher outputs, for many students; default: runs/teacher-targets."},
-    )
 
     def __post_init__(self):
         check_range(self, "ce_weight", 0, math.inf)

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from hf_icckd.options.checks import changed_options
 from hf_icckd.options.command_line import argument_values
 from hf_icckd.options.data import TrainingDataArguments
-from hf_icckd.options.recipes import StudentModelArguments, TeacherModelArguments
+from hf_icckd.options.nets import StudentModelArguments, TeacherModelArguments
 from hf_icckd.options.renamed import with_terms
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs import checkpoints

@@ -75,4 +75,6 @@ def command_line() -> str:
         if not secret and not names_a_token:
             words.append(word)
         secret = names_a_token and "=" not in word
-    return f"python -m hf_icckd.{Path(sys.argv[0]).stem} {shlex.join(words)}".rstrip()
+    program = Path(sys.argv[0]).stem
+    start = program if program == "hf-icckd" else f"python -m hf_icckd.{program}"
+    return f"{start} {shlex.join(words)}".rstrip()

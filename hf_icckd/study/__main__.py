@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 from tqdm.auto import tqdm
 
-from hf_icckd.options.command_line import parse_arguments, readable_errors, set_up_logging
+from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
+from hf_icckd.options.commands import StudyArguments
 from hf_icckd.study import Plan, StudyRunner, load_plan
 from hf_icckd.study.parts import Comparison
 from hf_icckd.utils.atomic_files import write_text
@@ -22,29 +21,9 @@ PLAN_FILE = "study.yaml"
 STOPPED = 143  # exit code while runs are left, as of an interrupted run that can resume
 
 
-@dataclass
-class StudyArguments:
-    """Which study to run, where, and for how long."""
-
-    study: str = field(metadata={"help": "YAML file of the study; recipes/configs/study holds some."})
-    output_dir: str = field(metadata={"help": "Folder of records, report and runs."})
-    jobs: int = field(default=1, metadata={"help": "Number of runs at a time; they share the cores and GPUs."})
-    minutes: float | None = field(
-        default=None, metadata={"help": "Stop after this many minutes; the same command resumes the study exactly."}
-    )
-    dataset: str | None = field(default=None, metadata={"help": "Where the study's data set is on this machine."})
-    label_column: str | None = field(
-        default=None, metadata={"help": "Its label column, if it is named differently on this machine."}
-    )
-    max_steps: int | None = field(
-        default=None,
-        metadata={"help": "Cut every run off after this many steps: a trial of the study, not the study itself."},
-    )
-
-
 def main(argv: list[str] | None = None) -> None:
     """Do the remaining runs of a study, or as many as there is time for, and write the report."""
-    args = read_arguments(argv)
+    (args,) = parse_command("study", argv)
     set_up_logging()
     with readable_errors():
         plan = load_plan(args.study)
@@ -87,15 +66,6 @@ def _check_question(path: Path, plan: Plan) -> None:
             f"the comparison differs from the one in {path} ({changes}), and runs have ended since; restore it, or "
             "choose another --output_dir"
         )
-
-
-def read_arguments(argv: list[str] | None) -> StudyArguments:
-    """Parse a command line; the plan may come first, without `--study`."""
-    argv = sys.argv[1:] if argv is None else argv
-    if argv and not argv[0].startswith("-"):
-        argv = ["--study", *argv]
-    (args,) = parse_arguments([StudyArguments], __doc__, argv)
-    return args
 
 
 def _command(args: StudyArguments) -> str:

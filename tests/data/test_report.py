@@ -13,11 +13,11 @@ from PIL import Image as PILImage
 
 from hf_icckd import Augmentation, ImageData, ImagePipeline, evaluate, load_image_data, teacher
 from hf_icckd.cards.card import CardData, render
-from hf_icckd.data.__main__ import main, read_arguments
+from hf_icckd.data.__main__ import main
 from hf_icckd.data.report import data_report, published_report, summarize_classes
 from hf_icckd.data.report_text import class_rows, report_facts, report_table
 from hf_icckd.data.sources.image_data import LeftOut
-from hf_icckd.options.command_line import UserError
+from hf_icckd.options.command_line import UserError, parse_command
 from hf_icckd.runs.records import read_records
 
 QUICK = ["--model", "cifar_resnet8", "--max_steps", "1", "--disable_tqdm", "true", "--num_threads", "1",
@@ -273,11 +273,11 @@ def test_the_command_prints_the_report_and_draws_the_sheet(tmp_path, monkeypatch
 def test_the_data_set_comes_first_or_after_a_config(tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text("dataset: digits\ntest_fraction: 0.3\n")
-    assert read_arguments(["zoo"])[0].dataset == "zoo"
-    assert read_arguments([])[0].dataset == "digits"
-    data_args, args = read_arguments([str(config), "zoo", "--contact_sheet", "x.png"])
+    assert parse_command("data", ["zoo"])[0].dataset == "zoo"
+    assert parse_command("data", [])[0].dataset == "digits"
+    data_args, args = parse_command("data", [str(config), "zoo", "--contact_sheet", "x.png"])
     assert (data_args.dataset, data_args.test_fraction, args.contact_sheet) == ("zoo", 0.3, "x.png")
-    assert read_arguments([str(config), "--validation_fraction", "0.1"])[0].dataset == "digits"
+    assert parse_command("data", [str(config), "--validation_fraction", "0.1"])[0].dataset == "digits"
 
 
 def test_the_command_refuses_what_a_run_refuses(tmp_path, monkeypatch, capsys):
@@ -288,7 +288,7 @@ def test_the_command_refuses_what_a_run_refuses(tmp_path, monkeypatch, capsys):
         (["no/such/folder"], "dataset folder 'no/such/folder' does not exist; check the path"),
         (["empty"], "holds 0 images"),
         (["zoo", "--tset_fraction", "0.3"], "unknown option --tset_fraction .*test_fraction"),
-        (["zoo", "other"], "unknown option other"),
+        (["zoo", "other"], "'other' is one word too many"),
         (["zoo", "--contact_sheet", "no/x.png"], "contact_sheet is 'no/x.png', whose folder does not exist; create"),
         (["zoo", "--contact_sheet", "x.jpg"], "contact_sheet is 'x.jpg', expected a PNG file; give a name that ends"),
         (

@@ -141,7 +141,7 @@ def net(folder, role: str) -> demo.Net:
 
 
 def parse(*words: str) -> demo.DemoDataArguments:
-    return demo.ArgumentParser([demo.DemoDataArguments]).parse_args_into_dataclasses([*words])[0]
+    return demo.parse_command("demo", [*words])[0]
 
 
 def test_the_data_set_is_the_teachers_own_unless_another_is_named(folders, tmp_path):
@@ -207,7 +207,7 @@ def test_the_data_of_a_teacher_that_is_no_folder_are_not_looked_for(folders):
         (["--port", "0"], "port is 0, expected a number at least 1 and at most 65535"),
         (["--max_images", "0"], "max_images is 0, expected a number at least 1"),
         (["--image_size", "8"], "unknown option --image_size"),
-        (["a", "b", "c"], "unknown option c; --help lists all"),
+        (["a", "b", "c"], "'c' is one word too many"),
     ],
 )
 def test_wrong_command_lines_end_in_one_line(folders, tmp_path, monkeypatch, words, message):

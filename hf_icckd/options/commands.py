@@ -1,0 +1,259 @@
+"""The commands of `hf-icckd`, each with its options. Light: nothing here imports torch, so that help comes at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import ClassVar
+
+from hf_icckd.options.checks import check_licence, check_range
+from hf_icckd.options.data import ALLOW_LEAKAGE, DataArguments, TrainingDataArguments
+from hf_icckd.options.nets import StudentModelArguments, TeacherModelArguments
+from hf_icckd.options.trainer import Hardware, HubOptions, Optimisation, RunOptions, StudentOptions, TeacherOptions
+
+_MODEL = "Folder of a run, Hub id or a pretrained timm model's name"
+
+
+@dataclass
+class ReportArguments:
+    """Where the contact sheet goes."""
+
+    title: ClassVar[str] = "Report"
+
+    contact_sheet: str = field(
+        default="contact_sheet.png", metadata={"help": "PNG file to write: some training images of each class."}
+    )
+
+
+@dataclass
+class EvaluationArguments:
+    """Which model to measure, on which split."""
+
+    title: ClassVar[str] = "Evaluation"
+
+    model: str = field(default="runs/student", metadata={"help": f"{_MODEL}."})
+    teacher: str | None = field(default=None, metadata={"help": "A second model, to measure agreement with."})
+    split: str = field(default="test", metadata={"help": "train, validation or test."})
+    batch_size: int = field(default=256, metadata={"help": "Images per step."})
+    num_workers: int = field(default=0, metadata={"help": "Processes that decode large images."})
+    allow_leakage: bool = field(default=False, metadata={"help": ALLOW_LEAKAGE})
+    output_file: str | None = field(default=None, metadata={"help": "JSON file to write all metrics to."})
+
+
+@dataclass
+class StudyArguments:
+    """Which study to run, where, and for how long."""
+
+    title: ClassVar[str] = "Study"
+
+    study: str = field(metadata={"help": "YAML file of the study; recipes/configs/study holds some."})
+    output_dir: str = field(metadata={"help": "Folder of records, report and runs."})
+    jobs: int = field(default=1, metadata={"help": "Number of runs at a time; they share the cores and GPUs."})
+    minutes: float | None = field(
+        default=None, metadata={"help": "Stop after this many minutes; the same command resumes the study exactly."}
+    )
+    dataset: str | None = field(default=None, metadata={"help": "Where the study's data set is on this machine."})
+    label_column: str | None = field(
+        default=None, metadata={"help": "Its label column, if it is named differently on this machine."}
+    )
+    max_steps: int | None = field(
+        default=None,
+        metadata={"help": "Cut every run off after this many steps: a trial of the study, not the study itself."},
+    )
+
+
+@dataclass
+class ExportArguments:
+    """Which model becomes an ONNX file, and how it is compared with torch."""
+
+    title: ClassVar[str] = "Export"
+
+    folder: str = field(metadata={"help": f"{_MODEL}."})
+    output: str | None = field(default=None, metadata={"help": "File to write; default: model.onnx in the folder."})
+    num_images: int = field(default=1000, metadata={"help": "Random images to compare with torch on."})
+    tolerance: float = field(
+        default=1e-4,
+        metadata={"help": "Largest difference from torch in a logit, as a share of the largest if that is above 1."},
+    )
+
+
+@dataclass
+class DemoDataArguments(DataArguments):
+    """Data set of class means and examples."""
+
+    title: ClassVar[str] = "Images"
+
+    dataset: str = field(
+        default="", metadata={"help": "As for the recipes; default: what the teacher was trained on, by its folder."}
+    )
+    # Not options here: each net gets pictures in its own size.
+    image_size: int | None = field(default=None, init=False)
+    resident_max_bytes: int = field(default=0, init=False)
+
+
+@dataclass
+class DemoArguments:
+    """Which models the page shows, and how it is served."""
+
+    title: ClassVar[str] = "Page"
+
+    teacher: str = field(default="runs/teacher", metadata={"help": f"{_MODEL}."})
+    student: str = field(default="runs/student", metadata={"help": f"{_MODEL}."})
+    max_images: int = field(
+        default=5000,
+        metadata={"help": "Class means are taken over this many training images, up to 200 per class."},
+    )
+    host: str = field(
+        default="127.0.0.1", metadata={"help": "Address to listen on; 0.0.0.0: all addresses of this machine."}
+    )
+    port: int = field(default=7860, metadata={"help": "Port to listen on."})
+    share: bool = field(
+        default=False, metadata={"help": "Also give the page a public address, through a server that Gradio runs."}
+    )
+
+    def __post_init__(self) -> None:
+        check_range(self, "port", 1, 65535)
+        check_range(self, "max_images", 1, math.inf)
+
+
+@dataclass
+class PushArguments:
+    """What is pushed to the Hub, and where to."""
+
+    title: ClassVar[str] = "Push"
+
+    folder: str = field(metadata={"help": "Folder with config and weights, such as a finished run."})
+    repo_id: str | None = field(
+        default=None,
+        metadata={"help": "Repository; default: hub_model_id of the run, or the folder's name in your own namespace."},
+    )
+    private: bool = field(
+        default=False,
+        metadata={"help": "Make a new repository private; a run with hub_private_repo always does."},
+    )
+    revision: str | None = field(
+        default=None, metadata={"help": "Branch, created if missing; default: the run's hub_revision, or main."}
+    )
+    commit_message: str | None = field(default=None, metadata={"help": "First line of the commit."})
+    create_pr: bool = field(default=False, metadata={"help": "Open a pull request instead of a commit."})
+
+
+@dataclass
+class CardArguments:
+    """Whose cards are written again."""
+
+    title: ClassVar[str] = "Cards"
+
+    folders: list[str] = field(metadata={"help": "Folders of finished runs."})
+    license: str | None = field(
+        default=None, metadata={"help": "Identifier of the licence; also recorded in all_args.yaml."}
+    )
+
+    def __post_init__(self) -> None:
+        check_licence(self.license)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: what it does, the module whose `main` does it, and its options.
+
+    Attributes:
+        summary: One line of help.
+        module: Imported only when the command runs.
+        options: Dataclasses of its own options.
+        positional: Options whose values may come first, without their names; the last one takes several if it can.
+        common: The most used ones; help explains them first.
+        trainer: Whether it also takes the options of the transformers Trainer.
+        function: The function in the module that takes the command line.
+    """
+
+    summary: str
+    module: str
+    options: tuple[type, ...]
+    positional: tuple[str, ...] = ()
+    common: tuple[str, ...] = ()
+    trainer: bool = False
+    function: str = "main"
+
+    def load(self) -> Callable[[list[str]], None]:
+        """Import the module and return the function that takes the command line."""
+        return getattr(import_module(self.module), self.function)
+
+
+_TRAINING = (Optimisation, RunOptions, Hardware, HubOptions)
+COMMANDS = {
+    "data": Command(
+        "Say what is understood of a data set, and draw some images of each class. Nothing is trained.",
+        "hf_icckd.data.__main__",
+        (TrainingDataArguments, ReportArguments),
+        ("dataset",),
+        ("dataset", "train_split", "test_split", "label_column", "labels", "test_fraction", "contact_sheet"),
+    ),
+    "teacher": Command(
+        "Train a teacher, or resume a run that was interrupted.",
+        "hf_icckd.teacher",
+        (TrainingDataArguments, TeacherModelArguments, TeacherOptions, *_TRAINING),
+        ("dataset",),
+        (
+            "dataset", "model", "pretrained", "image_size", "output_dir", "num_train_epochs", "learning_rate",
+            "per_device_train_batch_size", "dataloader_num_workers", "terms",
+        ),
+        trainer=True,
+    ),
+    "student": Command(
+        "Distil a student from a teacher, or resume a run that was interrupted.",
+        "hf_icckd.student",
+        (TrainingDataArguments, StudentModelArguments, StudentOptions, *_TRAINING),
+        ("dataset",),
+        (
+            "dataset", "model", "teacher", "pretrained", "output_dir", "num_train_epochs", "learning_rate",
+            "per_device_train_batch_size", "objectives", "teacher_targets",
+        ),
+        trainer=True,
+    ),
+    "evaluate": Command(
+        "Measure any classifier on a split.",
+        "hf_icckd.evaluate",
+        (DataArguments, EvaluationArguments),
+        ("model", "dataset"),
+        ("model", "dataset", "split", "teacher", "output_file"),
+    ),
+    "export": Command(
+        "Write a model as an ONNX file, compared with torch.",
+        "hf_icckd.export",
+        (ExportArguments,),
+        ("folder",),
+        ("folder", "output"),
+    ),
+    "demo": Command(
+        "Compare a teacher and its student on a local page.",
+        "hf_icckd.demo.__main__",
+        (DemoDataArguments, DemoArguments),
+        ("teacher", "student"),
+        ("teacher", "student", "dataset", "port"),
+    ),
+    "push": Command(
+        "Publish the folder of a finished run on the Hub, or resume a push that was cut off.",
+        "hf_icckd.hub.__main__",
+        (PushArguments,),
+        ("folder",),
+        ("folder", "repo_id", "private"),
+        function="push",
+    ),
+    "card": Command(
+        "Write the model cards of finished runs again, from their records.",
+        "hf_icckd.model_card",
+        (CardArguments,),
+        ("folders",),
+        ("folders", "license"),
+    ),
+    "study": Command(
+        "Run a study: teachers and students over seeds, with controls and a report.",
+        "hf_icckd.study.__main__",
+        (StudyArguments,),
+        ("study",),
+        ("study", "output_dir", "jobs", "minutes"),
+    ),
+}  # fmt: skip
