@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from hf_icckd._version import __version__
 from hf_icckd.models.classifier import ImageClassifier, create_classifier
 from hf_icckd.models.pretrained import from_pretrained
-from hf_icckd.models.runtimes import FORMATS, check_installed, run_onnx
+from hf_icckd.models.runtimes import run_onnx
 from hf_icckd.models.same_logits import check_comparison_options, check_same_logits
 from hf_icckd.utils.atomic_files import replace_file
+from hf_icckd.utils.formats import FORMATS, check_installed
 from hf_icckd.utils.machine import median_ms
 
 _PACKAGES = FORMATS["onnx"].packages

@@ -8,9 +8,10 @@ from pathlib import Path
 from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.onnx import export_onnx, plain_copy
 from hf_icckd.models.pretrained import from_pretrained
-from hf_icckd.models.runtimes import FORMATS, check_installed, run_openvino
+from hf_icckd.models.runtimes import run_openvino
 from hf_icckd.models.same_logits import LogitComparison, check_comparison_options, check_same_logits
 from hf_icckd.utils.atomic_files import sync
+from hf_icckd.utils.formats import FORMATS, check_installed
 
 
 def export_openvino(

@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 
+from hf_icckd.utils.formats import check_installed
+
 if TYPE_CHECKING:
     from hf_icckd.models.classifier import ImageClassifier
 
 Run: TypeAlias = Callable[[np.ndarray], np.ndarray]  # (B, 3, H, W) uint8 to (B, C) float32 logits
-
-
-@dataclass(frozen=True)
-class Format:
-    """A format that models are exported to.
-
-    Attributes:
-        file: Name of its file in a model's folder.
-        packages: Packages that writing and running it needs.
-        extra: The extra of this package that installs them.
-        in_full: Name for readers.
-    """
-
-    file: str
-    packages: tuple[str, ...]
-    extra: str
-    in_full: str
-
-
-_ONNX = ("onnx", "onnxscript", "onnxruntime")
-FORMATS = {
-    "onnx": Format("model.onnx", _ONNX, "onnx", "ONNX"),
-    "int8": Format("model_int8.onnx", (*_ONNX, "sympy"), "onnx", "int8 ONNX"),
-    "openvino": Format("model.xml", (*_ONNX, "openvino"), "openvino", "OpenVINO"),
-}
-
-
-def check_installed(packages: tuple[str, ...], extra: str, purpose: str) -> None:
-    """Raise ValueError if a package is missing, with the extra that installs it."""
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(f"{', '.join(missing)} not installed, but {purpose} needs it; pip install 'hf-icckd[{extra}]'")
 
 
 def run_torch(classifier: ImageClassifier, threads: int | None = None) -> Run:
@@ -92,7 +60,7 @@ def run_openvino(file: str | Path, threads: int | None = None, precision: str | 
     """
     import openvino
 
-    properties = {"INFERENCE_NUM_THREADS": threads or torch.get_num_threads()}
+    properties: dict[str, int | str] = {"INFERENCE_NUM_THREADS": threads or torch.get_num_threads()}
     if precision is not None:
         properties["INFERENCE_PRECISION_HINT"] = precision
     compiled = openvino.Core().compile_model(str(file), "CPU", properties)
@@ -120,3 +88,15 @@ def run_file(file: str | Path, threads: int | None = None) -> Run:
         check_installed(("openvino",), "openvino", "an OpenVINO file")
         return run_openvino(file, threads)
     raise ValueError(f"{str(file)!r} is no exported model, expected a file that ends in .onnx or .xml")
+
+
+def input_size(file: str | Path) -> int:
+    """Height and width of the images that an exported file takes, in pixels."""
+    if Path(file).suffix.lower() == ".xml":
+        import openvino
+
+        return openvino.Core().read_model(str(file)).input("images").get_partial_shape()[2].get_length()
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return session.get_inputs()[0].shape[2]
