@@ -84,7 +84,7 @@ def _recorded_top1(folder: Path) -> dict[str, dict[str, float]]:
         rows = results.get("deployment", {}).get("rows", [])
         found = {row["format"]: {"top1": row["top1"]} for row in rows if "top1" in row}
         return found or {"torch": {"top1": results["test"]["top1"]}}
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
 
 

@@ -40,18 +40,12 @@ def main(argv: list[str] | None = None) -> None:
         )
         done = deploy(model, targets, data, checks)
         name = None if data is None else data.hub_id or user_path(data.name).resolve().name
-        images = f"{done.test_images:,} test images of {name}" if name else "without test images"
-        show(
-            "\n".join(
-                [
-                    deployed_table(done.rows, f"{args.folder}: {images}; milliseconds on {processor_name()}"),
-                    "",
-                    *done.notes,
-                ]
-            )
-        )
-        if (folder / METRICS_FILE).is_file() and len(done.rows) > 1:
-            _record(folder, done, name, args.num_images)
+        if done.rows:
+            images = f"{done.test_images:,} test images of {name}" if name else "accuracy is not measured"
+            timing = f"latencies in milliseconds for a call, on {processor_name() or 'this CPU'}"
+            show("\n".join([deployed_table(done.rows, f"{args.folder}: {images}"), "", timing, *done.notes]))
+            if (folder / METRICS_FILE).is_file():
+                _record(folder, done, name, args.num_images)
         if done.refused:
             raise ValueError("; ".join(done.refused.values()))
 

@@ -22,7 +22,7 @@ from hf_icckd.utils.formats import FORMATS, check_installed
 
 @dataclass(frozen=True)
 class Checks:
-    """What a file must pass.
+    """What a file must pass, and how int8 is made.
 
     Attributes:
         tolerance: Largest accepted drop of top-1 on the test split, in percentage points.
@@ -44,11 +44,11 @@ class Deployment:
     """What was written, and what was measured.
 
     Attributes:
-        rows: Torch and every format that was written, as `deployed_table` takes them.
+        onnx: Comparison of the ONNX file with torch; the other formats come from it, also where it is not kept.
+        rows: Torch and every format that was written, as `deployed_table` takes them; none if none was written.
         refused: By format, why it was not written.
         notes: A sentence about each format that was written.
         test_images: Number of test images that accuracy was measured on; 0 if no data set is known.
-        onnx: Comparison of the ONNX file with torch.
     """
 
     onnx: OnnxExport
@@ -56,6 +56,21 @@ class Deployment:
     refused: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     test_images: int = 0
+
+
+@dataclass
+class _Candidate:
+    """A model in one format that is not yet known to be kept.
+
+    Attributes:
+        open: Takes a number of threads, or None, and returns what runs it.
+        size: In bytes.
+        facts: What its row says of it.
+    """
+
+    open: Callable[[int | None], Run]
+    size: int
+    facts: dict[str, Any]
 
 
 def deploy(
@@ -72,132 +87,94 @@ def deploy(
     Raises:
         ValueError: If packages or calibration images are missing, or the net can't be exported at all.
     """
-    checks = Checks() if checks is None else checks
     for name in targets:
-        each = FORMATS[name]
-        check_installed(each.packages, each.extra, f"the format {name}")
+        check_installed(FORMATS[name].packages, FORMATS[name].extra, f"the format {name}")
     if "int8" in targets and data is None:
-        raise ValueError("the format int8 needs calibration images, and no data set is known; name one")
-    classifier = plain_copy(model)
+        raise ValueError("the format int8 needs calibration images, and no data set is given; give one")
+    checks, classifier = Checks() if checks is None else checks, plain_copy(model)
     (folder,) = {path.parent for path in targets.values()}
     folder.mkdir(parents=True, exist_ok=True)
     # In the folder where the files go, so that they only have to be renamed.
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as stage:
         staged = {name: Path(stage) / path.name for name, path in targets.items()}
         try:
-            done = _Stage(classifier, Path(stage), staged, data, checks)
+            result, candidates = _write(classifier, staged, Path(stage) / "source" / "model.onnx", data, checks)
         except ValueError as error:
             raise ValueError(str(error).replace(stage, str(folder))) from error
-        result = done.result
+        if data is not None:
+            _measure_accuracy(candidates, data, classifier, checks, result)
+        kept = {name: each for name, each in candidates.items() if name not in result.refused}
+        if len(kept) > 1:  # beside torch
+            _measure_latencies(kept, classifier.spec.image_size, checks, result)
+        # Messages name the place where a file would have gone.
         result.refused = {name: text.replace(stage, str(folder)) for name, text in result.refused.items()}
-        for name, path in staged.items():
-            if name not in result.refused:
-                for file in (path.with_suffix(".bin"), path) if name == "openvino" else (path,):
-                    file.replace(folder / file.name)
+        for name in kept.keys() & staged.keys():
+            for file in _files(staged[name]):
+                sync(file)
+                file.replace(folder / file.name)
     sync(folder)
-    result.onnx = result.onnx._replace(path=folder / result.onnx.path.name)
     return result
 
 
-class _Stage:
-    """The files in a folder of their own, before it is known which of them are kept."""
+def _write(
+    classifier: ImageClassifier, staged: dict[str, Path], source: Path, data: ImageData | None, checks: Checks
+) -> tuple[Deployment, dict[str, _Candidate]]:
+    """Write all formats that can be written; those that can't are `refused`."""
+    source = staged.get("onnx", source)
+    limits: dict[str, Any] = {"num_images": checks.num_images, "tolerance": checks.logit_tolerance}
+    result = Deployment(export_onnx(classifier, source, **limits))
 
-    def __init__(
-        self,
-        classifier: ImageClassifier,
-        stage: Path,
-        staged: dict[str, Path],
-        data: ImageData | None,
-        checks: Checks,
-    ):
-        self.classifier, self.staged, self.data, self.checks = classifier, staged, data, checks
-        source = staged.get("onnx", stage / "source" / "model.onnx")
-        self.source = source
-        limits: dict[str, Any] = {"num_images": checks.num_images, "tolerance": checks.logit_tolerance}
-        # All other formats come from it.
-        self.result = Deployment(export_onnx(classifier, source, **limits))
-        self.about: dict[str, dict[str, Any]] = {"torch": {}}
-        writers: dict[str, Callable[[Path], dict[str, Any]]] = {
-            "onnx": lambda path: {"max_difference": self.result.onnx.max_difference},
-            "int8": self._int8,
-            "openvino": lambda path: {
-                "max_difference": export_openvino(classifier, path, onnx_file=source, **limits).max_difference,
-                "precision": openvino_precision(),
-            },
-        }
-        for name, path in staged.items():
-            try:
-                self.about[name] = writers[name](path) | {"file": path.name}
-            except ValueError as error:
-                self.result.refused[name] = str(error)
-        self._measure_accuracy()
-        self._measure_latencies()
-        self.result.notes = [_note(row, checks) for row in self.result.rows[1:]]
+    def facts(name: str, path: Path) -> dict[str, Any]:
+        if name == "int8":
+            assert data is not None  # `deploy` has checked it
+            images = calibration_images(data, classifier.spec, checks.calibration_images)
+            done = quantise_onnx(source, path, images, weight_bits=checks.weight_bits)
+            floats = sum(done.float_layers.values())
+            return {"calibration_images": len(images), "int8_layers": done.layers, "float_layers": floats}
+        if name == "openvino":
+            compared = export_openvino(classifier, path, onnx_file=source, **limits)
+            return {"max_difference": compared.max_difference, "precision": openvino_precision()}
+        return {"max_difference": result.onnx.max_difference}
 
-    def _int8(self, path: Path) -> dict[str, Any]:
-        assert self.data is not None  # `deploy` has checked it
-        images = calibration_images(self.data, self.classifier.spec, self.checks.calibration_images)
-        done = quantise_onnx(self.source, path, images, weight_bits=self.checks.weight_bits)
-        return {
-            "calibration_images": len(images),
-            "int8_layers": done.layers,
-            "float_layers": sum(done.float_layers.values()),
-        }
+    def opener(path: Path) -> Callable[[int | None], Run]:
+        return lambda threads: run_file(path, threads)
 
-    def _runs(self, threads: int | None = None) -> dict[str, Run]:
-        return {name: self._run(name, threads) for name in self.about}
-
-    def _run(self, name: str, threads: int | None = None) -> Run:
-        return run_torch(self.classifier, threads) if name == "torch" else run_file(self.staged[name], threads)
-
-    def _measure_accuracy(self) -> None:
-        if self.data is None:
-            return
-        images = framed_split(self.data, "test", self.classifier.spec)
-        self.result.test_images = len(images)
-        names = self.classifier.spec.label_names
-        for name, measured in formats_accuracy(self._runs(), images, names, "test images").items():
-            self.about[name] |= {"top1": measured["top1"]} if name == "torch" else measured
-            if measured["top1_drop"] > self.checks.tolerance:
-                self.result.refused[name] = self._too_low(name, measured)
-        self.about = {name: each for name, each in self.about.items() if name not in self.result.refused}
-
-    def _too_low(self, name: str, measured: dict[str, Any]) -> str:
-        top1, drop = measured["top1"], measured["top1_drop"]
-        return (
-            f"{name}: top-1 drops by {drop:.2f} points on {self.result.test_images:,} test images, from "
-            f"{top1 + drop:.2f} to {top1:.2f} %, expected at most {self.checks.tolerance:g}; the largest drop of a "
-            f"class is {measured['class_drop']:.2f} points ({measured.get('class')!r}); {self.staged[name]} is not "
-            "written. Deploy a float format, calibrate on more images (--calibration_images), or accept it with a "
-            "larger --tolerance"
-        )
-
-    def _measure_latencies(self) -> None:
-        size = self.classifier.spec.image_size
-
-        def timed(name: str) -> Timed:
-            return Timed(lambda threads: self._run(name, threads), size)
-
-        latencies = measure_latencies([timed(name) for name in self.about], description="timing")
-        for (name, about), measured in zip(self.about.items(), latencies, strict=True):
-            row = {"format": name, "bytes": self._size(name), **about, "latencies": measured}
-            self.result.rows.append(row)
-
-    def _size(self, name: str) -> int:
-        if name == "torch":
-            return weights_size(self.classifier)
-        return file_size(self.staged[name])
+    candidates = {"torch": _Candidate(lambda threads: run_torch(classifier, threads), weights_size(classifier), {})}
+    for name, path in staged.items():
+        try:
+            own = {"file": path.name} | facts(name, path)
+            candidates[name] = _Candidate(opener(path), file_size(path), own)
+        except ValueError as error:
+            result.refused[name] = str(error)
+    return result, candidates
 
 
-def weights_size(classifier: ImageClassifier) -> int:
-    """Bytes that the weights of a net take."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in classifier.net.state_dict().values())
+def _measure_accuracy(
+    candidates: dict[str, _Candidate], data: ImageData, classifier: ImageClassifier, checks: Checks, result: Deployment
+) -> None:
+    """Measure top-1 on the test split, and refuse formats that lose too much of it."""
+    images = framed_split(data, "test", classifier.spec)
+    result.test_images = len(images)
+    runs = {name: each.open(None) for name, each in candidates.items()}
+    for name, found in formats_accuracy(runs, images, data.label_names, "test images").items():
+        candidates[name].facts |= {"top1": found["top1"]} if name == "torch" else found
+        if found["top1_drop"] > checks.tolerance:
+            top1, drop = found["top1"], found["top1_drop"]
+            result.refused[name] = (
+                f"{name}: top-1 drops by {drop:.2f} points on {len(images):,} test images, from {top1 + drop:.2f} to "
+                f"{top1:.2f} %, expected at most {checks.tolerance:g}; class {found['class']!r} drops by "
+                f"{found['class_drop']:.2f}; {candidates[name].facts['file']} is not written. Deploy a float format, "
+                "calibrate on more images (--calibration_images), or accept it with a larger --tolerance"
+            )
 
 
-def file_size(path: Path) -> int:
-    """Bytes of an exported model; for OpenVINO with the .bin file."""
-    weights = path.with_suffix(".bin") if path.suffix == ".xml" else None
-    return path.stat().st_size + (weights.stat().st_size if weights is not None else 0)
+def _measure_latencies(kept: dict[str, _Candidate], image_size: int, checks: Checks, result: Deployment) -> None:
+    timed = [Timed(each.open, image_size) for each in kept.values()]
+    for (name, each), measured in zip(kept.items(), measure_latencies(timed, description="timing"), strict=True):
+        row = {"format": name, "bytes": each.size, **each.facts, "latencies": measured}
+        result.rows.append(row)
+        if name != "torch":
+            result.notes.append(_note(row, checks))
 
 
 def _note(row: dict[str, Any], checks: Checks) -> str:
@@ -208,8 +185,22 @@ def _note(row: dict[str, Any], checks: Checks) -> str:
             "training images"
         )
     text = (
-        f"{row['format']}: logits differ from torch's by up to {row['max_difference']:.1e} on {checks.num_images:,} "
-        "random images"
+        f"{row['format']}: logits differ by up to {row['max_difference']:.1e} on {checks.num_images:,} random images"
     )
     precision = row.get("precision", "f32")
-    return text if precision == "f32" else f"{text}, in float32; on this processor it computes in {precision}"
+    return text if precision == "f32" else f"{text}, in f32; this processor takes {precision} by default"
+
+
+def _files(path: Path) -> list[Path]:
+    """The files of an exported model, that with the weights first."""
+    return [path.with_suffix(".bin"), path] if path.suffix == ".xml" else [path]
+
+
+def weights_size(classifier: ImageClassifier) -> int:
+    """Bytes that the weights of a net take."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in classifier.net.state_dict().values())
+
+
+def file_size(path: Path) -> int:
+    """Bytes of an exported model; for OpenVINO with the .bin file."""
+    return sum(file.stat().st_size for file in _files(path))

@@ -11,7 +11,7 @@ from typing import Any
 
 from hf_icckd.utils.text import format_grid, shorten
 
-_LONGEST_MODEL = 30
+_LONGEST_MODEL = 26
 Row = dict[str, Any]
 _COLUMNS: list[tuple[tuple[str, str], str, Callable[[Any], str]]] = [
     (("", "top-1 %"), "top1", lambda value: f"{value:.2f}"),

@@ -26,11 +26,11 @@ class Timed:
     """A model to be timed.
 
     Attributes:
-        open: Takes a number of threads and returns what runs the model.
+        open: Takes a number of threads and returns what runs the model with them.
         image_size: Height and width of its input in pixels.
     """
 
-    open: Callable[[int], Run]
+    open: Callable[[int | None], Run]
     image_size: int
 
 

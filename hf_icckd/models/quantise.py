@@ -169,19 +169,18 @@ def _quantise(source: str | Path, target: Path, pixels: np.ndarray, weight_bits:
             reduce_range=weight_bits == 7,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=_first_layer(onnx.load(str(prepared))),
-            extra_options={
-                "MatMulConstBOnly": True,
-                "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],
-            },
+            nodes_to_exclude=_left_out(onnx.load(str(prepared))),
+            extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]},
         )
 
 
-def _first_layer(model: ModelProto) -> list[str]:
-    """Name of the first layer with weights, if there are others to quantise."""
+def _left_out(model: ModelProto) -> list[str]:
+    """Names of what stays float: products of two activations, and the first layer with weights if there are others."""
     constants = {each.name for each in model.graph.initializer}
-    layers = [node.name for node in model.graph.node if node.op_type in _QUANTISED and constants & {*node.input}]
-    return layers[:1] if len(layers) > 1 else []
+    products = [node for node in model.graph.node if node.op_type in _QUANTISED]
+    layers = [node.name for node in products if constants & {*node.input[:2]}]
+    left_out = [node.name for node in products if node.name not in layers]
+    return left_out + layers[:1] if len(layers) > 1 else left_out
 
 
 def _agreement(expected: Run, found: Run, pixels: np.ndarray) -> float:

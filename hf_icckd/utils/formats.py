@@ -14,20 +14,18 @@ class Format:
         file: Name of its file in a model's folder.
         packages: Packages that writing and running it needs.
         extra: The extra of this package that installs them.
-        in_full: Name for readers.
     """
 
     file: str
     packages: tuple[str, ...]
     extra: str
-    in_full: str
 
 
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
 FORMATS = {
-    "onnx": Format("model.onnx", _ONNX, "onnx", "ONNX"),
-    "int8": Format("model_int8.onnx", _ONNX, "onnx", "int8 ONNX"),
-    "openvino": Format("model.xml", (*_ONNX, "openvino"), "openvino", "OpenVINO"),
+    "onnx": Format("model.onnx", _ONNX, "onnx"),
+    "int8": Format("model_int8.onnx", _ONNX, "onnx"),
+    "openvino": Format("model.xml", (*_ONNX, "openvino"), "openvino"),
 }
 
 
