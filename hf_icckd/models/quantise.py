@@ -90,36 +90,44 @@ def quantise_onnx(
     except Exception as error:  # a missing file, or protobuf's error, whose type depends on its version
         raise ValueError(f"{str(source)!r} can't be read as an ONNX file: {error}") from error
     pixels = _checked_images(images, model, str(source))
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
     written: list[Int8Export] = []
 
     def write(unfinished: Path) -> None:
-        name = metadata.get("architecture", str(source))
-        try:
-            _quantise(source, unfinished, pixels, weight_bits)
-            same = _agreement(run_onnx(source), run_onnx(unfinished), pixels)
-        except Exception as error:  # of many types, some without one of their own
-            text = " ".join(str(error).split())[:300]
-            operations = ", ".join(sorted({node.op_type for node in model.graph.node}))
-            raise ValueError(
-                f"ONNX Runtime can't quantise {name}, so {path} is not written: {text} (operations of the net: "
-                f"{operations}); deploy the float file"
-            ) from error
-        layers, floats = _layers(onnx.load(str(unfinished)))
-        if layers == 0:
-            raise ValueError(
-                f"none of the layers of {name} can compute in int8, so {path} is not written: the quantiser has "
-                f"{', '.join(_QUANTISED)} with trained weights, the net {', '.join(floats) or 'no weights'}; deploy "
-                "the float file"
-            )
-        _add_metadata(
-            unfinished, metadata | {"quantisation": json.dumps({"images": len(pixels), "weight_bits": weight_bits})}
-        )
-        written.append(Int8Export(Path(path), layers, floats, same))
+        written.append(_write(model, source, unfinished, Path(path), pixels, weight_bits))
 
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, write)
     return written[0]
+
+
+def _write(
+    model: ModelProto, source: str | Path, unfinished: Path, path: Path, pixels: np.ndarray, weight_bits: int
+) -> Int8Export:
+    import onnx
+
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    name = metadata.get("architecture", str(source))
+    try:
+        _quantise(source, unfinished, pixels, weight_bits)
+        same = _agreement(run_onnx(source), run_onnx(unfinished), pixels)
+    except Exception as error:  # of many types, some without one of their own
+        text = " ".join(str(error).split())[:300]
+        operations = ", ".join(sorted({node.op_type for node in model.graph.node}))
+        raise ValueError(
+            f"ONNX Runtime can't quantise {name}, so {path} is not written: {text} (operations of the net: "
+            f"{operations}); deploy the float file"
+        ) from error
+    layers, floats = _layers(onnx.load(str(unfinished)))
+    if layers == 0:
+        raise ValueError(
+            f"none of the layers of {name} can compute in int8, so {path} is not written: the quantiser has "
+            f"{', '.join(_QUANTISED)} with trained weights, the net {', '.join(floats) or 'no weights'}; deploy the "
+            "float file"
+        )
+    _add_metadata(
+        unfinished, metadata | {"quantisation": json.dumps({"images": len(pixels), "weight_bits": weight_bits})}
+    )
+    return Int8Export(path, layers, floats, same)
 
 
 def _checked_images(images: Tensor | np.ndarray, model: ModelProto, source: str) -> np.ndarray:
