@@ -16,7 +16,7 @@ FLOORS = [
     {"losses", "data", "runs"},
     {"evaluation", "hub", "prediction", "study"},
     {"training", "cards", "demo", "evaluate", "predict"},
-    {"session", "export", "model_card"},
+    {"session", "export", "benchmark", "model_card"},
     {"teacher", "student"},
     {"__init__", "console"},
     {"__main__"},

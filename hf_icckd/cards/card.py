@@ -14,6 +14,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from hf_icckd.cards.class_section import ClassSection
+from hf_icckd.cards.deployment_section import DeploymentSection
 from hf_icckd.cards.licences import licence_notes, possessive
 from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
 from hf_icckd.data.report_text import class_rows, report_facts
@@ -171,6 +172,11 @@ class CardData:
     def classes(self) -> ClassSection | None:
         """What is said about single classes; None for a run of a version that didn't measure them."""
         return ClassSection(self.results["per_class"]) if "per_class" in self.results else None
+
+    @property
+    def deployment(self) -> DeploymentSection | None:
+        """What is said about exported files; None if none was measured."""
+        return DeploymentSection(self.results["deployment"]) if "deployment" in self.results else None
 
     @property
     def data_facts(self) -> list[tuple[str, str]]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from datasets import Dataset
 
 from hf_icckd.data import ImageData
@@ -27,8 +25,7 @@ from hf_icckd.models.hub_names import hub_name
 from hf_icckd.models.pretrained import from_pretrained
 from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
 from hf_icckd.options.commands import DemoArguments, DemoDataArguments
-from hf_icckd.runs.layout import ARGS_FILE
-from hf_icckd.runs.records import read_options
+from hf_icckd.runs.records import read_options, with_recorded_data
 from hf_icckd.utils.atomic_files import user_path
 from hf_icckd.utils.machine import best_device, keep_freed_memory
 from hf_icckd.utils.text import show
@@ -125,32 +122,13 @@ def find_data(args: DemoDataArguments, net: Net) -> tuple[ImageData | None, str]
         ValueError: If the data set the user named can't be loaded or has other classes.
     """
     try:
-        data = load_data(args if args.dataset else _recorded(args, net))
+        data = load_data(args if args.dataset else with_recorded_data(args, user_path(net.origin), net.role))
         check_same_classes(net.model.spec.label_names, tuple(data.label_names), net.role)
     except ValueError as error:
         if args.dataset:
             raise
         return None, f"{error}. Name a data set with --dataset."
     return data, ""
-
-
-def _recorded(args: DemoDataArguments, net: Net) -> DemoDataArguments:
-    """Data options of the run of a net, overridden by the user's own."""
-    folder = user_path(net.origin)
-    if not folder.is_dir():
-        raise ValueError(f"the {net.role} is not a local folder with {ARGS_FILE}, which would name its data set")
-    if not (folder / ARGS_FILE).is_file():
-        raise ValueError(f"the {net.role}'s folder has no {ARGS_FILE}, which would name its data set")
-    try:
-        values = yaml.safe_load((folder / ARGS_FILE).read_text(encoding="utf-8"))
-    except yaml.YAMLError:
-        values = None
-    if not isinstance(values, dict) or "dataset" not in values:
-        raise ValueError(f"{folder / ARGS_FILE} is damaged")
-    options = {option.name: option.default for option in dataclasses.fields(args) if option.init}
-    recorded = {name: values[name] for name in options if name in values}
-    given = {name: getattr(args, name) for name, default in options.items() if getattr(args, name) != default}
-    return DemoDataArguments(**recorded | given)
 
 
 def _is_fetched(dataset: str | None) -> bool:

@@ -72,6 +72,8 @@ ALSO_CALLED: dict[str, tuple[str, ...]] = {
     "wandb": ("report_to",),
     "name": ("run_name",),
     "trial": ("seed",),
+    "quantize": ("formats int8",),
+    "reduce_range": ("weight_bits 7",),
     "val_split": ("validation_split",),
     # Names from papers and other programs for distillation.
     "distill": ("objectives",),
