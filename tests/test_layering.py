@@ -15,7 +15,7 @@ FLOORS = [
     {"models", "options"},
     {"losses", "data", "runs"},
     {"evaluation", "hub", "study"},
-    {"training", "cards", "demo", "evaluate"},
+    {"training", "cards", "demo", "evaluate", "nets"},
     {"session", "export", "model_card"},
     {"teacher", "student"},
     {"__init__", "console"},

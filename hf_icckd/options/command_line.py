@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import itertools
 import json
 import logging
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from transformers import HfArgumentParser
 
@@ -23,6 +24,8 @@ from hf_icckd.utils.text import name_encoding_hint, show, suggest
 from hf_icckd.utils.yaml_files import read_yaml
 
 logger = logging.getLogger(__name__)
+
+Choose: TypeAlias = Callable[[argparse.Namespace, Collection[str]], Mapping[str, Any]]
 
 DIVERGED = 3  # exit code of a run whose loss or weights are no longer finite
 
@@ -83,13 +86,16 @@ class ArgumentParser(HfArgumentParser):
         raise UserError(message)
 
 
-def parse_command(name: str, argv: list[str] | None = None, types: list[Any] | None = None) -> tuple[Any, ...]:
+def parse_command(
+    name: str, argv: list[str] | None = None, types: list[Any] | None = None, choose: Choose | None = None
+) -> tuple[Any, ...]:
     """Read the command line of a command of `hf-icckd`; values of some options may come first, without their names.
 
     Args:
         name: The command.
         argv: Words of the command line; None for `sys.argv`.
         types: Dataclasses of options; None for the command's own.
+        choose: As for `parse_arguments`.
 
     Returns:
         One object of each type.
@@ -109,7 +115,7 @@ def parse_command(name: str, argv: list[str] | None = None, types: list[Any] | N
     several = [each.name for kind in types for each in dataclasses.fields(kind) if str(each.type).startswith("list")]
     config = argv[:1] if argv and argv[0].endswith((".yaml", ".yml")) and name != "study" else []
     words = with_names(argv[len(config) :], command.positional, several)
-    return parse_arguments(types, command.summary, config + words)
+    return parse_arguments(types, command.summary, config + words, choose)
 
 
 def with_names(argv: list[str], positional: Sequence[str], several: Collection[str] = ()) -> list[str]:
@@ -138,13 +144,17 @@ def with_names(argv: list[str], positional: Sequence[str], several: Collection[s
     return words + rest
 
 
-def parse_arguments(types: list[Any], description: str, argv: list[str] | None = None) -> tuple[Any, ...]:
+def parse_arguments(
+    types: list[Any], description: str, argv: list[str] | None = None, choose: Choose | None = None
+) -> tuple[Any, ...]:
     """Read a command line `[CONFIG.yaml] [--option value ...]` into dataclasses.
 
     Args:
         types: Dataclasses of options.
         description: First line of `--help`.
         argv: Words of the command line; None for `sys.argv`.
+        choose: Returns defaults in place of those of the dataclasses, from the values that were read and the names of
+            the options that the user gave.
 
     Returns:
         One object of each type.
@@ -160,6 +170,9 @@ def parse_arguments(types: list[Any], description: str, argv: list[str] | None =
     if argv and argv[0].endswith((".yaml", ".yml")):
         argv = _yaml_words(Path(argv[0]), {option.removeprefix("--") for option in options}) + argv[1:]
     try:
+        if choose is not None:
+            given = {word.removeprefix("--").partition("=")[0] for word in argv if word.startswith("--")}
+            parser.set_defaults(**choose(parser.parse_known_args(argv)[0], given))
         *arguments, unknown = parser.parse_args_into_dataclasses(
             argv, look_for_args_file=False, return_remaining_strings=True
         )

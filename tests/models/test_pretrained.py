@@ -14,7 +14,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 from hf_icckd import create_classifier, from_pretrained, push_to_hub, save_pretrained
 from hf_icckd.hub.published import published_files
 from hf_icckd.models import pretrained
-from hf_icckd.models.classifier import adapt_classifier
+from hf_icckd.models.adapt import adapt_classifier
 from hf_icckd.models.from_transformers import SAFE_FILES
 from hf_icckd.runs.layout import DATA_REPORT_FILE
 
