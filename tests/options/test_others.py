@@ -39,7 +39,6 @@ def test_every_target_exists(name):
         (teacher, ["--workers", "1"], "here it is --dataloader_num_workers"),
         (teacher, ["--fp32", "true"], "unknown option --fp32: it is the default"),
         (teacher, ["--warmup", "5"], "here it is --warmup_steps or --warmup_epochs"),
-        (teacher, ["--drop-path", "0.1"], "--drop_path"),
         (teacher, ["--drop_path_rate", "0.1"], "here it is --drop_path"),
         (student, ["--drop", "0.1"], "here it is --drop_rate"),
         (teacher, ["--gpus", "2"], "unknown option --gpus: processes are started by a launcher"),
