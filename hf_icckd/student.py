@@ -8,7 +8,7 @@ from pathlib import Path
 from hf_icckd.data import ImagePipeline, load_image_data
 from hf_icckd.data.from_options import load_pipeline
 from hf_icckd.data.pipeline import Channels
-from hf_icckd.losses import check_outputs, parse_objectives
+from hf_icckd.losses import check_outputs, parse_objectives, refuse_mixed
 from hf_icckd.models.architectures import check_architecture
 from hf_icckd.models.classifier import ClassifierSpec, CropMode, ImageClassifier, check_same_classes
 from hf_icckd.models.from_weights import WeightsFile
@@ -36,6 +36,8 @@ def main(argv: list[str] | None = None) -> None:
         chosen.log()
         check_architecture(model_args.model)
         objectives = parse_objectives(args.objectives)  # an error shows before anything is loaded
+        if data_args.mixes:
+            refuse_mixed(objectives)
         if model_args.teacher == StudentModelArguments.teacher and not Path(model_args.teacher).exists():
             raise ValueError(
                 f"there is no teacher in {model_args.teacher!r}; train one first with recipes/teacher.py, or name one "

@@ -6,7 +6,7 @@ from functools import partial
 
 from hf_icckd.data import load_image_data
 from hf_icckd.data.from_options import load_pipeline
-from hf_icckd.losses import full_specs, parse_terms
+from hf_icckd.losses import full_specs, parse_terms, refuse_mixed
 from hf_icckd.models.architectures import check_architecture, default_cfg
 from hf_icckd.nets import Pixels, build_classifier, load_start, trained_pixels
 from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
@@ -26,6 +26,8 @@ def main(argv: list[str] | None = None) -> None:
         chosen.log()
         terms = parse_terms(args.terms)  # an error shows before anything is loaded
         check_terms(terms, args)
+        if data_args.mixes:
+            refuse_mixed(terms)
         args.terms = full_specs(args.terms)  # as the run is recorded
         start, identity = load_start(model_args, args)
         folder = RunFolder("teacher", args, data_args, model_args, chosen_options=chosen.recorded, **identity)

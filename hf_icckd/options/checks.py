@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import typing
 from typing import Any
 
 
@@ -13,6 +14,13 @@ def default_of(option: dataclasses.Field) -> Any:
     if option.default_factory is dataclasses.MISSING:
         return option.default
     return option.default_factory()
+
+
+def type_text(option: dataclasses.Field) -> str:
+    """Type of an option as it is written; HfArgumentParser replaces the text by the type itself."""
+    kind = option.type
+    text = kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
+    return text.removeprefix("typing.")
 
 
 def changed_options(arguments: Any) -> dict[str, Any]:

@@ -164,7 +164,7 @@ class Command:
         summary: One line of help.
         module: Imported only when the command runs.
         options: Dataclasses of its own options.
-        positional: Options whose values may come first, without their names; the last one takes several if it can.
+        positional: Options whose values need no names, in this order; a list takes all that are left.
         common: The most used ones; help explains them first.
         trainer: Whether it also takes the options of the transformers Trainer.
         function: The function in the module that takes the command line.

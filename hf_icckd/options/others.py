@@ -64,6 +64,14 @@ ALSO_CALLED: dict[str, tuple[str, ...]] = {
     "no_cuda": ("use_cpu",),
     "aug": ("augmentation",),
     "reprob": ("random_erasing",),
+    "auto_augment": ("aa",),
+    "autoaugment": ("aa",),
+    "rand_augment": ("aa",),
+    "randaugment": ("aa",),
+    "mixup_alpha": ("mixup",),
+    "cutmix_alpha": ("cutmix",),
+    "mix_prob": ("mixup_prob",),
+    "switch_prob": ("mixup_switch_prob",),
     "tensorboard": ("report_to",),
     "wandb": ("report_to",),
     "name": ("run_name",),
@@ -85,6 +93,7 @@ ALSO_CALLED: dict[str, tuple[str, ...]] = {
 }
 # What is chosen outside the program, or in another unit.
 ELSEWHERE = {
+    "mixup_mode": "images are mixed in pairs, timm's mode pair",
     "fp32": "it is the default; half precision is asked for by --bf16 or --fp16",
     "gpus": "processes are started by a launcher: accelerate launch --num_processes 4 recipes/teacher.py ...",
     "device": "a GPU is taken if there is one; --use_cpu true takes the CPU, CUDA_VISIBLE_DEVICES chooses a GPU",
