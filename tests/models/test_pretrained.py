@@ -108,14 +108,6 @@ def test_pretrained_weights_keep_their_preprocessing(tmp_path, monkeypatch):
     assert asked[-1][2]["img_size"] == fixed.spec.image_size == 96
 
 
-def test_going_on_with_images_of_another_size():
-    conv = adapt_classifier(make("cifar_resnet8", 16), NAMES, image_size=24)
-    assert conv.spec.image_size == 24 and conv.spec.mean == STATISTICS["mean"]
-    assert adapt_classifier(make("test_vit", 64), NAMES, image_size=64).spec.image_size == 64
-    with pytest.raises(ValueError, match="image_size is 32 but this test_vit takes images of 64 pixels only"):
-        adapt_classifier(make("test_vit", 64), NAMES, image_size=32)
-
-
 @pytest.mark.parametrize("names", [NAMES, ("a", "b")])
 def test_going_on_from_a_folder_that_timm_wrote(tmp_path, names):
     """timm's own has the number of classes among the arguments of the net."""
