@@ -93,6 +93,12 @@ from .options.training import (
 from .options.training import (
     TeacherTrainingArguments as TeacherTrainingArguments,
 )
+from .prediction.predict import (
+    Prediction as Prediction,
+)
+from .prediction.predict import (
+    predict_images as predict_images,
+)
 from .training.student_trainer import StudentTrainer as StudentTrainer
 from .training.teacher_targets import TeacherTargets as TeacherTargets
 from .training.teacher_trainer import TeacherTrainer as TeacherTrainer

@@ -123,6 +123,7 @@ def _write(classifier: ImageClassifier, path: Path) -> None:
             "crop_pct": str(spec.crop_pct),
             "interpolation": spec.interpolation,
             "crop_mode": spec.crop_mode,
+            "mean": json.dumps(spec.mean),  # the colour of borders
             "hf_icckd": __version__,
         }
     )

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import ClassVar
 
-from hf_icckd.options.checks import check_licence, check_range
+from hf_icckd.options.checks import changed_options, check_licence, check_range
 from hf_icckd.options.data import ALLOW_LEAKAGE, DataArguments, TrainingDataArguments
 from hf_icckd.options.fine_tuning import FineTuning
 from hf_icckd.options.nets import StudentModelArguments, TeacherModelArguments
+from hf_icckd.options.prediction import PredictionArguments
 from hf_icckd.options.trainer import Hardware, HubOptions, Optimisation, RunOptions, StudentOptions, TeacherOptions
 
 _MODEL = "Folder of a run, Hub id or a pretrained timm model's name"
@@ -87,7 +88,8 @@ class DemoDataArguments(DataArguments):
     title: ClassVar[str] = "Images"
 
     dataset: str = field(
-        default="", metadata={"help": "As for the recipes; default: what the teacher was trained on, by its folder."}
+        default="",
+        metadata={"help": "As for the recipes; default: what the first model was trained on, by its folder."},
     )
     # Not options here: each net gets pictures in its own size.
     image_size: int | None = field(default=None, init=False)
@@ -96,12 +98,24 @@ class DemoDataArguments(DataArguments):
 
 @dataclass
 class DemoArguments:
-    """Which models the page shows, and how it is served."""
+    """Which models the page shows, and how it is served, or what the Space of it holds."""
 
     title: ClassVar[str] = "Page"
 
-    teacher: str = field(default="runs/teacher", metadata={"help": f"{_MODEL}."})
-    student: str = field(default="runs/student", metadata={"help": f"{_MODEL}."})
+    models: list[str] = field(
+        default_factory=lambda: ["runs/teacher", "runs/student"],
+        metadata={"help": f"One classifier, or a teacher and its student. {_MODEL}."},
+    )
+    space: str | None = field(
+        default=None, metadata={"help": "Write a Gradio Space to this new folder instead of serving the page."}
+    )
+    repo_id: list[str] | None = field(
+        default=None,
+        metadata={"help": "Where each model is on the Hub: the Space loads it from there and does not hold it."},
+    )
+    license: str | None = field(
+        default=None, metadata={"help": "Identifier of the Space's licence; default: that of the last model's run."}
+    )
     max_images: int = field(
         default=5000,
         metadata={"help": "Class means are taken over this many training images, up to 200 per class."},
@@ -117,6 +131,19 @@ class DemoArguments:
     def __post_init__(self) -> None:
         check_range(self, "port", 1, 65535)
         check_range(self, "max_images", 1, math.inf)
+        check_licence(self.license)
+        if not 1 <= len(self.models) <= 2:
+            raise ValueError(
+                f"models are {', '.join(self.models) or 'none'}, expected one classifier, or a teacher and its student"
+            )
+        if self.repo_id is not None and len(self.repo_id) != len(self.models):
+            raise ValueError(f"repo_id names {len(self.repo_id)} models, expected {len(self.models)}, one for each")
+        of_page, of_space = ("max_images", "host", "port", "share"), ("repo_id", "license")
+        changed = changed_options(self)
+        without_effect = [f"--{name}" for name in (of_space if self.space is None else of_page) if name in changed]
+        if without_effect:
+            where, fix = ("a Space", ", or add --space FOLDER") if self.space is None else ("the local page", "")
+            raise ValueError(f"{', '.join(without_effect)} only matters for {where}; leave it out{fix}")
 
 
 @dataclass
@@ -214,6 +241,13 @@ COMMANDS = {
         ),
         trainer=True,
     ),
+    "predict": Command(
+        "Predict the classes of images, the least sure ones first.",
+        "hf_icckd.predict",
+        (PredictionArguments,),
+        ("model", "images"),
+        ("model", "images", "output_file", "top_k", "sort", "batch_size", "num_workers", "pixel_range"),
+    ),
     "evaluate": Command(
         "Measure any classifier on a split.",
         "hf_icckd.evaluate",
@@ -229,11 +263,11 @@ COMMANDS = {
         ("folder", "output"),
     ),
     "demo": Command(
-        "Compare a teacher and its student on a local page.",
+        "Show a classifier, or a teacher and its student, on a local page; or write it as a Gradio Space.",
         "hf_icckd.demo.__main__",
         (DemoDataArguments, DemoArguments),
-        ("teacher", "student"),
-        ("teacher", "student", "dataset", "port"),
+        ("models",),
+        ("models", "dataset", "port", "space", "repo_id", "license"),
     ),
     "push": Command(
         "Publish the folder of a finished run on the Hub, or resume a push that was cut off.",

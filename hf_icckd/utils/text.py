@@ -44,6 +44,16 @@ def shorten(text: str, longest: int) -> str:
     return f"{text}…"
 
 
+def shorten_path(path: str, longest: int) -> str:
+    """Return a path on one line, of which the end is kept if it takes more columns than `longest`.
+
+    Example:
+        >>> shorten_path("photos/summer/beach.jpg", 12)
+        '…r/beach.jpg'
+    """
+    return shorten(path[::-1], longest)[::-1]
+
+
 def escape_markdown(text: object) -> str:
     """Text on one line that Markdown shows as it is: names of classes and data sets may hold any character."""
     return _MARKUP.sub(r"\\\1", " ".join(str(text).split()))
