@@ -15,7 +15,7 @@ FLOORS = [
     {"models", "options"},
     {"losses", "data", "runs"},
     {"evaluation", "hub", "prediction", "study"},
-    {"training", "cards", "demo", "evaluate", "predict"},
+    {"training", "cards", "demo", "evaluate", "nets", "predict"},
     {"session", "export", "benchmark", "model_card"},
     {"teacher", "student"},
     {"__init__", "console"},
