@@ -149,6 +149,11 @@ class ImagePipeline:
         if split not in self.data.splits():
             raise ValueError(f"split is {split!r}, expected one of {', '.join(self.data.splits())}")
         check_number("num_views", num_views, 1)
+        images = self._images(split, training, num_views)
+        images.split_name = split
+        return images
+
+    def _images(self, split: str, training: bool, num_views: int) -> BatchDataset:
         rows, augmentation = self.data.splits()[split], self.augmentation if training else None
         decoding: dict[str, Any] = {
             "framing": self.framing,

@@ -100,9 +100,11 @@ class BatchDataset(Dataset[dict[str, Any]]):
     Attributes:
         resident: Whether the images are in memory, on the device that makes the batches: then loading workers would
             only be in the way.
+        split_name: The split that it is, where that is known.
     """
 
     resident: bool = False
+    split_name: str | None = None
 
     def __len__(self) -> int:
         """Number of images."""

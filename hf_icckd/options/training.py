@@ -6,12 +6,14 @@ import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from transformers import TrainingArguments
 
+from hf_icckd.metrics.catalogue import BESIDE_TEACHER, METRICS, WHILE_TRAINING
 from hf_icckd.options.checks import changed_options, check_licence, check_range
+from hf_icckd.options.kept_weights import KeptWeights, check_kept_weights
 from hf_icckd.options.launcher import accelerate_uses, check_launcher, threads_per_process
 from hf_icckd.options.refused import refuse
 from hf_icckd.options.renamed import RENAMED, new_spelling
@@ -28,13 +30,18 @@ from hf_icckd.utils.machine import best_device, cores, keep_freed_memory, missin
 
 # Their output_dir may be None, ours not; that is what mypy is told to ignore, here and below.
 @dataclass
-class DistillationTrainingArguments(Optimisation, RunOptions, Hardware, HubOptions, TrainingArguments):  # type: ignore[misc]
+class DistillationTrainingArguments(  # type: ignore[misc]
+    Optimisation, KeptWeights, RunOptions, Hardware, HubOptions, TrainingArguments
+):
     """`transformers.TrainingArguments` with the defaults of the field and options that both trainers share.
 
     Attributes:
+        evaluation_metrics: What is measured while training.
         changed: The options whose values differ from their defaults.
         threads_from: Where the number of CPU threads came from; empty on other devices.
     """
+
+    evaluation_metrics: ClassVar[tuple[str, ...]] = WHILE_TRAINING
 
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: batches carry sample ids."})
     logging_nan_inf_filter: bool = field(
@@ -80,7 +87,9 @@ class DistillationTrainingArguments(Optimisation, RunOptions, Hardware, HubOptio
                 "fp16 is true, expected bf16 or float32 with FSDP: a gradient scaler was never tried with sharded "
                 "weights; give --bf16 true"
             )
-        super().__post_init__()
+        directions = {name: METRICS[name].higher_is_better for name in self.evaluation_metrics}
+        check_kept_weights(self, self.changed, directions)
+        self._complete()
         self._check_processes()
         self._check_compiler()
         if self.mixed_precision != {"float32": "no"}.get(self.precision, self.precision):
@@ -95,6 +104,16 @@ class DistillationTrainingArguments(Optimisation, RunOptions, Hardware, HubOptio
             keep_freed_memory()
         elif self.num_threads is not None:
             torch.set_num_threads(self.num_threads)
+
+    def _complete(self) -> None:
+        """Let transformers complete and check its options.
+
+        It would want checkpoints and evaluations at the same steps where the best weights are kept. Here every
+        checkpoint holds the best weights so far, so the steps don't matter.
+        """
+        keep_best, self.load_best_model_at_end = self.load_best_model_at_end, False
+        super().__post_init__()
+        self.load_best_model_at_end = keep_best
 
     @property
     def precision(self) -> str:
@@ -176,6 +195,8 @@ class StudentTrainingArguments(StudentOptions, DistillationTrainingArguments):  
         >>> args.ce_weight, args.objectives
         (1.0, ['kd:temperature=2'])
     """
+
+    evaluation_metrics: ClassVar[tuple[str, ...]] = (*WHILE_TRAINING, *BESIDE_TEACHER)
 
     def __post_init__(self):
         check_range(self, "ce_weight", 0, math.inf)

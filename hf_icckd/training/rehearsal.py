@@ -122,7 +122,7 @@ class FirstImages(BatchDataset):
 
 
 def _reload(trainer: DistillationTrainer) -> None:
-    distributed.on_first_rank(lambda: check_reload(trainer.classifier))
+    distributed.on_first_rank(lambda: check_reload(trainer.measured_classifier))
 
 
 def _step(trainer: DistillationTrainer) -> None:
@@ -225,13 +225,14 @@ def _evaluation(trainer: DistillationTrainer) -> None:
 
 
 def _cost(trainer: DistillationTrainer) -> None:
-    distributed.on_first_rank(lambda: cost_metrics(trainer.classifier, repeats=1))
+    distributed.on_first_rank(lambda: cost_metrics(trainer.measured_classifier, repeats=1))
 
 
 def _checkpoint(trainer: DistillationTrainer) -> None:
     """Write what a checkpoint holds beside the run's folder, read it again and remove it."""
-    parts = {name: part.state_dict() for name, part in trainer.stateful.items()}  # all processes together
-    extra = {f"{name}.{key}": value for name, state in parts.items() for key, value in state.items()}
+    if trainer.best is not None:
+        trainer.best.keep()  # as after an evaluation
+    extra = checkpoints.state_of(trainer.stateful)  # all processes together
     distributed.on_first_rank(lambda: _try_checkpoint(trainer, extra))
 
 
