@@ -8,7 +8,7 @@ from hf_icckd.metrics.catalogue import METRICS
 
 
 def kept_in_words(results: dict[str, Any]) -> str | None:
-    """A phrase about the measured weights, for a sentence; None if they are those of the last step.
+    """A phrase about the measured weights, for the end of a sentence; None if they are those of the last step.
 
     Example:
         >>> kept_in_words({"kept_weights": {"average": {"decay": 0.99, "warmup": False}, "epoch": 3.0, "epochs": 3.0}})
@@ -28,7 +28,7 @@ def kept_in_words(results: dict[str, Any]) -> str | None:
     )
     if best["stopped_after"] is None:
         return text
-    return f"{text}; training stopped early, {_stop(kept)} of {kept['epochs']:.4g}"
+    return f"{text}. Training stopped early, {_stop(kept)} of {kept['epochs']:.4g}"
 
 
 def kept_rows(results: dict[str, Any]) -> list[tuple[str, str]]:

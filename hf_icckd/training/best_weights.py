@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.trainer_callback import TrainerCallback
 
 from hf_icckd.data.splits.words import split_name
 from hf_icckd.metrics.catalogue import METRICS
@@ -19,7 +18,7 @@ from hf_icckd.utils import distributed
 logger = logging.getLogger(__name__)
 
 
-class BestWeights(TrainerCallback):
+class BestWeights:
     """Keeps the weights of the best evaluation so far, as part of every checkpoint.
 
     So the best weights outlive the removal of old checkpoints, and a run resumes from any checkpoint alone. Of equal
@@ -108,22 +107,21 @@ class BestWeights(TrainerCallback):
         prefix = "weights."
         self.weights = {name.removeprefix(prefix): each for name, each in state.items() if name.startswith(prefix)}
 
-    def on_train_begin(self, args, state, control, **kwargs):
-        """Refuse a run that is never evaluated.
-
-        Raises:
-            ValueError: If its only evaluation would come after its last step.
-        """
+    def check_evaluated(self, steps: int, steps_per_epoch: int) -> None:
+        """Raise ValueError if no evaluation comes within a training of so many steps."""
+        args = self.args
         if args.eval_strategy == "steps":
-            last = state.max_steps // state.eval_steps * state.eval_steps
-            evaluated = last > 0 and args.eval_delay <= last
+            every = args.eval_steps or 0.0  # below 1 a share of the steps
+            interval = int(every) if every >= 1 else math.ceil(every * steps)
+            last = steps // interval * interval
+            evaluated = last >= max(args.eval_delay, 1)
         else:
-            evaluated = args.eval_delay <= state.num_train_epochs
+            evaluated = steps / steps_per_epoch >= args.eval_delay
         if not evaluated:
             raise ValueError(
-                f"load_best_model_at_end is true but no evaluation comes in {state.max_steps} steps (eval_strategy "
-                f"{args.eval_strategy.value}, eval_steps {args.eval_steps}, eval_delay {args.eval_delay}); evaluate "
-                "earlier, for example with --eval_strategy epoch"
+                f"load_best_model_at_end is true but no evaluation comes in {steps} steps (eval_steps "
+                f"{args.eval_steps}, eval_delay {args.eval_delay}); evaluate earlier, for example with "
+                "--eval_strategy epoch"
             )
 
     def record(self, steps_per_epoch: int) -> dict[str, Any] | None:
@@ -164,10 +162,15 @@ def best_weights(
         return BestWeights(args, f"eval_{args.metric_for_best_model}", classifier)
     if len(names) == 1:
         return BestWeights(args, f"eval_{names[0]}_{args.metric_for_best_model}", classifier)
-    found = "several validation sets" if names else "no validation split"
+    if names:
+        raise ValueError(
+            f"load_best_model_at_end is true but {' and '.join(names)} are for validation, expected one data set to "
+            "choose by; call the others something else"
+        )
     raise ValueError(
-        f"load_best_model_at_end is true but the run is evaluated on {found}, expected one: the best epoch on test "
-        "data flatters; add --validation_fraction 0.1, or from Python give eval_dataset={'validation': data}"
+        "load_best_model_at_end is true but the run is not evaluated on a validation split: the last epoch is what is "
+        "kept and reported, the best one on test data flatters; add --validation_fraction 0.1 (from Python: "
+        "eval_dataset={'validation': data}), or leave it out"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import shutil
 import tempfile
 import time
@@ -24,6 +25,7 @@ from hf_icckd.evaluation.split import split_metrics
 from hf_icckd.models.classifier import ClassifierSpec
 from hf_icckd.models.pretrained import WEIGHTS_FILE
 from hf_icckd.models.reload import check_reload
+from hf_icckd.options.schedule import training_steps
 from hf_icckd.runs import checkpoints
 from hf_icckd.training.resumable import OPTIMIZER_FILE
 from hf_icckd.training.student_trainer import StudentTrainer
@@ -46,7 +48,8 @@ def rehearse(trainer: DistillationTrainer) -> None:
     together.
 
     Raises:
-        ValueError: If something can't work; the message has the reason.
+        ValueError: If something can't work, or nothing is evaluated that the best weights could be chosen by; the
+            message has the reason.
         FloatingPointError: If the loss or a gradient is not finite.
         OSError: If there is no room for a checkpoint.
     """
@@ -62,6 +65,11 @@ def rehearse(trainer: DistillationTrainer) -> None:
     if not args.rehearsal:
         return
     start = time.perf_counter()
+    if trainer.best is not None:
+        batches = len(trainer.train_dataset.batch_sampler(args.train_batch_size, args.seed))
+        steps_per_epoch = math.ceil(batches / args.gradient_accumulation_steps)
+        steps = training_steps(args.num_train_epochs, args.max_steps, steps_per_epoch)
+        trainer.best.check_evaluated(steps, steps_per_epoch)
     with untouched(trainer), torch.compiler.set_stance("force_eager"):
         for name, part in _PARTS.items():
             began = time.perf_counter()

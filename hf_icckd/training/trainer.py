@@ -105,8 +105,6 @@ class DistillationTrainer(ResumableTrainer):
         self.add_callback(ProgressLine)
         if self.average is not None:
             self.add_callback(UpdateAverage(self.average, classifier))
-        if self.best is not None:
-            self.add_callback(self.best)
 
     @property
     def measured_classifier(self) -> ImageClassifier:
