@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from transformers.trainer_callback import TrainerCallback
 
 from hf_icckd.cards.card import write_card
 from hf_icckd.cards.content import (
@@ -37,9 +35,11 @@ from hf_icckd.runs.layout import DATA_REPORT_FILE, METRICS_FILE
 from hf_icckd.runs.provenance import environment, how_computed
 from hf_icckd.runs.records import read_control, read_options
 from hf_icckd.runs.summary import summary_table
+from hf_icckd.training.kept_weights import kept_weights
 from hf_icckd.training.rehearsal import rehearse
 from hf_icckd.training.run_images import record_images
 from hf_icckd.training.signals import StopOnSignal
+from hf_icckd.training.stopwatch import Stopwatch
 from hf_icckd.training.student_trainer import StudentTrainer
 from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.utils import distributed
@@ -106,28 +106,8 @@ def _read_control(
     return distributed.on_first_rank(read)
 
 
-class Stopwatch(TrainerCallback):
-    """Measures the training of this session.
-
-    Attributes:
-        first_step: Optimiser steps that were done before this session.
-        seconds: Wall time of training.
-    """
-
-    def __init__(self) -> None:
-        self.first_step, self.seconds, self._start = 0, 0.0, time.perf_counter()
-
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
-        """Start the clock."""
-        self.first_step, self._start = state.global_step, time.perf_counter()
-
-    def on_train_end(self, args, state, control, **kwargs) -> None:
-        """Stop the clock."""
-        self.seconds = time.perf_counter() - self._start
-
-
 def _train(trainer: DistillationTrainer, checkpoint: str | None) -> Stopwatch:
-    """Train to the last step. Raises SystemExit if a signal stops it before."""
+    """Train to the end. Raises SystemExit if a signal stops it before."""
     stopwatch = Stopwatch()
     trainer.add_callback(stopwatch)
     logger.info("%s", how_computed(trainer.args))
@@ -136,7 +116,7 @@ def _train(trainer: DistillationTrainer, checkpoint: str | None) -> Stopwatch:
     with StopOnSignal(trainer.request_stop) as stop:
         trainer.train(resume_from_checkpoint=checkpoint)
     state = trainer.state
-    if state.global_step < state.max_steps:
+    if not trainer.ended:
         logger.info("stopped at step %d of %d; the same command resumes there", state.global_step, state.max_steps)
         raise SystemExit(stop.exit_code)
     return stopwatch
@@ -251,6 +231,7 @@ def _facts(
         | {"seconds_of_last_session": stopwatch.seconds, "first_step_of_last_session": stopwatch.first_step},
         "history": [entry for entry in trainer.state.log_history if "eval_top1" in entry],
         "notes": [*pipeline.data.notes, *trainer.notes],
+        **kept_weights(trainer),
         "environment": environment(trainer.args),
     }
 

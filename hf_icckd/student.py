@@ -39,12 +39,7 @@ def main(argv: list[str] | None = None) -> None:
         objectives = parse_objectives(args.objectives)  # an error shows before anything is loaded
         if data_args.mixes:
             refuse_mixed(objectives)
-        if model_args.teacher == StudentModelArguments.teacher and not Path(model_args.teacher).exists():
-            raise ValueError(
-                f"there is no teacher in {model_args.teacher!r}; train one first with recipes/teacher.py, or name one "
-                "with --teacher"
-            )
-        teacher = from_pretrained(model_args.teacher, _weights_file(model_args))
+        teacher = _load_teacher(model_args)
         check_outputs(objectives, teacher, "teacher")
         start, identity = load_start(model_args, args)
         # The teacher's weights are part of what the run is, wherever they are stored.
@@ -90,6 +85,15 @@ def main(argv: list[str] | None = None) -> None:
             teacher_record=recorded_accuracy(model_args.teacher),
         )
         train_and_report(trainer, pipeline, folder, teacher)
+
+
+def _load_teacher(model_args: StudentModelArguments) -> ImageClassifier:
+    if model_args.teacher == StudentModelArguments.teacher and not Path(model_args.teacher).exists():
+        raise ValueError(
+            f"there is no teacher in {model_args.teacher!r}; train one first with hf-icckd teacher, or name one with "
+            "--teacher"
+        )
+    return from_pretrained(model_args.teacher, _weights_file(model_args))
 
 
 def _wanted_pixels(

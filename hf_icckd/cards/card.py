@@ -20,6 +20,7 @@ from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
 from hf_icckd.data.report_text import class_rows, report_facts
 from hf_icckd.losses import OBJECTIVES, TEACHER_TERMS, describe_terms, term_arguments
 from hf_icckd.metrics.catalogue import INFORMATION, METRICS
+from hf_icckd.runs.kept_weights import kept_in_words
 from hf_icckd.runs.layout import CARD_FILE
 from hf_icckd.runs.records import machine_of
 from hf_icckd.utils.atomic_files import replace_file
@@ -119,6 +120,11 @@ class CardData:
     def how_trained(self) -> str:
         """How the model was trained, in a phrase."""
         return how_trained(self.arguments)
+
+    @property
+    def kept(self) -> str | None:
+        """Which weights were measured, in words; None for those of the last step."""
+        return kept_in_words(self.results)
 
     @property
     def terms(self) -> list[str]:
@@ -249,6 +255,10 @@ def how_trained(method: dict[str, Any] | None) -> str:
         text += f", label smoothing {method['label_smoothing']:g}"
     if method.get("freeze_backbone"):
         text += ", classification layer only"
+    if method.get("model_ema"):
+        text += f", moving average of the weights (EMA, decay {method['model_ema_decay']:g})"
+    if method.get("load_best_model_at_end"):
+        text += f", best epoch by validation {METRICS[method['metric_for_best_model']].name}"
     if method.get("start_from"):
         return f"{text}, from a trained classifier"
     return text + (", from pretrained weights" if method["pretrained"] else "")

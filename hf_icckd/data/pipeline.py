@@ -155,6 +155,11 @@ class ImagePipeline:
         if split not in self.data.splits():
             raise ValueError(f"split is {split!r}, expected one of {', '.join(self.data.splits())}")
         check_number("num_views", num_views, 1)
+        images = self._images(split, training, num_views)
+        images.split_name = split
+        return images
+
+    def _images(self, split: str, training: bool, num_views: int) -> BatchDataset:
         rows, augmentation = self.data.splits()[split], self.augmentation if training else None
         decoding: dict[str, Any] = {
             "framing": self.framing,
@@ -166,10 +171,10 @@ class ImagePipeline:
         }
         if isinstance(rows, StreamedSplit):
             return StreamedImages(rows, **decoding)
-        images = self._images(split, rows, decoding)
+        images = self._numbered(split, rows, decoding)
         return images if augmentation is None or not augmentation.mixes else MixedImages(images, augmentation)
 
-    def _images(self, split: str, rows: Any, decoding: dict[str, Any]) -> BatchDataset:
+    def _numbered(self, split: str, rows: Any, decoding: dict[str, Any]) -> BatchDataset:
         labels = torch.from_numpy(self.data.labels(split))
         if not self.resident:
             return DecodedImages(rows, labels, **decoding)

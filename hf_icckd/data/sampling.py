@@ -123,11 +123,13 @@ class BatchDataset(Dataset[dict[str, Any]]):
             only be in the way.
         framed: Whether it can make the pixels of another classifier from the stored images.
         mixes: Whether images are mixed with others: then batches hold `mixed_labels` and `mix` too.
+        split_name: The split that it is, where that is known.
     """
 
     resident: bool = False
     framed: bool = False
     mixes: bool = False
+    split_name: str | None = None
 
     def __len__(self) -> int:
         """Number of images."""

@@ -23,6 +23,11 @@ _METHOD = (
     "recipe", "model", "pretrained", "start_from", "seed", "label_smoothing", "num_views", "terms", "objectives",
     "ce_weight", "freeze_backbone",
 )  # fmt: skip
+# Those that are at their default in most runs: kept where they are not.
+_METHOD_IF_SET = {
+    "model_ema": ("model_ema_decay", "model_ema_warmup"),
+    "load_best_model_at_end": ("metric_for_best_model", "early_stopping_patience"),
+}
 _MACHINE = ("device", "processor", "threads", "torch")
 _ALWAYS_THERE = {ARGS_FILE: ("recipe", "model"), METRICS_FILE: ("test", "cost", "environment")}
 _FROM_CONTROL = ("test", "teacher_test", "cost", "soft_labels")
@@ -166,7 +171,8 @@ def read_control(folder: str, recipe: str, data_fingerprint: str, test_images: i
 
 def method_of(arguments: dict[str, Any]) -> dict[str, Any]:
     """Keep the options that say how a run was trained."""
-    return {name: arguments[name] for name in _METHOD if name in arguments}
+    names = [*_METHOD, *(name for key, more in _METHOD_IF_SET.items() if arguments.get(key) for name in (key, *more))]
+    return {name: arguments[name] for name in names if name in arguments}
 
 
 def machine_of(environment: dict[str, Any]) -> dict[str, Any]:

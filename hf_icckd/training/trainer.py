@@ -16,7 +16,7 @@ from transformers.trainer_callback import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import PredictionOutput
 
 from hf_icckd import metrics
-from hf_icckd.data.plain import as_batches
+from hf_icckd.data.plain import as_batches, check_evaluation_sets, chosen_dataset
 from hf_icckd.data.sampling import BatchDataset, make_loader
 from hf_icckd.evaluation.split import SplitOutputs, measure_split, predict_split
 from hf_icckd.hub import push_to_hub
@@ -26,6 +26,7 @@ from hf_icckd.models.pretrained import save_pretrained
 from hf_icckd.options.refused import refuse_unread
 from hf_icckd.options.schedule import check_schedule
 from hf_icckd.options.training import DistillationTrainingArguments
+from hf_icckd.training.best_weights import best_weights
 from hf_icckd.training.frozen_backbone import FrozenBackbone, check_trains
 from hf_icckd.training.hub_callback import HubCallback
 from hf_icckd.training.loss_averages import LossAverages
@@ -34,8 +35,8 @@ from hf_icckd.training.optimisation import check_layer_decay, make_schedule, par
 from hf_icckd.training.progress import ProgressLine
 from hf_icckd.training.resumable import ResumableTrainer
 from hf_icckd.training.sharding import prepare_sharding
+from hf_icckd.training.weight_average import UpdateAverage, average_of
 from hf_icckd.utils import distributed
-from hf_icckd.utils.text import suggest
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class DistillationTrainer(ResumableTrainer):
 
     Args:
         model: The module that is trained.
-        classifier: The classifier in it that is evaluated and saved.
+        classifier: The classifier in it, which is evaluated and saved, or whose average is.
         args: Options.
         train_dataset: Data set whose `__getitems__` takes a `BatchKey`; see `hf_icckd.data.ImagePipeline`.
         eval_dataset: Data set for evaluation while training, or several by name.
@@ -53,6 +54,7 @@ class DistillationTrainer(ResumableTrainer):
         frozen: Modules that are not trained but get the same memory layout.
 
     Attributes:
+        average: Moving average of the classifier's weights, if the options ask for it.
         notes: Sentences about the run that readers of its metrics should know.
     """
 
@@ -71,9 +73,7 @@ class DistillationTrainer(ResumableTrainer):
         callbacks: list[TrainerCallback] | None = None,
         frozen: tuple[nn.Module, ...] = (),
     ):
-        for name, each in (eval_dataset if isinstance(eval_dataset, dict) else {"evaluation": eval_dataset}).items():
-            if each is not None:
-                as_batches(each, classifier.spec.label_names, name)  # for its errors, before training
+        check_evaluation_sets(eval_dataset, classifier.spec.label_names)
         if args.sync_batchnorm and args.world_size > 1:
             convert_sync_batchnorm(model)  # in place
         channels_last = args.channels_last and not args.sharded  # torch shards contiguous weights only
@@ -94,6 +94,9 @@ class DistillationTrainer(ResumableTrainer):
         if args.sharded:
             prepare_sharding(self)
         self.classifier = classifier
+        self.average = average_of(classifier, args)
+        self.best = best_weights(args, eval_dataset, self.measured_classifier)
+        self.stateful |= {name: part for name in ("average", "best") if (part := getattr(self, name)) is not None}
         self.loss_is_scaled_for_ga = False  # terms are means over a micro-batch
         self.model_accepts_loss_kwargs = False
         self.averages = self.stateful["averages"] = LossAverages()
@@ -105,6 +108,13 @@ class DistillationTrainer(ResumableTrainer):
         self.add_callback(ProgressLine)
         if args.freeze_backbone or args.freeze_epochs:
             self.add_callback(FrozenBackbone(self))
+        if self.average is not None:
+            self.add_callback(UpdateAverage(self.average, classifier))
+
+    @property
+    def measured_classifier(self) -> ImageClassifier:
+        """The classifier that is evaluated and exported: the trained one, or the moving average of its weights."""
+        return self.classifier if self.average is None else self.average.module
 
     # ---- one step
 
@@ -178,8 +188,8 @@ class DistillationTrainer(ResumableTrainer):
     # ---- evaluation
 
     def predict_split(self, dataset: Dataset, description: str | None = None) -> SplitOutputs:
-        """Outputs of the classifier for a data set."""
-        return self._predict(self.classifier, dataset, description)
+        """Outputs of the measured classifier for a data set."""
+        return self._predict(self.measured_classifier, dataset, description)
 
     def _predict(self, model: ImageClassifier, dataset: Dataset, description: str | None) -> SplitOutputs:
         return predict_split(model, dataset, **self._evaluation_options(description))
@@ -207,7 +217,7 @@ class DistillationTrainer(ResumableTrainer):
         Returns:
             Metrics of `hf_icckd.metrics`, their names with the prefix.
         """
-        dataset = self._evaluation_set(eval_dataset)
+        dataset = chosen_dataset(eval_dataset, self.eval_dataset)
         if dataset is None or (isinstance(dataset, dict) and not dataset):
             raise ValueError("there is no data set to evaluate on; give eval_dataset, or set --eval_strategy no")
         if isinstance(dataset, dict):
@@ -217,7 +227,7 @@ class DistillationTrainer(ResumableTrainer):
         description = None if self.args.disable_tqdm else "evaluating"
         teacher = self.evaluation_teacher(dataset)
         logits = None if teacher is None else teacher.logits
-        measured = measure_split(self.classifier, dataset, logits, **self._evaluation_options(description))
+        measured = measure_split(self.measured_classifier, dataset, logits, **self._evaluation_options(description))
         prefixed = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         self._clock += time.perf_counter() - start  # images per second are those of training
         self.log(prefixed)
@@ -239,18 +249,9 @@ class DistillationTrainer(ResumableTrainer):
         prefixed = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         return PredictionOutput(outputs.logits.cpu().numpy(), outputs.labels.cpu().numpy(), prefixed)
 
-    def _evaluation_set(self, given: Any) -> Any:
-        """Data set that is meant: one by name, of those given at construction, or all of these."""
-        if not isinstance(given, str):
-            return self.eval_dataset if given is None else given
-        known = self.eval_dataset if isinstance(self.eval_dataset, dict) else {}
-        if given not in known:
-            raise ValueError(f"eval_dataset is {given!r}, expected a data set{suggest(given, known)}")
-        return known[given]
-
     def get_eval_dataloader(self, eval_dataset: Dataset | str | None = None) -> DataLoader:  # type: ignore[override]
         """Batches of a data set as evaluation reads them; None for the only one given at construction."""
-        images = as_batches(self._evaluation_set(eval_dataset), self.classifier.spec.label_names)
+        images = as_batches(chosen_dataset(eval_dataset, self.eval_dataset), self.classifier.spec.label_names)
         return make_loader(images, images.batch_sampler(self.args.eval_batch_size), **self.args.loading)
 
     def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
@@ -277,10 +278,12 @@ class DistillationTrainer(ResumableTrainer):
     # ---- checkpoints and export
 
     def begin_sums(self) -> None:
-        """Start the clock; drop the averages of an earlier training unless this one resumes it."""
+        """Start the clock; forget what an earlier training noted unless this one resumes it."""
         self._images_seen, self._clock = 0, time.perf_counter()
         if not self._restored:
             self.averages.reset()
+            if self.best is not None:
+                self.best.reset()
         super().begin_sums()
 
     def check_finite(self) -> None:
@@ -291,9 +294,10 @@ class DistillationTrainer(ResumableTrainer):
     def export(self, folder: str) -> None:
         """Write the classifier as a folder that timm and transformers load."""
         self.check_finite()
-        state = distributed.gather_shards(self.classifier.net.state_dict())
+        classifier = self.measured_classifier
+        state = distributed.gather_shards(classifier.net.state_dict())
         if self.args.should_save:
-            save_pretrained(folder, self.classifier, state)
+            save_pretrained(folder, classifier, state)
 
     def push_to_hub(  # type: ignore[override]  # always blocking, and the first process alone pushes
         self,

@@ -105,6 +105,16 @@ def test_another_number_of_processes_goes_on(results, world):
         assert each["losses"] == pytest.approx(results[1][0]["losses"], rel=1e-5)
 
 
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_the_same_weights_are_kept(results, world):
+    """Also by those that resume a checkpoint of one process."""
+    one = results[1][0]["kept"]
+    assert one["choice"]["step"] < one["end"]["step"] < 20  # stopped early
+    for each in results[world]:
+        assert_close(one, each["kept"])
+        assert_close(one, each["kept again"])
+
+
 @pytest.mark.parametrize("world", [2, 4])
 def test_evaluation_loses_and_doubles_no_image(results, world):
     one = results[1][0]["logits"]

@@ -56,6 +56,16 @@ def outcome(trainer) -> dict:
     }
 
 
+def weights_of(trainer) -> dict:
+    """Measured weights, and which evaluation they are of."""
+    best = trainer.best
+    return {
+        "weights": {name: value.clone() for name, value in trainer.measured_classifier.state_dict().items()},
+        "choice": {"step": torch.tensor(best.step), "value": torch.tensor(best.value, dtype=torch.float64)},
+        "end": {"step": torch.tensor(trainer.state.global_step), "evaluations": torch.tensor(best.evaluations)},
+    }
+
+
 def refusal(function, *args) -> str:
     try:
         function(*args)
@@ -113,12 +123,12 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
             "gradient_accumulation_steps": accumulation, "save_strategy": "no", "num_threads": 1,
         } | more  # fmt: skip
 
-    def teacher(name: str, model=None, callbacks=None, resume=None, **more) -> TeacherTrainer:
+    def teacher(name: str, model=None, callbacks=None, resume=None, evaluated=None, **more) -> TeacherTrainer:
         trainer = TeacherTrainer(
             model or classifier(data.label_names, 0),
             TeacherTrainingArguments(**options(name, **more)),
             pipeline.dataset("train", training=True, num_views=2),
-            pipeline.dataset("test"),
+            evaluated or pipeline.dataset("test"),
             callbacks=callbacks,
         )
         for callback in callbacks or []:
@@ -188,6 +198,18 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
     resumed = teacher("resumed", resume=checkpoint or f"{folder}/stopped/checkpoint-3", **intra_class)
     results["resumed"] = outcome(resumed)
     results["losses"] = [entry["loss"] for entry in resumed.state.log_history if "loss" in entry]
+
+    # The average of the weights, the best of them, and a stop because no better ones came; then the same from a
+    # checkpoint of another number of processes.
+    kept = {
+        "evaluated": {"validation": test}, "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps",
+        "save_steps": 3, "save_total_limit": None, "load_best_model_at_end": True, "metric_for_best_model": "nll",
+        "early_stopping_patience": 2, "early_stopping_threshold": 0.1, "learning_rate": 0.4, "model_ema": True,
+        "model_ema_decay": 0.7, "terms": ["none"],
+    }  # fmt: skip
+    results["kept"] = weights_of(teacher("kept", **kept))
+    before = Path(checkpoint).parent.with_name("kept") if checkpoint else Path(folder, "kept")
+    results["kept again"] = weights_of(teacher("again", resume=f"{before}/checkpoint-3", **kept))
 
     # A net with BatchNorm, whose statistics differ between processes while it trains.
     torch.manual_seed(0)
