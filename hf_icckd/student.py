@@ -14,6 +14,7 @@ from hf_icckd.models.classifier import CropMode, ImageClassifier, check_same_cla
 from hf_icckd.models.from_weights import WeightsFile
 from hf_icckd.models.pretrained import fingerprint, from_pretrained
 from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
+from hf_icckd.options.imbalance import check_one_remedy
 from hf_icckd.options.nets import StudentModelArguments
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.options.training import StudentTrainingArguments
@@ -35,6 +36,7 @@ def main(argv: list[str] | None = None) -> None:
         objectives = parse_objectives(args.objectives)  # an error shows before anything is loaded
         if data_args.mixes:
             refuse_mixed(objectives)
+        check_one_remedy(args.class_weights, args.logit_adjustment, data_args.sampling)
         if model_args.teacher == StudentModelArguments.teacher and not Path(model_args.teacher).exists():
             raise ValueError(
                 f"there is no teacher in {model_args.teacher!r}; train one first with recipes/teacher.py, or name one "

@@ -13,6 +13,7 @@ from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.foreign import is_foreign
 from hf_icckd.models.pretrained import fingerprint, from_pretrained
 from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
+from hf_icckd.options.imbalance import check_one_remedy
 from hf_icckd.options.nets import TeacherModelArguments
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.runs.folder import RunFolder
@@ -30,6 +31,7 @@ def main(argv: list[str] | None = None) -> None:
         check_terms(terms, args)
         if data_args.mixes:
             refuse_mixed(terms)
+        check_one_remedy(args.class_weights, args.logit_adjustment, data_args.sampling)
         args.terms = full_specs(args.terms)  # as the run is recorded
         start = None if model_args.start_from is None else from_pretrained(model_args.start_from)
         if start is not None:

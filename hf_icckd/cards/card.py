@@ -17,6 +17,7 @@ from hf_icckd.cards.class_section import ClassSection
 from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
 from hf_icckd.data.report_text import class_rows, report_facts
 from hf_icckd.losses import OBJECTIVES, TEACHER_TERMS, describe_terms, term_arguments
+from hf_icckd.losses.class_balance import LOGIT_ADJUSTMENT_CITATION
 from hf_icckd.metrics.catalogue import INFORMATION, METRICS
 from hf_icckd.runs.layout import CARD_FILE
 from hf_icckd.runs.records import machine_of
@@ -104,6 +105,11 @@ class CardData:
     def how_trained(self) -> str:
         """How the model was trained, in a phrase."""
         return how_trained(self.arguments)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether an option made up for classes of different sizes."""
+        return bool(describe_balance(self.arguments))
 
     @property
     def terms(self) -> list[str]:
@@ -227,9 +233,19 @@ def how_trained(method: dict[str, Any] | None) -> str:
         text += ", two views" if method["num_views"] == 2 else ", one view"
     if method["label_smoothing"]:
         text += f", label smoothing {method['label_smoothing']:g}"
+    text += describe_balance(method)
     if method.get("start_from"):
         return f"{text}, from a trained classifier"
     return text + (", from pretrained weights" if method["pretrained"] else "")
+
+
+def describe_balance(method: dict[str, Any]) -> str:
+    """What made up for classes of different sizes, as the end of a phrase; empty if nothing did."""
+    if weights := method.get("class_weights"):
+        return f", class weights {' '.join(weights)}"
+    if factor := method.get("logit_adjustment"):
+        return f", logit adjustment {factor:g}"
+    return f", {method['sampling'].replace('_', ' ')} sampling" if method.get("sampling", "all") != "all" else ""
 
 
 def citations(method: dict[str, Any], *earlier: dict[str, Any]) -> list[str]:
@@ -243,6 +259,7 @@ def citations(method: dict[str, Any], *earlier: dict[str, Any]) -> list[str]:
         found = [OBJECTIVES[spec.partition(":")[0]].citation for spec in method["objectives"]]
     else:
         found = [TEACHER_TERMS[name].citation for name in term_arguments(method["terms"])]
+    found += [LOGIT_ADJUSTMENT_CITATION] if method.get("logit_adjustment") else []
     for each in earlier:
         found += citations(each)
     return list(dict.fromkeys(filter(None, found)))

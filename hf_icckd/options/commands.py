@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from hf_icckd.options.checks import check_licence, check_range
 from hf_icckd.options.data import ALLOW_LEAKAGE, DataArguments, TrainingDataArguments
+from hf_icckd.options.imbalance import ClassBalanceArguments
 from hf_icckd.options.nets import StudentModelArguments, TeacherModelArguments
 from hf_icckd.options.trainer import Hardware, HubOptions, Optimisation, RunOptions, StudentOptions, TeacherOptions
 
@@ -182,7 +183,7 @@ class Command:
         return getattr(import_module(self.module), self.function)
 
 
-_TRAINING = (Optimisation, RunOptions, Hardware, HubOptions)
+_TRAINING = (Optimisation, ClassBalanceArguments, RunOptions, Hardware, HubOptions)
 COMMANDS = {
     "data": Command(
         "Say what is understood of a data set, and draw some images of each class. Nothing is trained.",

@@ -12,6 +12,13 @@ import torch
 from transformers import TrainingArguments
 
 from hf_icckd.options.checks import changed_options, check_licence, check_range
+from hf_icckd.options.imbalance import (
+    ClassBalanceArguments,
+    check_cross_entropy_counts,
+    check_logit_adjustment,
+    check_one_remedy,
+    class_weight_words,
+)
 from hf_icckd.options.launcher import accelerate_uses, check_launcher, threads_per_process
 from hf_icckd.options.refused import refuse
 from hf_icckd.options.renamed import RENAMED, new_spelling
@@ -28,7 +35,9 @@ from hf_icckd.utils.machine import best_device, cores, keep_freed_memory, missin
 
 # Their output_dir may be None, ours not; that is what mypy is told to ignore, here and below.
 @dataclass
-class DistillationTrainingArguments(Optimisation, RunOptions, Hardware, HubOptions, TrainingArguments):  # type: ignore[misc]
+class DistillationTrainingArguments(  # type: ignore[misc]
+    Optimisation, ClassBalanceArguments, RunOptions, Hardware, HubOptions, TrainingArguments
+):
     """`transformers.TrainingArguments` with the defaults of the field and options that both trainers share.
 
     Attributes:
@@ -62,6 +71,7 @@ class DistillationTrainingArguments(Optimisation, RunOptions, Hardware, HubOptio
         check_range(self, "dataloader_num_workers", 0, math.inf)
         check_range(self, "dataloader_prefetch_factor", 1, math.inf)
         check_range(self, "save_total_limit", 1, math.inf)
+        self._check_class_balance()
         if self.lr_schedule_epochs is not None and self.lr_schedule_epochs < self.num_train_epochs:
             raise ValueError(
                 f"lr_schedule_epochs is {self.lr_schedule_epochs} but num_train_epochs {self.num_train_epochs}, "
@@ -120,6 +130,11 @@ class DistillationTrainingArguments(Optimisation, RunOptions, Hardware, HubOptio
     def sharded(self) -> bool:
         """Whether accelerate was told to shard weights, gradients and optimiser over processes (FSDP2)."""
         return accelerate_uses("FSDP")
+
+    def _check_class_balance(self) -> None:
+        self.class_weights = class_weight_words(self.class_weights)
+        check_logit_adjustment(self.logit_adjustment)
+        check_one_remedy(self.class_weights, self.logit_adjustment)
 
     def _check_compiler(self) -> None:
         device = "cpu" if self.use_cpu else self.device.type
@@ -190,3 +205,4 @@ class StudentTrainingArguments(StudentOptions, DistillationTrainingArguments):  
                 "teacher has neither gradients nor an optimiser to shard; use recipes/accelerate/ddp.yaml"
             )
         super().__post_init__()
+        check_cross_entropy_counts(self.ce_weight, self.class_weights, self.logit_adjustment)

@@ -18,6 +18,7 @@ from hf_icckd.utils.atomic_files import user_path
 _METHOD = (
     "recipe", "model", "pretrained", "start_from", "seed", "label_smoothing", "num_views", "terms", "objectives",
     "ce_weight",
+    "class_weights", "logit_adjustment", "sampling",
 )  # fmt: skip
 _MACHINE = ("device", "processor", "threads", "torch")
 _ALWAYS_THERE = {ARGS_FILE: ("recipe", "model"), METRICS_FILE: ("test", "cost", "environment")}
