@@ -45,7 +45,7 @@ def class_draws(images: Sequence[int], sampling: Sampling, epoch: int) -> list[i
 
     Example:
         >>> class_draws([90, 10, 1], Sampling("square_root"), epoch=0)
-        [70, 23, 8]
+        [70, 24, 7]
     """
     total = sum(images)
     exact = [total * share for share in class_shares(images, sampling.kind)]

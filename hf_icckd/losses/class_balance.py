@@ -108,6 +108,7 @@ def weigh_targets(targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         Targets of the same shape, and (B,) weights.
 
     Example:
+        >>> import torch
         >>> weigh_targets(torch.tensor([[0.5, 0.5]]), torch.tensor([1.0, 3.0]))
         (tensor([[0.2500, 0.7500]]), tensor([2.]))
     """
