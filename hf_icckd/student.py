@@ -16,6 +16,7 @@ from hf_icckd.models.from_weights import WeightsFile
 from hf_icckd.models.pretrained import fingerprint, from_pretrained
 from hf_icckd.nets import Pixels, build_classifier, load_start, trained_pixels
 from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
+from hf_icckd.options.imbalance import check_one_remedy
 from hf_icckd.options.nets import StudentModelArguments
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.options.training import StudentTrainingArguments
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> None:
         objectives = parse_objectives(args.objectives)  # an error shows before anything is loaded
         if data_args.mixes:
             refuse_mixed(objectives)
+        check_one_remedy(args.class_weights, args.logit_adjustment, data_args.sampling)
         teacher = _load_teacher(model_args)
         check_outputs(objectives, teacher, "teacher")
         start, identity = load_start(model_args, args)

@@ -19,6 +19,7 @@ from hf_icckd.cards.licences import licence_notes, possessive
 from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
 from hf_icckd.data.report_text import class_rows, report_facts
 from hf_icckd.losses import OBJECTIVES, TEACHER_TERMS, describe_terms, term_arguments
+from hf_icckd.losses.class_balance import LOGIT_ADJUSTMENT_CITATION
 from hf_icckd.metrics.catalogue import INFORMATION, METRICS
 from hf_icckd.runs.kept_weights import kept_in_words
 from hf_icckd.runs.layout import CARD_FILE
@@ -125,6 +126,11 @@ class CardData:
     def kept(self) -> str | None:
         """Which weights were measured, in words; None for those of the last step."""
         return kept_in_words(self.results)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether an option made up for classes of different sizes."""
+        return bool(describe_balance(self.arguments))
 
     @property
     def terms(self) -> list[str]:
@@ -259,9 +265,19 @@ def how_trained(method: dict[str, Any] | None) -> str:
         text += f", moving average of the weights (EMA, decay {method['model_ema_decay']:g})"
     if method.get("load_best_model_at_end"):
         text += f", best epoch by validation {METRICS[method['metric_for_best_model']].name}"
+    text += describe_balance(method)
     if method.get("start_from"):
         return f"{text}, from a trained classifier"
     return text + (", from pretrained weights" if method["pretrained"] else "")
+
+
+def describe_balance(method: dict[str, Any]) -> str:
+    """What made up for classes of different sizes, as the end of a phrase; empty if nothing did."""
+    if weights := method.get("class_weights"):
+        return f", class weights {' '.join(weights)}"
+    if factor := method.get("logit_adjustment"):
+        return f", logit adjustment {factor:g}"
+    return f", {method['sampling'].replace('_', ' ')} sampling" if method.get("sampling", "all") != "all" else ""
 
 
 def citations(method: dict[str, Any], *earlier: dict[str, Any]) -> list[str]:
@@ -275,6 +291,7 @@ def citations(method: dict[str, Any], *earlier: dict[str, Any]) -> list[str]:
         found = [OBJECTIVES[spec.partition(":")[0]].citation for spec in method["objectives"]]
     else:
         found = [TEACHER_TERMS[name].citation for name in term_arguments(method["terms"])]
+    found += [LOGIT_ADJUSTMENT_CITATION] if method.get("logit_adjustment") else []
     for each in earlier:
         found += citations(each)
     return list(dict.fromkeys(filter(None, found)))

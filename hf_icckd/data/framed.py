@@ -106,6 +106,10 @@ class WithTeacherPixels(BatchDataset):
         read = self.dataset.read(key)
         return self.dataset.batch(key, *read) | {"teacher_pixel_values": self.teacher.views(read[0], key)}
 
+    def class_labels(self) -> Tensor | None:
+        """Classes of the student's data set."""
+        return self.dataset.class_labels()
+
     def batch_sampler(self, batch_size: int, seed: int | None = None) -> KeyedBatchSampler:
         """Keys of the student's data set, which carry the images of a stream."""
         return self.dataset.batch_sampler(batch_size, seed)

@@ -159,7 +159,7 @@ class MixedImages(BatchDataset):
 
     def __init__(self, dataset: BatchDataset, augmentation: Augmentation):
         self.dataset, self.augmentation = dataset, augmentation
-        self.resident, self.framed = dataset.resident, dataset.framed
+        self.resident, self.framed, self.resampled = dataset.resident, dataset.framed, dataset.resampled
         self._partners: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -189,6 +189,10 @@ class MixedImages(BatchDataset):
             "mixed_labels": labels[places.to(there, non_blocking=True)],
             "mix": shares.to(there, non_blocking=True),
         }
+
+    def class_labels(self) -> Tensor | None:
+        """Classes of the images before they are mixed."""
+        return self.dataset.class_labels()
 
     def for_classifier(self, spec: ClassifierSpec) -> BatchDataset:
         """The same mixes as a classifier wants their pixels."""

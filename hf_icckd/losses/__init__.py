@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hf_icckd.losses.class_balance import ClassBalance, inverse_weights, prior_offsets, scaled_weights
 from hf_icckd.losses.class_cache import CachedNegatives, ClassEmbeddingCache
 from hf_icckd.losses.intra_class import (
     IntraClassContrastiveLoss,
@@ -36,6 +37,7 @@ __all__ = [
     "SFTN",
     "TEACHER_TERMS",
     "CachedNegatives",
+    "ClassBalance",
     "ClassEmbeddingCache",
     "DistillationBatch",
     "DistillationObjective",
@@ -50,14 +52,17 @@ __all__ = [
     "describe_terms",
     "full_specs",
     "intra_class_contrastive_loss",
+    "inverse_weights",
     "knowledge_distillation_loss",
     "margin_gate",
     "mixed_targets",
     "parse_objectives",
     "parse_terms",
+    "prior_offsets",
     "refuse_mixed",
     "rkd_angle_loss",
     "rkd_distance_loss",
+    "scaled_weights",
     "set_term_argument",
     "targets_of",
     "term_arguments",

@@ -9,20 +9,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hf_icckd.losses.class_balance import ClassBalance, weigh_targets
 from hf_icckd.losses.objective import at_least_float32
 
+_ALIKE = ClassBalance()
 
-def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+
+def cross_entropy(
+    logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, balance: ClassBalance = _ALIKE
+) -> Tensor:
     """Mean cross-entropy over images.
+
+    With weights of the classes, the cross-entropy of an image, smoothing included, is multiplied by the weight of its
+    class. The sum is divided by the number of images and not by that of the weights: what an image adds then depends
+    neither on the images beside it nor on how a batch is cut.
 
     Args:
         logits: (B, C).
         targets: (B,) class indices, or (B, C) probabilities of mixed images, see `targets_of`.
         label_smoothing: Share of the target that is spread over all classes.
+        balance: Weights of the classes, and offsets of the logits.
+
+    Relations:
+        torch's `cross_entropy`. Its mean with weights is divided by their sum for class indices, and by the number of
+        images for probabilities; its smoothing spreads more over classes of larger weight.
     """
     if targets.is_floating_point():
         logits, targets = at_least_float32(logits, targets)
-    return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    if balance.offsets is not None:
+        (logits,) = at_least_float32(logits)
+        logits = logits + balance.offsets.to(logits.dtype)
+    if balance.weights is None:
+        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    (logits,) = at_least_float32(logits)
+    targets, weights = weigh_targets(targets, balance.weights.to(logits.dtype))
+    return (F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none") * weights).mean()
 
 
 def mixed_targets(labels: Tensor, mixed_labels: Tensor, shares: Tensor, num_classes: int) -> Tensor:

@@ -11,6 +11,7 @@ from typing import ClassVar
 from hf_icckd.options.checks import changed_options, check_licence, check_number, check_range
 from hf_icckd.options.data import ALLOW_LEAKAGE, DataArguments, ImageDataArguments, TrainingDataArguments
 from hf_icckd.options.fine_tuning import FineTuning
+from hf_icckd.options.imbalance import ClassBalanceArguments
 from hf_icckd.options.kept_weights import KeptWeights
 from hf_icckd.options.nets import StudentModelArguments, TeacherModelArguments
 from hf_icckd.options.prediction import PredictionArguments
@@ -281,7 +282,7 @@ class Command:
         return getattr(import_module(self.module), self.function)
 
 
-_TRAINING = (Optimisation, FineTuning, KeptWeights, RunOptions, Hardware, HubOptions)
+_TRAINING = (Optimisation, FineTuning, KeptWeights, ClassBalanceArguments, RunOptions, Hardware, HubOptions)
 COMMANDS = {
     "data": Command(
         "Say what is understood of a data set, and draw some images of each class. Nothing is trained.",

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 from hf_icckd.options.augmentation import AugmentationArguments
 from hf_icckd.options.checks import check_pixel_range, check_range
+from hf_icckd.options.imbalance import Sampling, SamplingArguments
 
 RESIDENT_MAX_BYTES = 2 * 1024**3
 ALLOW_LEAKAGE = "Accept a teacher or other model that was trained on more than one in a hundred test images."
@@ -143,7 +144,7 @@ class DataArguments(ImageDataArguments):
 
 
 @dataclass
-class TrainingDataArguments(AugmentationArguments, DataArguments):
+class TrainingDataArguments(AugmentationArguments, SamplingArguments, DataArguments):
     """Which images to train on, and how they are augmented."""
 
     title: ClassVar[str] = "Images"
@@ -153,3 +154,13 @@ class TrainingDataArguments(AugmentationArguments, DataArguments):
     def __post_init__(self) -> None:
         DataArguments.__post_init__(self)
         AugmentationArguments.__post_init__(self)
+        self.chosen_sampling(0)  # for its error
+
+    def chosen_sampling(self, seed: int) -> Sampling | None:
+        """Return the sampling asked for, None for every image once; `seed` is that of the run.
+
+        The draws have the seed of the augmentation, so that students of other seeds can replay recorded targets.
+        """
+        if self.sampling == "all":
+            return None
+        return Sampling(self.sampling, seed if self.augmentation_seed is None else self.augmentation_seed)

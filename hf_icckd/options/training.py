@@ -14,6 +14,13 @@ from transformers import TrainingArguments
 from hf_icckd.metrics.catalogue import BESIDE_TEACHER, METRICS, WHILE_TRAINING
 from hf_icckd.options.checks import changed_options, check_licence, check_range
 from hf_icckd.options.fine_tuning import FineTuning, check_fine_tuning
+from hf_icckd.options.imbalance import (
+    ClassBalanceArguments,
+    check_cross_entropy_counts,
+    check_logit_adjustment,
+    check_one_remedy,
+    class_weight_words,
+)
 from hf_icckd.options.kept_weights import KeptWeights, check_kept_weights
 from hf_icckd.options.launcher import accelerate_uses, check_launcher, threads_per_process
 from hf_icckd.options.refused import refuse
@@ -32,7 +39,7 @@ from hf_icckd.utils.machine import best_device, cores, keep_freed_memory, missin
 # Their output_dir may be None, ours not; that is what mypy is told to ignore, here and below.
 @dataclass
 class DistillationTrainingArguments(  # type: ignore[misc]
-    Optimisation, FineTuning, KeptWeights, RunOptions, Hardware, HubOptions, TrainingArguments
+    Optimisation, FineTuning, KeptWeights, ClassBalanceArguments, RunOptions, Hardware, HubOptions, TrainingArguments
 ):
     """`transformers.TrainingArguments` with the defaults of the field and options that both trainers share.
 
@@ -106,6 +113,7 @@ class DistillationTrainingArguments(  # type: ignore[misc]
         check_range(self, "dataloader_num_workers", 0, math.inf)
         check_range(self, "dataloader_prefetch_factor", 1, math.inf)
         check_range(self, "save_total_limit", 1, math.inf)
+        self._check_class_balance()
         if self.lr_schedule_epochs is not None and self.lr_schedule_epochs < self.num_train_epochs:
             raise ValueError(
                 f"lr_schedule_epochs is {self.lr_schedule_epochs} but num_train_epochs {self.num_train_epochs}, "
@@ -151,6 +159,11 @@ class DistillationTrainingArguments(  # type: ignore[misc]
     def sharded(self) -> bool:
         """Whether accelerate was told to shard weights, gradients and optimiser over processes (FSDP2)."""
         return accelerate_uses("FSDP")
+
+    def _check_class_balance(self) -> None:
+        self.class_weights = class_weight_words(self.class_weights)
+        check_logit_adjustment(self.logit_adjustment)
+        check_one_remedy(self.class_weights, self.logit_adjustment)
 
     def _check_compiler(self) -> None:
         device = "cpu" if self.use_cpu else self.device.type
@@ -223,3 +236,4 @@ class StudentTrainingArguments(StudentOptions, DistillationTrainingArguments):  
                 "teacher has neither gradients nor an optimiser to shard; use recipes/accelerate/ddp.yaml"
             )
         super().__post_init__()
+        check_cross_entropy_counts(self.ce_weight, self.class_weights, self.logit_adjustment)

@@ -28,6 +28,7 @@ from hf_icckd.losses.objective import DistillationBatch
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier, check_same_classes
 from hf_icckd.options.training import StudentTrainingArguments
 from hf_icckd.runs.records import RecordedAccuracy
+from hf_icckd.training.class_balance import class_balance
 from hf_icckd.training.recorded_batches import WithTargets
 from hf_icckd.training.teacher_targets import TeacherTargets
 from hf_icckd.training.trainer import DistillationTrainer
@@ -151,6 +152,7 @@ class StudentTrainer(DistillationTrainer):
         if images.mixes:
             refuse_mixed(objectives)
         self.live_dataset, self.targets = images, targets
+        self.balance = class_balance(args, images, model.spec.label_names)
         images = images.with_teacher(teacher.spec) if targets is None else WithTargets(images, targets.read)
         super().__init__(trained, model, args, images, eval_dataset, callbacks, frozen=(teacher,))
         self.teacher = teacher.requires_grad_(False).eval().to(args.device)
@@ -197,7 +199,8 @@ class StudentTrainer(DistillationTrainer):
         teacher = self._teacher_output(self._teacher_images(batch), batch.get("teacher"))
         progress = torch.full((), self.state.global_step / max(self.state.max_steps, 1), device=images.device)
         output, terms = model(images, teacher, labels, batch["sample_ids"], progress, batch["global_rows"])
-        ce = cross_entropy(output.logits, targets_of(batch, output.logits), self.args.label_smoothing)
+        targets = targets_of(batch, output.logits)
+        ce = cross_entropy(output.logits, targets, self.args.label_smoothing, self.balance)
         return {"ce": ce, **terms}
 
     def _teacher_images(self, batch: dict[str, Any]) -> Tensor:
