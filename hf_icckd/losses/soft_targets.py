@@ -12,17 +12,44 @@ from torch import Tensor
 from hf_icckd.losses.objective import at_least_float32
 
 
-def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
     """Mean cross-entropy over images.
 
     Args:
         logits: (B, C).
         targets: (B,) class indices, or (B, C) probabilities of mixed images, see `targets_of`.
         label_smoothing: Share of the target that is spread over all classes.
+        reduction: `none` for that of each image, (B,).
     """
     if targets.is_floating_point():
         logits, targets = at_least_float32(logits, targets)
-    return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    return F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction=reduction)
+
+
+def labeled_cross_entropy(logits: Tensor, batch: Mapping[str, Any], label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of the images that have a label, as this batch's share in their mean over a whole step.
+
+    A trainer takes the mean over images of all batches and processes of a step. So the sum over labelled images is
+    divided by the images here, and multiplied by images over labelled images of the step: the trainer's mean is then
+    the one over labelled images, however they are spread. A step without any has 0, with a graph.
+
+    Args:
+        logits: (B, C).
+        batch: As for `targets_of`, with labels -1 where there is none, and perhaps `step_rows` and `labeled_rows`: how
+            many images the step has in all, and how many of them with a label; without them the batch is the step.
+        label_smoothing: As for `cross_entropy`.
+
+    Example:
+        >>> logits = torch.tensor([[0.0, 0.0], [9.0, 0.0], [0.0, 0.0]])
+        >>> labeled_cross_entropy(logits, {"labels": torch.tensor([1, -1, -1])})
+        tensor(0.6931)
+    """
+    known = batch["labels"] >= 0
+    there = {name: batch[name].clamp(min=0) for name in ("labels", "mixed_labels") if name in batch}
+    each = cross_entropy(logits, targets_of({**batch, **there}, logits), label_smoothing, "none")
+    labeled = batch["labeled_rows"] if "labeled_rows" in batch else known.sum()
+    rows = batch.get("step_rows", len(known))
+    return torch.where(known, each, 0).sum() / len(known) * (rows / labeled.clamp(min=1).to(each.dtype))
 
 
 def mixed_targets(labels: Tensor, mixed_labels: Tensor, shares: Tensor, num_classes: int) -> Tensor:

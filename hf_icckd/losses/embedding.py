@@ -1,0 +1,111 @@
+"""Regression of the teacher's embeddings: the student's, through a linear projection, point where the teacher's do.
+
+It needs no classes, so it is how a net without a classification layer teaches.
+
+Reference:
+    Romero, Ballas, Kahou, Chassang, Gatta, Bengio: FitNets: Hints for Thin Deep Nets. ICLR 2015, arXiv 1412.6550
+    (regression through a learned projection).
+    Ranzinger, Heinrich, Kautz, Molchanov: AM-RADIO: Agglomerative Vision Foundation Model. CVPR 2024,
+    arXiv 2312.06709 (cosine distance between embeddings).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, at_least_float32, no_autocast
+from hf_icckd.models.outputs import OutputShapes
+
+
+def embedding_loss(projected: Tensor, teacher_embeddings: Tensor) -> Tensor:
+    """Mean over images of `1 - cos(projected, teacher)`: 0 where both point one way, 2 where they are opposite.
+
+    Args:
+        projected: (B, D) embeddings of the student in the teacher's space, with gradient.
+        teacher_embeddings: (B, D).
+
+    Returns:
+        Scalar, in at least float32. An embedding of length 0 has cosine 0 with all others.
+
+    Raises:
+        ValueError: If the shapes differ.
+
+    Example:
+        >>> import torch
+        >>> embedding_loss(torch.tensor([[2.0, 0.0], [1.0, 1.0]]), torch.tensor([[1.0, 0.0], [1.0, -1.0]]))
+        tensor(0.5000)
+    """
+    if projected.shape != teacher_embeddings.shape:
+        raise ValueError(
+            f"projected embeddings {tuple(projected.shape)} and teacher embeddings {tuple(teacher_embeddings.shape)} "
+            "must have one shape; project the student's to the length of the teacher's"
+        )
+    projected, teacher_embeddings = at_least_float32(projected, teacher_embeddings)
+    with no_autocast(projected):
+        return (1 - F.cosine_similarity(projected, teacher_embeddings, dim=1)).mean()
+
+
+class EmbeddingRegression(DistillationObjective):
+    """Regression of the teacher's embeddings as an objective with the one term `embedding`; see `embedding_loss`.
+
+    `build` makes the projection, a linear layer from the student's embeddings to the teacher's.
+
+    Example:
+        >>> import torch
+        >>> from hf_icckd.losses import parse_objectives
+        >>> from hf_icckd.models.outputs import OutputShapes
+        >>> objectives = parse_objectives(["embedding:weight=2"])
+        >>> objectives.build(OutputShapes(10, 64), OutputShapes(0, 384), seed=0)
+        >>> objectives.term_weights, [tuple(each.shape) for each in objectives.parameters()]
+        ({'embedding': 2.0}, [(384, 64), (384,)])
+    """
+
+    term_weights: ClassVar[dict[str, float]] = {"embedding": 1.0}
+    teacher_outputs: ClassVar[tuple[str, ...]] = ("embeddings",)
+    reads_progress: ClassVar[bool] = False
+    takes_mixed: ClassVar[bool] = True
+    takes_unlabeled: ClassVar[bool] = True
+    citation: ClassVar[str] = """@inproceedings{romero2015fitnets,
+  title = {{FitNets}: Hints for Thin Deep Nets},
+  author = {Romero, Adriana and Ballas, Nicolas and Kahou, Samira Ebrahimi and Chassang, Antoine and Gatta, Carlo and
+    Bengio, Yoshua},
+  booktitle = {ICLR},
+  year = {2015}
+}
+
+@inproceedings{ranzinger2024amradio,
+  title = {{AM-RADIO}: Agglomerative Vision Foundation Model Reduce All Domains Into One},
+  author = {Ranzinger, Mike and Heinrich, Greg and Kautz, Jan and Molchanov, Pavlo},
+  booktitle = {CVPR},
+  year = {2024}
+}"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.projection: nn.Linear | None = None
+
+    def build(self, student: OutputShapes, teacher: OutputShapes) -> None:
+        """Make the projection.
+
+        Raises:
+            ValueError: If one of the models has no embeddings.
+        """
+        if student.embedding_dim is None or teacher.embedding_dim is None:
+            lacking = "student" if student.embedding_dim is None else "teacher"
+            raise ValueError(
+                f"the objective embedding compares embeddings, but the {lacking} has none; take --objectives kd"
+            )
+        self.projection = nn.Linear(student.embedding_dim, teacher.embedding_dim)
+
+    def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
+        """Return `{"embedding": scalar}`."""
+        if self.projection is None:
+            raise ValueError(
+                "the objective embedding has no projection yet; call build(student_shapes, teacher_shapes) first, as "
+                "StudentTrainer does"
+            )
+        assert batch.student.embeddings is not None and batch.teacher.embeddings is not None
+        return {"embedding": embedding_loss(self.projection(batch.student.embeddings), batch.teacher.embeddings)}
