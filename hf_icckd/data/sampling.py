@@ -123,11 +123,13 @@ class BatchDataset(Dataset[dict[str, Any]]):
             only be in the way.
         framed: Whether it can make the pixels of another classifier from the stored images.
         mixes: Whether images are mixed with others: then batches hold `mixed_labels` and `mix` too.
+        unlabeled: How many rows have no label, counted from the last one; their `labels` are -1.
     """
 
     resident: bool = False
     framed: bool = False
     mixes: bool = False
+    unlabeled: int = 0
 
     def __len__(self) -> int:
         """Number of images."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 from hf_icckd.losses.embedding import EmbeddingRegression
 from hf_icckd.losses.intra_class import IntraClassTerm
@@ -52,7 +52,7 @@ def check_outputs(objectives: WeightedObjectives, model: ImageClassifier, role: 
         role: `teacher` or `student`.
     """
     there = available_outputs(model)
-    for objective in _each(objectives):
+    for objective in objectives:
         lacking = [name for name in objective.teacher_outputs if name not in there]
         if lacking:
             name = _name_of(objective)
@@ -75,7 +75,7 @@ def refuse_mixed(parts: WeightedObjectives | WeightedTerms) -> None:
     if isinstance(parts, WeightedTerms):
         kind, named = "terms", list(parts.items())
     else:
-        kind, named = "objectives", [(_name_of(each) or type(each).__name__, each) for each in _each(parts)]
+        kind, named = "objectives", [(_name_of(each) or type(each).__name__, each) for each in parts]
     wrong = [name for name, part in named if not part.takes_mixed]
     if wrong:
         others = [name for name, _ in named if name not in wrong] or ["none" if kind == "terms" else "kd"]
@@ -88,7 +88,7 @@ def refuse_mixed(parts: WeightedObjectives | WeightedTerms) -> None:
 
 def refuse_unlabeled(objectives: WeightedObjectives) -> None:
     """Raise ValueError if an objective needs the label of every image; the message names all of those."""
-    named = [(_name_of(each) or type(each).__name__, each) for each in _each(objectives)]
+    named = [(_name_of(each) or type(each).__name__, each) for each in objectives]
     wrong = [name for name, each in named if not each.takes_unlabeled]
     if wrong:
         others = [name for name, kind in OBJECTIVES.items() if kind.takes_unlabeled]
@@ -97,10 +97,6 @@ def refuse_unlabeled(objectives: WeightedObjectives) -> None:
             f"each (its takes_unlabeled is false); leave --unlabeled_dataset out, or take --objectives "
             f"{' or '.join(others)}"
         )
-
-
-def _each(objectives: WeightedObjectives) -> Iterable[DistillationObjective]:
-    return cast("Iterable[DistillationObjective]", objectives.objectives)
 
 
 def _listed(outputs: list[str]) -> str:

@@ -48,6 +48,9 @@ class WeightedObjectives(nn.Module):
         readers = [type(objective).__name__ for objective, _ in objectives if objective.reads_progress]
         self.scheduled = readers[0] if readers else None
 
+    def __iter__(self) -> Iterator[DistillationObjective]:
+        return iter(cast("Iterable[DistillationObjective]", self.objectives))
+
     def build(self, student: OutputShapes, teacher: OutputShapes, seed: int) -> None:
         """Let each objective make its own parameters; the global generator stays as it is.
 
@@ -56,7 +59,7 @@ class WeightedObjectives(nn.Module):
             teacher: Shapes of what the teacher puts out.
             seed: Seed of the run.
         """
-        for place, objective in enumerate(cast("Iterable[DistillationObjective]", self.objectives)):
+        for place, objective in enumerate(self):
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(generator_seed(seed, place))
                 objective.build(student, teacher)

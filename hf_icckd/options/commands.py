@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import ClassVar
 
 from hf_icckd.options.checks import check_licence, check_range
-from hf_icckd.options.data import ALLOW_LEAKAGE, DataArguments, TrainingDataArguments
+from hf_icckd.options.data import ALLOW_LEAKAGE, DataArguments, StudentDataArguments, TrainingDataArguments
 from hf_icckd.options.nets import StudentModelArguments, TeacherModelArguments
 from hf_icckd.options.trainer import Hardware, HubOptions, Optimisation, RunOptions, StudentOptions, TeacherOptions
 
@@ -187,7 +187,7 @@ COMMANDS = {
     "data": Command(
         "Say what is understood of a data set, and draw some images of each class. Nothing is trained.",
         "hf_icckd.data.__main__",
-        (TrainingDataArguments, ReportArguments),
+        (StudentDataArguments, ReportArguments),
         ("dataset",),
         ("dataset", "train_split", "test_split", "label_column", "labels", "test_fraction", "contact_sheet"),
     ),
@@ -205,7 +205,7 @@ COMMANDS = {
     "student": Command(
         "Distil a student from a teacher, or resume a run that was interrupted.",
         "hf_icckd.student",
-        (TrainingDataArguments, StudentModelArguments, StudentOptions, *_TRAINING),
+        (StudentDataArguments, StudentModelArguments, StudentOptions, *_TRAINING),
         ("dataset",),
         (
             "dataset", "model", "teacher", "pretrained", "output_dir", "num_train_epochs", "learning_rate",

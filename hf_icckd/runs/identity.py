@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from transformers import TrainingArguments
 
 from hf_icckd.options.checks import default_of
-from hf_icckd.options.data import TrainingDataArguments
+from hf_icckd.options.data import StudentDataArguments
+from hf_icckd.options.nets import StudentModelArguments
 from hf_icckd.utils.atomic_files import user_path
 
 DATA = "data_fingerprint"
@@ -46,11 +47,19 @@ _FOUND_BY: dict[str, tuple[str, ...]] = {
         "dataset", "dataset_config_name", "splits", "train_split", "test_split", "validation_split", "image_column",
         "label_column", "group_column", "labels", "label_pattern", "missing_labels", "duplicates", "classes",
         "label_groups", "test_fraction", "validation_fraction", "max_train_samples", "max_eval_samples",
+        "unlabeled_dataset", "max_unlabeled_samples",
     ),
     "teacher_fingerprint": ("teacher",),
     "start_fingerprint": ("start_from",),
 }  # fmt: skip
-PLACES = {"dataset", "labels", "label_groups", "teacher", "start_from"}  # that may be spelled in another way
+PLACES = {
+    "dataset",
+    "unlabeled_dataset",
+    "labels",
+    "label_groups",
+    "teacher",
+    "start_from",
+}  # that may be spelled in another way
 
 
 class Change(NamedTuple):
@@ -93,8 +102,9 @@ def compare(before: dict[str, Any], now: dict[str, Any], any_data: bool = False)
     # Another version of transformers may have other options: those are no difference.
     theirs = {each.name for each in dataclasses.fields(TrainingArguments)}
     names = sorted(filter(matters, (before.keys() & now.keys()) | (now.keys() - theirs)))
-    # An option of the data that an earlier version did not have was at its default.
-    known = {each.name: default_of(each) for each in dataclasses.fields(TrainingDataArguments)} | before
+    # An option of the data or the nets that an earlier version did not have was at its default.
+    options = [*dataclasses.fields(StudentDataArguments), *dataclasses.fields(StudentModelArguments)]
+    known = {each.name: default_of(each) for each in options} | before
     changes = [
         Change(name, known.get(name), now.get(name))
         for name in names
