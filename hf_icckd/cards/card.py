@@ -128,14 +128,14 @@ class CardData:
         rows = [_row(own, results["model"]["architecture"], self.arguments, results["test"], results["cost"])]
         if teacher := results.get("teacher"):
             name, method, cost = (teacher[key] for key in ("architecture", "method", "cost"))
-            rows.append(_row("its teacher", name, method, results["teacher_test"], cost))
+            rows.append(_row("its teacher", name, method, results.get("teacher_test"), cost))
         if control:
             here = control["machine"] == machine_of(results["environment"])
             method = control["method"]
             rows.append(_row("control", method["model"], method, control["test"], control["cost"], here))
             if teacher := control.get("teacher"):
                 name, method, cost = (teacher[key] for key in ("architecture", "method", "cost"))
-                rows.append(_row("control's teacher", name, method, control["teacher_test"], cost, here))
+                rows.append(_row("control's teacher", name, method, control.get("teacher_test"), cost, here))
         return rows
 
     @property
@@ -196,15 +196,16 @@ def _row(
     role: str,
     architecture: str,
     method: dict[str, Any] | None,
-    measured: dict[str, float],
+    measured: dict[str, float] | None,
     cost: dict[str, float],
     same_machine: bool = True,
 ) -> list[str]:
-    """Cells of one model in the comparison."""
+    """Cells of one model in the comparison; one that teaches by its embeddings alone is not measured."""
+    role = role if measured else f"{role}, by its embeddings"
     return [
         f"{role}: {architecture}<br>{how_trained(method)}",
         str((method or {}).get("seed", "not recorded")),
-        *(f"{measured[name]:.{METRICS[name].decimals}f}" for name, _, _ in _INDEXED),
+        *(f"{measured[name]:.{METRICS[name].decimals}f}" if measured else "no classes" for name, _, _ in _INDEXED),
         f"{cost['parameters']:,}",
         f"{cost['flops']:,}" if "flops" in cost else "not counted",
         f"{cost['latency_ms']:.2f}" if same_machine else "another machine",
@@ -220,8 +221,10 @@ def how_trained(method: dict[str, Any] | None) -> str:
     if not method:
         return "not recorded"
     if method["recipe"] == "student":
-        parts = [f"{method['ce_weight']:g} x cross-entropy", *(f"`{spec}`" for spec in method["objectives"])]
-        text = " + ".join(parts)
+        own = [] if method.get("unlabeled_only") else [f"{method['ce_weight']:g} x cross-entropy"]
+        text = " + ".join([*own, *(f"`{spec}`" for spec in method["objectives"])])
+        if method.get("unlabeled_dataset"):
+            text += f", on images without labels{' alone' if method.get('unlabeled_only') else ' too'}"
     else:
         text = " + ".join(["cross-entropy", *describe_terms(method["terms"])])
         text += ", two views" if method["num_views"] == 2 else ", one view"

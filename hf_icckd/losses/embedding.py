@@ -1,41 +1,52 @@
-"""Regression of the teacher's embeddings: the student's, through a linear projection, point where the teacher's do.
+"""Regression of the teacher's embeddings by the student's, through a linear projection.
 
 It needs no classes, so it is how a net without a classification layer teaches.
 
 Reference:
     Romero, Ballas, Kahou, Chassang, Gatta, Bengio: FitNets: Hints for Thin Deep Nets. ICLR 2015, arXiv 1412.6550
-    (regression through a learned projection).
-    Ranzinger, Heinrich, Kautz, Molchanov: AM-RADIO: Agglomerative Vision Foundation Model. CVPR 2024,
-    arXiv 2312.06709 (cosine distance between embeddings).
+    (regression through a layer that is trained with the student).
+    Wei, Hu, Xie, Zhang, Cao, Bao, Chen, Guo: Contrastive Learning Rivals Masked Image Modeling in Fine-tuning via
+    Feature Distillation. arXiv 2205.14141 (normalised features of the teacher, smooth L1).
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, at_least_float32, no_autocast
+from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, at_least_float32
 from hf_icckd.models.outputs import OutputShapes
 
 
+def normalised(embeddings: Tensor) -> Tensor:
+    """(B, D) embeddings with mean 0 and standard deviation 1 over their D values; constant ones become 0."""
+    centred = embeddings - embeddings.mean(dim=1, keepdim=True)
+    std = centred.square().mean(dim=1, keepdim=True).sqrt()
+    return centred / torch.where(std > 0, std, 1)
+
+
 def embedding_loss(projected: Tensor, teacher_embeddings: Tensor) -> Tensor:
-    """Mean over images of `1 - cos(projected, teacher)`: 0 where both point one way, 2 where they are opposite.
+    """Smooth L1 distance to the teacher's embeddings, which are normalised first, so that one weight fits any teacher.
 
     Args:
         projected: (B, D) embeddings of the student in the teacher's space, with gradient.
         teacher_embeddings: (B, D).
 
     Returns:
-        Scalar, in at least float32. An embedding of length 0 has cosine 0 with all others.
+        Scalar, the mean over images and dimensions, in at least float32.
 
     Raises:
         ValueError: If the shapes differ.
 
+    Reference:
+        arXiv 2205.14141, section 3.
+
     Example:
         >>> import torch
-        >>> embedding_loss(torch.tensor([[2.0, 0.0], [1.0, 1.0]]), torch.tensor([[1.0, 0.0], [1.0, -1.0]]))
+        >>> embedding_loss(torch.zeros(1, 2), torch.tensor([[5.0, 7.0]]))
         tensor(0.5000)
     """
     if projected.shape != teacher_embeddings.shape:
@@ -44,14 +55,14 @@ def embedding_loss(projected: Tensor, teacher_embeddings: Tensor) -> Tensor:
             "must have one shape; project the student's to the length of the teacher's"
         )
     projected, teacher_embeddings = at_least_float32(projected, teacher_embeddings)
-    with no_autocast(projected):
-        return (1 - F.cosine_similarity(projected, teacher_embeddings, dim=1)).mean()
+    return F.smooth_l1_loss(projected, normalised(teacher_embeddings).to(projected.dtype))
 
 
 class EmbeddingRegression(DistillationObjective):
     """Regression of the teacher's embeddings as an objective with the one term `embedding`; see `embedding_loss`.
 
-    `build` makes the projection, a linear layer from the student's embeddings to the teacher's.
+    `build` makes the projection, a linear layer from the student's embeddings to the teacher's. It is trained with the
+    student and not exported.
 
     Example:
         >>> import torch
@@ -60,10 +71,10 @@ class EmbeddingRegression(DistillationObjective):
         >>> objectives = parse_objectives(["embedding:weight=2"])
         >>> objectives.build(OutputShapes(10, 64), OutputShapes(0, 384), seed=0)
         >>> objectives.term_weights, [tuple(each.shape) for each in objectives.parameters()]
-        ({'embedding': 2.0}, [(384, 64), (384,)])
+        ({'embedding': 20.0}, [(384, 64), (384,)])
     """
 
-    term_weights: ClassVar[dict[str, float]] = {"embedding": 1.0}
+    term_weights: ClassVar[dict[str, float]] = {"embedding": 10.0}
     teacher_outputs: ClassVar[tuple[str, ...]] = ("embeddings",)
     reads_progress: ClassVar[bool] = False
     takes_mixed: ClassVar[bool] = True
@@ -76,11 +87,12 @@ class EmbeddingRegression(DistillationObjective):
   year = {2015}
 }
 
-@inproceedings{ranzinger2024amradio,
-  title = {{AM-RADIO}: Agglomerative Vision Foundation Model Reduce All Domains Into One},
-  author = {Ranzinger, Mike and Heinrich, Greg and Kautz, Jan and Molchanov, Pavlo},
-  booktitle = {CVPR},
-  year = {2024}
+@article{wei2022contrastive,
+  title = {Contrastive Learning Rivals Masked Image Modeling in Fine-tuning via Feature Distillation},
+  author = {Wei, Yixuan and Hu, Han and Xie, Zhenda and Zhang, Zheng and Cao, Yue and Bao, Jianmin and Chen, Dong and
+    Guo, Baining},
+  journal = {arXiv:2205.14141},
+  year = {2022}
 }"""
 
     def __init__(self) -> None:

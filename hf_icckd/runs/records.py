@@ -17,7 +17,7 @@ from hf_icckd.utils.atomic_files import user_path
 # Options that say how a run was trained; `hf_icckd.cards.card.how_trained` puts them into words.
 _METHOD = (
     "recipe", "model", "pretrained", "start_from", "seed", "label_smoothing", "num_views", "terms", "objectives",
-    "ce_weight",
+    "ce_weight", "unlabeled_only",
 )  # fmt: skip
 _MACHINE = ("device", "processor", "threads", "torch")
 _ALWAYS_THERE = {ARGS_FILE: ("recipe", "model"), METRICS_FILE: ("test", "cost", "environment")}
@@ -123,8 +123,9 @@ def read_control(folder: str, recipe: str, data_fingerprint: str, test_images: i
 
 
 def method_of(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Keep the options that say how a run was trained."""
-    return {name: arguments[name] for name in _METHOD if name in arguments}
+    """Keep the options that say how a run was trained; of images without labels, whether there were any."""
+    without_labels = {"unlabeled_dataset": True} if arguments.get("unlabeled_dataset") else {}
+    return {name: arguments[name] for name in _METHOD if name in arguments} | without_labels
 
 
 def machine_of(environment: dict[str, Any]) -> dict[str, Any]:
