@@ -19,8 +19,8 @@ from hf_icckd.models.foreign import available_outputs
 
 OBJECTIVES: dict[str, type[DistillationObjective]] = {
     "kd": KD,
-    "rkd": RKD,
     "embedding": EmbeddingRegression,
+    "rkd": RKD,
 }
 TEACHER_TERMS: dict[str, type[TeacherTerm]] = {
     "intra_class": IntraClassTerm,

@@ -154,7 +154,7 @@ def test_every_objective_has_weights_for_its_terms_and_a_citation():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (["rdk"], r"unknown objective 'rdk', expected one of: kd, rkd, embedding \(did you mean 'rkd'\?\)"),
+        (["rdk"], r"unknown objective 'rdk', expected one of: kd, embedding, rkd \(did you mean 'rkd'\?\)"),
         (["kd:temprature=3"], r"cannot read 'temprature=3'.*weight, temperature.*did you mean 'temperature'"),
         (["kd:temperature"], "cannot read 'temperature'"),
         (["kd:temperature=warm"], "temperature is 'warm'.*expected a number"),
