@@ -91,14 +91,14 @@ class DecodedImages(CroppedImages):
 
     Args:
         split: Data set with an `image` column.
-        labels: (N,) class indices.
+        labels: (N,) class indices, -1 for an image without a label.
         *args: Arguments of `CroppedImages`.
         **options: Keyword arguments of `CroppedImages`.
     """
 
     def __init__(self, split: Dataset, labels: Tensor, *args: Any, **options: Any):
         super().__init__(*args, **options)
-        self.split, self.labels = split, labels
+        self.split, self.labels, self.unlabeled = split, labels, int((labels < 0).sum())
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -8,7 +8,7 @@ from typing import Any
 from hf_icckd.data.report import summarize_classes
 from hf_icckd.utils.text import format_table, shorten
 
-_SPLITS = {"train": "training", "validation": "validation", "test": "test"}
+_SPLITS = {"train": "training", "unlabeled": "unlabelled", "validation": "validation", "test": "test"}
 _NAME_COLUMNS, _LINE_COLUMNS = 28, 90
 
 

@@ -133,6 +133,7 @@ class BatchDataset(Dataset[dict[str, Any]]):
         mixes: Whether images are mixed with others: then batches hold `mixed_labels` and `mix` too.
         split_name: The split that it is, where that is known.
         resampled: Whether an epoch shows some images more often than others.
+        unlabeled: How many rows have no label, counted from the last one; their `labels` are -1.
     """
 
     resident: bool = False
@@ -140,6 +141,7 @@ class BatchDataset(Dataset[dict[str, Any]]):
     mixes: bool = False
     split_name: str | None = None
     resampled: bool = False
+    unlabeled: int = 0
 
     def __len__(self) -> int:
         """Number of images."""
