@@ -53,6 +53,8 @@ from hf_icckd.utils.text import json_text, show
 logger = logging.getLogger(__name__)
 
 Channels = tuple[float, float, float]
+Train = Callable[[DistillationTrainer, ImagePipeline, RunFolder, ImageClassifier | None], object]
+Finished = Callable[[RunFolder, DistillationTrainingArguments], object]
 _OUTPUTS_MAX_BYTES = 2 * 1024**3  # of the training split, whose outputs are all held while it is measured
 
 
@@ -102,16 +104,13 @@ def build_classifier(
 def train_and_report(
     trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFolder, teacher: ImageClassifier | None = None
 ) -> dict[str, Any]:
-    """Train or resume a run, write what a finished folder holds, and push it if asked to.
+    """Train or resume a run, write what a finished folder holds, push it if asked to, and return its metrics.
 
     Args:
         trainer: The trainer.
         pipeline: Its data.
         folder: Folder of the run.
         teacher: Teacher of a student.
-
-    Returns:
-        What metrics.json holds.
 
     Raises:
         SystemExit: If training was stopped by a signal.
@@ -329,8 +328,8 @@ def publish(folder: RunFolder, args: DistillationTrainingArguments) -> None:
         show(f"{folder.path} is on the Hub: {commit.repo_url}")
 
 
-def show_finished(folder: RunFolder, args: DistillationTrainingArguments) -> None:
-    """Print the metrics of a finished run, and push it if its options say so.
+def show_finished(folder: RunFolder, args: DistillationTrainingArguments, quiet: bool = False) -> None:
+    """Print the metrics of a finished run, unless `quiet`, and push it if its options say so.
 
     Raises:
         ValueError: If a licence or control is asked for that the card was not made with.
@@ -346,5 +345,6 @@ def show_finished(folder: RunFolder, args: DistillationTrainingArguments) -> Non
     if distributed.rank() == 0:
         folder.clear_checkpoints()  # in case the run was killed just before
         results = json.loads((folder.path / METRICS_FILE).read_text(encoding="utf-8"))
-        show(summary_table(results, f"{folder.path} is finished"))
+        if not quiet:
+            show(summary_table(results, f"{folder.path} is finished"))
     publish(folder, args)

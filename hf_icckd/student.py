@@ -19,26 +19,34 @@ from hf_icckd.options.recipes import RECIPES
 from hf_icckd.options.training import StudentTrainingArguments
 from hf_icckd.runs.folder import RunFolder
 from hf_icckd.runs.records import recorded_accuracy
-from hf_icckd.session import build_classifier, show_finished, train_and_report
+from hf_icckd.session import Finished, Train, build_classifier, show_finished, train_and_report
 from hf_icckd.training.run_images import as_begun
 from hf_icckd.training.student_trainer import StudentTrainer
 from hf_icckd.training.teacher_targets import TeacherTargets
 from hf_icckd.utils import distributed
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Distil a student as the command line says, or resume a run that was interrupted."""
+def main(
+    argv: list[str] | None = None,
+    *,
+    teacher: ImageClassifier | None = None,
+    train: Train = train_and_report,
+    finished: Finished = show_finished,
+) -> None:
+    """Distil a student as the command line says, or resume a run that was interrupted.
+
+    Args:
+        argv: Words of the command line; None for those of the program.
+        teacher: Stands in for the teacher that the options name.
+        train: Called with all that was built.
+        finished: Called instead for a run that is finished.
+    """
     data_args, model_args, args = parse_command("student", argv, RECIPES["student"])
     set_up_logging(args.process_index == 0, args.log_level == "debug")
     with readable_errors():
         check_architecture(model_args.model)
         objectives = parse_objectives(args.objectives)  # an error shows before anything is loaded
-        if model_args.teacher == StudentModelArguments.teacher and not Path(model_args.teacher).exists():
-            raise ValueError(
-                f"there is no teacher in {model_args.teacher!r}; train one first with recipes/teacher.py, or name one "
-                "with --teacher"
-            )
-        teacher = from_pretrained(model_args.teacher, _weights_file(model_args))
+        teacher = teacher or _named_teacher(model_args)
         check_outputs(objectives, teacher, "teacher")
         # The teacher's weights are part of what the run is, wherever they are stored.
         folder = RunFolder(
@@ -52,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         )
         if folder.finished:
             folder.check_data(lambda: load_image_data(data_args).fingerprint())
-            show_finished(folder, args)
+            finished(folder, args)
             return
         pixels, crop_mode, mean = _wanted_pixels(model_args, teacher)
         pipeline = load_pipeline(
@@ -78,7 +86,16 @@ def main(argv: list[str] | None = None) -> None:
             targets=_open_targets(args, teacher, pipeline, objectives.teacher_outputs),
             teacher_record=recorded_accuracy(model_args.teacher),
         )
-        train_and_report(trainer, pipeline, folder, teacher)
+        train(trainer, pipeline, folder, teacher)
+
+
+def _named_teacher(model_args: StudentModelArguments) -> ImageClassifier:
+    if model_args.teacher == StudentModelArguments.teacher and not Path(model_args.teacher).exists():
+        raise ValueError(
+            f"there is no teacher in {model_args.teacher!r}; train one first with recipes/teacher.py, or name one "
+            "with --teacher"
+        )
+    return from_pretrained(model_args.teacher, _weights_file(model_args))
 
 
 def _wanted_pixels(

@@ -16,13 +16,21 @@ from hf_icckd.options.command_line import parse_command, readable_errors, set_up
 from hf_icckd.options.nets import TeacherModelArguments
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.runs.folder import RunFolder
-from hf_icckd.session import build_classifier, show_finished, train_and_report
+from hf_icckd.session import Finished, Train, build_classifier, show_finished, train_and_report
 from hf_icckd.training.run_images import as_begun
 from hf_icckd.training.teacher_trainer import TeacherTrainer, check_terms
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Train a teacher as the command line says, or resume a run that was interrupted."""
+def main(
+    argv: list[str] | None = None, *, train: Train = train_and_report, finished: Finished = show_finished
+) -> None:
+    """Train a teacher as the command line says, or resume a run that was interrupted.
+
+    Args:
+        argv: Words of the command line; None for those of the program.
+        train: Called with all that was built.
+        finished: Called instead for a run that is finished.
+    """
     data_args, model_args, args = parse_command("teacher", argv, RECIPES["teacher"])
     set_up_logging(args.process_index == 0, args.log_level == "debug")
     with readable_errors():
@@ -37,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
         folder = RunFolder("teacher", args, data_args, model_args, **identity)
         if folder.finished:
             folder.check_data(lambda: load_image_data(data_args).fingerprint())
-            show_finished(folder, args)
+            finished(folder, args)
             return
         check_architecture(model_args.model)
         pipeline = load_pipeline(
@@ -57,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
             pipeline.dataset(pipeline.evaluation_split),
             terms=terms,
         )
-        train_and_report(trainer, pipeline, folder)
+        train(trainer, pipeline, folder, None)
 
 
 def _wanted_pixels(start: ImageClassifier | None, model_args: TeacherModelArguments) -> tuple[int, float, str]:

@@ -16,8 +16,9 @@ FLOORS = [
     {"losses", "data", "runs"},
     {"evaluation", "hub", "study"},
     {"training", "cards", "demo", "evaluate"},
-    {"session", "export", "model_card"},
+    {"session", "export", "model_card", "plan"},
     {"teacher", "student"},
+    {"distill"},
     {"__init__", "console"},
     {"__main__"},
 ]

@@ -194,7 +194,13 @@ def create_classifier(
     image_size = image_size or width
     try:
         net = timm.create_model(architecture, pretrained=pretrained, num_classes=len(label_names), **model_args)
-    except (RuntimeError, ValueError, TypeError, AssertionError, OSError) as error:
+    except OSError as error:  # all that the Hub's client raises, but for a damaged file
+        reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+        raise ValueError(
+            f"the pretrained weights of {architecture!r} can't be fetched: {reason}; check the connection to the Hub, "
+            "or train from scratch with --pretrained false"
+        ) from error
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         raise ValueError(f"timm can't build {architecture!r} with {model_args or 'its defaults'}: {error}") from error
     return ImageClassifier(
         net,

@@ -98,18 +98,33 @@ def parse_command(name: str, argv: list[str] | None = None, types: list[Any] | N
         UserError: If the file or an option can't be read, or a value is refused.
         SystemExit: If help is asked for, after it was printed.
     """
-    command, argv = COMMANDS[name], _own_words() if argv is None else list(argv)
+    command, argv = COMMANDS[name], own_words() if argv is None else list(argv)
+    answer_help(name, argv)
+    types = list(command.options) if types is None else types
+    several = [each.name for kind in types for each in dataclasses.fields(kind) if str(each.type).startswith("list")]
+    config = argv[:1] if argv and argv[0].endswith((".yaml", ".yml")) and name != "study" else []
+    words = with_names(argv[len(config) :], command.positional, several)
+    return parse_arguments(types, command.summary, config + words)
+
+
+def answer_help(name: str, argv: list[str]) -> None:
+    """Print what a command line asks to be explained, and end the program; nothing if it does not ask.
+
+    Raises:
+        UserError: If it asks about an option that is unknown.
+    """
     if asks_for_help(argv):
         try:
             show(command_help(name, argv))
         except ValueError as error:
             raise UserError(error) from error
         raise SystemExit(0)
-    types = list(command.options) if types is None else types
-    several = [each.name for kind in types for each in dataclasses.fields(kind) if str(each.type).startswith("list")]
-    config = argv[:1] if argv and argv[0].endswith((".yaml", ".yml")) and name != "study" else []
-    words = with_names(argv[len(config) :], command.positional, several)
-    return parse_arguments(types, command.summary, config + words)
+
+
+def option_names(types: list[Any]) -> set[str]:
+    """Options of a command line, without dashes."""
+    options = ArgumentParser(types, add_help=False)._option_string_actions
+    return {option.removeprefix("--") for option in options if option.startswith("--")}
 
 
 def with_names(argv: list[str], positional: Sequence[str], several: Collection[str] = ()) -> list[str]:
@@ -152,13 +167,13 @@ def parse_arguments(types: list[Any], description: str, argv: list[str] | None =
     Raises:
         UserError: If the file or an option can't be read, or a value is refused.
     """
-    argv = _own_words() if argv is None else list(argv)
+    argv = own_words() if argv is None else list(argv)
     usage = "%(prog)s [CONFIG.yaml] [--option value ...]"
     # Without abbreviations: --weight 0 should be an error and not --weight_decay 0.
     parser = ArgumentParser(types, description=description, usage=usage, allow_abbrev=False)
     options = {option for option in parser._option_string_actions if option.startswith("--")}
     if argv and argv[0].endswith((".yaml", ".yml")):
-        argv = _yaml_words(Path(argv[0]), {option.removeprefix("--") for option in options}) + argv[1:]
+        argv = yaml_words(Path(argv[0]), {option.removeprefix("--") for option in options}) + argv[1:]
     try:
         *arguments, unknown = parser.parse_args_into_dataclasses(
             argv, look_for_args_file=False, return_remaining_strings=True
@@ -168,17 +183,17 @@ def parse_arguments(types: list[Any], description: str, argv: list[str] | None =
     if unknown and unknown[0].endswith((".yaml", ".yml")):
         raise UserError(f"{unknown[0]} stands after options; give the YAML file first")
     if unknown:
-        raise UserError(_unknown(unknown, options))
+        raise UserError(unknown_option(unknown, options))
     return tuple(arguments)
 
 
-def _own_words() -> list[str]:
+def own_words() -> list[str]:
     """Words of the command line that are meant for this program; Jupyter's kernel has some of its own."""
     program, *words = sys.argv
     return [] if Path(program).name.endswith("kernel_launcher.py") else words
 
 
-def _unknown(words: list[str], known: set[str]) -> str:
+def unknown_option(words: list[str], known: set[str]) -> str:
     """The message about words of a command line that belong to no option."""
     given: dict[str, str | None] = {}
     for word, following in zip(words, [*words[1:], "--"], strict=True):
@@ -196,7 +211,7 @@ def _unknown(words: list[str], known: set[str]) -> str:
     return f"unknown option {words[0]}{suggest(words[0], known)}; --help lists all"
 
 
-def _yaml_words(path: Path, known: set[str]) -> list[str]:
+def yaml_words(path: Path, known: set[str]) -> list[str]:
     """Options of a YAML file as words of a command line, so that both are checked by the same code."""
     try:
         options = read_yaml(path, "config file") or {}

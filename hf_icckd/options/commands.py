@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from hf_icckd.options.checks import check_licence, check_range
 from hf_icckd.options.data import ALLOW_LEAKAGE, DataArguments, TrainingDataArguments
+from hf_icckd.options.distill import DistillOptions, DistilTeacherOptions
 from hf_icckd.options.nets import StudentModelArguments, TeacherModelArguments
 from hf_icckd.options.trainer import Hardware, HubOptions, Optimisation, RunOptions, StudentOptions, TeacherOptions
 
@@ -166,6 +167,7 @@ class Command:
         positional: Options whose values may come first, without their names; the last one takes several if it can.
         common: The most used ones; help explains them first.
         trainer: Whether it also takes the options of the transformers Trainer.
+        recipes: Those whose options it takes, each with the name of its recipe in front too.
         function: The function in the module that takes the command line.
     """
 
@@ -175,6 +177,7 @@ class Command:
     positional: tuple[str, ...] = ()
     common: tuple[str, ...] = ()
     trainer: bool = False
+    recipes: tuple[str, ...] = ()
     function: str = "main"
 
     def load(self) -> Callable[[list[str]], None]:
@@ -190,6 +193,21 @@ COMMANDS = {
         (TrainingDataArguments, ReportArguments),
         ("dataset",),
         ("dataset", "train_split", "test_split", "label_column", "labels", "test_fraction", "contact_sheet"),
+    ),
+    "distill": Command(
+        "Fine-tune a teacher, distil a student from it and export that: the whole path, in one folder.",
+        "hf_icckd.distill",
+        (
+            DistillOptions, TrainingDataArguments, DistilTeacherOptions, StudentOptions, Optimisation, RunOptions,
+            Hardware,
+        ),
+        ("dataset",),
+        (
+            "dataset", "teacher", "student", "output_dir", "dry_run", "image_size", "num_train_epochs",
+            "per_device_train_batch_size", "dataloader_num_workers", "export",
+        ),
+        trainer=True,
+        recipes=("teacher", "student"),
     ),
     "teacher": Command(
         "Train a teacher, or resume a run that was interrupted.",
