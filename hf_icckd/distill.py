@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
         path = _path(options, words, data, formats)
         if options.dry_run or not all(part.finished for part in path.parts):
             _show(_report(data, data_args))
-            with _nothing_left(path) if options.dry_run else contextlib.nullcontext():
+            with _nothing_left(path):
                 _plan(path, args)
         if not options.dry_run:
             _run(path)
@@ -211,7 +211,7 @@ def _plan(path: Distillation, args: DistillationTrainingArguments) -> None:
         ("export", ", ".join(path.formats) or "none"),
         ("time", time_text(*pair)),
     ]
-    _show(plan_text(*pair, "plan", lines))
+    _show(plan_text(*pair, f"plan of {path.output_dir}", lines))
     stand_in.clear()
     gc.collect()
     if args.device.type == "cuda":
@@ -247,9 +247,9 @@ def _nothing_left(path: Distillation) -> Iterator[None]:
 
 def _run(path: Distillation) -> None:
     """Train what is not trained, export the student, and print the table of both."""
-    for part in path.parts:
+    for number, part in enumerate(path.parts, start=1):
         if not part.finished:
-            logger.info("the %s", part.name)
+            logger.info("part %d of %d: the %s", number, len(path.parts), part.name)
         with _about(part):
             part.main(part.words, finished=functools.partial(show_finished, quiet=True))
     folder = path.parts[-1].folder

@@ -186,7 +186,7 @@ def check_room(output_dir: Path, teacher: PartPlan, student: PartPlan, formats: 
             f"{output_dir} needs up to {size_text(needed)}, for checkpoints above all; {size_text(free)} are free: "
             "make room, choose another --output_dir, or keep fewer checkpoints with --save_total_limit 1"
         )
-    return f"up to {size_text(needed)} in {output_dir}, {size_text(free)} free"
+    return f"up to {size_text(needed)}, {size_text(free)} free"
 
 
 # ---- words of the rows

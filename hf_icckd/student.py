@@ -36,10 +36,8 @@ def main(
     """Distil a student as the command line says, or resume a run that was interrupted.
 
     Args:
-        argv: Words of the command line; None for those of the program.
         teacher: Stands in for the teacher that the options name.
-        train: Called with all that was built.
-        finished: Called instead for a run that is finished.
+        train: As for the recipe of teachers; so is `finished`.
     """
     data_args, model_args, args = parse_command("student", argv, RECIPES["student"])
     set_up_logging(args.process_index == 0, args.log_level == "debug")

@@ -192,16 +192,7 @@ def create_classifier(
     if default.fixed_input_size and (image_size is not None or height != width):
         model_args.setdefault("img_size", image_size or width)
     image_size = image_size or width
-    try:
-        net = timm.create_model(architecture, pretrained=pretrained, num_classes=len(label_names), **model_args)
-    except OSError as error:  # all that the Hub's client raises, but for a damaged file
-        reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
-        raise ValueError(
-            f"the pretrained weights of {architecture!r} can't be fetched: {reason}; check the connection to the Hub, "
-            "or train from scratch with --pretrained false"
-        ) from error
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        raise ValueError(f"timm can't build {architecture!r} with {model_args or 'its defaults'}: {error}") from error
+    net = _built(architecture, pretrained, len(label_names), model_args)
     return ImageClassifier(
         net,
         ClassifierSpec(
@@ -216,6 +207,19 @@ def create_classifier(
             crop_mode=crop_mode or cast("CropMode", default.crop_mode or "center"),
         ),
     )
+
+
+def _built(architecture: str, pretrained: bool, num_classes: int, model_args: dict[str, Any]) -> nn.Module:
+    try:
+        return timm.create_model(architecture, pretrained=pretrained, num_classes=num_classes, **model_args)
+    except OSError as error:  # all that the Hub's client raises, but for a damaged file
+        reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+        raise ValueError(
+            f"the pretrained weights of {architecture!r} can't be fetched: {reason}; check the connection to the Hub, "
+            "or train from scratch with --pretrained false"
+        ) from error
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        raise ValueError(f"timm can't build {architecture!r} with {model_args or 'its defaults'}: {error}") from error
 
 
 def _channels(values: Iterable[float]) -> tuple[float, float, float]:

@@ -19,12 +19,14 @@ from hf_icckd.options.command_line import (
 )
 from hf_icckd.options.commands import COMMANDS
 from hf_icckd.options.distill import DistillOptions
+from hf_icckd.options.others import name_here
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.utils.atomic_files import user_path
 
 PARTS = ("teacher", "student")
 # Both parts have it: only its default is another one here.
 _OWN = {each.name for each in dataclasses.fields(DistillOptions)} - {"pretrained"}
+_OF_WEIGHTS = {"teacher_model", "teacher_weights", "teacher_mean", "teacher_std"}
 _OF_ONE_PART = {"control", "hub_model_id", "push_to_hub", "run_name", "start_from"}
 _NEVER = {
     "model": "give the nets as --teacher and --student",
@@ -107,6 +109,8 @@ def split_words(words: list[str], names: dict[str, set[str]], trained: bool) -> 
             shared.own.extend(given)
         elif part:
             getattr(single, part).extend([first, *given[1:]])
+        elif trained and name in _OF_WEIGHTS:
+            raise ValueError(f"--{name} is for a teacher that is a file of weights; name the file with --teacher")
         elif name in _OF_ONE_PART:
             raise ValueError(f"--{name} is for one part: give --teacher_{name} or --student_{name}")
         else:
@@ -153,8 +157,11 @@ def _known(names: dict[str, set[str]]) -> set[str]:
 
 def _check_known(words: Collection[str], known: set[str]) -> None:
     for name, given in _options(list(words)):
-        plain = name.removeprefix("teacher_").removeprefix("student_")
+        start, _, plain = name.partition("_")
         if name not in known:
-            if plain in _NEVER:
-                raise UserError(f"--{name} is no option here: {_NEVER[plain]}")
+            if name in _NEVER or plain in _NEVER:
+                raise UserError(f"--{name} is no option here: {_NEVER.get(name) or _NEVER[plain]}")
+            of_part = {each.removeprefix(f"{start}_") for each in known if each.startswith(f"{start}_")}
+            if start in PARTS and (here := name_here(plain, of_part)):
+                raise UserError(f"unknown option --{name}: {here} with {start}_ in front")
             raise UserError(unknown_option(given, {f"--{each}" for each in known}))
