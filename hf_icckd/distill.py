@@ -51,7 +51,9 @@ logger = logging.getLogger(__name__)
 
 # Teacher and student if none are named. For small images it is the pair of the literature's CIFAR-100 table whose
 # student comes closest to its teacher by KD (74.9 of 75.6 %), at a third of the cost of the most accurate one.
-_PHOTOGRAPHS, _SMALL = ("convnext_tiny", "mobilenetv4_conv_small"), ("cifar_wrn_40_2", "cifar_wrn_16_2")
+_SMALL = "cifar_wrn_40_2", "cifar_wrn_16_2"
+# Quick enough for a CPU, free to use, and made to be quantised: without squeeze-and-excitation, with ReLU6.
+_PHOTOGRAPHS = "tf_efficientnet_lite2", "tf_efficientnet_lite0"
 _TEACHER = ["--terms", *DistilTeacherOptions().terms]
 
 
@@ -200,7 +202,7 @@ def _plan(path: Distillation, args: DistillationTrainingArguments) -> None:
             words = _live(words)
         teaching = {"teacher": stand_in[0]} if stand_in else {}
         logger.info("trying a step of the %s", part.name)
-        with _quiet(), _about(part):
+        with _quiet(), _about(part.name):
             part.main(words, train=plan, finished=lambda folder, args: None, **teaching)
         plans.setdefault(part.name, plan_of_finished(part.folder) if part.finished else PartPlan({}))
     plans.setdefault("teacher", plan_of_given(path.teacher))
@@ -250,12 +252,13 @@ def _run(path: Distillation) -> None:
     for number, part in enumerate(path.parts, start=1):
         if not part.finished:
             logger.info("part %d of %d: the %s", number, len(path.parts), part.name)
-        with _about(part):
+        with _about(part.name):
             part.main(part.words, finished=functools.partial(show_finished, quiet=True))
     folder = path.parts[-1].folder
     if distributed.rank() == 0:
         if path.formats and not exported_files(folder):
-            export.main(_export_words(folder, path.formats))
+            with _about("export"):
+                export.main(_export_words(folder, path.formats))
         show(pair_table(folder, path.teacher, f"{path.output_dir} is finished"))
         show(_next(path, folder))
     distributed.barrier()
@@ -288,12 +291,12 @@ def _show(text: str) -> None:
 
 
 @contextlib.contextmanager
-def _about(part: Part) -> Iterator[None]:
+def _about(name: str) -> Iterator[None]:
     """Context in which an error says which part it is about."""
     try:
         yield
     except UserError as error:
-        raise UserError(f"{part.name}: {str(error).removeprefix('error: ')}") from error
+        raise UserError(f"{name}: {str(error).removeprefix('error: ')}") from error
 
 
 @contextlib.contextmanager

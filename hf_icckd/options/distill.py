@@ -18,14 +18,14 @@ class DistillOptions:
         default=None,
         metadata={
             "help": "Architecture of timm, which is fine-tuned first; or a classifier of these classes that teaches "
-            "as it is: a folder, a Hub id or a file of weights. Default: convnext_tiny, for images of up to 96 "
-            "pixels cifar_wrn_40_2."
+            "as it is: a folder, a Hub id or a file of weights. Default: tf_efficientnet_lite2, for images of up to "
+            "96 pixels cifar_wrn_40_2."
         },
     )
     student: str | None = field(
         default=None,
         metadata={
-            "help": "Architecture of timm that learns from it. Default: mobilenetv4_conv_small, for images of up to "
+            "help": "Architecture of timm that learns from it. Default: tf_efficientnet_lite0, for images of up to "
             "96 pixels cifar_wrn_16_2."
         },
     )
