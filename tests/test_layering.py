@@ -15,7 +15,7 @@ FLOORS = [
     {"models", "options"},
     {"losses", "data", "runs"},
     {"evaluation", "hub", "study"},
-    {"training", "cards", "demo", "evaluate"},
+    {"training", "cards", "demo", "evaluate", "find_models", "import_weights", "objectives"},
     {"session", "export", "model_card", "plan"},
     {"teacher", "student"},
     {"distill"},

@@ -264,6 +264,20 @@ def adapt_classifier(
     return ImageClassifier(net, spec)
 
 
+def name_classes(classifier: ImageClassifier, label_names: tuple[str, ...]) -> ImageClassifier:
+    """The same classifier with names for its classes.
+
+    Raises:
+        ValueError: If there are more or fewer names than classes, or one twice.
+    """
+    number = len(classifier.spec.label_names)
+    if len(label_names) != number or len({*label_names}) != number:
+        raise ValueError(
+            f"label_names has {len({*label_names})} different names, expected {number}, one for each output of the net"
+        )
+    return ImageClassifier(classifier.net, replace(classifier.spec, label_names=label_names))
+
+
 def _find_head(net: TimmNet, spec: ClassifierSpec) -> Head:
     if hasattr(net, "classifier_outputs"):  # not timm's
         return Head(net.embedding_dim, single_layer=False)

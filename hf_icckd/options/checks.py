@@ -52,6 +52,12 @@ def check_number(
         raise ValueError(f"{name} is {value}, expected a number {bounds}")
 
 
+def check_channels(name: str, values: list[float] | None) -> None:
+    """Raise ValueError unless there are three numbers from 0 to 1; None passes."""
+    if values is not None and (len(values) != 3 or not all(0 <= each <= 1 for each in values)):
+        raise ValueError(f"{name} is {values}, expected three numbers from 0 to 1")
+
+
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 from hf_icckd.options.checks import check_licence, check_range
 from hf_icckd.options.data import ALLOW_LEAKAGE, DataArguments, TrainingDataArguments
 from hf_icckd.options.distill import DistillOptions, DistilTeacherOptions
+from hf_icckd.options.lookup import ImportArguments, ModelsArguments
 from hf_icckd.options.nets import StudentModelArguments, TeacherModelArguments
 from hf_icckd.options.trainer import Hardware, HubOptions, Optimisation, RunOptions, StudentOptions, TeacherOptions
 
@@ -259,6 +260,25 @@ COMMANDS = {
         ("folder",),
         ("folder", "repo_id", "private"),
         function="push",
+    ),
+    "import": Command(
+        "Make a model folder of a file of weights.",
+        "hf_icckd.import_weights",
+        (ImportArguments,),
+        ("file",),
+        ("file", "model", "output_dir", "label_names", "mean", "std", "image_size"),
+    ),
+    "models": Command(
+        "List nets that could teach or learn: parameters, size of their images, licences of their weights.",
+        "hf_icckd.find_models",
+        (ModelsArguments,),
+        (),
+        ("task", "max_params", "min_params", "pattern", "pretrained_only"),
+    ),
+    "objectives": Command(
+        "List what students and teachers can minimise, with defaults and sources.",
+        "hf_icckd.objectives",
+        (),
     ),
     "card": Command(
         "Write the model cards of finished runs again, from their records.",

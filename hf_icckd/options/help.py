@@ -76,7 +76,8 @@ def _head(name: str, command: Command) -> list[str]:
     several = {each.name for each in _fields(command.options) if _is_list(each)}
     words = [f"[{option.upper()}{' ...' if option in several else ''}]" for option in command.positional]
     yaml = ["[CONFIG.yaml]"] if command.trainer else []
-    lines = [" ".join(["usage: hf-icckd", name, *yaml, *words, "[--option value ...]"]), "", command.summary]
+    options = ["[--option value ...]"] if command.options else []
+    lines = [" ".join(["usage: hf-icckd", name, *yaml, *words, *options]), "", command.summary]
     if command.recipes:
         prefixes = " or ".join(f"{each}_" for each in command.recipes)
         also = (
@@ -88,6 +89,8 @@ def _head(name: str, command: Command) -> list[str]:
 
 def _short(name: str, command: Command) -> list[str]:
     known = {each.name: each for each in _fields(command.options)}
+    if not known:
+        return []
     lines = ["", "Most used" if len(command.common) < len(known) else "Options"]
     lines += [_entry(known[option]) for option in command.common]
     rest = [
