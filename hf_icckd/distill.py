@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import importlib.util
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,11 +39,12 @@ from hf_icckd.plan import (
     time_text,
 )
 from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
-from hf_icckd.runs.pair import exported_files, pair_table
+from hf_icckd.runs.pair import pair_table
 from hf_icckd.runs.provenance import device_name
 from hf_icckd.session import show_finished
 from hf_icckd.training.rehearsal import rehearse
 from hf_icckd.utils import distributed
+from hf_icckd.utils.formats import FORMATS, check_installed
 from hf_icckd.utils.text import show
 
 logger = logging.getLogger(__name__)
@@ -160,12 +160,8 @@ def _formats(options: DistillOptions) -> list[str]:
         raise ValueError(f"export is {' '.join(formats)}, expected formats, or none alone")
     if formats:
         parse_command("export", _export_words(Path(), formats))
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if formats and missing:
-        raise ValueError(
-            f"{', '.join(missing)} not installed, but the export at the end needs it; pip install 'hf-icckd[onnx]', "
-            "or leave the export out with --export none"
-        )
+    for name in formats:
+        check_installed(FORMATS[name].packages, FORMATS[name].extra, "the export at the end")
     return formats
 
 
@@ -256,16 +252,16 @@ def _run(path: Distillation) -> None:
             part.main(part.words, finished=functools.partial(show_finished, quiet=True))
     folder = path.parts[-1].folder
     if distributed.rank() == 0:
-        if path.formats and not exported_files(folder):
+        if missing := [name for name in path.formats if not (folder / FORMATS[name].file).is_file()]:
             with _about("export"):
-                export.main(_export_words(folder, path.formats))
+                export.main(_export_words(folder, missing))
         show(pair_table(folder, path.teacher, f"{path.output_dir} is finished"))
         show(_next(path, folder))
     distributed.barrier()
 
 
 def _export_words(folder: Path, formats: list[str]) -> list[str]:
-    return [str(folder), *([] if formats == ["onnx"] else ["--formats", *formats])]
+    return [str(folder), "--formats", *formats]
 
 
 def _next(path: Distillation, folder: Path) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from hf_icckd.cards.licences import warn_of_licences
 from hf_icckd.data import ImagePipeline, load_image_data
 from hf_icckd.data.from_options import load_pipeline
 from hf_icckd.data.pipeline import Channels
-from hf_icckd.losses import check_outputs, parse_objectives
+from hf_icckd.losses import check_outputs, parse_objectives, refuse_mixed
 from hf_icckd.models.architectures import check_architecture, default_cfg
 from hf_icckd.models.classifier import CropMode, ImageClassifier, check_same_classes
 from hf_icckd.models.from_weights import WeightsFile
@@ -44,6 +45,8 @@ def main(
     with readable_errors():
         check_architecture(model_args.model)
         objectives = parse_objectives(args.objectives)  # an error shows before anything is loaded
+        if data_args.mixes:
+            refuse_mixed(objectives)
         teacher = teacher or _named_teacher(model_args)
         check_outputs(objectives, teacher, "teacher")
         # The teacher's weights are part of what the run is, wherever they are stored.
@@ -60,6 +63,7 @@ def main(
             folder.check_data(lambda: load_image_data(data_args).fingerprint())
             finished(folder, args)
             return
+        warn_of_licences(folder.values)
         pixels, crop_mode, mean = _wanted_pixels(model_args, teacher)
         pipeline = load_pipeline(
             data_args,

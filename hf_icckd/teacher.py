@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+from hf_icckd.cards.licences import warn_of_licences
 from hf_icckd.data import load_image_data
 from hf_icckd.data.from_options import load_pipeline
 from hf_icckd.data.pipeline import Channels
-from hf_icckd.losses import full_specs, parse_terms
+from hf_icckd.losses import full_specs, parse_terms, refuse_mixed
 from hf_icckd.models.architectures import check_architecture, default_cfg
 from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.foreign import is_foreign
@@ -36,6 +37,8 @@ def main(
     with readable_errors():
         terms = parse_terms(args.terms)  # an error shows before anything is loaded
         check_terms(terms, args)
+        if data_args.mixes:
+            refuse_mixed(terms)
         args.terms = full_specs(args.terms)  # as the run is recorded
         start = None if model_args.start_from is None else from_pretrained(model_args.start_from)
         if start is not None:
@@ -47,6 +50,7 @@ def main(
             folder.check_data(lambda: load_image_data(data_args).fingerprint())
             finished(folder, args)
             return
+        warn_of_licences(folder.values)
         check_architecture(model_args.model)
         pipeline = load_pipeline(
             data_args,

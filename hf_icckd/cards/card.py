@@ -14,6 +14,8 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from hf_icckd.cards.class_section import ClassSection
+from hf_icckd.cards.deployment_section import DeploymentSection
+from hf_icckd.cards.licences import licence_notes, possessive
 from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
 from hf_icckd.data.report_text import class_rows, report_facts
 from hf_icckd.losses import OBJECTIVES, TEACHER_TERMS, describe_terms, term_arguments
@@ -67,6 +69,19 @@ class CardData:
     def licence(self) -> str | None:
         """Licence identifier as the Hub spells it; None if none was given."""
         return self.arguments.get("license")
+
+    @property
+    def inherited_licences(self) -> list[tuple[str, str, str | None]]:
+        """Titles, models and licences of what the model learned and started from; none for a run before 0.3."""
+        return [
+            (f"{possessive(each['of'])} licence", each["model"], each["licence"])
+            for each in self.results.get("licences", [])
+        ]
+
+    @property
+    def licence_notes(self) -> list[str]:
+        """What readers should know of those licences."""
+        return licence_notes(self.results.get("licences", []), self.licence)
 
     @property
     def metadata(self) -> ModelCardData:
@@ -157,6 +172,11 @@ class CardData:
     def classes(self) -> ClassSection | None:
         """What is said about single classes; None for a run of a version that didn't measure them."""
         return ClassSection(self.results["per_class"]) if "per_class" in self.results else None
+
+    @property
+    def deployment(self) -> DeploymentSection | None:
+        """What is said about exported files; None if none was measured."""
+        return DeploymentSection(self.results["deployment"]) if "deployment" in self.results else None
 
     @property
     def data_facts(self) -> list[tuple[str, str]]:

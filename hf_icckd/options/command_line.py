@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import json
 import logging
+import re
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
 
+from hf_icckd.options.checks import type_text
 from hf_icckd.options.commands import COMMANDS
 from hf_icckd.options.help import asks_for_help, command_help
 from hf_icckd.options.others import name_here
@@ -84,7 +85,7 @@ class ArgumentParser(HfArgumentParser):
 
 
 def parse_command(name: str, argv: list[str] | None = None, types: list[Any] | None = None) -> tuple[Any, ...]:
-    """Read the command line of a command of `hf-icckd`; values of some options may come first, without their names.
+    """Read the command line of a command of `hf-icckd`; values of some options need no names.
 
     Args:
         name: The command.
@@ -101,9 +102,8 @@ def parse_command(name: str, argv: list[str] | None = None, types: list[Any] | N
     command, argv = COMMANDS[name], own_words() if argv is None else list(argv)
     answer_help(name, argv)
     types = list(command.options) if types is None else types
-    several = [each.name for kind in types for each in dataclasses.fields(kind) if str(each.type).startswith("list")]
     config = argv[:1] if argv and argv[0].endswith((".yaml", ".yml")) and name != "study" else []
-    words = with_names(argv[len(config) :], command.positional, several)
+    words = with_names(argv[len(config) :], command.positional, option_kinds(types))
     return parse_arguments(types, command.summary, config + words)
 
 
@@ -127,30 +127,62 @@ def option_names(types: list[Any]) -> set[str]:
     return {option.removeprefix("--") for option in options if option.startswith("--")}
 
 
-def with_names(argv: list[str], positional: Sequence[str], several: Collection[str] = ()) -> list[str]:
-    """Put the names of options in front of the values that a command line begins with.
+def option_kinds(types: list[Any]) -> dict[str, str]:
+    """Type of each option as text."""
+    return {each.name: type_text(each) for kind in types for each in dataclasses.fields(kind)}
+
+
+def with_names(argv: list[str], positional: Sequence[str], kinds: dict[str, str]) -> list[str]:
+    """Put the names of options in front of the values that stand alone.
 
     Args:
-        argv: Words of the command line.
-        positional: Names of the options whose values may come first, in this order.
-        several: Those of them that take all values that are left.
+        argv: Words of a command line.
+        positional: Names of the options whose values may stand alone, in this order; one that is a list takes all
+            that are left.
+        kinds: Types of the options, which say how many values belong to one.
 
     Raises:
         UserError: If there are more values than names, or an option is given twice.
+
+    Example:
+        >>> from hf_icckd.options.commands import PushArguments
+        >>> with_names(["--private", "runs/student"], ["folder"], option_kinds([PushArguments]))
+        ['--private', '--folder', 'runs/student']
     """
-    values = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
-    words, rest = [], argv[len(values) :]
+    several = {name for name, kind in kinds.items() if kind.startswith("list")}
+    words, values = [], []
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if not _is_option(word):
+            values.append(word)
+            continue
+        words.append(word)
+        name, equals, _ = word.removeprefix("--").partition("=")
+        most = len(rest) if name in several else 0 if equals else 1
+        if kinds.get(name, "").startswith("bool") and rest[:1] and rest[0].lower() not in _BOOLEANS:
+            most = 0
+        while rest and most and not _is_option(rest[0]):
+            words.append(rest.pop(0))
+            most -= 1
     for name in positional:
         taken = len(values) if name in several else 1
         if values[:taken]:
-            if f"--{name}" in (word.partition("=")[0] for word in rest):
+            if f"--{name}" in (word.partition("=")[0] for word in words):
                 raise UserError(f"{values[0]!r} is taken as --{name}, which is given too; leave one of them out")
             words += [f"--{name}", *values[:taken]]
             values = values[taken:]
     if values:
-        expected = f"at most {' '.join(map(str.upper, positional))} before the options" if positional else "options"
+        expected = f"only {' '.join(map(str.upper, positional))} without the name of an option"
         raise UserError(f"{values[0]!r} is one word too many, expected {expected}")
-    return words + rest
+    return words
+
+
+_BOOLEANS = ("true", "false", "yes", "no", "t", "f", "y", "n", "1", "0")  # those of HfArgumentParser
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-") and not re.fullmatch(r"-\d+|-\d*\.\d+", word)  # a negative number, as for argparse
 
 
 def parse_arguments(types: list[Any], description: str, argv: list[str] | None = None) -> tuple[Any, ...]:
@@ -204,8 +236,6 @@ def unknown_option(words: list[str], known: set[str]) -> str:
         names = ", ".join(f"--{name}" for name in given if name in RENAMED)
         return f"{names} {'is' if names.count(',') == 0 else 'are'} now written {spelling}"
     word = words[0].partition("=")[0]
-    if not word.startswith("-"):
-        return f"{words[0]!r} belongs to no option; values without a name come before the first option"
     if here := name_here(word.lstrip("-"), {option.removeprefix("--") for option in known}):
         return f"unknown option {word}: {here}"
     return f"unknown option {words[0]}{suggest(words[0], known)}; --help lists all"

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from hf_icckd.options.command_line import (
     UserError,
     answer_help,
+    option_kinds,
     option_names,
     own_words,
     parse_arguments,
@@ -57,11 +58,15 @@ def read_command(argv: list[str] | None = None) -> tuple[DistillOptions, Distill
     argv = own_words() if argv is None else list(argv)
     answer_help("distill", argv)
     names = {part: option_names(RECIPES[part]) for part in PARTS}
+    kinds = {part: option_kinds(RECIPES[part]) for part in PARTS}
+    of_one = {f"{part}_{name}": kind for part in PARTS for name, kind in kinds[part].items()}
     known = _known(names)
     words = []
     if argv and argv[0].endswith((".yaml", ".yml")):
         words, argv = yaml_words(Path(argv[0]), known), argv[1:]
-    words += with_names(argv, COMMANDS["distill"].positional)
+    own_kinds = option_kinds([DistillOptions])
+    all_kinds = of_one | kinds["teacher"] | kinds["student"] | own_kinds
+    words += with_names(argv, COMMANDS["distill"].positional, all_kinds)
     _check_known(words, known)
     try:
         own = [word for name, given in _options(words) if name in _OWN for word in given]

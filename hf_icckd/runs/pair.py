@@ -9,6 +9,7 @@ from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.models.pretrained import WEIGHTS_FILE
 from hf_icckd.runs.layout import CARD_FILE
 from hf_icckd.runs.records import read_records
+from hf_icckd.utils.formats import FORMATS
 from hf_icckd.utils.text import format_table
 
 _COLUMN = 18
@@ -35,13 +36,9 @@ def pair_table(student: Path, teacher: str, title: str) -> str:
     rows.append(("latency of an image", _cells([f"{each['cost']['latency_ms']:.2f} ms" for each, _ in pairs])))
     rows.append(("size of the weights", _cells([_size(place / WEIGHTS_FILE) for _, place in pairs])))
     rows += [(f"card of the {name}", str(place / CARD_FILE)) for name, place in _cards(folder, student)]
-    rows += [(file.suffix.removeprefix("."), f"{file} ({_size(file)})") for file in exported_files(student)]
+    exported = {name: student / each.file for name, each in FORMATS.items()}
+    rows += [(name, f"{file} ({_size(file)})") for name, file in exported.items() if file.is_file()]
     return format_table(rows, title)
-
-
-def exported_files(folder: Path) -> list[Path]:
-    """Files that a model was exported to, beside its weights."""
-    return sorted(file for pattern in ("*.onnx", "*.xml") for file in folder.glob(pattern))
 
 
 def _cards(teacher: Path, student: Path) -> list[tuple[str, Path]]:

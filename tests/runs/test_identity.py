@@ -55,3 +55,9 @@ def test_places_without_a_fingerprint_are_compared(tmp_path):
 def test_lengths_are_apart():
     changed = compare(BEFORE, now(num_train_epochs=3.0, max_steps=8))
     assert names(changed.length) == ["max_steps", "num_train_epochs"] and not changed.differing
+
+
+def test_options_of_a_later_version_were_at_their_defaults():
+    later = {"aa": None, "mixup": 0.0, "cutmix": 0.0, "mixup_prob": 1.0, "mixup_switch_prob": 0.5}
+    assert not compare(BEFORE, now(**later)).differing
+    assert names(compare(BEFORE, now(**later | {"mixup": 0.2})).differing) == ["mixup"]
