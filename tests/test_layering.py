@@ -15,7 +15,7 @@ FLOORS = [
     {"models", "options"},
     {"losses", "data", "runs"},
     {"evaluation", "hub", "prediction", "study"},
-    {"training", "cards", "demo", "evaluate", "find_models", "import_weights", "objectives", "predict"},
+    {"training", "cards", "demo", "evaluate", "find_models", "import_weights", "nets", "objectives", "predict"},
     {"session", "export", "benchmark", "model_card", "plan"},
     {"teacher", "student"},
     {"distill"},

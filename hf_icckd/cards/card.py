@@ -247,6 +247,8 @@ def how_trained(method: dict[str, Any] | None) -> str:
         text += ", two views" if method["num_views"] == 2 else ", one view"
     if method["label_smoothing"]:
         text += f", label smoothing {method['label_smoothing']:g}"
+    if method.get("freeze_backbone"):
+        text += ", classification layer only"
     if method.get("start_from"):
         return f"{text}, from a trained classifier"
     return text + (", from pretrained weights" if method["pretrained"] else "")

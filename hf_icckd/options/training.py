@@ -12,6 +12,7 @@ import torch
 from transformers import TrainingArguments
 
 from hf_icckd.options.checks import changed_options, check_licence, check_range
+from hf_icckd.options.fine_tuning import FineTuning, check_fine_tuning
 from hf_icckd.options.launcher import accelerate_uses, check_launcher, threads_per_process
 from hf_icckd.options.refused import refuse
 from hf_icckd.options.renamed import RENAMED, new_spelling
@@ -28,7 +29,9 @@ from hf_icckd.utils.machine import best_device, cores, keep_freed_memory, missin
 
 # Their output_dir may be None, ours not; that is what mypy is told to ignore, here and below.
 @dataclass
-class DistillationTrainingArguments(Optimisation, RunOptions, Hardware, HubOptions, TrainingArguments):  # type: ignore[misc]
+class DistillationTrainingArguments(  # type: ignore[misc]
+    Optimisation, FineTuning, RunOptions, Hardware, HubOptions, TrainingArguments
+):
     """`transformers.TrainingArguments` with the defaults of the field and options that both trainers share.
 
     Attributes:
@@ -62,6 +65,9 @@ class DistillationTrainingArguments(Optimisation, RunOptions, Hardware, HubOptio
         check_range(self, "dataloader_num_workers", 0, math.inf)
         check_range(self, "dataloader_prefetch_factor", 1, math.inf)
         check_range(self, "save_total_limit", 1, math.inf)
+        check_fine_tuning(self)
+        # While the backbone is frozen, DDP must not wait for its gradients.
+        self.ddp_find_unused_parameters = self.ddp_find_unused_parameters or self.freeze_epochs > 0
         if self.lr_schedule_epochs is not None and self.lr_schedule_epochs < self.num_train_epochs:
             raise ValueError(
                 f"lr_schedule_epochs is {self.lr_schedule_epochs} but num_train_epochs {self.num_train_epochs}, "
@@ -79,6 +85,11 @@ class DistillationTrainingArguments(Optimisation, RunOptions, Hardware, HubOptio
             raise ValueError(
                 "fp16 is true, expected bf16 or float32 with FSDP: a gradient scaler was never tried with sharded "
                 "weights; give --bf16 true"
+            )
+        if self.sharded and (self.freeze_backbone or self.freeze_epochs):
+            raise ValueError(
+                "accelerate was told to use FSDP, expected DDP with a frozen backbone: it has no gradients and no "
+                "optimiser to shard; use recipes/accelerate/ddp.yaml"
             )
         super().__post_init__()
         self._check_processes()

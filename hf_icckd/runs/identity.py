@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from transformers import TrainingArguments
 
-from hf_icckd.options.checks import default_of
-from hf_icckd.options.data import TrainingDataArguments
+from hf_icckd.options.recipes import defaults
 from hf_icckd.utils.atomic_files import user_path
 
 DATA = "data_fingerprint"
@@ -18,6 +17,7 @@ _FREE_OPTIONS = {
     "accept_teacher",
     "allow_leakage",
     "bad_images",  # the images are compared instead
+    "chosen_options",  # their values are compared
     "control",
     "disable_tqdm",
     "license",
@@ -93,8 +93,8 @@ def compare(before: dict[str, Any], now: dict[str, Any], any_data: bool = False)
     # Another version of transformers may have other options: those are no difference.
     theirs = {each.name for each in dataclasses.fields(TrainingArguments)}
     names = sorted(filter(matters, (before.keys() & now.keys()) | (now.keys() - theirs)))
-    # An option of the data that an earlier version did not have was at its default.
-    known = {each.name: default_of(each) for each in dataclasses.fields(TrainingDataArguments)} | before
+    # An option that an earlier version did not have was at its default.
+    known = {name: value for name, value in defaults(now["recipe"]).items() if name not in theirs} | before
     changes = [
         Change(name, known.get(name), now.get(name))
         for name in names

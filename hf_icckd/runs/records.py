@@ -21,7 +21,7 @@ DataOptions = TypeVar("DataOptions", bound=ImageDataArguments)
 # Options that say how a run was trained; `hf_icckd.cards.card.how_trained` puts them into words.
 _METHOD = (
     "recipe", "model", "pretrained", "start_from", "seed", "label_smoothing", "num_views", "terms", "objectives",
-    "ce_weight",
+    "ce_weight", "freeze_backbone",
 )  # fmt: skip
 _MACHINE = ("device", "processor", "threads", "torch")
 _ALWAYS_THERE = {ARGS_FILE: ("recipe", "model"), METRICS_FILE: ("test", "cost", "environment")}

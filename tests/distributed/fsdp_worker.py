@@ -41,7 +41,13 @@ SAVING = {
     "eval_strategy": "steps",
     "eval_steps": 3,
 }
-ADAMW = {"optim": "adamw_torch", "learning_rate": 1e-3, "decay_norm_and_bias": False, "max_grad_norm": 0.5}
+ADAMW = {
+    "optim": "adamw_torch",
+    "learning_rate": 1e-3,
+    "decay_norm_and_bias": False,
+    "max_grad_norm": 0.5,
+    "layer_decay": 0.7,
+}
 
 
 def shard_on_cpus() -> None:

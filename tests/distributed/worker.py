@@ -166,6 +166,12 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
             results[f"{name} x{accumulation}"] = outcome(student)
         trainer = teacher("ce", accumulation=accumulation, terms=["none"])
         results[f"ce x{accumulation}"] = outcome(trainer)
+        ce = {"accumulation": accumulation, "terms": ["none"]}
+        results[f"frozen x{accumulation}"] = outcome(teacher("frozen", freeze_epochs=2, layer_decay=0.7, **ce))
+        # Statistics that are frozen don't depend on the number of processes.
+        torch.manual_seed(0)
+        net = create_classifier("cifar_resnet8", data.label_names, image_size=8).double()
+        results[f"probe x{accumulation}"] = outcome(teacher("probe", model=net, freeze_backbone=True, **ce))
     test = pipeline.dataset("test")
     results["logits"] = trainer.predict_split(test).logits
     # 41 images in batches of 8 a process: measured batch by batch, and from all outputs at once.
