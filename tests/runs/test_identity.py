@@ -55,3 +55,15 @@ def test_places_without_a_fingerprint_are_compared(tmp_path):
 def test_lengths_are_apart():
     changed = compare(BEFORE, now(num_train_epochs=3.0, max_steps=8))
     assert names(changed.length) == ["max_steps", "num_train_epochs"] and not changed.differing
+
+
+def test_options_of_kept_weights_that_an_earlier_version_lacked_are_at_their_default():
+    assert not compare(BEFORE, now(model_ema=False, model_ema_decay=0.9998, early_stopping_threshold=0.0)).differing
+    assert names(compare(BEFORE, now(model_ema=True)).differing) == ["model_ema"]
+
+
+def test_when_to_evaluate_matters_where_the_best_evaluation_is_kept():
+    for keeps, differing in ((False, []), (True, ["eval_steps"])):
+        options = {"load_best_model_at_end": keeps, "save_steps": 1}
+        before = BEFORE | options | {"eval_steps": 2}
+        assert names(compare(before, BEFORE | options | {"eval_steps": 3, "save_steps": 4}).differing) == differing
