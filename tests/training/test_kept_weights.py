@@ -239,6 +239,7 @@ def test_training_stops_at_the_right_evaluation(validated, tiny_classifier, tmp_
     trainer.train()
     assert trainer.state.global_step == 8 and trainer.ended and trainer.stopped_early
     assert (trainer.best.step, trainer.best.value, trainer.best.waited) == (6, 50.5, 2)
+    assert [trainer.best.record(steps, 5)["stopped_after"] for steps in (8, 14)] == [None, 2]
     assert newest_intact(tmp_path).name == "checkpoint-8"  # although none was due
 
 
@@ -273,7 +274,7 @@ def test_an_interrupted_run_keeps_the_same_weights(
     assert_same_state(whole.average.module, resumed.average.module)
     assert_same_state(whole.classifier, resumed.classifier)
     assert figures(whole.state.log_history) == figures(resumed.state.log_history)
-    assert whole.best.record(4) == resumed.best.record(4)
+    assert whole.best.record(14, 4) == resumed.best.record(14, 4)
 
 
 def test_a_second_training_begins_with_nothing(validated, tiny_classifier, tmp_path, measured):
