@@ -14,6 +14,8 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from hf_icckd.cards.class_section import ClassSection
+from hf_icckd.cards.deployment_section import DeploymentSection
+from hf_icckd.cards.licences import licence_notes, possessive
 from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
 from hf_icckd.data.report_text import class_rows, report_facts
 from hf_icckd.losses import OBJECTIVES, TEACHER_TERMS, describe_terms, term_arguments
@@ -68,6 +70,19 @@ class CardData:
     def licence(self) -> str | None:
         """Licence identifier as the Hub spells it; None if none was given."""
         return self.arguments.get("license")
+
+    @property
+    def inherited_licences(self) -> list[tuple[str, str, str | None]]:
+        """Titles, models and licences of what the model learned and started from; none for a run before 0.3."""
+        return [
+            (f"{possessive(each['of'])} licence", each["model"], each["licence"])
+            for each in self.results.get("licences", [])
+        ]
+
+    @property
+    def licence_notes(self) -> list[str]:
+        """What readers should know of those licences."""
+        return licence_notes(self.results.get("licences", []), self.licence)
 
     @property
     def metadata(self) -> ModelCardData:
@@ -165,6 +180,11 @@ class CardData:
         return ClassSection(self.results["per_class"]) if "per_class" in self.results else None
 
     @property
+    def deployment(self) -> DeploymentSection | None:
+        """What is said about exported files; None if none was measured."""
+        return DeploymentSection(self.results["deployment"]) if "deployment" in self.results else None
+
+    @property
     def data_facts(self) -> list[tuple[str, str]]:
         """What was understood of the data set: titles and words."""
         return report_facts(self.results["data"]["report"])
@@ -233,6 +253,8 @@ def how_trained(method: dict[str, Any] | None) -> str:
         text += ", two views" if method["num_views"] == 2 else ", one view"
     if method["label_smoothing"]:
         text += f", label smoothing {method['label_smoothing']:g}"
+    if method.get("freeze_backbone"):
+        text += ", classification layer only"
     if method.get("model_ema"):
         text += f", moving average of the weights (EMA, decay {method['model_ema_decay']:g})"
     if method.get("load_best_model_at_end"):

@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_icckd.data import operations
+from hf_icckd.data.auto_augment import auto_augment
 from hf_icckd.options.augmentation import Augmentation
+from hf_icckd.options.policies import parse_policy
 from hf_icckd.utils.keyed_random import (
     STREAM_COLOR,
     STREAM_CROP,
@@ -21,7 +23,7 @@ from hf_icckd.utils.keyed_random import (
 
 
 def augment(images: Tensor, augmentation: Augmentation, epoch: int, sample_ids: Tensor, view: int) -> Tensor:
-    """Apply all augmentations to a batch: crop with padding, mirroring, TrivialAugment, colours, erasing.
+    """Apply all augmentations to a batch: crop with padding, mirroring, a policy, colours, erasing.
 
     Args:
         images: (B, 3, H, W) uint8 on any device.
@@ -39,6 +41,8 @@ def augment_further(images: Tensor, augmentation: Augmentation, epoch: int, samp
     """Apply the augmentations of `augment` that follow crop and mirroring."""
     if augmentation.trivial_augment:
         images = trivial_augment(images, *uniform(augmentation.seed, epoch, sample_ids, view, STREAM_TRIVIAL).T[:3])
+    if augmentation.aa is not None:
+        images = auto_augment(images, parse_policy(augmentation.aa), augmentation.seed, epoch, sample_ids, view)
     if augmentation.color_jitter:
         numbers = uniform(augmentation.seed, epoch, sample_ids, view, STREAM_COLOR)
         factors = (1 + augmentation.color_jitter * (2 * numbers - 1)).clamp(min=0).float()

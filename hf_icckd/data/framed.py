@@ -25,6 +25,7 @@ class FramedImages(BatchDataset):
         stored: Sizes of the stored images.
     """
 
+    framed = True
     framing: Framing | None
     augmentation: Augmentation | None
     num_views: int
@@ -95,7 +96,7 @@ class WithTeacherPixels(BatchDataset):
 
     def __init__(self, dataset: FramedImages, teacher: FramedImages):
         self.dataset, self.teacher = dataset, teacher
-        self.resident = dataset.resident
+        self.resident, self.framed = dataset.resident, True
 
     def __len__(self) -> int:
         return len(self.dataset)

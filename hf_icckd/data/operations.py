@@ -42,13 +42,24 @@ def sharpness(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
-    """Keep the upper `bits` (B,) int of every value."""
-    return images & ((0xFF << (8 - bits.long())) & 0xFF).to(torch.uint8).view(-1, 1, 1, 1)
+    """Keep the upper `bits` (B,) int of every value: none below 1, all above 7."""
+    return images & ((0xFF << (8 - bits.long()).clamp(0, 8)) & 0xFF).to(torch.uint8).view(-1, 1, 1, 1)
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
     """Invert values of at least `threshold` (B,)."""
     return torch.where(images >= threshold.view(-1, 1, 1, 1), 255 - images, images)
+
+
+def solarize_add(images: Tensor, addend: Tensor) -> Tensor:
+    """Add `addend` (B,) int to the values below 128, up to 255."""
+    brighter = (images.int() + addend.int().view(-1, 1, 1, 1)).clamp(max=255).to(torch.uint8)
+    return torch.where(images < 128, brighter, images)
+
+
+def invert(images: Tensor) -> Tensor:
+    """Replace every value by 255 minus the value."""
+    return 255 - images
 
 
 def autocontrast(images: Tensor) -> Tensor:
@@ -70,13 +81,14 @@ def equalize(images: Tensor) -> Tensor:
     return torch.where(step > 0, table.gather(2, flat), flat).to(torch.uint8).view_as(images)
 
 
-def affine(images: Tensor, matrix: Tensor) -> Tensor:
-    """Move pixels by an affine map, with the nearest pixel and black outside the image.
+def affine(images: Tensor, matrix: Tensor, fill: int = 0) -> Tensor:
+    """Move pixels by an affine map, with the nearest pixel.
 
     Args:
         images: (B, C, H, W) uint8.
         matrix: (B, 2, 3) float32: from the place of an output pixel to its place in the input, both in pixels from the
             centre, x first.
+        fill: Grey outside of the image.
     """
     height, width = images.shape[2:]
     y = torch.arange(height, dtype=torch.float32, device=images.device)[:, None] - (height - 1) / 2
@@ -87,7 +99,7 @@ def affine(images: Tensor, matrix: Tensor) -> Tensor:
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
     batch = torch.arange(len(images), device=images.device).view(-1, 1, 1)
     moved = images.permute(0, 2, 3, 1)[batch, rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
-    return (moved * inside[..., None]).permute(0, 3, 1, 2)
+    return moved.masked_fill(~inside[..., None], fill).permute(0, 3, 1, 2)
 
 
 def erase(images: Tensor, boxes: Tensor, colours: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from hf_icckd.data.decoded import DecodedImages
 from hf_icckd.data.framed import at_size
 from hf_icckd.data.framing import LARGE, Framing, StoredSizes, border_colour, framing_for
 from hf_icckd.data.images import CROP_MODES, CropMode, read_image, scale_to_longest
+from hf_icckd.data.mixing import MixedImages
 from hf_icckd.data.pixel_reading import PixelReading, pixel_reading, some_rows
 from hf_icckd.data.resident import ResidentImages, load_split
 from hf_icckd.data.sampling import BatchDataset, BatchKey
@@ -111,6 +112,11 @@ class ImagePipeline:
         self.crop_mode: CropMode = crop_mode or ("border" if small and not self.reading.square else "center")
         self._mean = mean
         self.augmentation = None
+        if augmentation is not None and augmentation.mixes and data.streamed:
+            raise ValueError(
+                f"mixup is {augmentation.mixup} and cutmix {augmentation.cutmix}, expected 0 with streaming: images "
+                "of a stream have no row numbers to pair them by; leave --streaming out, or do without mixing"
+            )
         if augmentation is not None:
             self.augmentation = augmentation.for_images(self.image_size, small=small, mirrored=data.mirrored)
         self._stored = _stored_sizes(self.reading, small)
@@ -149,11 +155,11 @@ class ImagePipeline:
         if split not in self.data.splits():
             raise ValueError(f"split is {split!r}, expected one of {', '.join(self.data.splits())}")
         check_number("num_views", num_views, 1)
-        images = self._images(split, training, num_views)
+        images = self._split(split, training, num_views)
         images.split_name = split
         return images
 
-    def _images(self, split: str, training: bool, num_views: int) -> BatchDataset:
+    def _split(self, split: str, training: bool, num_views: int) -> BatchDataset:
         rows, augmentation = self.data.splits()[split], self.augmentation if training else None
         decoding: dict[str, Any] = {
             "framing": self.framing,
@@ -165,6 +171,10 @@ class ImagePipeline:
         }
         if isinstance(rows, StreamedSplit):
             return StreamedImages(rows, **decoding)
+        images = self._images(split, rows, decoding)
+        return images if augmentation is None or not augmentation.mixes else MixedImages(images, augmentation)
+
+    def _images(self, split: str, rows: Any, decoding: dict[str, Any]) -> BatchDataset:
         labels = torch.from_numpy(self.data.labels(split))
         if not self.resident:
             return DecodedImages(rows, labels, **decoding)
@@ -172,8 +182,8 @@ class ImagePipeline:
         return ResidentImages(
             load(self.framing),
             labels,
-            augmentation,
-            num_views,
+            decoding["augmentation"],
+            decoding["num_views"],
             self.compile_backend,
             framing=self.framing,
             stored=self._stored,
@@ -227,7 +237,7 @@ class ImagePipeline:
 
     @property
     def evaluation_split(self) -> str:
-        """Split that training is evaluated on: validation if there is one, else test."""
+        """Split that training is evaluated on, validation if there is one, else test."""
         return "test" if self.data.validation is None else "validation"
 
     def channel_statistics(self) -> tuple[Channels, Channels]:

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -53,6 +53,7 @@ class KeyedBatchSampler(Sampler[BatchKey]):
         num_samples: Size of the split.
         batch_size: Images per process and step.
         seed: Seed of the run; None to take rows in order, for evaluation.
+        partners: Returns (N,) the partner of each row in an epoch; both are then taken next to each other.
 
     Attributes:
         epoch: Epoch of the next iteration; see `set_epoch`.
@@ -61,8 +62,14 @@ class KeyedBatchSampler(Sampler[BatchKey]):
         ValueError: If a batch would be empty, or there are fewer training images than processes, or only one.
     """
 
-    def __init__(self, num_samples: int, batch_size: int, seed: int | None = None):
-        self.num_samples, self.seed, self.epoch = num_samples, seed, 0
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        seed: int | None = None,
+        partners: Callable[[int], Tensor] | None = None,
+    ):
+        self.num_samples, self.seed, self.partners, self.epoch = num_samples, seed, partners, 0
         self.rank, self.world = distributed.rank(), distributed.world_size()
         if batch_size < 1:
             raise ValueError(f"batch size is {batch_size}, expected at least 1 image per process")
@@ -85,13 +92,27 @@ class KeyedBatchSampler(Sampler[BatchKey]):
     def __iter__(self) -> Iterator[BatchKey]:
         epoch = self.epoch
         order = (
-            torch.arange(self.num_samples)
-            if self.seed is None
-            else permutation(self.seed, epoch, self.num_samples)[: self.num_used]
+            torch.arange(self.num_samples) if self.seed is None else permutation(self.seed, epoch, self.num_samples)
         )
-        for rows in order.split(self.global_batch_size):
+        if self.partners is not None:
+            order = side_by_side(order, self.partners(epoch))
+        for rows in order[: self.num_used].split(self.global_batch_size):
             sizes = distributed.even_split(len(rows), self.world)
             yield BatchKey(epoch, rows.split(sizes)[self.rank], len(rows))
+
+
+def side_by_side(order: Tensor, partners: Tensor) -> Tensor:
+    """Move the second row of each pair next to the first; rows without a partner come last.
+
+    Args:
+        order: (N,) rows of an epoch, a permutation.
+        partners: (N,) partner of each row; a row without one is its own.
+    """
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order))
+    first = torch.minimum(place, place[partners])
+    first[partners == torch.arange(len(order))] = len(order)
+    return order[first[order].argsort(stable=True)]
 
 
 class BatchDataset(Dataset[dict[str, Any]]):
@@ -101,10 +122,14 @@ class BatchDataset(Dataset[dict[str, Any]]):
         resident: Whether the images are in memory, on the device that makes the batches: then loading workers would
             only be in the way.
         split_name: The split that it is, where that is known.
+        framed: Whether it can make the pixels of another classifier from the stored images.
+        mixes: Whether images are mixed with others: then batches hold `mixed_labels` and `mix` too.
     """
 
     resident: bool = False
     split_name: str | None = None
+    framed: bool = False
+    mixes: bool = False
 
     def __len__(self) -> int:
         """Number of images."""

@@ -19,11 +19,13 @@ from hf_icckd.losses.registry import (
     full_specs,
     parse_objectives,
     parse_terms,
+    refuse_mixed,
     set_term_argument,
     term_arguments,
 )
 from hf_icckd.losses.rkd import RKD, rkd_angle_loss, rkd_distance_loss
 from hf_icckd.losses.sftn import SFTN
+from hf_icckd.losses.soft_targets import cross_entropy, mixed_targets, targets_of
 from hf_icckd.losses.teacher_term import TeacherBatch, TeacherTerm
 from hf_icckd.losses.weighted import WeightedObjectives, WeightedTerms
 
@@ -44,15 +46,19 @@ __all__ = [
     "WeightedObjectives",
     "WeightedTerms",
     "check_outputs",
+    "cross_entropy",
     "describe_terms",
     "full_specs",
     "intra_class_contrastive_loss",
     "knowledge_distillation_loss",
     "margin_gate",
+    "mixed_targets",
     "parse_objectives",
     "parse_terms",
+    "refuse_mixed",
     "rkd_angle_loss",
     "rkd_distance_loss",
     "set_term_argument",
+    "targets_of",
     "term_arguments",
 ]

@@ -68,6 +68,7 @@ class KD(DistillationObjective):
     term_weights: ClassVar[dict[str, float]] = {"kd": 1.0}
     teacher_outputs: ClassVar[tuple[str, ...]] = ("logits",)
     reads_progress: ClassVar[bool] = False
+    takes_mixed: ClassVar[bool] = True
     citation: ClassVar[str] = """@article{hinton2015distilling,
   title = {Distilling the Knowledge in a Neural Network},
   author = {Hinton, Geoffrey and Vinyals, Oriol and Dean, Jeff},

@@ -26,6 +26,8 @@ class DistillationObjective(nn.Module):
             Feature maps are computed if an objective names them, and can't be recorded.
         reads_progress: Whether it may read `batch.progress`. A run that is under way can become longer only if no
             objective does; say False where that is so.
+        takes_mixed: Whether it is right for mixed images, whose `labels` and `sample_ids` tell only one of the two
+            images that they show; say True where it reads neither.
         citation: BibTeX of the source.
 
     Example:
@@ -41,6 +43,7 @@ class DistillationObjective(nn.Module):
     term_weights: ClassVar[dict[str, float]] = {}
     teacher_outputs: ClassVar[tuple[str, ...]] = ("logits", "embeddings")
     reads_progress: ClassVar[bool] = True
+    takes_mixed: ClassVar[bool] = False
     citation: ClassVar[str] = ""
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:

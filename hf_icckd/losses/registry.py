@@ -53,7 +53,7 @@ def check_outputs(objectives: WeightedObjectives, model: ImageClassifier, role: 
     for objective in cast("Iterable[DistillationObjective]", objectives.objectives):
         lacking = [name for name in objective.teacher_outputs if name not in there]
         if lacking:
-            name = next((name for name, kind in OBJECTIVES.items() if kind is type(objective)), None)
+            name = _name_of(objective)
             possible = [each for each, kind in OBJECTIVES.items() if set(kind.teacher_outputs) <= there]
             hint = "" if name else " If it reads less than that, say so in its teacher_outputs."
             raise ValueError(
@@ -61,6 +61,28 @@ def check_outputs(objectives: WeightedObjectives, model: ImageClassifier, role: 
                 f"{model.spec.architecture} has {_listed(sorted(there))} only; take --objectives "
                 f"{' or '.join(possible)}, or another {role}.{hint}"
             )
+
+
+def _name_of(objective: DistillationObjective) -> str | None:
+    return next((name for name, kind in OBJECTIVES.items() if kind is type(objective)), None)
+
+
+def refuse_mixed(parts: WeightedObjectives | WeightedTerms) -> None:
+    """Raise ValueError if mixed images are nothing for an objective or term; the message names all of those."""
+    named: list[tuple[str, DistillationObjective | TeacherTerm]]
+    if isinstance(parts, WeightedTerms):
+        kind, named = "terms", list(parts.items())
+    else:
+        objectives = cast("Iterable[DistillationObjective]", parts.objectives)
+        kind, named = "objectives", [(_name_of(each) or type(each).__name__, each) for each in objectives]
+    wrong = [name for name, part in named if not part.takes_mixed]
+    if wrong:
+        others = [name for name, _ in named if name not in wrong] or ["none" if kind == "terms" else "kd"]
+        raise ValueError(
+            f"mixup or CutMix mixes the training images, but {kind} name {' and '.join(wrong)}, which needs the one "
+            "label or the one image of each (its takes_mixed is false); leave --mixup and --cutmix out, or take "
+            f"--{kind} {' '.join(others)}"
+        )
 
 
 def _listed(outputs: list[str]) -> str:

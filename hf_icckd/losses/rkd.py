@@ -91,6 +91,7 @@ class RKD(DistillationObjective):
     term_weights: ClassVar[dict[str, float]] = {"rkd_distance": 25.0, "rkd_angle": 50.0}
     teacher_outputs: ClassVar[tuple[str, ...]] = ("embeddings",)
     reads_progress: ClassVar[bool] = False
+    takes_mixed: ClassVar[bool] = True
     citation: ClassVar[str] = """@inproceedings{park2019relational,
   title = {Relational Knowledge Distillation},
   author = {Park, Wonpyo and Kim, Dongju and Lu, Yan and Cho, Minsu},

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hf_icckd.losses.kd import knowledge_distillation_loss
+from hf_icckd.losses.soft_targets import cross_entropy
 from hf_icckd.losses.teacher_term import TeacherBatch, TeacherTerm
 from hf_icckd.models.architectures import check_architecture
 from hf_icckd.models.classifier import ImageClassifier
@@ -21,7 +21,7 @@ from hf_icckd.models.student_branches import StudentBranches, student_branches
 
 
 def student_branch_terms(
-    logits: Tensor, branch_logits: tuple[Tensor, ...], labels: Tensor, label_smoothing: float = 0.0
+    logits: Tensor, branch_logits: tuple[Tensor, ...], targets: Tensor, label_smoothing: float = 0.0
 ) -> dict[str, Tensor]:
     """Cross-entropy of the branches, and their KL divergence from the teacher: means over images and branches.
 
@@ -32,7 +32,7 @@ def student_branch_terms(
     Args:
         logits: (B, C) of the teacher, with gradient.
         branch_logits: (B, C) of each branch, with gradient.
-        labels: (B,) class indices.
+        targets: (B,) class indices, or (B, C) probabilities of mixed images.
         label_smoothing: Label smoothing of the cross-entropy, which is ours.
 
     Returns:
@@ -43,7 +43,7 @@ def student_branch_terms(
     """
     stacked, count = torch.cat(branch_logits), len(branch_logits)
     return {
-        "branch_ce": F.cross_entropy(stacked, labels.repeat(count), label_smoothing=label_smoothing),
+        "branch_ce": cross_entropy(stacked, torch.cat([targets] * count), label_smoothing),
         "branch_kl": knowledge_distillation_loss(stacked, logits.repeat(count, 1), temperature=1.0),
     }
 
@@ -59,6 +59,7 @@ class SFTN(TeacherTerm):
     """
 
     term_weights: ClassVar[dict[str, float]] = {"branch_ce": 1.0, "branch_kl": 3.0}
+    takes_mixed: ClassVar[bool] = True
     purpose: ClassVar[str] = "Branches like the later stages of a student make the teacher learn what it can follow."
     citation: ClassVar[str] = """@inproceedings{park2021learning,
   title = {Learning Student-Friendly Teacher Networks for Knowledge Distillation},
@@ -84,5 +85,6 @@ class SFTN(TeacherTerm):
 
     def forward(self, batch: TeacherBatch) -> dict[str, Tensor]:
         """Return `branch_ce` and `branch_kl`; `batch.part` holds the (B * V, C) logits of each branch."""
-        labels = batch.labels.repeat_interleave(batch.logits.shape[1])
-        return student_branch_terms(batch.logits.flatten(0, 1), batch.part, labels, batch.label_smoothing)
+        targets = batch.labels if batch.targets is None else batch.targets
+        targets = targets.repeat_interleave(batch.logits.shape[1], dim=0)
+        return student_branch_terms(batch.logits.flatten(0, 1), batch.part, targets, batch.label_smoothing)

@@ -20,6 +20,7 @@ class TeacherBatch(NamedTuple):
         global_rows: Number of images in this step over all processes, for `hf_icckd.utils.distributed.gather_rows`.
         label_smoothing: Label smoothing of the cross-entropy, for terms that have one of their own.
         part: What the term's `trained_part` returned for this batch; None without one.
+        targets: What cross-entropy compares logits with: (B,) labels, or (B, C) probabilities of mixed images.
 
     Example:
         >>> import torch
@@ -34,6 +35,7 @@ class TeacherBatch(NamedTuple):
     global_rows: int
     label_smoothing: float = 0.0
     part: Any = None
+    targets: Tensor | None = None
 
 
 class TeacherTerm(nn.Module):
@@ -46,6 +48,7 @@ class TeacherTerm(nn.Module):
         default_weight: Weight of the term if nobody gives one.
         term_weights: Weight of each scalar relative to the term's own. Scalars without a weight are logged only.
         num_views: Views of an image that the term compares; None if any number will do.
+        takes_mixed: Whether it is right for mixed images, which have two labels and show two images.
         purpose: What the term is for, as a sentence of the model card.
         citation: BibTeX of the source.
 
@@ -61,6 +64,7 @@ class TeacherTerm(nn.Module):
     default_weight: ClassVar[float] = 1.0
     term_weights: ClassVar[dict[str, float]] = {}
     num_views: ClassVar[int | None] = None
+    takes_mixed: ClassVar[bool] = False
     purpose: ClassVar[str] = ""
     citation: ClassVar[str] = ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import typing
 from typing import Any
 
 
@@ -13,6 +14,13 @@ def default_of(option: dataclasses.Field) -> Any:
     if option.default_factory is dataclasses.MISSING:
         return option.default
     return option.default_factory()
+
+
+def type_text(option: dataclasses.Field) -> str:
+    """Type of an option as it is written; HfArgumentParser replaces the text by the type itself."""
+    kind = option.type
+    text = kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
+    return text.removeprefix("typing.")
 
 
 def changed_options(arguments: Any) -> dict[str, Any]:
@@ -50,6 +58,15 @@ def check_number(
         if high < math.inf:
             bounds += f" and {'below' if exclude_high else 'at most'} {high}"
         raise ValueError(f"{name} is {value}, expected a number {bounds}")
+
+
+def check_pixel_range(values: list[float] | None) -> None:
+    """Raise ValueError unless there are two values, of black and of white; None passes."""
+    if values is not None and not (len(values) == 2 and values[0] < values[1]):
+        raise ValueError(
+            f"pixel_range is {values}, expected the values of black and of white, the smaller first; for example "
+            "--pixel_range 0 4095"
+        )
 
 
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")

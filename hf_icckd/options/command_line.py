@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
-import itertools
 import json
 import logging
+import re
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from transformers import HfArgumentParser
 
+from hf_icckd.options.checks import type_text
 from hf_icckd.options.commands import COMMANDS
 from hf_icckd.options.help import asks_for_help, command_help
 from hf_icckd.options.others import name_here
@@ -23,6 +25,8 @@ from hf_icckd.utils.text import name_encoding_hint, show, suggest
 from hf_icckd.utils.yaml_files import read_yaml
 
 logger = logging.getLogger(__name__)
+
+Choose: TypeAlias = Callable[[argparse.Namespace, Collection[str]], Mapping[str, Any]]
 
 DIVERGED = 3  # exit code of a run whose loss or weights are no longer finite
 
@@ -83,13 +87,16 @@ class ArgumentParser(HfArgumentParser):
         raise UserError(message)
 
 
-def parse_command(name: str, argv: list[str] | None = None, types: list[Any] | None = None) -> tuple[Any, ...]:
-    """Read the command line of a command of `hf-icckd`; values of some options may come first, without their names.
+def parse_command(
+    name: str, argv: list[str] | None = None, types: list[Any] | None = None, choose: Choose | None = None
+) -> tuple[Any, ...]:
+    """Read the command line of a command of `hf-icckd`; values of some options need no names.
 
     Args:
         name: The command.
         argv: Words of the command line; None for `sys.argv`.
         types: Dataclasses of options; None for the command's own.
+        choose: As for `parse_arguments`.
 
     Returns:
         One object of each type.
@@ -106,45 +113,76 @@ def parse_command(name: str, argv: list[str] | None = None, types: list[Any] | N
             raise UserError(error) from error
         raise SystemExit(0)
     types = list(command.options) if types is None else types
-    several = [each.name for kind in types for each in dataclasses.fields(kind) if str(each.type).startswith("list")]
     config = argv[:1] if argv and argv[0].endswith((".yaml", ".yml")) and name != "study" else []
-    words = with_names(argv[len(config) :], command.positional, several)
-    return parse_arguments(types, command.summary, config + words)
+    words = with_names(argv[len(config) :], command.positional, types)
+    return parse_arguments(types, command.summary, config + words, choose)
 
 
-def with_names(argv: list[str], positional: Sequence[str], several: Collection[str] = ()) -> list[str]:
-    """Put the names of options in front of the values that a command line begins with.
+def with_names(argv: list[str], positional: Sequence[str], types: list[Any]) -> list[str]:
+    """Put the names of options in front of the values that stand alone.
 
     Args:
-        argv: Words of the command line.
-        positional: Names of the options whose values may come first, in this order.
-        several: Those of them that take all values that are left.
+        argv: Words of a command line.
+        positional: Names of the options whose values may stand alone, in this order; one that is a list takes all
+            that are left.
+        types: Dataclasses of options, which say how many values belong to an option.
 
     Raises:
         UserError: If there are more values than names, or an option is given twice.
+
+    Example:
+        >>> from hf_icckd.options.commands import PushArguments
+        >>> with_names(["--private", "runs/student"], ["folder"], [PushArguments])
+        ['--private', '--folder', 'runs/student']
     """
-    values = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
-    words, rest = [], argv[len(values) :]
+    kinds = {each.name: type_text(each) for kind in types for each in dataclasses.fields(kind)}
+    several = {name for name, kind in kinds.items() if kind.startswith("list")}
+    words, values = [], []
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if not _is_option(word):
+            values.append(word)
+            continue
+        words.append(word)
+        name, equals, _ = word.removeprefix("--").partition("=")
+        most = len(rest) if name in several else 0 if equals else 1
+        if kinds.get(name, "").startswith("bool") and rest[:1] and rest[0].lower() not in _BOOLEANS:
+            most = 0
+        while rest and most and not _is_option(rest[0]):
+            words.append(rest.pop(0))
+            most -= 1
     for name in positional:
         taken = len(values) if name in several else 1
         if values[:taken]:
-            if f"--{name}" in (word.partition("=")[0] for word in rest):
+            if f"--{name}" in (word.partition("=")[0] for word in words):
                 raise UserError(f"{values[0]!r} is taken as --{name}, which is given too; leave one of them out")
             words += [f"--{name}", *values[:taken]]
             values = values[taken:]
     if values:
-        expected = f"at most {' '.join(map(str.upper, positional))} before the options" if positional else "options"
+        expected = f"only {' '.join(map(str.upper, positional))} without the name of an option"
         raise UserError(f"{values[0]!r} is one word too many, expected {expected}")
-    return words + rest
+    return words
 
 
-def parse_arguments(types: list[Any], description: str, argv: list[str] | None = None) -> tuple[Any, ...]:
+_BOOLEANS = ("true", "false", "yes", "no", "t", "f", "y", "n", "1", "0")  # those of HfArgumentParser
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-") and not re.fullmatch(r"-\d+|-\d*\.\d+", word)  # a negative number, as for argparse
+
+
+def parse_arguments(
+    types: list[Any], description: str, argv: list[str] | None = None, choose: Choose | None = None
+) -> tuple[Any, ...]:
     """Read a command line `[CONFIG.yaml] [--option value ...]` into dataclasses.
 
     Args:
         types: Dataclasses of options.
         description: First line of `--help`.
         argv: Words of the command line; None for `sys.argv`.
+        choose: Returns defaults in place of those of the dataclasses, from the values that were read and the names of
+            the options that the user gave.
 
     Returns:
         One object of each type.
@@ -160,6 +198,9 @@ def parse_arguments(types: list[Any], description: str, argv: list[str] | None =
     if argv and argv[0].endswith((".yaml", ".yml")):
         argv = _yaml_words(Path(argv[0]), {option.removeprefix("--") for option in options}) + argv[1:]
     try:
+        if choose is not None:
+            given = {word.removeprefix("--").partition("=")[0] for word in argv if word.startswith("--")}
+            parser.set_defaults(**choose(parser.parse_known_args(argv)[0], given))
         *arguments, unknown = parser.parse_args_into_dataclasses(
             argv, look_for_args_file=False, return_remaining_strings=True
         )
@@ -189,8 +230,6 @@ def _unknown(words: list[str], known: set[str]) -> str:
         names = ", ".join(f"--{name}" for name in given if name in RENAMED)
         return f"{names} {'is' if names.count(',') == 0 else 'are'} now written {spelling}"
     word = words[0].partition("=")[0]
-    if not word.startswith("-"):
-        return f"{words[0]!r} belongs to no option; values without a name come before the first option"
     if here := name_here(word.lstrip("-"), {option.removeprefix("--") for option in known}):
         return f"unknown option {word}: {here}"
     return f"unknown option {words[0]}{suggest(words[0], known)}; --help lists all"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from hf_icckd.options.augmentation import AugmentationArguments
-from hf_icckd.options.checks import check_range
+from hf_icckd.options.checks import check_pixel_range, check_range
 
 RESIDENT_MAX_BYTES = 2 * 1024**3
 ALLOW_LEAKAGE = "Accept a teacher or other model that was trained on more than one in a hundred test images."
@@ -102,13 +102,7 @@ class ImageDataArguments:
         check_range(self, "test_fraction", 0, 1, exclude_low=True, exclude_high=True)
         check_range(self, "max_train_samples", 1, math.inf)
         check_range(self, "max_eval_samples", 1, math.inf)
-        if self.pixel_range is not None and not (
-            len(self.pixel_range) == 2 and self.pixel_range[0] < self.pixel_range[1]
-        ):
-            raise ValueError(
-                f"pixel_range is {self.pixel_range}, expected the values of black and of white, the smaller first; "
-                "for example --pixel_range 0 4095"
-            )
+        check_pixel_range(self.pixel_range)
         if self.label_pattern is not None:
             _check_pattern(self.label_pattern)
 

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from hf_icckd.options.checks import default_of
+from hf_icckd.options.checks import default_of, type_text
 from hf_icckd.options.commands import COMMANDS, Command
 from hf_icckd.options.others import name_here
 from hf_icckd.utils.text import suggest
@@ -143,11 +143,11 @@ def _required(option: dataclasses.Field) -> bool:
 
 
 def _is_list(option: dataclasses.Field) -> bool:
-    return str(option.type).startswith("list")
+    return type_text(option).startswith("list")
 
 
 def _values(option: dataclasses.Field) -> str:
-    kind = str(option.type)
+    kind = type_text(option)
     if kind.startswith("Literal["):
         return " {" + ",".join(re.findall(r"[\w.-]+", kind.removeprefix("Literal"))) + "}"
     if kind.startswith("bool"):

@@ -77,7 +77,7 @@ _MUST_STAY_FALSE = {
 }
 _OF_ADAM = ("adam_beta1", "adam_beta2", "adam_epsilon", "optim_args")
 _UNREAD_BY_SCHEDULE = {
-    "constant": ("warmup_steps", "lr_schedule_epochs", "lr_scheduler_kwargs"),
+    "constant": ("warmup_steps", "warmup_epochs", "lr_schedule_epochs", "lr_scheduler_kwargs"),
     "constant_with_warmup": ("lr_scheduler_kwargs",),
 }
 

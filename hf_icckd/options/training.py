@@ -13,6 +13,7 @@ from transformers import TrainingArguments
 
 from hf_icckd.metrics.catalogue import BESIDE_TEACHER, METRICS, WHILE_TRAINING
 from hf_icckd.options.checks import changed_options, check_licence, check_range
+from hf_icckd.options.fine_tuning import FineTuning, check_fine_tuning
 from hf_icckd.options.kept_weights import KeptWeights, check_kept_weights
 from hf_icckd.options.launcher import accelerate_uses, check_launcher, threads_per_process
 from hf_icckd.options.refused import refuse
@@ -31,7 +32,7 @@ from hf_icckd.utils.machine import best_device, cores, keep_freed_memory, missin
 # Their output_dir may be None, ours not; that is what mypy is told to ignore, here and below.
 @dataclass
 class DistillationTrainingArguments(  # type: ignore[misc]
-    Optimisation, KeptWeights, RunOptions, Hardware, HubOptions, TrainingArguments
+    Optimisation, FineTuning, KeptWeights, RunOptions, Hardware, HubOptions, TrainingArguments
 ):
     """`transformers.TrainingArguments` with the defaults of the field and options that both trainers share.
 
@@ -69,6 +70,9 @@ class DistillationTrainingArguments(  # type: ignore[misc]
         check_range(self, "dataloader_num_workers", 0, math.inf)
         check_range(self, "dataloader_prefetch_factor", 1, math.inf)
         check_range(self, "save_total_limit", 1, math.inf)
+        check_fine_tuning(self)
+        # While the backbone is frozen, DDP must not wait for its gradients.
+        self.ddp_find_unused_parameters = self.ddp_find_unused_parameters or self.freeze_epochs > 0
         if self.lr_schedule_epochs is not None and self.lr_schedule_epochs < self.num_train_epochs:
             raise ValueError(
                 f"lr_schedule_epochs is {self.lr_schedule_epochs} but num_train_epochs {self.num_train_epochs}, "
@@ -87,8 +91,11 @@ class DistillationTrainingArguments(  # type: ignore[misc]
                 "fp16 is true, expected bf16 or float32 with FSDP: a gradient scaler was never tried with sharded "
                 "weights; give --bf16 true"
             )
-        directions = {name: METRICS[name].higher_is_better for name in self.evaluation_metrics}
-        check_kept_weights(self, self.changed, directions)
+        if self.sharded and (self.freeze_backbone or self.freeze_epochs):
+            raise ValueError(
+                "accelerate was told to use FSDP, expected DDP with a frozen backbone: it has no gradients and no "
+                "optimiser to shard; use recipes/accelerate/ddp.yaml"
+            )
         self._complete()
         self._check_processes()
         self._check_compiler()
@@ -106,11 +113,13 @@ class DistillationTrainingArguments(  # type: ignore[misc]
             torch.set_num_threads(self.num_threads)
 
     def _complete(self) -> None:
-        """Let transformers complete and check its options.
+        """Check which weights are kept, then let transformers complete and check its own options.
 
         It would want checkpoints and evaluations at the same steps where the best weights are kept. Here every
         checkpoint holds the best weights so far, so the steps don't matter.
         """
+        directions = {name: METRICS[name].higher_is_better for name in self.evaluation_metrics}
+        check_kept_weights(self, self.changed, directions)
         keep_best, self.load_best_model_at_end = self.load_best_model_at_end, False
         super().__post_init__()
         self.load_best_model_at_end = keep_best

@@ -7,9 +7,7 @@ from typing import Any, NamedTuple
 
 from transformers import TrainingArguments
 
-from hf_icckd.options.checks import default_of
-from hf_icckd.options.data import TrainingDataArguments
-from hf_icckd.options.kept_weights import KeptWeights
+from hf_icckd.options.recipes import defaults
 from hf_icckd.utils.atomic_files import user_path
 
 DATA = "data_fingerprint"
@@ -19,6 +17,7 @@ _FREE_OPTIONS = {
     "accept_teacher",
     "allow_leakage",
     "bad_images",  # the images are compared instead
+    "chosen_options",  # their values are compared
     "control",
     "disable_tqdm",
     "license",
@@ -99,8 +98,7 @@ def compare(before: dict[str, Any], now: dict[str, Any], any_data: bool = False)
     if now.get("load_best_model_at_end"):
         names = sorted({*names, *(_DECIDES_BEST & before.keys() & now.keys())})
     # An option that an earlier version did not have was at its default.
-    groups = (TrainingDataArguments, KeptWeights)
-    known = {each.name: default_of(each) for group in groups for each in dataclasses.fields(group)} | before
+    known = {name: value for name, value in defaults(now["recipe"]).items() if name not in theirs} | before
     changes = [
         Change(name, known.get(name), now.get(name))
         for name in names

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hf_icckd.data.sampling import BatchDataset, BatchKey
+from hf_icckd.data.sampling import BatchDataset, BatchKey, KeyedBatchSampler
 
 
 class EpochRows(BatchDataset):
@@ -39,6 +39,10 @@ class WithTargets(BatchDataset):
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    def batch_sampler(self, batch_size: int, seed: int | None = None) -> KeyedBatchSampler:
+        """Keys of the training data set, which may put rows side by side."""
+        return self.dataset.batch_sampler(batch_size, seed)
 
     def __getitems__(self, key: BatchKey) -> dict[str, Any]:
         """The batch of the data set and, as `teacher`, the recorded outputs."""

@@ -8,17 +8,22 @@ import time
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers.trainer_callback import TrainerCallback
 
-from hf_icckd.data.framed import FramedImages
 from hf_icckd.data.plain import as_batches, as_training_batches, first_dataset
 from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.evaluation.split import SplitOutputs, run_split
 from hf_icckd.evaluation.teacher_check import TeacherCheck, check_teacher
-from hf_icckd.losses import WeightedObjectives, check_outputs, parse_objectives
+from hf_icckd.losses import (
+    WeightedObjectives,
+    check_outputs,
+    cross_entropy,
+    parse_objectives,
+    refuse_mixed,
+    targets_of,
+)
 from hf_icckd.losses.objective import DistillationBatch
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier, check_same_classes
 from hf_icckd.options.training import StudentTrainingArguments
@@ -143,6 +148,8 @@ class StudentTrainer(DistillationTrainer):
                 "images they were recorded from: give pipeline.dataset('train', training=True), or leave targets out"
             )
         images = as_training_batches(train_dataset, model.spec.label_names, args.seed)
+        if images.mixes:
+            refuse_mixed(objectives)
         self.live_dataset, self.targets = images, targets
         images = images.with_teacher(teacher.spec) if targets is None else WithTargets(images, targets.read)
         super().__init__(trained, model, args, images, eval_dataset, callbacks, frozen=(teacher,))
@@ -190,14 +197,14 @@ class StudentTrainer(DistillationTrainer):
         teacher = self._teacher_output(self._teacher_images(batch), batch.get("teacher"))
         progress = torch.full((), self.state.global_step / max(self.state.max_steps, 1), device=images.device)
         output, terms = model(images, teacher, labels, batch["sample_ids"], progress, batch["global_rows"])
-        ce = F.cross_entropy(output.logits, labels, label_smoothing=self.args.label_smoothing)
+        ce = cross_entropy(output.logits, targets_of(batch, output.logits), self.args.label_smoothing)
         return {"ce": ce, **terms}
 
     def _teacher_images(self, batch: dict[str, Any]) -> Tensor:
         """The teacher's own pixels, or the student's where both are the same."""
         images = batch.get("teacher_pixel_values", batch["pixel_values"])[:, 0]
         size = self.teacher.spec.image_size
-        if not self._warned and not isinstance(self.live_dataset, FramedImages) and images.shape[-1] != size:
+        if not self._warned and not self.live_dataset.framed and images.shape[-1] != size:
             logger.warning(
                 "the training data set makes images of %d pixels only, the teacher takes %d and gets them scaled; "
                 "a data set of hf_icckd.ImagePipeline cuts the teacher's pixels from the original images",

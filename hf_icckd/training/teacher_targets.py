@@ -345,6 +345,6 @@ def _identity(teacher: ImageClassifier, pipeline: ImagePipeline, precision: str)
         "training_images": split_fingerprint(pipeline.data.train),
         **{"image_size": framing.size, "crop_pct": framing.crop_pct, "interpolation": framing.interpolation},
         "precision": precision,
-        "augmentation": augmentation and asdict(augmentation),
+        "augmentation": augmentation and augmentation.recorded(),
         **pipeline.uncommon_choices(framing),
     }

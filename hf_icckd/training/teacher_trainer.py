@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers.trainer_callback import TrainerCallback
 
 from hf_icckd.data.plain import as_training_batches
-from hf_icckd.losses import TeacherBatch, TeacherTerm, WeightedTerms, parse_terms
+from hf_icckd.losses import (
+    TeacherBatch,
+    TeacherTerm,
+    WeightedTerms,
+    cross_entropy,
+    parse_terms,
+    refuse_mixed,
+    targets_of,
+)
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.options.training import TeacherTrainingArguments
 from hf_icckd.training.trainer import DistillationTrainer
@@ -69,6 +76,8 @@ class TeacherTrainer(DistillationTrainer):
         # evaluation calls the teacher.
         trained = TeacherWithParts(model, parts) if parts else model
         images = as_training_batches(train_dataset, model.spec.label_names, args.seed, args.num_views)
+        if images.mixes:
+            refuse_mixed(terms)
         super().__init__(trained, model, args, images, eval_dataset, callbacks)
         self.term_weights = {"ce": 1.0, **terms.term_weights}
         for _, term in terms.items():
@@ -77,22 +86,23 @@ class TeacherTrainer(DistillationTrainer):
 
     def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Cross-entropy over all views, and what the teacher terms return."""
-        images, labels = batch["pixel_values"], batch["labels"]
-        views, smoothing = images.shape[1], self.args.label_smoothing
+        images, views, smoothing = batch["pixel_values"], batch["pixel_values"].shape[1], self.args.label_smoothing
         output = model(images.flatten(0, 1))
         output, parts = (output, {}) if isinstance(output, ClassifierOutput) else output
-        ce = F.cross_entropy(output.logits, labels.repeat_interleave(views), label_smoothing=smoothing)
+        targets = targets_of(batch, output.logits)
+        ce = cross_entropy(output.logits, targets.repeat_interleave(views, dim=0), smoothing)
         scalars = {"ce": ce}
         for name, term in self.terms.items():
             scalars |= term(
                 TeacherBatch(
                     output.logits.unflatten(0, (-1, views)),
                     None if output.embeddings is None else output.embeddings.unflatten(0, (-1, views)),
-                    labels,
+                    batch["labels"],
                     batch["sample_ids"],
                     batch["global_rows"],
                     smoothing,
                     parts.get(name),
+                    targets,
                 )
             )
         return scalars

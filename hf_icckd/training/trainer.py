@@ -24,12 +24,14 @@ from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.convolutions import guard_strided_convolutions
 from hf_icckd.models.pretrained import save_pretrained
 from hf_icckd.options.refused import refuse_unread
-from hf_icckd.options.schedule import check_schedule, multistep_factor
+from hf_icckd.options.schedule import check_schedule
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.training.best_weights import best_weights
+from hf_icckd.training.frozen_backbone import FrozenBackbone, check_trains
 from hf_icckd.training.hub_callback import HubCallback
 from hf_icckd.training.loss_averages import LossAverages
 from hf_icckd.training.not_taken import refuse_arguments
+from hf_icckd.training.optimisation import check_layer_decay, make_schedule, parameter_groups
 from hf_icckd.training.progress import ProgressLine
 from hf_icckd.training.resumable import ResumableTrainer
 from hf_icckd.training.sharding import prepare_sharding
@@ -88,6 +90,7 @@ class DistillationTrainer(ResumableTrainer):
         if args.optim != "sgd":
             refuse_unread(args, args.changed, self.get_optimizer_cls_and_kwargs)  # before the run's folder is taken
         check_schedule(args)
+        check_layer_decay(classifier, args)
         if args.sharded:
             prepare_sharding(self)
         self.classifier = classifier
@@ -103,6 +106,8 @@ class DistillationTrainer(ResumableTrainer):
         for callback in (DEFAULT_PROGRESS_CALLBACK, PrinterCallback):
             self.remove_callback(callback)
         self.add_callback(ProgressLine)
+        if args.freeze_backbone or args.freeze_epochs:
+            self.add_callback(FrozenBackbone(self))
         if self.average is not None:
             self.add_callback(UpdateAverage(self.average, classifier))
 
@@ -129,6 +134,8 @@ class DistillationTrainer(ResumableTrainer):
                 "feature map is one pixel; take a --per_device_train_batch_size or --max_train_samples with a larger "
                 "last batch"
             ) from error
+        if self.args.freeze_backbone and self.state.global_step == 0:
+            check_trains(scalars, self.term_weights)
         loss = sum(weight * scalars[name] for name, weight in self.term_weights.items())
         # Not 1 where a short last batch does not split evenly over processes or micro-batches.
         share = distributed.local_share(len(inputs["labels"]), inputs["global_rows"]) * inputs.get("weight", 1)
@@ -146,15 +153,10 @@ class DistillationTrainer(ResumableTrainer):
     # ---- optimiser and schedule
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
-        """SGD with momentum, or what `optim` names, with the weight decay policy of the arguments."""
+        """SGD with momentum, or what `optim` names, with the groups of `parameter_groups`."""
         if self.optimizer is not None:
             return self.optimizer
-        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        decayed = [p for p in parameters if self.args.decay_norm_and_bias or p.ndim > 1]
-        undecayed = [p for p in parameters if not self.args.decay_norm_and_bias and p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": self.args.weight_decay}]
-        if undecayed:
-            groups.append({"params": undecayed, "weight_decay": 0.0})
+        groups = parameter_groups(self.model, self.classifier.net, self.args)
         if self.args.optim == "sgd":
             fused = self.args.device.type == "cuda" and not self.args.sharded  # torch has no fused SGD for shards
             self.optimizer = torch.optim.SGD(
@@ -166,22 +168,10 @@ class DistillationTrainer(ResumableTrainer):
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
-        """The Trainer's schedules, and multistep if `lr_milestones` is given; all with `warmup_steps`.
-
-        With `lr_schedule_epochs` the schedule is longer than the training.
-        """
-        if self.args.lr_schedule_epochs is not None:
-            num_training_steps = round(num_training_steps * self.args.lr_schedule_epochs / self.args.num_train_epochs)
-        if self.args.lr_milestones is None:
-            return super().create_scheduler(num_training_steps, optimizer)
+        """The schedule of the arguments; see `make_schedule`."""
         if self.lr_scheduler is None:
-            warmup = self.args.get_warmup_steps(num_training_steps)
-            milestones = [share * num_training_steps for share in self.args.lr_milestones]
-
-            def factor(step: int) -> float:  # a function: of other callables, checkpoints would hold a state
-                return multistep_factor(step, warmup, milestones)
-
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
+            optimizer = optimizer or self.optimizer
+            self.lr_scheduler = make_schedule(self.args, optimizer, num_training_steps, self.steps_per_epoch)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 

@@ -22,6 +22,8 @@ _ROUNDS = 10
 
 # One stream per use, so that no two decisions share their bits.
 STREAM_ORDER, STREAM_CROP, STREAM_FLIP, STREAM_COLOR, STREAM_TRIVIAL, STREAM_ERASE, STREAM_FILL = range(7)
+STREAM_PAIR, STREAM_MIX, STREAM_BOX = range(7, 10)
+STREAM_POLICY = 256  # the first of several: a policy has one for each of its decisions
 
 
 def _multiply(multiplier: int, word: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,9 +82,9 @@ def uniform(seed: int, epoch: int, sample_ids: Tensor, view: int, stream: int) -
     return random_words(seed, epoch, sample_ids, view, stream).double() / 2**32
 
 
-def permutation(seed: int, epoch: int, size: int) -> Tensor:
+def permutation(seed: int, epoch: int, size: int, stream: int = STREAM_ORDER) -> Tensor:
     """(size,) int64 permutation for an epoch: samples sorted by a keyed 62-bit number each."""
-    words = random_words(seed, epoch, torch.arange(size), 0, STREAM_ORDER)
+    words = random_words(seed, epoch, torch.arange(size), 0, stream)
     return torch.argsort((words[:, 0] << 30) ^ (words[:, 1] >> 2), stable=True)
 
 

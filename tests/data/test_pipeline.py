@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-from dataclasses import asdict
 
 import datasets
 import numpy as np
@@ -447,7 +446,7 @@ def test_what_the_options_choose():
 def test_choices_left_open_are_made_for_the_images():
     """Recorded teacher targets belong to this dictionary."""
     small = Augmentation(seed=7).for_images(32, small=True, mirrored=False)
-    assert asdict(small) == {
+    assert small.recorded() == {
         "crop_padding": 4,
         "min_crop_scale": None,
         "horizontal_flip": False,

@@ -43,7 +43,13 @@ SAVING = {
 }
 # The last evaluation is not at the last step, so other weights are kept than those of the end.
 BEST = SAVING | {"load_best_model_at_end": True, "metric_for_best_model": "nll"}
-ADAMW = {"optim": "adamw_torch", "learning_rate": 1e-3, "decay_norm_and_bias": False, "max_grad_norm": 0.5}
+ADAMW = {
+    "optim": "adamw_torch",
+    "learning_rate": 1e-3,
+    "decay_norm_and_bias": False,
+    "max_grad_norm": 0.5,
+    "layer_decay": 0.7,
+}
 
 
 def shard_on_cpus() -> None:

@@ -18,6 +18,7 @@ from timm.layers import LayerNorm2d
 from transformers import TrainerCallback
 
 from hf_icckd import (
+    Augmentation,
     ClassifierSpec,
     ImageClassifier,
     ImagePipeline,
@@ -136,8 +137,21 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
         trainer.train(resume_from_checkpoint=resume)
         return trainer
 
+    def on_mixes(accumulation: int) -> StudentTrainer:
+        """A student on mixed images: pairs may stand in two processes at the end of an epoch."""
+        images = ImagePipeline(data, Augmentation(mixup=0.4, cutmix=1.0, aa="rand-m9-mstd0.5-inc1"))
+        student = StudentTrainer(
+            classifier(data.label_names, 1),
+            classifier(data.label_names, 2),
+            StudentTrainingArguments(**options("mixed", accumulation), objectives=["kd"]),
+            images.dataset("train", training=True),
+        )
+        student.train()
+        return student
+
     intra_class = {"terms": ["intra_class:weight=1,margin=0,cache_size=8"]}
     for accumulation in (1, 2):
+        results[f"mixed x{accumulation}"] = outcome(on_mixes(accumulation))
         trainer = teacher(f"teacher-{accumulation}", accumulation=accumulation, **intra_class)
         results[f"intra_class x{accumulation}"] = outcome(trainer)
         for name, objectives, mode in (
@@ -162,6 +176,12 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
             results[f"{name} x{accumulation}"] = outcome(student)
         trainer = teacher("ce", accumulation=accumulation, terms=["none"])
         results[f"ce x{accumulation}"] = outcome(trainer)
+        ce = {"accumulation": accumulation, "terms": ["none"]}
+        results[f"frozen x{accumulation}"] = outcome(teacher("frozen", freeze_epochs=2, layer_decay=0.7, **ce))
+        # Statistics that are frozen don't depend on the number of processes.
+        torch.manual_seed(0)
+        net = create_classifier("cifar_resnet8", data.label_names, image_size=8).double()
+        results[f"probe x{accumulation}"] = outcome(teacher("probe", model=net, freeze_backbone=True, **ce))
     test = pipeline.dataset("test")
     results["logits"] = trainer.predict_split(test).logits
     # 41 images in batches of 8 a process: measured batch by batch, and from all outputs at once.

@@ -183,7 +183,7 @@ def test_what_passes_by_itself_is_not_an_error(hub, worker, plain):
         (["--repo_id", "nobody/model"], r"answers 404 .*check the namespace and name of nobody/model"),
         (["--repo_id", "a/b/c"], r"could not be pushed to a/b/c: HFValidationError: Repo id must"),
         ([], r"names no repository; give one with --repo_id"),
-        (["--repo", "me/x"], r"unrecognized arguments: --repo me/x"),
+        (["--repo", "me/x"], r"unknown option --repo .did you mean .--repo_id"),
     ],
 )
 def test_wrong_requests_end_in_one_line(worker, plain, words, message):

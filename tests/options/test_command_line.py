@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hf_icckd.options import training
-from hf_icckd.options.command_line import UserError, parse_arguments
+from hf_icckd.options.command_line import UserError, parse_arguments, with_names
+from hf_icckd.options.commands import CardArguments
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.options.training import TeacherTrainingArguments
 
@@ -43,3 +44,25 @@ def test_compiling_without_a_compiler_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"torch_compile is true but there is no g\+\+ on the PATH.* leave --torch_"):
         TeacherTrainingArguments(str(tmp_path), torch_compile=True, use_cpu=True)
     TeacherTrainingArguments(str(tmp_path), torch_compile=True, torch_compile_backend="aot_eager", use_cpu=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("photos", ["--dataset", "photos"]),
+        ("photos --seed -1", ["--seed", "-1", "--dataset", "photos"]),
+        ("--bf16 photos", ["--bf16", "--dataset", "photos"]),
+        ("--bf16 True photos", ["--bf16", "True", "--dataset", "photos"]),
+        ("--seed 3 photos", ["--seed", "3", "--dataset", "photos"]),
+        ("--seed=3 photos", ["--seed=3", "--dataset", "photos"]),
+        ("photos --terms none sftn:student=x", ["--terms", "none", "sftn:student=x", "--dataset", "photos"]),
+        ("--seed 3", ["--seed", "3"]),
+    ],
+)
+def test_a_value_without_a_name_gets_one(words, found):
+    assert with_names(words.split(), ["dataset"], RECIPES["teacher"]) == found
+
+
+def test_a_list_takes_all_that_stand_alone():
+    words = ["a", "--license", "mit", "b"]
+    assert with_names(words, ["folders"], [CardArguments]) == ["--license", "mit", "--folders", "a", "b"]

@@ -67,3 +67,9 @@ def test_when_to_evaluate_matters_where_the_best_evaluation_is_kept():
         options = {"load_best_model_at_end": keeps, "save_steps": 1}
         before = BEFORE | options | {"eval_steps": 2}
         assert names(compare(before, BEFORE | options | {"eval_steps": 3, "save_steps": 4}).differing) == differing
+
+
+def test_options_of_a_later_version_were_at_their_defaults():
+    later = {"aa": None, "mixup": 0.0, "cutmix": 0.0, "mixup_prob": 1.0, "mixup_switch_prob": 0.5}
+    assert not compare(BEFORE, now(**later)).differing
+    assert names(compare(BEFORE, now(**later | {"mixup": 0.2})).differing) == ["mixup"]
