@@ -163,6 +163,15 @@ def test_a_compiled_teacher_is_averaged(pipeline, tiny_classifier, tmp_path):
     assert math.isfinite(trainer.evaluate()["eval_nll"])
 
 
+def test_what_is_frozen_keeps_its_bits_in_the_average_too(pipeline, tiny_classifier, tmp_path):
+    model = tiny_classifier()
+    before = copy.deepcopy(model.state_dict())
+    trainer = make(pipeline, model, tmp_path, split="test", terms=["none"], freeze_backbone=True, **EMA)
+    trainer.train()
+    for name, value in trainer.average.module.state_dict().items():
+        assert torch.equal(value.cpu(), before[name]) == (not name.startswith("net.fc")), name
+
+
 def test_a_run_too_short_for_the_decay_says_so(pipeline, tiny_classifier, tmp_path, caplog):
     for options, said in (({}, 1), ({"model_ema_warmup": True, "max_steps": 20}, 0), ({"model_ema_decay": 0.1}, 0)):
         caplog.clear()
