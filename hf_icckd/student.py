@@ -9,13 +9,16 @@ from hf_icckd.cards.licences import warn_of_licences
 from hf_icckd.data import ImagePipeline, load_image_data
 from hf_icckd.data.from_options import load_pipeline
 from hf_icckd.data.pipeline import Channels
-from hf_icckd.losses import check_outputs, parse_objectives, refuse_mixed
+from hf_icckd.losses import WeightedObjectives, check_outputs, parse_objectives, refuse_mixed, refuse_unlabeled
 from hf_icckd.models.architectures import check_architecture
-from hf_icckd.models.classifier import ClassifierSpec, CropMode, ImageClassifier, check_same_classes
+from hf_icckd.models.classifier import ClassifierSpec, CropMode, ImageClassifier
+from hf_icckd.models.embedding_teacher import by_embeddings, check_teacher_classes
 from hf_icckd.models.from_weights import WeightsFile
 from hf_icckd.models.pretrained import fingerprint, from_pretrained
 from hf_icckd.nets import Pixels, build_classifier, load_start, trained_pixels
 from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
+from hf_icckd.options.data import StudentDataArguments
+from hf_icckd.options.imbalance import check_one_remedy
 from hf_icckd.options.nets import StudentModelArguments
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.options.training import StudentTrainingArguments
@@ -36,15 +39,8 @@ def main(argv: list[str] | None = None) -> None:
     with readable_errors():
         chosen.log()
         check_architecture(model_args.model)
-        objectives = parse_objectives(args.objectives)  # an error shows before anything is loaded
-        if data_args.mixes:
-            refuse_mixed(objectives)
-        if model_args.teacher == StudentModelArguments.teacher and not Path(model_args.teacher).exists():
-            raise ValueError(
-                f"there is no teacher in {model_args.teacher!r}; train one first with recipes/teacher.py, or name one "
-                "with --teacher"
-            )
-        teacher = from_pretrained(model_args.teacher, _weights_file(model_args))
+        objectives = _objectives(data_args, args)  # an error shows before anything is loaded
+        teacher = _load_teacher(model_args)
         check_outputs(objectives, teacher, "teacher")
         start, identity = load_start(model_args, args)
         # The teacher's weights are part of what the run is, wherever they are stored.
@@ -75,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
             teacher=teacher.spec,
             prepare=partial(as_begun, folder),
         )
-        check_same_classes(teacher.spec.label_names, tuple(pipeline.data.label_names))
+        check_teacher_classes(teacher, tuple(pipeline.data.label_names))
         student = build_classifier(
             model_args, data_args, pipeline, args.seed, lambda: (teacher.spec.mean, teacher.spec.std), start
         )
@@ -88,8 +84,37 @@ def main(argv: list[str] | None = None) -> None:
             objectives,
             targets=_open_targets(args, teacher, pipeline, objectives.teacher_outputs),
             teacher_record=recorded_accuracy(model_args.teacher),
+            labeled_dataset=pipeline.dataset("train"),
         )
         train_and_report(trainer, pipeline, folder, teacher)
+
+
+def _objectives(data_args: StudentDataArguments, args: StudentTrainingArguments) -> WeightedObjectives:
+    """The objectives. Raises ValueError if they, or options of the cross-entropy, want labels that are not there."""
+    objectives = parse_objectives(args.objectives)
+    if data_args.mixes:
+        refuse_mixed(objectives)
+    if data_args.unlabeled_dataset is not None:
+        refuse_unlabeled(objectives)
+    check_one_remedy(args.class_weights, args.logit_adjustment, data_args.sampling)
+    for name in ("ce_weight", "label_smoothing"):
+        if data_args.unlabeled_only and name in args.changed and getattr(args, name) != 0:
+            raise ValueError(
+                f"{name} is {getattr(args, name)} but unlabeled_only is true: no training image has a label to "
+                "compare with; leave one of them out"
+            )
+    return objectives
+
+
+def _load_teacher(model_args: StudentModelArguments) -> ImageClassifier:
+    """The teacher; without classes if it has no classification layer or the options say not to use it."""
+    if model_args.teacher == StudentModelArguments.teacher and not Path(model_args.teacher).exists():
+        raise ValueError(
+            f"there is no teacher in {model_args.teacher!r}; train one first with hf-icckd teacher, or name one with "
+            "--teacher"
+        )
+    teacher = from_pretrained(model_args.teacher, _weights_file(model_args), needs_head=False)
+    return teacher if model_args.teacher_head else by_embeddings(teacher)
 
 
 def _wanted_pixels(

@@ -11,6 +11,7 @@ from hf_icckd.losses import full_specs, parse_terms, refuse_mixed
 from hf_icckd.models.architectures import check_architecture, default_cfg
 from hf_icckd.nets import Pixels, build_classifier, load_start, trained_pixels
 from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
+from hf_icckd.options.imbalance import check_one_remedy
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.runs.chosen_options import ChosenOptions
 from hf_icckd.runs.folder import RunFolder
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> None:
         check_terms(terms, args)
         if data_args.mixes:
             refuse_mixed(terms)
+        check_one_remedy(args.class_weights, args.logit_adjustment, data_args.sampling)
         args.terms = full_specs(args.terms)  # as the run is recorded
         start, identity = load_start(model_args, args)
         folder = RunFolder("teacher", args, data_args, model_args, chosen_options=chosen.recorded, **identity)

@@ -8,7 +8,7 @@ from typing import Any
 from hf_icckd.data.report import summarize_classes
 from hf_icckd.utils.text import format_table, shorten
 
-_SPLITS = {"train": "training", "validation": "validation", "test": "test"}
+_SPLITS = {"train": "training", "unlabeled": "unlabelled", "validation": "validation", "test": "test"}
 _NAME_COLUMNS, _LINE_COLUMNS = 28, 90
 
 
@@ -69,6 +69,8 @@ def report_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         facts.append(("unreadable", f"{number}: {example}" if example else number))
     if report["mirrored"]:
         facts.append(("mirrored", report["mirrored"]))
+    if report.get("sampled"):  # earlier versions did not record it
+        facts.append(("sampling", report["sampled"]))
     if report["duplicates"] is not None:
         facts.append(("exact copies", " ".join(report["duplicates"]) or "none"))
     for left_out in report["left_out"]:

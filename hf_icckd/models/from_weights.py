@@ -91,10 +91,12 @@ def _check_normalisation(path: Path, about: WeightsFile) -> None:
 
 
 def _num_classes(state: dict[str, Tensor], path: Path, about: WeightsFile) -> int:
-    """Rows of the last layer."""
+    """Rows of the last layer; 0 for an architecture that timm has without one."""
     named = default_cfg(about.architecture).classifier or "fc"
     layer = named if isinstance(named, str) else named[0]
     weight = state.get(f"{layer}.weight")
+    if weight is None and default_cfg(about.architecture).num_classes == 0:
+        return 0  # as timm has them, they teach by their embeddings
     if weight is None or weight.ndim < 2:
         shown = ", ".join(list(state)[-_SHOWN:])
         raise ValueError(

@@ -9,8 +9,15 @@ from importlib import import_module
 from typing import ClassVar
 
 from hf_icckd.options.checks import changed_options, check_licence, check_number, check_range
-from hf_icckd.options.data import ALLOW_LEAKAGE, DataArguments, ImageDataArguments, TrainingDataArguments
+from hf_icckd.options.data import (
+    ALLOW_LEAKAGE,
+    DataArguments,
+    ImageDataArguments,
+    StudentDataArguments,
+    TrainingDataArguments,
+)
 from hf_icckd.options.fine_tuning import FineTuning
+from hf_icckd.options.imbalance import ClassBalanceArguments
 from hf_icckd.options.kept_weights import KeptWeights
 from hf_icckd.options.nets import StudentModelArguments, TeacherModelArguments
 from hf_icckd.options.prediction import PredictionArguments
@@ -281,12 +288,12 @@ class Command:
         return getattr(import_module(self.module), self.function)
 
 
-_TRAINING = (Optimisation, FineTuning, KeptWeights, RunOptions, Hardware, HubOptions)
+_TRAINING = (Optimisation, FineTuning, KeptWeights, ClassBalanceArguments, RunOptions, Hardware, HubOptions)
 COMMANDS = {
     "data": Command(
         "Say what is understood of a data set, and draw some images of each class. Nothing is trained.",
         "hf_icckd.data.__main__",
-        (TrainingDataArguments, ReportArguments),
+        (StudentDataArguments, ReportArguments),
         ("dataset",),
         ("dataset", "train_split", "test_split", "label_column", "labels", "test_fraction", "contact_sheet"),
     ),
@@ -304,7 +311,7 @@ COMMANDS = {
     "student": Command(
         "Distil a student from a teacher, or resume a run that was interrupted.",
         "hf_icckd.student",
-        (TrainingDataArguments, StudentModelArguments, StudentOptions, *_TRAINING),
+        (StudentDataArguments, StudentModelArguments, StudentOptions, *_TRAINING),
         ("dataset",),
         (
             "dataset", "model", "teacher", "pretrained", "output_dir", "num_train_epochs", "learning_rate",

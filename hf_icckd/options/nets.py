@@ -77,6 +77,13 @@ class StudentModelArguments(TrainedNet):
             "name of a pretrained timm model, or a .pth, .pt, .pth.tar or .safetensors file with --teacher_model."
         },
     )
+    teacher_head: bool = field(
+        default=True,
+        metadata={
+            "help": "false: the teacher teaches by its embeddings alone, whatever its classes are; for --objectives "
+            "embedding or rkd."
+        },
+    )
     teacher_model: str | None = field(
         default=None, metadata={"help": "Architecture in timm's registry of a teacher that is a file of weights."}
     )

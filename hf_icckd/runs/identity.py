@@ -48,11 +48,19 @@ _FOUND_BY: dict[str, tuple[str, ...]] = {
         "dataset", "dataset_config_name", "splits", "train_split", "test_split", "validation_split", "image_column",
         "label_column", "group_column", "labels", "label_pattern", "missing_labels", "duplicates", "classes",
         "label_groups", "test_fraction", "validation_fraction", "max_train_samples", "max_eval_samples",
+        "unlabeled_dataset", "max_unlabeled_samples",
     ),
     "teacher_fingerprint": ("teacher",),
     "start_fingerprint": ("start_from",),
 }  # fmt: skip
-PLACES = {"dataset", "labels", "label_groups", "teacher", "start_from"}  # that may be spelled in another way
+PLACES = {
+    "dataset",
+    "unlabeled_dataset",
+    "labels",
+    "label_groups",
+    "teacher",
+    "start_from",
+}  # that may be spelled in another way
 
 
 class Change(NamedTuple):

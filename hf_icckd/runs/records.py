@@ -18,10 +18,10 @@ from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
 from hf_icckd.utils.atomic_files import user_path
 
 DataOptions = TypeVar("DataOptions", bound=ImageDataArguments)
-# Options that say how a run was trained; `hf_icckd.cards.card.how_trained` puts them into words.
+# Options that say how a run was trained; `hf_icckd.cards.method.how_trained` puts them into words.
 _METHOD = (
     "recipe", "model", "pretrained", "start_from", "seed", "label_smoothing", "num_views", "terms", "objectives",
-    "ce_weight", "freeze_backbone",
+    "ce_weight", "unlabeled_only", "freeze_backbone", "class_weights", "logit_adjustment", "sampling",
 )  # fmt: skip
 # Those that are at their default in most runs: kept where they are not.
 _METHOD_IF_SET = {
@@ -170,9 +170,10 @@ def read_control(folder: str, recipe: str, data_fingerprint: str, test_images: i
 
 
 def method_of(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Keep the options that say how a run was trained."""
+    """Keep the options that say how a run was trained; of images without labels, whether there were any."""
     names = [*_METHOD, *(name for key, more in _METHOD_IF_SET.items() if arguments.get(key) for name in (key, *more))]
-    return {name: arguments[name] for name in names if name in arguments}
+    without_labels = {"unlabeled_dataset": True} if arguments.get("unlabeled_dataset") else {}
+    return {name: arguments[name] for name in names if name in arguments} | without_labels
 
 
 def machine_of(environment: dict[str, Any]) -> dict[str, Any]:

@@ -88,11 +88,16 @@ def local_share(local_rows: int, global_rows: int) -> float:
 
 def mean_over_ranks(tensor: Tensor) -> Tensor:
     """Element-wise mean of a tensor over ranks."""
+    return tensor if world_size() == 1 else sum_over_ranks(tensor) / world_size()
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """Element-wise sum of a tensor over ranks."""
     if world_size() == 1:
         return tensor
     tensor = tensor.clone()
     dist.all_reduce(tensor)
-    return tensor / world_size()
+    return tensor
 
 
 def minimum_over_ranks(tensor: Tensor) -> Tensor:

@@ -41,8 +41,6 @@ SAVING = {
     "eval_strategy": "steps",
     "eval_steps": 3,
 }
-# The last evaluation is not at the last step, so other weights are kept than those of the end.
-BEST = SAVING | {"load_best_model_at_end": True, "metric_for_best_model": "nll"}
 ADAMW = {
     "optim": "adamw_torch",
     "learning_rate": 1e-3,
@@ -50,6 +48,8 @@ ADAMW = {
     "max_grad_norm": 0.5,
     "layer_decay": 0.7,
 }
+# The last evaluation is not at the last step, so other weights are kept than those of the end.
+BEST = SAVING | {"load_best_model_at_end": True, "metric_for_best_model": "nll"}
 
 
 def shard_on_cpus() -> None:

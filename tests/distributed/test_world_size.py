@@ -13,7 +13,7 @@ from tests.forks import Forks
 WORKER = Path(__file__).with_name("worker.py")
 RUNS = [
     f"{name} x{accumulation}"
-    for name in ("intra_class", "kd", "kd+rkd", "recorded", "mixed", "ce", "frozen", "probe")
+    for name in ("intra_class", "kd", "kd+rkd", "recorded", "mixed", "weighted", "sampled", "ce", "frozen", "probe")
     for accumulation in (1, 2)
 ]
 
@@ -54,7 +54,7 @@ def test_many_processes_equal_one(results, world, name):
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
-@pytest.mark.parametrize("name", ["ce", "kd", "mixed", "frozen", "probe"])
+@pytest.mark.parametrize("name", ["ce", "kd", "mixed", "weighted", "sampled", "frozen", "probe"])
 def test_two_micro_batches_equal_one_batch(results, world, name):
     """For the terms that are means over images. The others compare images: there the micro-batch is what they see."""
     one, two = (results[world][0][f"{name} x{accumulation}"]["weights"] for accumulation in (1, 2))
