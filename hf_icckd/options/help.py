@@ -170,7 +170,8 @@ def _values(option: dataclasses.Field) -> str:
         return " {" + ",".join(re.findall(r"[\w.-]+", kind.removeprefix("Literal"))) + "}"
     if kind.startswith("bool"):
         return " {true,false}"
-    return f" {option.name.rpartition('_')[2].upper()}" + (" ..." if _is_list(option) else "")
+    word = option.metadata.get("metavar", option.name.rpartition("_")[2].upper())
+    return f" {word}" + (" ..." if _is_list(option) else "")
 
 
 def _shown(default: Any) -> str:

@@ -23,14 +23,16 @@ class TrainedNet:
         metadata={
             "help": "A trained classifier to start from, with its architecture and preprocessing: the folder of a "
             "run, a Hub id or the name of a pretrained timm model. Its classification layer is kept if it has the "
-            "classes of the data."
+            "classes of the data.",
+            "metavar": "MODEL",
         },
     )
     drop_path: float | None = field(
         default=None,
         metadata={
             "help": "Stochastic depth, timm's drop_path_rate: share of images that skip the last block, less in "
-            "earlier ones; default: the architecture's own, mostly 0."
+            "earlier ones; default: the architecture's own, mostly 0.",
+            "metavar": "RATE",
         },
     )
     drop_rate: float | None = field(
