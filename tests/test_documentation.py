@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hf_icckd import export_onnx, save_pretrained
+from hf_icckd import export_onnx, export_openvino, save_pretrained
 from hf_icckd.losses import OBJECTIVES, parse_objectives, parse_terms
 from hf_icckd.options.command_line import UserError, parse_arguments, parse_command
 from hf_icckd.options.commands import COMMANDS
@@ -142,6 +142,8 @@ def test_every_promise_names_its_test():
 def test_python_runs(page, code, tmp_path, monkeypatch, tiny_classifier):
     for name in ("teacher", "student"):
         save_pretrained(tmp_path / "runs" / name, tiny_classifier())
+    if "openvino" in code:
+        export_openvino(tmp_path / "runs" / "student", tmp_path / "runs" / "student" / "model.xml", num_images=1)
     if "onnxruntime" in code:
         export_onnx(tmp_path / "runs" / "student", tmp_path / "runs" / "student" / "model.onnx", num_images=1)
     Image.new("RGB", (40, 30), "red").save(tmp_path / "picture.png")

@@ -15,7 +15,7 @@ from hf_icckd.options.data import (
     StudentDataArguments,
     TrainingDataArguments,
 )
-from hf_icckd.options.deploy import BenchmarkArguments, ExportArguments, ExportDataArguments
+from hf_icckd.options.deployment import BenchmarkArguments, ExportArguments, ExportDataArguments
 from hf_icckd.options.distill import DistillOptions, DistilTeacherOptions
 from hf_icckd.options.fine_tuning import FineTuning
 from hf_icckd.options.imbalance import ClassBalanceArguments
@@ -220,8 +220,8 @@ COMMANDS = {
         "Fine-tune a teacher, distil a student from it and export that: the whole path, in one folder.",
         "hf_icckd.distill",
         (
-            DistillOptions, TrainingDataArguments, DistilTeacherOptions, StudentOptions, Optimisation, FineTuning,
-            RunOptions, Hardware,
+            DistillOptions, StudentDataArguments, DistilTeacherOptions, StudentOptions, Optimisation, FineTuning,
+            KeptWeights, ClassBalanceArguments, RunOptions, Hardware,
         ),
         ("dataset",),
         (
