@@ -1,4 +1,4 @@
-"""Compare size and latency of models: `python -m hf_icckd.benchmark FOLDER ... [--threads 1 4]`."""
+"""Compare size and latency of models: `hf-icckd benchmark FOLDER ... [--threads 1 4]`."""
 
 from __future__ import annotations
 

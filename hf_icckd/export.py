@@ -1,4 +1,4 @@
-"""Write a model for deployment: `python -m hf_icckd.export FOLDER [--formats onnx int8 openvino]`."""
+"""Write a model for deployment: `hf-icckd export FOLDER [--formats onnx int8 openvino]`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""List architectures that could teach or learn: `python -m hf_icckd.find_models [--max_params 5M]`."""
+"""List architectures that could teach or learn: `hf-icckd models [--max_params 5M]`."""
 
 from __future__ import annotations
 

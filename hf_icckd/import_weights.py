@@ -1,4 +1,4 @@
-"""Make a model folder of a file of weights: `python -m hf_icckd.import_weights FILE --model ARCHITECTURE ...`."""
+"""Make a model folder of a file of weights: `hf-icckd import FILE --model ARCHITECTURE ...`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""List what students and teachers can minimise: `python -m hf_icckd.objectives`."""
+"""List what students and teachers can minimise: `hf-icckd objectives`."""
 
 from __future__ import annotations
 

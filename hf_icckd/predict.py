@@ -1,4 +1,4 @@
-"""Predict the classes of images: `python -m hf_icckd.predict MODEL IMAGES... [--output_file FILE.csv]`."""
+"""Predict the classes of images: `hf-icckd predict MODEL IMAGES... [--output_file FILE.csv]`."""
 
 from __future__ import annotations
 

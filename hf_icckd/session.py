@@ -146,7 +146,7 @@ def _report(
         plane = embedding_plane(mapped, pipeline.data.label_names)
         report = data_report(pipeline.data, pipeline)
         results |= card_content(run, pipeline.data, measured.test, measured.teacher_test, plane, report)
-        results = json.loads(json.dumps(results))  # as `python -m hf_icckd.model_card` will read it
+        results = json.loads(json.dumps(results))  # as `hf-icckd card` will read it
         _draw(folder, pipeline, results, plane)
         write_card(folder.path, folder.values, results)
         _mark_as_finished(folder, results)
@@ -270,7 +270,7 @@ def show_finished(folder: RunFolder, args: DistillationTrainingArguments, quiet:
     """
     recorded = read_options(folder.path)
     for name, hint in (
-        ("license", f"change it with python -m hf_icckd.model_card {folder.path} --license {args.license}"),
+        ("license", f"change it with hf-icckd card {folder.path} --license {args.license}"),
         ("control", "a control is compared when the run ends; leave the option out"),
     ):
         asked, before = getattr(args, name), recorded.get(name)

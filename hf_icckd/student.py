@@ -1,4 +1,4 @@
-"""Distil a student: `python -m hf_icckd.student [CONFIG.yaml] [--option value ...]`."""
+"""Distil a student: `hf-icckd student [CONFIG.yaml] [--option value ...]`."""
 
 from __future__ import annotations
 

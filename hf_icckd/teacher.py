@@ -1,4 +1,4 @@
-"""Train a teacher: `python -m hf_icckd.teacher [CONFIG.yaml] [--option value ...]`."""
+"""Train a teacher: `hf-icckd teacher [CONFIG.yaml] [--option value ...]`."""
 
 from __future__ import annotations
 

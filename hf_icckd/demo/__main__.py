@@ -1,4 +1,4 @@
-"""Show a classifier, or a teacher and its student, on a local page: `python -m hf_icckd.demo MODEL [STUDENT]`."""
+"""Show a classifier, or a teacher and its student, on a local page: `hf-icckd demo MODEL [STUDENT]`."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def quantise_onnx(
 
     Inputs, outputs and metadata stay the same, and normalisation stays in the file. The ranges of activations are the
     smallest and largest values over the calibration images. How accurate the int8 file is, only labelled images show:
-    measure it, as `python -m hf_icckd.export` does.
+    measure it, as `hf-icckd export` does.
 
     Args:
         source: The float file.

@@ -111,7 +111,7 @@ def refuse(args: TrainingArguments, changed: Mapping[str, Any]) -> None:
     if HubStrategy(args.hub_strategy) != HubStrategy.END:
         raise ValueError(
             f"hub_strategy is {HubStrategy(args.hub_strategy).value!r}, expected end: only finished runs are "
-            "pushed, by --push_to_hub or later by `python -m hf_icckd.hub push FOLDER`"
+            "pushed, by --push_to_hub or later by `hf-icckd push FOLDER`"
         )
     _refuse_unused(args, changed)
 
