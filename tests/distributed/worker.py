@@ -35,7 +35,15 @@ from hf_icckd.training import rehearsal
 from hf_icckd.training.signals import StopOnSignal
 from hf_icckd.utils import distributed
 
-TERMS = ("loss/ce", "loss/intra_class", "gated_fraction", "loss/kd", "loss/rkd_distance", "loss/rkd_angle")
+TERMS = (
+    "loss/ce",
+    "loss/intra_class",
+    "gated_fraction",
+    "loss/kd",
+    "loss/rkd_distance",
+    "loss/rkd_angle",
+    "loss/embedding",
+)
 
 
 def classifier(names, seed):
@@ -139,9 +147,33 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
         student.train()
         return student
 
+    def without_labels(accumulation: int, only: bool, objectives: list[str]) -> StudentTrainer:
+        """A student of 151 digits and 62 images without labels, or of these alone; steps differ in their labels."""
+        images = ImagePipeline(
+            load_image_data(
+                "digits", max_train_samples=151, max_eval_samples=41, unlabeled_dataset="synthetic",
+                max_unlabeled_samples=62, unlabeled_only=only,
+            )
+        )  # fmt: skip
+        student = StudentTrainer(
+            classifier(data.label_names, 1),
+            classifier(data.label_names, 2),
+            StudentTrainingArguments(
+                **options("unlabeled", accumulation), objectives=objectives, label_smoothing=0.0 if only else 0.1
+            ),
+            images.dataset("train", training=True),
+            labeled_dataset=images.dataset("train"),
+        )
+        rehearsal.rehearse(student)
+        student.train()
+        return student
+
     intra_class = {"terms": ["intra_class:weight=1,margin=0,cache_size=8"]}
     for accumulation in (1, 2):
         results[f"mixed x{accumulation}"] = outcome(on_mixes(accumulation))
+        results[f"unlabeled x{accumulation}"] = outcome(without_labels(accumulation, False, ["kd", "embedding"]))
+        alone = without_labels(accumulation, True, ["embedding"])
+        results[f"alone x{accumulation}"] = outcome(alone)
         trainer = teacher(f"teacher-{accumulation}", accumulation=accumulation, **intra_class)
         results[f"intra_class x{accumulation}"] = outcome(trainer)
         for name, objectives, mode in (
@@ -166,6 +198,8 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
             results[f"{name} x{accumulation}"] = outcome(student)
         trainer = teacher("ce", accumulation=accumulation, terms=["none"])
         results[f"ce x{accumulation}"] = outcome(trainer)
+    alone.fit_head()
+    results["fitted"] = alone.classifier.net.get_classifier().state_dict()
     test = pipeline.dataset("test")
     results["logits"] = trainer.predict_split(test).logits
     # 41 images in batches of 8 a process: measured batch by batch, and from all outputs at once.
