@@ -14,10 +14,14 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from hf_icckd.cards.class_section import ClassSection
+from hf_icckd.cards.deployment_section import DeploymentSection
+from hf_icckd.cards.licences import licence_notes, possessive
 from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
 from hf_icckd.data.report_text import class_rows, report_facts
 from hf_icckd.losses import OBJECTIVES, TEACHER_TERMS, describe_terms, term_arguments
+from hf_icckd.losses.class_balance import LOGIT_ADJUSTMENT_CITATION
 from hf_icckd.metrics.catalogue import INFORMATION, METRICS
+from hf_icckd.runs.kept_weights import kept_in_words
 from hf_icckd.runs.layout import CARD_FILE
 from hf_icckd.runs.records import machine_of
 from hf_icckd.utils.atomic_files import replace_file
@@ -69,6 +73,19 @@ class CardData:
         return self.arguments.get("license")
 
     @property
+    def inherited_licences(self) -> list[tuple[str, str, str | None]]:
+        """Titles, models and licences of what the model learned and started from; none for a run before 0.3."""
+        return [
+            (f"{possessive(each['of'])} licence", each["model"], each["licence"])
+            for each in self.results.get("licences", [])
+        ]
+
+    @property
+    def licence_notes(self) -> list[str]:
+        """What readers should know of those licences."""
+        return licence_notes(self.results.get("licences", []), self.licence)
+
+    @property
     def metadata(self) -> ModelCardData:
         """Metadata header, which the Hub reads."""
         data, model = self.results["data"], self.results["model"]
@@ -104,6 +121,16 @@ class CardData:
     def how_trained(self) -> str:
         """How the model was trained, in a phrase."""
         return how_trained(self.arguments)
+
+    @property
+    def kept(self) -> str | None:
+        """Which weights were measured, in words; None for those of the last step."""
+        return kept_in_words(self.results)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether an option made up for classes of different sizes."""
+        return bool(describe_balance(self.arguments))
 
     @property
     def terms(self) -> list[str]:
@@ -157,6 +184,11 @@ class CardData:
     def classes(self) -> ClassSection | None:
         """What is said about single classes; None for a run of a version that didn't measure them."""
         return ClassSection(self.results["per_class"]) if "per_class" in self.results else None
+
+    @property
+    def deployment(self) -> DeploymentSection | None:
+        """What is said about exported files; None if none was measured."""
+        return DeploymentSection(self.results["deployment"]) if "deployment" in self.results else None
 
     @property
     def data_facts(self) -> list[tuple[str, str]]:
@@ -230,9 +262,25 @@ def how_trained(method: dict[str, Any] | None) -> str:
         text += ", two views" if method["num_views"] == 2 else ", one view"
     if method["label_smoothing"]:
         text += f", label smoothing {method['label_smoothing']:g}"
+    if method.get("freeze_backbone"):
+        text += ", classification layer only"
+    if method.get("model_ema"):
+        text += f", moving average of the weights (EMA, decay {method['model_ema_decay']:g})"
+    if method.get("load_best_model_at_end"):
+        text += f", best epoch by validation {METRICS[method['metric_for_best_model']].name}"
+    text += describe_balance(method)
     if method.get("start_from"):
         return f"{text}, from a trained classifier"
     return text + (", from pretrained weights" if method["pretrained"] else "")
+
+
+def describe_balance(method: dict[str, Any]) -> str:
+    """What made up for classes of different sizes, as the end of a phrase; empty if nothing did."""
+    if weights := method.get("class_weights"):
+        return f", class weights {' '.join(weights)}"
+    if factor := method.get("logit_adjustment"):
+        return f", logit adjustment {factor:g}"
+    return f", {method['sampling'].replace('_', ' ')} sampling" if method.get("sampling", "all") != "all" else ""
 
 
 def citations(method: dict[str, Any], *earlier: dict[str, Any]) -> list[str]:
@@ -246,6 +294,7 @@ def citations(method: dict[str, Any], *earlier: dict[str, Any]) -> list[str]:
         found = [OBJECTIVES[spec.partition(":")[0]].citation for spec in method["objectives"]]
     else:
         found = [TEACHER_TERMS[name].citation for name in term_arguments(method["terms"])]
+    found += [LOGIT_ADJUSTMENT_CITATION] if method.get("logit_adjustment") else []
     for each in earlier:
         found += citations(each)
     return list(dict.fromkeys(filter(None, found)))

@@ -13,6 +13,7 @@ from timm.models import is_model
 from torch import Tensor
 
 from hf_icckd import metrics
+from hf_icckd.cards.licences import inherited_licences
 from hf_icckd.data import ImageData, ImagePipeline
 from hf_icckd.data.report import published_report
 from hf_icckd.data.sampling import BatchKey
@@ -104,6 +105,7 @@ def card_content(
             "images": {name: len(split) for name, split in data.splits().items()},
         },
         "options": run.changed,
+        "licences": inherited_licences(run.values),
         "losses": _losses(run.log),
         **describe_outputs(data, outputs, teacher, plane),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from hf_icckd.data.images import CROP_MODES, CropMode, read_image, scale_to_long
 from hf_icckd.data.labels.columns import labels_of
 from hf_icckd.data.mixing import MixedImages
 from hf_icckd.data.pixel_reading import PixelReading, pixel_reading, some_rows
+from hf_icckd.data.resampling import ResampledImages
 from hf_icckd.data.resident import ResidentImages, load_split
 from hf_icckd.data.sampling import BatchDataset, BatchKey
 from hf_icckd.data.sources.image_data import UNLABELED, ImageData
@@ -25,6 +27,7 @@ from hf_icckd.data.streamed import StreamedImages
 from hf_icckd.options.augmentation import Augmentation
 from hf_icckd.options.checks import check_number
 from hf_icckd.options.data import RESIDENT_MAX_BYTES
+from hf_icckd.options.imbalance import Sampling
 
 if TYPE_CHECKING:
     from hf_icckd.models.classifier import ClassifierSpec
@@ -60,6 +63,7 @@ class ImagePipeline:
         resident_max_bytes: Largest split that is kept in memory, with the teacher's pixels.
         device: Where resident splits are kept.
         compile_backend: See `ResidentImages`.
+        sampling: How often an epoch shows the training images of each class; None for every image once.
 
     Attributes:
         image_size: Side of the batches in pixels.
@@ -92,6 +96,7 @@ class ImagePipeline:
         resident_max_bytes: int = RESIDENT_MAX_BYTES,
         device: torch.device | str = "cpu",
         compile_backend: str | None = None,
+        sampling: Sampling | None = None,
     ):
         for name, size in (("image_size", image_size), ("default_size", default_size), ("max_size", max_size)):
             check_number(name, size, 1)
@@ -111,8 +116,13 @@ class ImagePipeline:
         self.image_size = image_size or (min(native, max_size or native) if small else default_size)
         self.crop_pct = 1.0 if small else crop_pct
         self.crop_mode: CropMode = crop_mode or ("border" if small and not self.reading.square else "center")
-        self._mean = mean
+        self._mean, self.sampling = mean, sampling
         self.augmentation = None
+        if sampling is not None and data.streamed:
+            raise ValueError(
+                f"sampling is {sampling.kind!r}, expected all with streaming: how many images of a class a stream has "
+                "is not known before it was read; leave --streaming out, or show every image once"
+            )
         if augmentation is not None and augmentation.mixes and data.streamed:
             raise ValueError(
                 f"mixup is {augmentation.mixup} and cutmix {augmentation.cutmix}, expected 0 with streaming: images "
@@ -158,6 +168,11 @@ class ImagePipeline:
         if split not in self.data.splits():
             raise ValueError(f"split is {split!r}, expected one of {', '.join(self.data.splits())}")
         check_number("num_views", num_views, 1)
+        images = self._images(split, training, num_views)
+        images.split_name = split
+        return images
+
+    def _images(self, split: str, training: bool, num_views: int) -> BatchDataset:
         augmentation = self.augmentation if training else None
         rows = self.data.trained if training and split == "train" else self.data.splits()[split]
         decoding: dict[str, Any] = {
@@ -170,10 +185,12 @@ class ImagePipeline:
         }
         if isinstance(rows, StreamedSplit):
             return StreamedImages(rows, **decoding)
-        images = self._images(split, rows, decoding)
+        images = self._numbered(split, rows, decoding)
+        if training and self.sampling is not None:
+            images = ResampledImages(images, self.sampling)
         return images if augmentation is None or not augmentation.mixes else MixedImages(images, augmentation)
 
-    def _images(self, split: str, rows: Any, decoding: dict[str, Any]) -> BatchDataset:
+    def _numbered(self, split: str, rows: Any, decoding: dict[str, Any]) -> BatchDataset:
         labels = torch.from_numpy(labels_of(rows))
         if not self.resident:
             return DecodedImages(rows, labels, **decoding)
@@ -233,7 +250,7 @@ class ImagePipeline:
         return Framing(self.image_size, self.crop_pct, self.interpolation, self.crop_mode, fill)
 
     def uncommon_choices(self, framing: Framing | None = None) -> dict[str, Any]:
-        """What pixels depend on beside size and scaling; empty for square or large images of 8 bits.
+        """What training pixels depend on beside size, scaling and augmentation; empty for the usual choices.
 
         So what was recorded of those before there were such choices stays valid.
 
@@ -244,11 +261,18 @@ class ImagePipeline:
         choices: dict[str, Any] = {"deep": self.reading.deep} if self.reading.deep else {}
         if framing.mode != "center":
             choices |= {"crop_mode": framing.mode, "fill": framing.fill}
+        if self.sampling is not None:
+            choices["sampling"] = dataclasses.asdict(self.sampling)
         return choices
 
     @property
+    def constant(self) -> bool:
+        """Whether every epoch has the same training images, with the same pixels."""
+        return self.augmentation is None and self.sampling is None
+
+    @property
     def evaluation_split(self) -> str:
-        """Split that training is evaluated on: validation if there is one, else test."""
+        """Split that training is evaluated on, validation if there is one, else test."""
         return "test" if self.data.validation is None else "validation"
 
     def channel_statistics(self) -> tuple[Channels, Channels]:

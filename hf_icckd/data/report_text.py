@@ -69,6 +69,8 @@ def report_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         facts.append(("unreadable", f"{number}: {example}" if example else number))
     if report["mirrored"]:
         facts.append(("mirrored", report["mirrored"]))
+    if report.get("sampled"):  # earlier versions did not record it
+        facts.append(("sampling", report["sampled"]))
     if report["duplicates"] is not None:
         facts.append(("exact copies", " ".join(report["duplicates"]) or "none"))
     for left_out in report["left_out"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hf_icckd.losses.class_balance import ClassBalance, inverse_weights, prior_offsets, scaled_weights
 from hf_icckd.losses.class_cache import CachedNegatives, ClassEmbeddingCache
 from hf_icckd.losses.embedding import EmbeddingRegression, embedding_loss
 from hf_icckd.losses.intra_class import (
@@ -38,6 +39,7 @@ __all__ = [
     "SFTN",
     "TEACHER_TERMS",
     "CachedNegatives",
+    "ClassBalance",
     "ClassEmbeddingCache",
     "DistillationBatch",
     "DistillationObjective",
@@ -54,16 +56,19 @@ __all__ = [
     "embedding_loss",
     "full_specs",
     "intra_class_contrastive_loss",
+    "inverse_weights",
     "knowledge_distillation_loss",
     "labeled_cross_entropy",
     "margin_gate",
     "mixed_targets",
     "parse_objectives",
     "parse_terms",
+    "prior_offsets",
     "refuse_mixed",
     "refuse_unlabeled",
     "rkd_angle_loss",
     "rkd_distance_loss",
+    "scaled_weights",
     "set_term_argument",
     "targets_of",
     "term_arguments",

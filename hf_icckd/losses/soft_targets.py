@@ -9,24 +9,53 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hf_icckd.losses.class_balance import ClassBalance, weigh_targets
 from hf_icckd.losses.objective import at_least_float32
 
+_ALIKE = ClassBalance()
 
-def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
+
+def cross_entropy(
+    logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, balance: ClassBalance = _ALIKE
+) -> Tensor:
     """Mean cross-entropy over images.
+
+    With weights of the classes, the cross-entropy of an image, smoothing included, is multiplied by the weight of its
+    class. The sum is divided by the number of images and not by that of the weights: what an image adds then depends
+    neither on the images beside it nor on how a batch is cut.
 
     Args:
         logits: (B, C).
         targets: (B,) class indices, or (B, C) probabilities of mixed images, see `targets_of`.
         label_smoothing: Share of the target that is spread over all classes.
-        reduction: `none` for that of each image, (B,).
+        balance: Weights of the classes, and offsets of the logits.
+
+    Relations:
+        torch's `cross_entropy`. Its mean with weights is divided by their sum for class indices, and by the number of
+        images for probabilities; its smoothing spreads more over classes of larger weight.
     """
+    logits, targets, weights = _adjusted(logits, targets, balance)
+    if weights is None:
+        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    return (F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none") * weights).mean()
+
+
+def _adjusted(logits: Tensor, targets: Tensor, balance: ClassBalance) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Logits, targets and weights of the images; None where all weigh the same."""
     if targets.is_floating_point():
         logits, targets = at_least_float32(logits, targets)
-    return F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction=reduction)
+    if balance.offsets is not None:
+        (logits,) = at_least_float32(logits)
+        logits = logits + balance.offsets.to(logits.dtype)
+    if balance.weights is None:
+        return logits, targets, None
+    (logits,) = at_least_float32(logits)
+    return logits, *weigh_targets(targets, balance.weights.to(logits.dtype))
 
 
-def labeled_cross_entropy(logits: Tensor, batch: Mapping[str, Any], label_smoothing: float = 0.0) -> Tensor:
+def labeled_cross_entropy(
+    logits: Tensor, batch: Mapping[str, Any], label_smoothing: float = 0.0, balance: ClassBalance = _ALIKE
+) -> Tensor:
     """Cross-entropy of the images that have a label, as this batch's share in their mean over a whole step.
 
     A trainer takes the mean over images of all batches and processes of a step. So the sum over labelled images is
@@ -38,6 +67,7 @@ def labeled_cross_entropy(logits: Tensor, batch: Mapping[str, Any], label_smooth
         batch: As for `targets_of`, with labels -1 where there is none, and perhaps `step_rows` and `labeled_rows`: how
             many images the step has in all, and how many of them with a label; without them the batch is the step.
         label_smoothing: As for `cross_entropy`.
+        balance: As for `cross_entropy`.
 
     Example:
         >>> logits = torch.tensor([[0.0, 0.0], [9.0, 0.0], [0.0, 0.0]])
@@ -46,7 +76,9 @@ def labeled_cross_entropy(logits: Tensor, batch: Mapping[str, Any], label_smooth
     """
     known = batch["labels"] >= 0
     there = {name: batch[name].clamp(min=0) for name in ("labels", "mixed_labels") if name in batch}
-    each = cross_entropy(logits, targets_of({**batch, **there}, logits), label_smoothing, "none")
+    logits, targets, weights = _adjusted(logits, targets_of({**batch, **there}, logits), balance)
+    each = F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none")
+    each = each if weights is None else each * weights
     labeled = batch["labeled_rows"] if "labeled_rows" in batch else known.sum()
     rows = batch.get("step_rows", len(known))
     return torch.where(known, each, 0).sum() / len(known) * (rows / labeled.clamp(min=1).to(each.dtype))

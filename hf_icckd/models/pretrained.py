@@ -131,6 +131,22 @@ def _load(name: str, weights: WeightsFile | None, needs_head: bool) -> ImageClas
     return _load_folder(_from_hub(name), name)
 
 
+def architecture_of(name: str) -> str | None:
+    """Name in timm's registry of a classifier that `from_pretrained` loads; None if it is no net of timm.
+
+    Raises:
+        ValueError: If it is neither here nor on the Hub.
+    """
+    path = user_path(name)
+    if not path.is_dir():
+        if is_weights_file(path):
+            return None
+        if "/" not in name and is_model(name.partition(".")[0]):
+            return name
+    architecture = _config_of(path if path.is_dir() else _from_hub(name)).get("architecture")
+    return architecture if isinstance(architecture, str) and is_model(architecture.partition(".")[0]) else None
+
+
 def _from_hub(name: str) -> Path:
     """Folder with the files of a model on the Hub; pickles only if it has no other weights."""
     found = hub_name(name)

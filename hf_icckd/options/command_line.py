@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import json
 import logging
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from transformers import HfArgumentParser
 
@@ -24,6 +25,8 @@ from hf_icckd.utils.text import name_encoding_hint, show, suggest
 from hf_icckd.utils.yaml_files import read_yaml
 
 logger = logging.getLogger(__name__)
+
+Choose: TypeAlias = Callable[[argparse.Namespace, Collection[str]], Mapping[str, Any]]
 
 DIVERGED = 3  # exit code of a run whose loss or weights are no longer finite
 
@@ -84,13 +87,16 @@ class ArgumentParser(HfArgumentParser):
         raise UserError(message)
 
 
-def parse_command(name: str, argv: list[str] | None = None, types: list[Any] | None = None) -> tuple[Any, ...]:
+def parse_command(
+    name: str, argv: list[str] | None = None, types: list[Any] | None = None, choose: Choose | None = None
+) -> tuple[Any, ...]:
     """Read the command line of a command of `hf-icckd`; values of some options need no names.
 
     Args:
         name: The command.
         argv: Words of the command line; None for `sys.argv`.
         types: Dataclasses of options; None for the command's own.
+        choose: As for `parse_arguments`.
 
     Returns:
         One object of each type.
@@ -109,7 +115,7 @@ def parse_command(name: str, argv: list[str] | None = None, types: list[Any] | N
     types = list(command.options) if types is None else types
     config = argv[:1] if argv and argv[0].endswith((".yaml", ".yml")) and name != "study" else []
     words = with_names(argv[len(config) :], command.positional, types)
-    return parse_arguments(types, command.summary, config + words)
+    return parse_arguments(types, command.summary, config + words, choose)
 
 
 def with_names(argv: list[str], positional: Sequence[str], types: list[Any]) -> list[str]:
@@ -166,13 +172,17 @@ def _is_option(word: str) -> bool:
     return word.startswith("-") and not re.fullmatch(r"-\d+|-\d*\.\d+", word)  # a negative number, as for argparse
 
 
-def parse_arguments(types: list[Any], description: str, argv: list[str] | None = None) -> tuple[Any, ...]:
+def parse_arguments(
+    types: list[Any], description: str, argv: list[str] | None = None, choose: Choose | None = None
+) -> tuple[Any, ...]:
     """Read a command line `[CONFIG.yaml] [--option value ...]` into dataclasses.
 
     Args:
         types: Dataclasses of options.
         description: First line of `--help`.
         argv: Words of the command line; None for `sys.argv`.
+        choose: Returns defaults in place of those of the dataclasses, from the values that were read and the names of
+            the options that the user gave.
 
     Returns:
         One object of each type.
@@ -188,6 +198,9 @@ def parse_arguments(types: list[Any], description: str, argv: list[str] | None =
     if argv and argv[0].endswith((".yaml", ".yml")):
         argv = _yaml_words(Path(argv[0]), {option.removeprefix("--") for option in options}) + argv[1:]
     try:
+        if choose is not None:
+            given = {word.removeprefix("--").partition("=")[0] for word in argv if word.startswith("--")}
+            parser.set_defaults(**choose(parser.parse_known_args(argv)[0], given))
         *arguments, unknown = parser.parse_args_into_dataclasses(
             argv, look_for_args_file=False, return_remaining_strings=True
         )

@@ -8,10 +8,22 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import ClassVar
 
-from hf_icckd.options.checks import check_licence, check_range
-from hf_icckd.options.data import ALLOW_LEAKAGE, DataArguments, StudentDataArguments, TrainingDataArguments
+from hf_icckd.options.checks import changed_options, check_licence, check_number, check_range
+from hf_icckd.options.data import (
+    ALLOW_LEAKAGE,
+    DataArguments,
+    ImageDataArguments,
+    StudentDataArguments,
+    TrainingDataArguments,
+)
+from hf_icckd.options.fine_tuning import FineTuning
+from hf_icckd.options.imbalance import ClassBalanceArguments
+from hf_icckd.options.kept_weights import KeptWeights
 from hf_icckd.options.nets import StudentModelArguments, TeacherModelArguments
+from hf_icckd.options.prediction import PredictionArguments
 from hf_icckd.options.trainer import Hardware, HubOptions, Optimisation, RunOptions, StudentOptions, TeacherOptions
+from hf_icckd.utils.formats import FORMATS
+from hf_icckd.utils.text import suggest
 
 _MODEL = "Folder of a run, Hub id or a pretrained timm model's name"
 
@@ -65,18 +77,86 @@ class StudyArguments:
 
 
 @dataclass
+class ExportDataArguments(ImageDataArguments):
+    """Data set to calibrate int8 on and to measure accuracy on."""
+
+    title: ClassVar[str] = "Images"
+
+    dataset: str = field(
+        default="", metadata={"help": "As for the recipes; default: what the model was trained on, by its folder."}
+    )
+
+
+@dataclass
 class ExportArguments:
-    """Which model becomes an ONNX file, and how it is compared with torch."""
+    """Which model is written in which formats, and what a file must pass."""
 
     title: ClassVar[str] = "Export"
 
     folder: str = field(metadata={"help": f"{_MODEL}."})
-    output: str | None = field(default=None, metadata={"help": "File to write; default: model.onnx in the folder."})
-    num_images: int = field(default=1000, metadata={"help": "Random images to compare with torch on."})
-    tolerance: float = field(
-        default=1e-4,
-        metadata={"help": "Largest difference from torch in a logit, as a share of the largest if that is above 1."},
+    formats: list[str] = field(
+        default_factory=lambda: ["onnx"],
+        metadata={"help": "onnx (float32), int8 (ONNX, statically quantised), openvino: one or several."},
     )
+    output: str | None = field(
+        default=None,
+        metadata={"help": "File to write, for several formats a folder; default: the model's own folder."},
+    )
+    tolerance: float = field(
+        default=1.0,
+        metadata={"help": "Largest drop of top-1 on the test split, in percentage points; else it is not written."},
+    )
+    calibration_images: int = field(
+        default=300, metadata={"help": "Training images that int8 is calibrated on, evenly over the classes."}
+    )
+    weight_bits: int = field(
+        default=8, metadata={"help": "Of int8: 8, or 7 so that x86 processors without VNNI compute the same."}
+    )
+    logit_tolerance: float = field(
+        default=1e-4,
+        metadata={"help": "Largest difference of a logit in float32, as a share of the largest if that is above 1."},
+    )
+    num_images: int = field(default=1000, metadata={"help": "Random images to compare logits on."})
+
+    def __post_init__(self) -> None:
+        for name in self.formats:
+            if name not in FORMATS:
+                raise ValueError(
+                    f"formats has {name!r}, expected some of: {', '.join(FORMATS)}{suggest(name, FORMATS)}"
+                )
+        self.formats = list(dict.fromkeys(self.formats))
+        check_range(self, "tolerance", 0, 100)
+        check_range(self, "logit_tolerance", 0, math.inf)
+        check_range(self, "calibration_images", 1, math.inf)
+        check_range(self, "num_images", 1, math.inf)
+        if self.weight_bits not in (7, 8):
+            raise ValueError(f"weight_bits is {self.weight_bits}, expected 8, or 7 for x86 processors without VNNI")
+
+
+@dataclass
+class BenchmarkArguments:
+    """Which models are timed, and how."""
+
+    title: ClassVar[str] = "Benchmark"
+
+    models: list[str] = field(
+        metadata={
+            "help": "Folders of runs, with every file that was exported to them; single .onnx or .xml files; Hub ids "
+            "or pretrained timm models."
+        }
+    )
+    batch_sizes: list[int] = field(default_factory=lambda: [1, 64], metadata={"help": "Images per call."})
+    threads: list[int] | None = field(
+        default=None, metadata={"help": "Numbers of threads; default: one, and all cores."}
+    )
+    rounds: int = field(default=5, metadata={"help": "Turns of each model; the median counts."})
+    output_file: str | None = field(default=None, metadata={"help": "JSON file to write the table to."})
+
+    def __post_init__(self) -> None:
+        for name in ("batch_sizes", "threads"):
+            for value in getattr(self, name) or ():
+                check_number(name, value, 1)
+        check_range(self, "rounds", 1, math.inf)
 
 
 @dataclass
@@ -86,7 +166,8 @@ class DemoDataArguments(DataArguments):
     title: ClassVar[str] = "Images"
 
     dataset: str = field(
-        default="", metadata={"help": "As for the recipes; default: what the teacher was trained on, by its folder."}
+        default="",
+        metadata={"help": "As for the recipes; default: what the first model was trained on, by its folder."},
     )
     # Not options here: each net gets pictures in its own size.
     image_size: int | None = field(default=None, init=False)
@@ -95,12 +176,24 @@ class DemoDataArguments(DataArguments):
 
 @dataclass
 class DemoArguments:
-    """Which models the page shows, and how it is served."""
+    """Which models the page shows, and how it is served, or what the Space of it holds."""
 
     title: ClassVar[str] = "Page"
 
-    teacher: str = field(default="runs/teacher", metadata={"help": f"{_MODEL}."})
-    student: str = field(default="runs/student", metadata={"help": f"{_MODEL}."})
+    models: list[str] = field(
+        default_factory=lambda: ["runs/teacher", "runs/student"],
+        metadata={"help": f"One classifier, or a teacher and its student. {_MODEL}."},
+    )
+    space: str | None = field(
+        default=None, metadata={"help": "Write a Gradio Space to this new folder instead of serving the page."}
+    )
+    repo_id: list[str] | None = field(
+        default=None,
+        metadata={"help": "Where each model is on the Hub: the Space loads it from there and does not hold it."},
+    )
+    license: str | None = field(
+        default=None, metadata={"help": "Identifier of the Space's licence; default: that of the last model's run."}
+    )
     max_images: int = field(
         default=5000,
         metadata={"help": "Class means are taken over this many training images, up to 200 per class."},
@@ -116,6 +209,19 @@ class DemoArguments:
     def __post_init__(self) -> None:
         check_range(self, "port", 1, 65535)
         check_range(self, "max_images", 1, math.inf)
+        check_licence(self.license)
+        if not 1 <= len(self.models) <= 2:
+            raise ValueError(
+                f"models are {', '.join(self.models) or 'none'}, expected one classifier, or a teacher and its student"
+            )
+        if self.repo_id is not None and len(self.repo_id) != len(self.models):
+            raise ValueError(f"repo_id names {len(self.repo_id)} models, expected {len(self.models)}, one for each")
+        of_page, of_space = ("max_images", "host", "port", "share"), ("repo_id", "license")
+        changed = changed_options(self)
+        without_effect = [f"--{name}" for name in (of_space if self.space is None else of_page) if name in changed]
+        if without_effect:
+            where, fix = ("a Space", ", or add --space FOLDER") if self.space is None else ("the local page", "")
+            raise ValueError(f"{', '.join(without_effect)} only matters for {where}; leave it out{fix}")
 
 
 @dataclass
@@ -182,7 +288,7 @@ class Command:
         return getattr(import_module(self.module), self.function)
 
 
-_TRAINING = (Optimisation, RunOptions, Hardware, HubOptions)
+_TRAINING = (Optimisation, FineTuning, KeptWeights, ClassBalanceArguments, RunOptions, Hardware, HubOptions)
 COMMANDS = {
     "data": Command(
         "Say what is understood of a data set, and draw some images of each class. Nothing is trained.",
@@ -213,6 +319,13 @@ COMMANDS = {
         ),
         trainer=True,
     ),
+    "predict": Command(
+        "Predict the classes of images, the least sure ones first.",
+        "hf_icckd.predict",
+        (PredictionArguments,),
+        ("model", "images"),
+        ("model", "images", "output_file", "top_k", "sort", "batch_size", "num_workers", "pixel_range"),
+    ),
     "evaluate": Command(
         "Measure any classifier on a split.",
         "hf_icckd.evaluate",
@@ -221,18 +334,25 @@ COMMANDS = {
         ("model", "dataset", "split", "teacher", "output_file"),
     ),
     "export": Command(
-        "Write a model as an ONNX file, compared with torch.",
+        "Write a model as ONNX, int8 ONNX or OpenVINO, each checked against torch.",
         "hf_icckd.export",
-        (ExportArguments,),
+        (ExportDataArguments, ExportArguments),
         ("folder",),
-        ("folder", "output"),
+        ("folder", "formats", "dataset", "output", "tolerance", "calibration_images"),
+    ),
+    "benchmark": Command(
+        "Compare size and latency of models and of what they were exported to.",
+        "hf_icckd.benchmark",
+        (BenchmarkArguments,),
+        ("models",),
+        ("models", "batch_sizes", "threads", "output_file"),
     ),
     "demo": Command(
-        "Compare a teacher and its student on a local page.",
+        "Show a classifier, or a teacher and its student, on a local page; or write it as a Gradio Space.",
         "hf_icckd.demo.__main__",
         (DemoDataArguments, DemoArguments),
-        ("teacher", "student"),
-        ("teacher", "student", "dataset", "port"),
+        ("models",),
+        ("models", "dataset", "port", "space", "repo_id", "license"),
     ),
     "push": Command(
         "Publish the folder of a finished run on the Hub, or resume a push that was cut off.",

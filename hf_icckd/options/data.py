@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from hf_icckd.options.augmentation import AugmentationArguments
-from hf_icckd.options.checks import check_range
+from hf_icckd.options.checks import check_pixel_range, check_range
+from hf_icckd.options.imbalance import Sampling, SamplingArguments
 
 RESIDENT_MAX_BYTES = 2 * 1024**3
 ALLOW_LEAKAGE = "Accept a teacher or other model that was trained on more than one in a hundred test images."
@@ -102,13 +103,7 @@ class ImageDataArguments:
         check_range(self, "test_fraction", 0, 1, exclude_low=True, exclude_high=True)
         check_range(self, "max_train_samples", 1, math.inf)
         check_range(self, "max_eval_samples", 1, math.inf)
-        if self.pixel_range is not None and not (
-            len(self.pixel_range) == 2 and self.pixel_range[0] < self.pixel_range[1]
-        ):
-            raise ValueError(
-                f"pixel_range is {self.pixel_range}, expected the values of black and of white, the smaller first; "
-                "for example --pixel_range 0 4095"
-            )
+        check_pixel_range(self.pixel_range)
         if self.label_pattern is not None:
             _check_pattern(self.label_pattern)
 
@@ -189,7 +184,7 @@ class DataArguments(ImageDataArguments):
 
 
 @dataclass
-class TrainingDataArguments(AugmentationArguments, DataArguments):
+class TrainingDataArguments(AugmentationArguments, SamplingArguments, DataArguments):
     """Which images to train on, and how they are augmented."""
 
     title: ClassVar[str] = "Images"
@@ -199,6 +194,16 @@ class TrainingDataArguments(AugmentationArguments, DataArguments):
     def __post_init__(self) -> None:
         DataArguments.__post_init__(self)
         AugmentationArguments.__post_init__(self)
+        self.chosen_sampling(0)  # for its error
+
+    def chosen_sampling(self, seed: int) -> Sampling | None:
+        """Return the sampling asked for, None for every image once; `seed` is that of the run.
+
+        The draws have the seed of the augmentation, so that students of other seeds can replay recorded targets.
+        """
+        if self.sampling == "all":
+            return None
+        return Sampling(self.sampling, seed if self.augmentation_seed is None else self.augmentation_seed)
 
 
 @dataclass
@@ -208,5 +213,9 @@ class StudentDataArguments(UnlabeledDataArguments, TrainingDataArguments):
     title: ClassVar[str] = "Images"
 
     def __post_init__(self) -> None:
-        UnlabeledDataArguments.__post_init__(self)
-        AugmentationArguments.__post_init__(self)
+        super().__post_init__()
+        if self.unlabeled_dataset is not None and self.sampling != "all":
+            raise ValueError(
+                f"sampling is {self.sampling!r} but unlabeled_dataset is {self.unlabeled_dataset!r}: images without "
+                "labels have no class to be shown by; leave one of them out"
+            )

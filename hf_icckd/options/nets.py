@@ -10,12 +10,11 @@ from hf_icckd.options.checks import check_range
 
 
 @dataclass
-class TeacherModelArguments:
-    """Which net becomes the teacher."""
+class TrainedNet:
+    """What the weights of the net that is trained start from, and its dropout."""
 
-    title: ClassVar[str] = "Net"
+    title: ClassVar[str] = "Fine-tuning"
 
-    model: str = field(default="cifar_resnet20", metadata={"help": "Architecture: any name of timm's registry."})
     pretrained: bool = field(
         default=False, metadata={"help": "Start from timm's pretrained weights and their preprocessing."}
     )
@@ -27,25 +26,50 @@ class TeacherModelArguments:
             "classes of the data."
         },
     )
+    drop_path: float | None = field(
+        default=None,
+        metadata={
+            "help": "Stochastic depth, timm's drop_path_rate: share of images that skip the last block, less in "
+            "earlier ones; default: the architecture's own, mostly 0."
+        },
+    )
+    drop_rate: float | None = field(
+        default=None,
+        metadata={"help": "Dropout before the classification layer, as in timm; default: the architecture's own."},
+    )
 
     def __post_init__(self):
+        check_range(self, "drop_path", 0, 1, exclude_high=True)
+        check_range(self, "drop_rate", 0, 1, exclude_high=True)
         if self.start_from is not None and self.pretrained:
             raise ValueError(
                 f"start_from is {self.start_from!r} but pretrained is true, expected one of them; leave out "
                 "--pretrained"
             )
 
+    @property
+    def drop_args(self) -> dict[str, float]:
+        """Arguments of `timm.create_model` that act in training only."""
+        asked = {"drop_path_rate": self.drop_path, "drop_rate": self.drop_rate}
+        return {name: value for name, value in asked.items() if value is not None}
+
 
 @dataclass
-class StudentModelArguments:
+class TeacherModelArguments(TrainedNet):
+    """Which net becomes the teacher."""
+
+    title: ClassVar[str] = "Net"
+
+    model: str = field(default="cifar_resnet20", metadata={"help": "Architecture: any name of timm's registry."})
+
+
+@dataclass
+class StudentModelArguments(TrainedNet):
     """Which net learns from which teacher."""
 
     title: ClassVar[str] = "Nets"
 
     model: str = field(default="cifar_resnet8", metadata={"help": "Architecture: any name of timm's registry."})
-    pretrained: bool = field(
-        default=False, metadata={"help": "Start from timm's pretrained weights and their preprocessing."}
-    )
     teacher: str = field(
         default="runs/teacher",
         metadata={
@@ -82,6 +106,7 @@ class StudentModelArguments:
     )
 
     def __post_init__(self):
+        super().__post_init__()
         check_range(self, "teacher_image_size", 1, math.inf)
         for name in ("teacher_mean", "teacher_std"):
             value = getattr(self, name)

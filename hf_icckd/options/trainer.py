@@ -36,6 +36,9 @@ class Optimisation:
     warmup_steps: float = field(
         default=0, metadata={"help": "Steps of linear warm-up, or below 1 their share of the training."}
     )
+    warmup_epochs: float | None = field(
+        default=None, metadata={"help": "Epochs of linear warm-up, instead of warmup_steps."}
+    )
     lr_milestones: list[float] | None = field(
         default=None,
         metadata={

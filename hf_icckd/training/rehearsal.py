@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import shutil
 import tempfile
 import time
@@ -24,6 +25,7 @@ from hf_icckd.evaluation.split import split_metrics
 from hf_icckd.models.classifier import ClassifierSpec
 from hf_icckd.models.pretrained import WEIGHTS_FILE
 from hf_icckd.models.reload import check_reload
+from hf_icckd.options.schedule import training_steps
 from hf_icckd.runs import checkpoints
 from hf_icckd.training.resumable import OPTIMIZER_FILE
 from hf_icckd.training.student_trainer import StudentTrainer
@@ -46,7 +48,8 @@ def rehearse(trainer: DistillationTrainer) -> None:
     together.
 
     Raises:
-        ValueError: If something can't work; the message has the reason.
+        ValueError: If something can't work, or nothing is evaluated that the best weights could be chosen by; the
+            message has the reason.
         FloatingPointError: If the loss or a gradient is not finite.
         OSError: If there is no room for a checkpoint.
     """
@@ -62,6 +65,11 @@ def rehearse(trainer: DistillationTrainer) -> None:
     if not args.rehearsal:
         return
     start = time.perf_counter()
+    if trainer.best is not None:
+        batches = len(trainer.train_dataset.batch_sampler(args.train_batch_size, args.seed))
+        steps_per_epoch = math.ceil(batches / args.gradient_accumulation_steps)
+        steps = training_steps(args.num_train_epochs, args.max_steps, steps_per_epoch)
+        trainer.best.check_evaluated(steps, steps_per_epoch)
     with untouched(trainer), torch.compiler.set_stance("force_eager"):
         for name, part in _PARTS.items():
             began = time.perf_counter()
@@ -122,7 +130,7 @@ class FirstImages(BatchDataset):
 
 
 def _reload(trainer: DistillationTrainer) -> None:
-    distributed.on_first_rank(lambda: check_reload(trainer.classifier))
+    distributed.on_first_rank(lambda: check_reload(trainer.measured_classifier))
 
 
 def _step(trainer: DistillationTrainer) -> None:
@@ -225,13 +233,14 @@ def _evaluation(trainer: DistillationTrainer) -> None:
 
 
 def _cost(trainer: DistillationTrainer) -> None:
-    distributed.on_first_rank(lambda: cost_metrics(trainer.classifier, repeats=1))
+    distributed.on_first_rank(lambda: cost_metrics(trainer.measured_classifier, repeats=1))
 
 
 def _checkpoint(trainer: DistillationTrainer) -> None:
     """Write what a checkpoint holds beside the run's folder, read it again and remove it."""
-    parts = {name: part.state_dict() for name, part in trainer.stateful.items()}  # all processes together
-    extra = {f"{name}.{key}": value for name, state in parts.items() for key, value in state.items()}
+    if trainer.best is not None:
+        trainer.best.keep()  # as after an evaluation
+    extra = checkpoints.state_of(trainer.stateful)  # all processes together
     distributed.on_first_rank(lambda: _try_checkpoint(trainer, extra))
 
 

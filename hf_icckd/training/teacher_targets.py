@@ -111,7 +111,7 @@ class TeacherTargets:
         self.dims: dict[str, int] = found["outputs"]
         self.block_rows: int = found["block_rows"]
         self._digest = hashlib.blake2b(json.dumps(found["identity"]).encode(), digest_size=16).hexdigest()
-        self._constant = pipeline.augmentation is None  # then every epoch has the same images
+        self._constant = pipeline.constant  # then every epoch has the same images
         self._pin = pipeline.resident and torch.cuda.is_available()  # for other data the loader pins
         self._blocks: dict[tuple[int, int], dict[str, Tensor]] = {}
 

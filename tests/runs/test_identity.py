@@ -61,3 +61,7 @@ def test_options_of_a_later_version_were_at_their_defaults():
     later = {"aa": None, "mixup": 0.0, "cutmix": 0.0, "mixup_prob": 1.0, "mixup_switch_prob": 0.5}
     assert not compare(BEFORE, now(**later)).differing
     assert names(compare(BEFORE, now(**later | {"mixup": 0.2})).differing) == ["mixup"]
+    balanced = {"class_weights": None, "logit_adjustment": 0.0, "sampling": "all"}
+    assert not compare(BEFORE, now(**balanced)).differing
+    for name, value in (("class_weights", ["balanced"]), ("logit_adjustment", 1.0), ("sampling", "balanced")):
+        assert names(compare(BEFORE, now(**balanced | {name: value})).differing) == [name]
