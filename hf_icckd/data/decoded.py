@@ -98,7 +98,7 @@ class DecodedImages(CroppedImages):
 
     def __init__(self, split: Dataset, labels: Tensor, *args: Any, **options: Any):
         super().__init__(*args, **options)
-        self.split, self.labels, self.unlabeled = split, labels, int((labels < 0).sum())
+        self.split, self.labels = split, labels
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -96,7 +96,7 @@ class WithTeacherPixels(BatchDataset):
 
     def __init__(self, dataset: FramedImages, teacher: FramedImages):
         self.dataset, self.teacher = dataset, teacher
-        self.resident, self.framed, self.unlabeled = dataset.resident, True, dataset.unlabeled
+        self.resident, self.framed = dataset.resident, True
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -161,8 +161,7 @@ class MixedImages(BatchDataset):
 
     def __init__(self, dataset: BatchDataset, augmentation: Augmentation):
         self.dataset, self.augmentation = dataset, augmentation
-        self.resident, self.framed = dataset.resident, dataset.framed
-        self.resampled, self.unlabeled = dataset.resampled, dataset.unlabeled
+        self.resident, self.framed, self.resampled = dataset.resident, dataset.framed, dataset.resampled
         self._partners: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -171,8 +170,9 @@ class MixedImages(BatchDataset):
     def partners(self, epoch: int) -> Tensor:
         """(N,) partner of every row in an epoch."""
         if self._partners is None or self._partners[0] != epoch:
-            labeled = len(self) - self.unlabeled
-            own = [partners_of(self.augmentation.seed, epoch, count) for count in (labeled, self.unlabeled)]
+            unlabeled = self.unlabeled
+            labeled = len(self) - unlabeled
+            own = [partners_of(self.augmentation.seed, epoch, count) for count in (labeled, unlabeled)]
             self._partners = epoch, torch.cat([own[0], own[1] + labeled])
         return self._partners[1]
 

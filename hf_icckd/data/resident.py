@@ -96,7 +96,6 @@ class ResidentImages(FramedImages):
         load: Callable[[Framing], Tensor] | None = None,
     ):
         self.images, self.labels = images, labels.to(images.device)
-        self.unlabeled = int((labels < 0).sum())
         self.augmentation, self.num_views, self.compile_backend = augmentation, num_views, compile_backend
         self.framing, self.stored, self._load = framing, stored, load
         # Integers throughout: the same bits, compiled or not.

@@ -12,6 +12,7 @@ from hf_icckd.evaluation.split import SplitOutputs
 from hf_icckd.losses import WeightedObjectives
 from hf_icckd.metrics.linear_probe import linear_probe
 from hf_icckd.models.classifier import ImageClassifier
+from hf_icckd.options.fine_tuning import FineTuning
 from hf_icckd.utils import distributed
 
 
@@ -29,12 +30,23 @@ def trains_head(objectives: WeightedObjectives) -> bool:
     )
 
 
-def freeze_head(classifier: ImageClassifier, images: Dataset | None) -> Dataset:
+def freeze_head(classifier: ImageClassifier, images: Dataset | None, args: FineTuning) -> Dataset:
     """Keep the classification layer out of training, until `fit_head`; return the images to fit it on.
 
+    Args:
+        classifier: The classifier.
+        images: Labelled images.
+        args: Options; they must not freeze the backbone too.
+
     Raises:
-        ValueError: If there are none, or it is not one linear layer with a bias, whose weights a probe could give.
+        ValueError: If there are no images, the backbone is to be frozen too, or the layer is not one linear layer with
+            a bias, whose weights a probe could give.
     """
+    if args.freeze_backbone or args.freeze_epochs:
+        raise ValueError(
+            "the backbone is to be frozen, and no term of the loss trains the classification layer, expected one of "
+            "them to be trained; leave --freeze_backbone and --freeze_epochs out, or give labels with --ce_weight"
+        )
     if images is None:
         raise ValueError(
             "no term of the loss trains the student's classification layer, expected cross-entropy, kd or images to "

@@ -26,7 +26,6 @@ from hf_icckd.losses import (
     refuse_unlabeled,
     targets_of,
 )
-from hf_icckd.losses.objective import DistillationBatch
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.models.embedding_teacher import check_teacher_classes, has_head, output_shapes
 from hf_icckd.options.training import StudentTrainingArguments
@@ -34,42 +33,12 @@ from hf_icckd.runs.records import RecordedAccuracy
 from hf_icckd.training.class_balance import class_balance
 from hf_icckd.training.head_fitting import fit_head, freeze_head, trains_head
 from hf_icckd.training.recorded_batches import WithTargets
+from hf_icckd.training.student_with_objective import StudentWithObjective
 from hf_icckd.training.teacher_targets import TeacherTargets
 from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.utils import distributed
 
 logger = logging.getLogger(__name__)
-
-
-class StudentWithObjective(nn.Module):
-    """All that is trained in distillation, in one module: what DistributedDataParallel and torch.compile wrap.
-
-    Args:
-        student: The student.
-        objectives: Weighted objectives; they may have parameters of their own, which are never exported.
-
-    Attributes:
-        feature_maps: Whether any objective compares feature maps.
-    """
-
-    def __init__(self, student: ImageClassifier, objectives: WeightedObjectives):
-        super().__init__()
-        self.student, self.objectives = student, objectives
-        self.feature_maps = "feature_maps" in objectives.teacher_outputs
-
-    def forward(
-        self,
-        images: Tensor,
-        teacher: ClassifierOutput,
-        labels: Tensor,
-        sample_ids: Tensor,
-        progress: Tensor,
-        global_rows: int,
-    ) -> tuple[ClassifierOutput, dict[str, Tensor]]:
-        """Return the student's output and the unweighted terms of all objectives."""
-        output = self.student(images, self.feature_maps)
-        batch = DistillationBatch(output, teacher, labels, sample_ids, progress, global_rows)
-        return output, self.objectives(batch)
 
 
 class StudentTrainer(DistillationTrainer):
@@ -146,11 +115,12 @@ class StudentTrainer(DistillationTrainer):
         images = as_training_batches(train_dataset, model.spec.label_names, args.seed)
         if images.mixes:
             refuse_mixed(objectives)
-        if images.unlabeled:
+        self._unlabeled = images.unlabeled
+        self._labeled = self._unlabeled < len(images)
+        if self._unlabeled:
             refuse_unlabeled(objectives)
-        self._labeled = images.unlabeled < len(images)
         head_is_trained = trains_head(objectives) or (self._labeled and args.ce_weight > 0)
-        self._labeled_dataset = None if head_is_trained else freeze_head(model, labeled_dataset)
+        self._labeled_dataset = None if head_is_trained else freeze_head(model, labeled_dataset, args)
         self._fitted_at = -1
         self.live_dataset, self.targets = images, targets
         self.balance = class_balance(args, images, model.spec.label_names)
@@ -208,16 +178,17 @@ class StudentTrainer(DistillationTrainer):
         output, terms = model(images, teacher, labels, batch["sample_ids"], progress, batch["global_rows"])
         if not self._labeled:
             return terms
-        options = self.args.label_smoothing, self.balance
-        if self.live_dataset.unlabeled:
-            return {"ce": labeled_cross_entropy(output.logits, batch, *options), **terms}
-        ce = cross_entropy(output.logits, targets_of(batch, output.logits), *options)
+        if self._unlabeled:
+            ce = labeled_cross_entropy(output.logits, batch, self.args.label_smoothing, self.balance)
+        else:
+            targets = targets_of(batch, output.logits)
+            ce = cross_entropy(output.logits, targets, self.args.label_smoothing, self.balance)
         return {"ce": ce, **terms}
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """Micro-batches of a step; they know how many of all its images have a label."""
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self.live_dataset.unlabeled and batches:
+        if self._unlabeled and batches:
             own = torch.stack([(batch["labels"] >= 0).sum() for batch in batches]).sum()
             labeled = distributed.sum_over_ranks(own.to(self.args.device, non_blocking=True))
             rows = sum(batch["global_rows"] for batch in batches)
@@ -299,7 +270,7 @@ class StudentTrainer(DistillationTrainer):
         if self._labeled_dataset is None or self._fitted_at == self.state.global_step:
             return
         start = time.perf_counter()
-        note = fit_head(self.classifier, self.predict_split(self._labeled_dataset))
+        note = fit_head(self.measured_classifier, self.predict_split(self._labeled_dataset))
         self._fitted_at = self.state.global_step
         self.notes += [note] if note not in self.notes else []
         self._clock += time.perf_counter() - start  # images per second are those of training

@@ -37,7 +37,15 @@ from hf_icckd.training import rehearsal
 from hf_icckd.training.signals import StopOnSignal
 from hf_icckd.utils import distributed
 
-TERMS = ("loss/ce", "loss/intra_class", "gated_fraction", "loss/kd", "loss/rkd_distance", "loss/rkd_angle")
+TERMS = (
+    "loss/ce",
+    "loss/intra_class",
+    "gated_fraction",
+    "loss/kd",
+    "loss/rkd_distance",
+    "loss/rkd_angle",
+    "loss/embedding",
+)
 
 
 def classifier(names, seed):
@@ -158,6 +166,27 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
         student.train()
         return student
 
+    def without_labels(accumulation: int, only: bool, objectives: list[str]) -> StudentTrainer:
+        """A student of 151 digits and 62 images without labels, or of these alone; steps differ in their labels."""
+        images = ImagePipeline(
+            load_image_data(
+                "digits", max_train_samples=151, max_eval_samples=41, unlabeled_dataset="synthetic",
+                max_unlabeled_samples=62, unlabeled_only=only,
+            )
+        )  # fmt: skip
+        student = StudentTrainer(
+            classifier(data.label_names, 1),
+            classifier(data.label_names, 2),
+            StudentTrainingArguments(
+                **options("unlabeled", accumulation), objectives=objectives, label_smoothing=0.0 if only else 0.1
+            ),
+            images.dataset("train", training=True),
+            labeled_dataset=images.dataset("train"),
+        )
+        rehearsal.rehearse(student)
+        student.train()
+        return student
+
     uneven = dataclasses.replace(data, train=data.train.select(uneven_rows(data.labels("train"))))
     resampled = ImagePipeline(uneven, Augmentation(mixup=0.4), sampling=Sampling("balanced", seed=2))
     intra_class = {"terms": ["intra_class:weight=1,margin=0,cache_size=8"]}
@@ -170,6 +199,9 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
         results[f"weighted x{accumulation}"] = outcome(weighted)
         sampled = teacher("sampled", accumulation=accumulation, terms=["none"], images=resampled)
         results[f"sampled x{accumulation}"] = outcome(sampled)
+        results[f"unlabeled x{accumulation}"] = outcome(without_labels(accumulation, False, ["kd", "embedding"]))
+        alone = without_labels(accumulation, True, ["embedding"])
+        results[f"alone x{accumulation}"] = outcome(alone)
         trainer = teacher(f"teacher-{accumulation}", accumulation=accumulation, **intra_class)
         results[f"intra_class x{accumulation}"] = outcome(trainer)
         for name, objectives, mode in (
@@ -200,6 +232,8 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
         torch.manual_seed(0)
         net = create_classifier("cifar_resnet8", data.label_names, image_size=8).double()
         results[f"probe x{accumulation}"] = outcome(teacher("probe", model=net, freeze_backbone=True, **ce))
+    alone.fit_head()
+    results["fitted"] = alone.classifier.net.get_classifier().state_dict()
     test = pipeline.dataset("test")
     results["logits"] = trainer.predict_split(test).logits
     # 41 images in batches of 8 a process: measured batch by batch, and from all outputs at once.
