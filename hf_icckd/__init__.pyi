@@ -17,6 +17,9 @@ from .data import (
     ImagePipeline as ImagePipeline,
 )
 from .data import (
+    Sampling as Sampling,
+)
+from .data import (
     load_image_data as load_image_data,
 )
 from .evaluation.split import (

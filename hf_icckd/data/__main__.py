@@ -11,7 +11,7 @@ from pathlib import Path
 from hf_icckd.data import ImageData, load_image_data
 from hf_icckd.data.contact_sheet import draw_contact_sheet
 from hf_icckd.data.readable import find_unreadable
-from hf_icckd.data.report import data_report, with_mirroring
+from hf_icckd.data.report import data_report, with_mirroring, with_sampling
 from hf_icckd.data.report_text import report_table
 from hf_icckd.data.sources.stream import StreamedSplit
 from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
@@ -30,6 +30,7 @@ def main(argv: list[str] | None = None) -> None:
         sheet = _place_of_sheet(args.contact_sheet, data_args.dataset)
         data = load_image_data(data_args)
         report = with_mirroring(data_report(data), data, data_args.chosen_augmentation(0))
+        report = with_sampling(report, data_args.chosen_sampling(0))
         show(report_table(report))
         errors = draw_contact_sheet(sheet, data)
         show(f"{args.contact_sheet} shows some training images of each class")

@@ -70,13 +70,13 @@ class CroppedImages(FramedImages):
             crops = [self.framing(image) for image in images]
         else:
             sizes = torch.tensor([image.size for image in images]).reshape(-1, 2)
-            boxes = resized_crop_boxes(sizes, augmentation, key.epoch, key.indices, view)
+            boxes = resized_crop_boxes(sizes, augmentation, key.epoch, key.pixel_ids, view)
             size = self.framing.size
             crops = [
                 image.resize((size, size), resampling(self.framing.interpolation), box=box)
                 for image, box in zip(images, boxes, strict=True)
             ]
-        return augment(self._stack(crops), augmentation, key.epoch, key.indices, view)
+        return augment(self._stack(crops), augmentation, key.epoch, key.pixel_ids, view)
 
     def _stack(self, images: list[PIL.Image.Image]) -> Tensor:
         """(B, 3, S, S) uint8; B is 0 where a process has no row of a short last batch."""
@@ -91,17 +91,21 @@ class DecodedImages(CroppedImages):
 
     Args:
         split: Data set with an `image` column.
-        labels: (N,) class indices.
+        labels: (N,) class indices, -1 for an image without a label.
         *args: Arguments of `CroppedImages`.
         **options: Keyword arguments of `CroppedImages`.
     """
 
     def __init__(self, split: Dataset, labels: Tensor, *args: Any, **options: Any):
         super().__init__(*args, **options)
-        self.split, self.labels = split, labels
+        self.split, self.labels, self.unlabeled = split, labels, int((labels < 0).sum())
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def class_labels(self) -> Tensor:
+        """(N,) class of every image."""
+        return self.labels
 
     def read(self, key: BatchKey) -> tuple[list[PIL.Image.Image], Tensor, Tensor]:
         """Decode the images of these rows."""

@@ -96,7 +96,7 @@ class WithTeacherPixels(BatchDataset):
 
     def __init__(self, dataset: FramedImages, teacher: FramedImages):
         self.dataset, self.teacher = dataset, teacher
-        self.resident, self.framed = dataset.resident, True
+        self.resident, self.framed, self.unlabeled = dataset.resident, True, dataset.unlabeled
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -105,6 +105,10 @@ class WithTeacherPixels(BatchDataset):
         """The student's batch and the teacher's pixels."""
         read = self.dataset.read(key)
         return self.dataset.batch(key, *read) | {"teacher_pixel_values": self.teacher.views(read[0], key)}
+
+    def class_labels(self) -> Tensor | None:
+        """Classes of the student's data set."""
+        return self.dataset.class_labels()
 
     def batch_sampler(self, batch_size: int, seed: int | None = None) -> KeyedBatchSampler:
         """Keys of the student's data set, which carry the images of a stream."""

@@ -62,6 +62,7 @@ def load_pipeline(
         resident_max_bytes=data_args.resident_max_bytes,
         device=args.device,
         compile_backend=args.torch_compile_backend,
+        sampling=data_args.chosen_sampling(args.seed),
     )
     if args.process_index == 0:
         _log(data_report(data, pipeline))

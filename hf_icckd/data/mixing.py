@@ -137,6 +137,8 @@ class MixedImages(BatchDataset):
     Each view is mixed with the same view of the partner, and the teacher's pixels as the student's. Batches hold the
     partner's label as `mixed_labels` and the image's own share as `mix`.
 
+    An image with a label is mixed with others that have one, and one without with others without.
+
     Its `batch_sampler` puts both rows of a pair next to each other, so that a batch has them both. A partner that is
     not in the batch of this process is read for it: at an odd batch size, and at the cut of a short last batch.
 
@@ -160,6 +162,7 @@ class MixedImages(BatchDataset):
     def __init__(self, dataset: BatchDataset, augmentation: Augmentation):
         self.dataset, self.augmentation = dataset, augmentation
         self.resident, self.framed = dataset.resident, dataset.framed
+        self.resampled, self.unlabeled = dataset.resampled, dataset.unlabeled
         self._partners: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -168,7 +171,9 @@ class MixedImages(BatchDataset):
     def partners(self, epoch: int) -> Tensor:
         """(N,) partner of every row in an epoch."""
         if self._partners is None or self._partners[0] != epoch:
-            self._partners = epoch, partners_of(self.augmentation.seed, epoch, len(self))
+            labeled = len(self) - self.unlabeled
+            own = [partners_of(self.augmentation.seed, epoch, count) for count in (labeled, self.unlabeled)]
+            self._partners = epoch, torch.cat([own[0], own[1] + labeled])
         return self._partners[1]
 
     def __getitems__(self, key: BatchKey) -> dict[str, Any]:
@@ -189,6 +194,10 @@ class MixedImages(BatchDataset):
             "mixed_labels": labels[places.to(there, non_blocking=True)],
             "mix": shares.to(there, non_blocking=True),
         }
+
+    def class_labels(self) -> Tensor | None:
+        """Classes of the images before they are mixed."""
+        return self.dataset.class_labels()
 
     def for_classifier(self, spec: ClassifierSpec) -> BatchDataset:
         """The same mixes as a classifier wants their pixels."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Iterator
@@ -14,16 +15,19 @@ from hf_icckd.data.decoded import DecodedImages
 from hf_icckd.data.framed import at_size
 from hf_icckd.data.framing import LARGE, Framing, StoredSizes, border_colour, framing_for
 from hf_icckd.data.images import CROP_MODES, CropMode, read_image, scale_to_longest
+from hf_icckd.data.labels.columns import labels_of
 from hf_icckd.data.mixing import MixedImages
 from hf_icckd.data.pixel_reading import PixelReading, pixel_reading, some_rows
+from hf_icckd.data.resampling import ResampledImages
 from hf_icckd.data.resident import ResidentImages, load_split
 from hf_icckd.data.sampling import BatchDataset, BatchKey
-from hf_icckd.data.sources.image_data import ImageData
+from hf_icckd.data.sources.image_data import UNLABELED, ImageData
 from hf_icckd.data.sources.stream import StreamedSplit
 from hf_icckd.data.streamed import StreamedImages
 from hf_icckd.options.augmentation import Augmentation
 from hf_icckd.options.checks import check_number
 from hf_icckd.options.data import RESIDENT_MAX_BYTES
+from hf_icckd.options.imbalance import Sampling
 
 if TYPE_CHECKING:
     from hf_icckd.models.classifier import ClassifierSpec
@@ -59,6 +63,7 @@ class ImagePipeline:
         resident_max_bytes: Largest split that is kept in memory, with the teacher's pixels.
         device: Where resident splits are kept.
         compile_backend: See `ResidentImages`.
+        sampling: How often an epoch shows the training images of each class; None for every image once.
 
     Attributes:
         image_size: Side of the batches in pixels.
@@ -91,6 +96,7 @@ class ImagePipeline:
         resident_max_bytes: int = RESIDENT_MAX_BYTES,
         device: torch.device | str = "cpu",
         compile_backend: str | None = None,
+        sampling: Sampling | None = None,
     ):
         for name, size in (("image_size", image_size), ("default_size", default_size), ("max_size", max_size)):
             check_number(name, size, 1)
@@ -110,8 +116,18 @@ class ImagePipeline:
         self.image_size = image_size or (min(native, max_size or native) if small else default_size)
         self.crop_pct = 1.0 if small else crop_pct
         self.crop_mode: CropMode = crop_mode or ("border" if small and not self.reading.square else "center")
-        self._mean = mean
+        self._mean, self.sampling = mean, sampling
         self.augmentation = None
+        if sampling is not None and data.streamed:
+            raise ValueError(
+                f"sampling is {sampling.kind!r}, expected all with streaming: how many images of a class a stream has "
+                "is not known before it was read; leave --streaming out, or show every image once"
+            )
+        if sampling is not None and data.unlabeled is not None:
+            raise ValueError(
+                f"sampling is {sampling.kind!r}, expected all with images without labels: they have no class to be "
+                "counted in; take --class_weights balanced instead, or leave --unlabeled_dataset out"
+            )
         if augmentation is not None and augmentation.mixes and data.streamed:
             raise ValueError(
                 f"mixup is {augmentation.mixup} and cutmix {augmentation.cutmix}, expected 0 with streaming: images "
@@ -130,7 +146,8 @@ class ImagePipeline:
             sizes.append(other.size)
             of_teacher = f", for the teacher {other.size} x {other.size}"
         self._max_bytes = resident_max_bytes
-        largest = max(len(split) for split in self.data.splits().values()) * 3 * sum(size**2 for size in sizes)
+        splits = [self.data.trained, *self.data.splits().values()]
+        largest = max(map(len, splits)) * 3 * sum(size**2 for size in sizes)
         self.resident = self._stored.small is not None and largest <= resident_max_bytes and not self.data.streamed
         kept = f"kept in memory on {self.device} ({largest / 2**20:,.0f} MiB for the largest split)"
         logger.info(
@@ -146,7 +163,8 @@ class ImagePipeline:
 
         Args:
             split: `train`, `validation` or `test`.
-            training: Whether to augment.
+            training: Whether to augment; the rows of the training split are then followed by images without labels,
+                or replaced by them, if the data set says so.
             num_views: Views per image.
 
         Raises:
@@ -155,7 +173,13 @@ class ImagePipeline:
         if split not in self.data.splits():
             raise ValueError(f"split is {split!r}, expected one of {', '.join(self.data.splits())}")
         check_number("num_views", num_views, 1)
-        rows, augmentation = self.data.splits()[split], self.augmentation if training else None
+        images = self._images(split, training, num_views)
+        images.split_name = split
+        return images
+
+    def _images(self, split: str, training: bool, num_views: int) -> BatchDataset:
+        augmentation = self.augmentation if training else None
+        rows = self.data.trained if training and split == "train" else self.data.splits()[split]
         decoding: dict[str, Any] = {
             "framing": self.framing,
             "augmentation": augmentation,
@@ -166,14 +190,17 @@ class ImagePipeline:
         }
         if isinstance(rows, StreamedSplit):
             return StreamedImages(rows, **decoding)
-        images = self._images(split, rows, decoding)
+        images = self._numbered(split, rows, decoding)
+        if training and self.sampling is not None:
+            images = ResampledImages(images, self.sampling)
         return images if augmentation is None or not augmentation.mixes else MixedImages(images, augmentation)
 
-    def _images(self, split: str, rows: Any, decoding: dict[str, Any]) -> BatchDataset:
-        labels = torch.from_numpy(self.data.labels(split))
+    def _numbered(self, split: str, rows: Any, decoding: dict[str, Any]) -> BatchDataset:
+        labels = torch.from_numpy(labels_of(rows))
         if not self.resident:
             return DecodedImages(rows, labels, **decoding)
-        load = functools.partial(self._resident_pixels, split)
+        whole_split = rows is self.data.splits()[split]
+        load = functools.partial(self._resident_pixels, split) if whole_split else self._trained_pixels
         return ResidentImages(
             load(self.framing),
             labels,
@@ -200,6 +227,17 @@ class ImagePipeline:
             self._pixels[split, framing] = load_split(rows, framing, split, self.data.pixel_range).to(self.device)
         return self._pixels[split, framing]
 
+    def _trained_pixels(self, framing: Framing) -> torch.Tensor:
+        """Pixels of the rows that are trained on, where some have no label; those of the training split among them."""
+        without = self._resident_pixels(UNLABELED, framing)
+        if self.data.unlabeled_only:
+            return without
+        if ("trained", framing) not in self._pixels:
+            both = torch.cat([self._resident_pixels("train", framing), without])
+            parts = both.split([len(self.data.train), len(without)])
+            self._pixels |= {("trained", framing): both, ("train", framing): parts[0], (UNLABELED, framing): parts[1]}
+        return self._pixels["trained", framing]
+
     def framing_for(self, spec: ClassifierSpec) -> Framing:
         """How images are framed to measure a classifier; the pipeline's own framing if no image would differ."""
         return framing_for(spec, self._stored, self.framing)
@@ -217,7 +255,7 @@ class ImagePipeline:
         return Framing(self.image_size, self.crop_pct, self.interpolation, self.crop_mode, fill)
 
     def uncommon_choices(self, framing: Framing | None = None) -> dict[str, Any]:
-        """What pixels depend on beside size and scaling; empty for square or large images of 8 bits.
+        """What training pixels depend on beside size, scaling and augmentation; empty for the usual choices.
 
         So what was recorded of those before there were such choices stays valid.
 
@@ -228,11 +266,18 @@ class ImagePipeline:
         choices: dict[str, Any] = {"deep": self.reading.deep} if self.reading.deep else {}
         if framing.mode != "center":
             choices |= {"crop_mode": framing.mode, "fill": framing.fill}
+        if self.sampling is not None:
+            choices["sampling"] = dataclasses.asdict(self.sampling)
         return choices
 
     @property
+    def constant(self) -> bool:
+        """Whether every epoch has the same training images, with the same pixels."""
+        return self.augmentation is None and self.sampling is None
+
+    @property
     def evaluation_split(self) -> str:
-        """Split that training is evaluated on: validation if there is one, else test."""
+        """Split that training is evaluated on, validation if there is one, else test."""
         return "test" if self.data.validation is None else "validation"
 
     def channel_statistics(self) -> tuple[Channels, Channels]:

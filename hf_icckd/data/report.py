@@ -10,12 +10,18 @@ import numpy as np
 from hf_icckd.data.labels.mirroring import MIRRORING_ASKS, describe_mirroring
 from hf_icckd.data.pipeline import ImagePipeline
 from hf_icckd.data.pixel_reading import PixelReading, pixel_reading
-from hf_icckd.data.sources.image_data import ImageData
+from hf_icckd.data.resampling import class_draws
+from hf_icckd.data.sources.image_data import UNLABELED, ImageData
 from hf_icckd.options.augmentation import Augmentation
+from hf_icckd.options.imbalance import Sampling
 from hf_icckd.utils.text import shorten
 
 PUBLISHED_CLASSES = 20  # of more, metrics.json and the card hold the first, the last and the extremes
 _IMBALANCED = 5  # times as many images in the largest class as in the smallest
+_STRONGLY = 10  # times as many: then the warning says what can be done about it
+_REMEDIES = (
+    "--class_weights balanced, --sampling balanced and --logit_adjustment 1 each make classes count alike in training."
+)
 _FEW_IMAGES = 5  # of a class
 _SMALL_TEST = 100  # images, below which one of them is more than a point of top-1
 _EXAMPLES, _NAME = 3, 28  # classes that a warning names, and how much of a name
@@ -37,7 +43,7 @@ def data_report(data: ImageData, pipeline: ImagePipeline | None = None) -> dict[
         (359, [36, 36, 35])
     """
     names = list(data.label_names)
-    counts = {} if data.streamed else {name: _counts(data, name) for name in data.splits()}
+    counts = {} if data.streamed else {name: _counts(data, name) for name in data.splits() if name != UNLABELED}
     splits: dict[str, dict[str, Any]] = {name: {"images": len(split)} for name, split in data.splits().items()}
     for name, origin in data.origins.items():
         if name in splits:
@@ -53,12 +59,15 @@ def data_report(data: ImageData, pipeline: ImagePipeline | None = None) -> dict[
         "labels": data.label_origin,
         "pixels": _pixels(reading),
         "mirrored": "",
+        "sampled": "",
         "duplicates": None if data.duplicates is None else data.duplicates.sentences(),
         "left_out": [dataclasses.asdict(left_out) for left_out in data.left_out],
         "warnings": _warnings(names, counts, len(data.test)) + ([reading.warning] if reading.warning else []),
         "notes": list(data.notes),
     }
-    return report if pipeline is None else with_mirroring(report, data, pipeline.asked_augmentation)
+    if pipeline is None:
+        return report
+    return with_sampling(with_mirroring(report, data, pipeline.asked_augmentation), pipeline.sampling)
 
 
 def published_report(report: dict[str, Any]) -> dict[str, Any]:
@@ -71,7 +80,8 @@ def published_report(report: dict[str, Any]) -> dict[str, Any]:
     """
     pixels = {name: value for name, value in report["pixels"].items() if name != "unreadable_example"}
     left_out = [{"count": each["count"], "reason": each["reason"]} for each in report["left_out"]]
-    kept = {name: report[name] for name in ("streamed", "splits", "labels", "mirrored", "duplicates", "warnings")}
+    names = ("streamed", "splits", "labels", "mirrored", "sampled", "duplicates", "warnings")
+    kept = {name: report[name] for name in names}
     return kept | {
         "classes": summarize_classes(report["classes"], PUBLISHED_CLASSES),
         "pixels": pixels,
@@ -119,6 +129,26 @@ def with_mirroring(report: dict[str, Any], data: ImageData, augmentation: Augmen
     return report | {"mirrored": words, "warnings": [*report["warnings"], *warnings]}
 
 
+def with_sampling(report: dict[str, Any], sampling: Sampling | None) -> dict[str, Any]:
+    """Return a report that says how many images of the classes an epoch shows, if not every image once.
+
+    Args:
+        report: From `data_report`.
+        sampling: How often classes are shown; None for every image once.
+    """
+    if sampling is None or report["streamed"]:
+        return report
+    names, images = report["classes"]["names"], report["classes"]["images"]["train"]
+    draws = class_draws(images, sampling, epoch=0)
+    present = [label for label, count in enumerate(images) if count]
+    shown = [
+        f"{draws[label]:,} of {shorten(names[label], _NAME)}, which has {images[label]:,}"
+        for label in (max(present, key=images.__getitem__), min(present, key=images.__getitem__))
+    ]
+    words = f"{sampling.kind}: of {sum(images):,} images, an epoch shows {' and '.join(shown)}"
+    return report | {"sampled": words}
+
+
 def _counts(data: ImageData, split: str) -> list[int]:
     return np.bincount(data.labels(split), minlength=len(data.label_names)).tolist()
 
@@ -143,7 +173,7 @@ def _warnings(names: list[str], counts: dict[str, list[int]], test_images: int) 
             high, low = (shorten(names[int(np.argmax(trained == count))], _NAME) for count in (largest, smallest))
             warnings.append(
                 f"Imbalanced: {high} has {largest:,} training images, {low} {smallest:,}. Top-1 says little about "
-                "small classes."
+                f"small classes.{f' {_REMEDIES}' if largest >= _STRONGLY * smallest else ''}"
             )
         warnings += _few(trained, names, "training")
     if test_images < _SMALL_TEST:

@@ -72,7 +72,7 @@ class ResidentImages(FramedImages):
 
     Args:
         images: (N, 3, S, S) uint8; batches are made on its device.
-        labels: (N,) class indices.
+        labels: (N,) class indices, -1 for an image without a label.
         augmentation: Changes to each view; None for evaluation.
         num_views: Views per image, V.
         compile_backend: Backend of torch.compile for crops and mirroring; None to not compile.
@@ -96,6 +96,7 @@ class ResidentImages(FramedImages):
         load: Callable[[Framing], Tensor] | None = None,
     ):
         self.images, self.labels = images, labels.to(images.device)
+        self.unlabeled = int((labels < 0).sum())
         self.augmentation, self.num_views, self.compile_backend = augmentation, num_views, compile_backend
         self.framing, self.stored, self._load = framing, stored, load
         # Integers throughout: the same bits, compiled or not.
@@ -111,6 +112,10 @@ class ResidentImages(FramedImages):
         """Return the rows of the batch, on the device, as images and as sample ids."""
         ids = key.indices.to(self.images.device, non_blocking=True)
         return ids, self.labels[ids], ids
+
+    def class_labels(self) -> Tensor:
+        """(N,) class of every image, on the CPU."""
+        return self.labels.cpu()
 
     def views(self, ids: Tensor, key: BatchKey) -> Tensor:
         """Crop and augment these rows on the device."""
@@ -136,10 +141,17 @@ class ResidentImages(FramedImages):
         )
 
     def _augment(self, images: Tensor, augmentation: Augmentation, key: BatchKey, ids: Tensor, view: int) -> Tensor:
-        if (key.epoch, view) not in self._numbers:
+        if key.repeats is not None:
+            numbers = crop_numbers(augmentation, key.epoch, key.pixel_ids.to(ids.device, non_blocking=True), view)
+        else:
+            numbers = self._numbers_of_all(augmentation, key.epoch, ids.device, view)[ids]
+        images = self._crop(images, numbers, augmentation.crop_padding)
+        return augment_further(images, augmentation, key.epoch, key.pixel_ids, view)
+
+    def _numbers_of_all(self, augmentation: Augmentation, epoch: int, device: torch.device, view: int) -> Tensor:
+        if (epoch, view) not in self._numbers:
             # For all images at once: per batch, these dozens of small operations would take longer than the crop.
-            self._numbers = {drawn: numbers for drawn, numbers in self._numbers.items() if drawn[0] == key.epoch}
-            rows = torch.arange(len(self), device=ids.device)
-            self._numbers[key.epoch, view] = crop_numbers(augmentation, key.epoch, rows, view)
-        images = self._crop(images, self._numbers[key.epoch, view][ids], augmentation.crop_padding)
-        return augment_further(images, augmentation, key.epoch, key.indices, view)
+            self._numbers = {drawn: numbers for drawn, numbers in self._numbers.items() if drawn[0] == epoch}
+            rows = torch.arange(len(self), device=device)
+            self._numbers[epoch, view] = crop_numbers(augmentation, epoch, rows, view)
+        return self._numbers[epoch, view]

@@ -22,6 +22,7 @@ from hf_icckd.utils.keyed_random import permutation
 if TYPE_CHECKING:
     from hf_icckd.models.classifier import ClassifierSpec
 
+_REPEAT_BITS = 40  # rows of a split are fewer than 2**40
 # A closed terminal and SLURM's warning are unknown to Windows.
 _IGNORED_BY_WORKERS = [getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
 
@@ -34,12 +35,19 @@ class BatchKey(NamedTuple):
         indices: (B,) int64 rows of the split for this process.
         global_rows: Rows of this step over all processes.
         rows: Stored images and labels of streams, where there is no index to look them up by.
+        repeats: (B,) how often each row was in the epoch before, where rows are repeated; None: never.
     """
 
     epoch: int
     indices: Tensor
     global_rows: int
     rows: list[dict[str, Any]] | None = None
+    repeats: Tensor | None = None
+
+    @property
+    def pixel_ids(self) -> Tensor:
+        """(B,) what random changes are keyed by: the row, and of a repeated one another number each time."""
+        return self.indices if self.repeats is None else self.indices + (self.repeats << _REPEAT_BITS)
 
 
 class KeyedBatchSampler(Sampler[BatchKey]):
@@ -123,11 +131,17 @@ class BatchDataset(Dataset[dict[str, Any]]):
             only be in the way.
         framed: Whether it can make the pixels of another classifier from the stored images.
         mixes: Whether images are mixed with others: then batches hold `mixed_labels` and `mix` too.
+        split_name: The split that it is, where that is known.
+        resampled: Whether an epoch shows some images more often than others.
+        unlabeled: How many rows have no label, counted from the last one; their `labels` are -1.
     """
 
     resident: bool = False
     framed: bool = False
     mixes: bool = False
+    split_name: str | None = None
+    resampled: bool = False
+    unlabeled: int = 0
 
     def __len__(self) -> int:
         """Number of images."""
@@ -139,6 +153,10 @@ class BatchDataset(Dataset[dict[str, Any]]):
         `labels` are class indices, and `global_rows` counts the images of this step over all processes.
         """
         raise NotImplementedError
+
+    def class_labels(self) -> Tensor | None:
+        """(N,) class of every stored image, on the CPU; None where nobody knows it before the image is read."""
+        return None
 
     def for_classifier(self, spec: ClassifierSpec) -> BatchDataset:
         """The same images as a classifier wants them; here, where nothing is known of their origin, as they are."""

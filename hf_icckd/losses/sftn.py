@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from hf_icckd.losses.class_balance import ClassBalance
 from hf_icckd.losses.kd import knowledge_distillation_loss
 from hf_icckd.losses.soft_targets import cross_entropy
 from hf_icckd.losses.teacher_term import TeacherBatch, TeacherTerm
@@ -19,9 +20,15 @@ from hf_icckd.models.architectures import check_architecture
 from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.student_branches import StudentBranches, student_branches
 
+_ALIKE = ClassBalance()
+
 
 def student_branch_terms(
-    logits: Tensor, branch_logits: tuple[Tensor, ...], targets: Tensor, label_smoothing: float = 0.0
+    logits: Tensor,
+    branch_logits: tuple[Tensor, ...],
+    targets: Tensor,
+    label_smoothing: float = 0.0,
+    balance: ClassBalance = _ALIKE,
 ) -> dict[str, Tensor]:
     """Cross-entropy of the branches, and their KL divergence from the teacher: means over images and branches.
 
@@ -34,6 +41,7 @@ def student_branch_terms(
         branch_logits: (B, C) of each branch, with gradient.
         targets: (B,) class indices, or (B, C) probabilities of mixed images.
         label_smoothing: Label smoothing of the cross-entropy, which is ours.
+        balance: Weights of the classes and offsets of the logits in the cross-entropy, ours too.
 
     Returns:
         `branch_ce` and `branch_kl` in nats.
@@ -43,7 +51,7 @@ def student_branch_terms(
     """
     stacked, count = torch.cat(branch_logits), len(branch_logits)
     return {
-        "branch_ce": cross_entropy(stacked, torch.cat([targets] * count), label_smoothing),
+        "branch_ce": cross_entropy(stacked, torch.cat([targets] * count), label_smoothing, balance),
         "branch_kl": knowledge_distillation_loss(stacked, logits.repeat(count, 1), temperature=1.0),
     }
 
@@ -87,4 +95,5 @@ class SFTN(TeacherTerm):
         """Return `branch_ce` and `branch_kl`; `batch.part` holds the (B * V, C) logits of each branch."""
         targets = batch.labels if batch.targets is None else batch.targets
         targets = targets.repeat_interleave(batch.logits.shape[1], dim=0)
-        return student_branch_terms(batch.logits.flatten(0, 1), batch.part, targets, batch.label_smoothing)
+        logits = batch.logits.flatten(0, 1)
+        return student_branch_terms(logits, batch.part, targets, batch.label_smoothing, batch.balance)

@@ -3,26 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hf_icckd.losses.class_balance import ClassBalance, weigh_targets
 from hf_icckd.losses.objective import at_least_float32
 
+_ALIKE = ClassBalance()
 
-def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+
+def cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    label_smoothing: float = 0.0,
+    balance: ClassBalance = _ALIKE,
+    reduction: Literal["mean", "none"] = "mean",
+) -> Tensor:
     """Mean cross-entropy over images.
+
+    With weights of the classes, the cross-entropy of an image, smoothing included, is multiplied by the weight of its
+    class. The sum is divided by the number of images and not by that of the weights: what an image adds then depends
+    neither on the images beside it nor on how a batch is cut.
 
     Args:
         logits: (B, C).
         targets: (B,) class indices, or (B, C) probabilities of mixed images, see `targets_of`.
         label_smoothing: Share of the target that is spread over all classes.
+        balance: Weights of the classes, and offsets of the logits.
+        reduction: `none` for that of each image, (B,).
+
+    Relations:
+        torch's `cross_entropy`. Its mean with weights is divided by their sum for class indices, and by the number of
+        images for probabilities; its smoothing spreads more over classes of larger weight.
     """
     if targets.is_floating_point():
         logits, targets = at_least_float32(logits, targets)
-    return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    if balance.offsets is not None:
+        (logits,) = at_least_float32(logits)
+        logits = logits + balance.offsets.to(logits.dtype)
+    if balance.weights is None:
+        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction=reduction)
+    (logits,) = at_least_float32(logits)
+    targets, weights = weigh_targets(targets, balance.weights.to(logits.dtype))
+    each = F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none") * weights
+    return each.mean() if reduction == "mean" else each
+
+
+def labeled_cross_entropy(
+    logits: Tensor, batch: Mapping[str, Any], label_smoothing: float = 0.0, balance: ClassBalance = _ALIKE
+) -> Tensor:
+    """Cross-entropy of the images that have a label, as this batch's share in their mean over a whole step.
+
+    A trainer takes the mean over images of all batches and processes of a step. So the sum over labelled images is
+    divided by the images here, and multiplied by images over labelled images of the step: the trainer's mean is then
+    the one over labelled images, however they are spread. A step without any has 0, with a graph.
+
+    Args:
+        logits: (B, C).
+        batch: As for `targets_of`, with labels -1 where there is none, and perhaps `step_rows` and `labeled_rows`: how
+            many images the step has in all, and how many of them with a label; without them the batch is the step.
+        label_smoothing: As for `cross_entropy`.
+        balance: As for `cross_entropy`.
+
+    Example:
+        >>> logits = torch.tensor([[0.0, 0.0], [9.0, 0.0], [0.0, 0.0]])
+        >>> labeled_cross_entropy(logits, {"labels": torch.tensor([1, -1, -1])})
+        tensor(0.6931)
+    """
+    known = batch["labels"] >= 0
+    there = {name: batch[name].clamp(min=0) for name in ("labels", "mixed_labels") if name in batch}
+    each = cross_entropy(logits, targets_of({**batch, **there}, logits), label_smoothing, balance, "none")
+    labeled = batch["labeled_rows"] if "labeled_rows" in batch else known.sum()
+    rows = batch.get("step_rows", len(known))
+    return torch.where(known, each, 0).sum() / len(known) * (rows / labeled.clamp(min=1).to(each.dtype))
 
 
 def mixed_targets(labels: Tensor, mixed_labels: Tensor, shares: Tensor, num_classes: int) -> Tensor:

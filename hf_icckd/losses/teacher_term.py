@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from hf_icckd.losses.class_balance import ClassBalance
 from hf_icckd.models.classifier import ImageClassifier
 
 
@@ -21,6 +22,7 @@ class TeacherBatch(NamedTuple):
         label_smoothing: Label smoothing of the cross-entropy, for terms that have one of their own.
         part: What the term's `trained_part` returned for this batch; None without one.
         targets: What cross-entropy compares logits with: (B,) labels, or (B, C) probabilities of mixed images.
+        balance: Weights of the classes and offsets of the logits in the cross-entropy, for terms that have one.
 
     Example:
         >>> import torch
@@ -36,6 +38,7 @@ class TeacherBatch(NamedTuple):
     label_smoothing: float = 0.0
     part: Any = None
     targets: Tensor | None = None
+    balance: ClassBalance = ClassBalance()
 
 
 class TeacherTerm(nn.Module):

@@ -9,8 +9,18 @@ from importlib import import_module
 from typing import ClassVar
 
 from hf_icckd.options.checks import changed_options, check_licence, check_range
-from hf_icckd.options.data import ALLOW_LEAKAGE, DataArguments, TrainingDataArguments
-from hf_icckd.options.deployment import BenchmarkArguments, ExportArguments, ExportDataArguments
+from hf_icckd.options.data import (
+    ALLOW_LEAKAGE,
+    DataArguments,
+    StudentDataArguments,
+    TrainingDataArguments,
+)
+from hf_icckd.options.deploy import BenchmarkArguments, ExportArguments, ExportDataArguments
+from hf_icckd.options.distill import DistillOptions, DistilTeacherOptions
+from hf_icckd.options.fine_tuning import FineTuning
+from hf_icckd.options.imbalance import ClassBalanceArguments
+from hf_icckd.options.kept_weights import KeptWeights
+from hf_icckd.options.lookup import ImportArguments, ModelsArguments
 from hf_icckd.options.nets import StudentModelArguments, TeacherModelArguments
 from hf_icckd.options.prediction import PredictionArguments
 from hf_icckd.options.trainer import Hardware, HubOptions, Optimisation, RunOptions, StudentOptions, TeacherOptions
@@ -179,6 +189,7 @@ class Command:
         positional: Options whose values need no names, in this order; a list takes all that are left.
         common: The most used ones; help explains them first.
         trainer: Whether it also takes the options of the transformers Trainer.
+        recipes: Those whose options it takes, each with the name of its recipe in front too.
         function: The function in the module that takes the command line.
     """
 
@@ -188,6 +199,7 @@ class Command:
     positional: tuple[str, ...] = ()
     common: tuple[str, ...] = ()
     trainer: bool = False
+    recipes: tuple[str, ...] = ()
     function: str = "main"
 
     def load(self) -> Callable[[list[str]], None]:
@@ -195,14 +207,29 @@ class Command:
         return getattr(import_module(self.module), self.function)
 
 
-_TRAINING = (Optimisation, RunOptions, Hardware, HubOptions)
+_TRAINING = (Optimisation, FineTuning, KeptWeights, ClassBalanceArguments, RunOptions, Hardware, HubOptions)
 COMMANDS = {
     "data": Command(
         "Say what is understood of a data set, and draw some images of each class. Nothing is trained.",
         "hf_icckd.data.__main__",
-        (TrainingDataArguments, ReportArguments),
+        (StudentDataArguments, ReportArguments),
         ("dataset",),
         ("dataset", "train_split", "test_split", "label_column", "labels", "test_fraction", "contact_sheet"),
+    ),
+    "distill": Command(
+        "Fine-tune a teacher, distil a student from it and export that: the whole path, in one folder.",
+        "hf_icckd.distill",
+        (
+            DistillOptions, TrainingDataArguments, DistilTeacherOptions, StudentOptions, Optimisation, FineTuning,
+            RunOptions, Hardware,
+        ),
+        ("dataset",),
+        (
+            "dataset", "teacher", "student", "output_dir", "dry_run", "image_size", "num_train_epochs",
+            "per_device_train_batch_size", "dataloader_num_workers", "export",
+        ),
+        trainer=True,
+        recipes=("teacher", "student"),
     ),
     "teacher": Command(
         "Train a teacher, or resume a run that was interrupted.",
@@ -218,7 +245,7 @@ COMMANDS = {
     "student": Command(
         "Distil a student from a teacher, or resume a run that was interrupted.",
         "hf_icckd.student",
-        (TrainingDataArguments, StudentModelArguments, StudentOptions, *_TRAINING),
+        (StudentDataArguments, StudentModelArguments, StudentOptions, *_TRAINING),
         ("dataset",),
         (
             "dataset", "model", "teacher", "pretrained", "output_dir", "num_train_epochs", "learning_rate",
@@ -268,6 +295,25 @@ COMMANDS = {
         ("folder",),
         ("folder", "repo_id", "private"),
         function="push",
+    ),
+    "import": Command(
+        "Make a model folder of a file of weights.",
+        "hf_icckd.import_weights",
+        (ImportArguments,),
+        ("file",),
+        ("file", "model", "output_dir", "label_names", "mean", "std", "image_size"),
+    ),
+    "models": Command(
+        "List nets that could teach or learn: parameters, size of their images, licences of their weights.",
+        "hf_icckd.find_models",
+        (ModelsArguments,),
+        (),
+        ("task", "max_params", "min_params", "pattern", "pretrained_only"),
+    ),
+    "objectives": Command(
+        "List what students and teachers can minimise, with defaults and sources.",
+        "hf_icckd.objectives",
+        (),
     ),
     "card": Command(
         "Write the model cards of finished runs again, from their records.",

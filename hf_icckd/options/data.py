@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 from hf_icckd.options.augmentation import AugmentationArguments
 from hf_icckd.options.checks import check_pixel_range, check_range
+from hf_icckd.options.imbalance import Sampling, SamplingArguments
 
 RESIDENT_MAX_BYTES = 2 * 1024**3
 ALLOW_LEAKAGE = "Accept a teacher or other model that was trained on more than one in a hundred test images."
@@ -111,6 +112,46 @@ class ImageDataArguments:
         return None if self.pixel_range is None else (self.pixel_range[0], self.pixel_range[1])
 
 
+@dataclass
+class UnlabeledDataArguments(ImageDataArguments):
+    """Which images to load, some of them without labels."""
+
+    title: ClassVar[str] = "Images without labels"
+
+    unlabeled_dataset: str | None = field(
+        default=None,
+        metadata={
+            "help": "Images without labels to learn from too: a folder in any layout, a table or a Hub id; labels in "
+            "it are ignored."
+        },
+    )
+    unlabeled_only: bool = field(
+        default=False,
+        metadata={
+            "help": "Train on the images without labels alone; labelled ones only fit a head that nothing trained."
+        },
+    )
+    max_unlabeled_samples: int | None = field(
+        default=None, metadata={"help": "Use at most this many images without labels."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, "max_unlabeled_samples", 1, math.inf)
+        if self.unlabeled_dataset is None:
+            for name in ("unlabeled_only", "max_unlabeled_samples"):
+                if getattr(self, name):
+                    raise ValueError(
+                        f"{name} is {getattr(self, name)} but there are no images without labels; name them with "
+                        "--unlabeled_dataset, or leave it out"
+                    )
+        elif self.streaming:
+            raise ValueError(
+                f"unlabeled_dataset is {self.unlabeled_dataset!r} but streaming is true: images of a stream have no "
+                "row numbers for others to follow; leave one of them out"
+            )
+
+
 def _check_pattern(pattern: str) -> None:
     try:
         groups = re.compile(pattern).groups
@@ -143,7 +184,7 @@ class DataArguments(ImageDataArguments):
 
 
 @dataclass
-class TrainingDataArguments(AugmentationArguments, DataArguments):
+class TrainingDataArguments(AugmentationArguments, SamplingArguments, DataArguments):
     """Which images to train on, and how they are augmented."""
 
     title: ClassVar[str] = "Images"
@@ -153,3 +194,20 @@ class TrainingDataArguments(AugmentationArguments, DataArguments):
     def __post_init__(self) -> None:
         DataArguments.__post_init__(self)
         AugmentationArguments.__post_init__(self)
+        self.chosen_sampling(0)  # for its error
+
+    def chosen_sampling(self, seed: int) -> Sampling | None:
+        """Return the sampling asked for, None for every image once; `seed` is that of the run.
+
+        The draws have the seed of the augmentation, so that students of other seeds can replay recorded targets.
+        """
+        if self.sampling == "all":
+            return None
+        return Sampling(self.sampling, seed if self.augmentation_seed is None else self.augmentation_seed)
+
+
+@dataclass
+class StudentDataArguments(UnlabeledDataArguments, TrainingDataArguments):
+    """Which images a student learns from, and how they are augmented."""
+
+    title: ClassVar[str] = "Images"

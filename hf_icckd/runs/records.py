@@ -18,11 +18,16 @@ from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
 from hf_icckd.utils.atomic_files import user_path
 
 DataOptions = TypeVar("DataOptions", bound=ImageDataArguments)
-# Options that say how a run was trained; `hf_icckd.cards.card.how_trained` puts them into words.
+# Options that say how a run was trained; `hf_icckd.cards.method.how_trained` puts them into words.
 _METHOD = (
     "recipe", "model", "pretrained", "start_from", "seed", "label_smoothing", "num_views", "terms", "objectives",
-    "ce_weight",
+    "ce_weight", "unlabeled_only", "freeze_backbone", "class_weights", "logit_adjustment", "sampling",
 )  # fmt: skip
+# Those that are at their default in most runs: kept where they are not.
+_METHOD_IF_SET = {
+    "model_ema": ("model_ema_decay", "model_ema_warmup"),
+    "load_best_model_at_end": ("metric_for_best_model", "early_stopping_patience"),
+}
 _MACHINE = ("device", "processor", "threads", "torch")
 _ALWAYS_THERE = {ARGS_FILE: ("recipe", "model"), METRICS_FILE: ("test", "cost", "environment")}
 _FROM_CONTROL = ("test", "teacher_test", "cost", "soft_labels")
@@ -58,8 +63,8 @@ class RecordedAccuracy(NamedTuple):
     images: int
 
 
-def recorded_accuracy(name: str) -> RecordedAccuracy | None:
-    """Accuracy that a model's folder or repository records; None without a record, as for one that was made elsewhere.
+def recorded_metrics(name: str) -> dict[str, Any]:
+    """What metrics.json of a model's folder or repository holds; empty without one, as for a model made elsewhere.
 
     Args:
         name: Folder, Hub id or another name that the model is loaded by.
@@ -69,9 +74,22 @@ def recorded_accuracy(name: str) -> RecordedAccuracy | None:
         file = folder / METRICS_FILE
         if hub is not None and not folder.exists():
             file = Path(hf_hub_download(hub.repository, METRICS_FILE, revision=hub.revision))
-        test = json.loads(file.read_text(encoding="utf-8"))["test"]
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def recorded_accuracy(name: str) -> RecordedAccuracy | None:
+    """Accuracy that a model's folder or repository records; None without a record, as for one that was made elsewhere.
+
+    Args:
+        name: Folder, Hub id or another name that the model is loaded by.
+    """
+    try:
+        test = recorded_metrics(name)["test"]
         return RecordedAccuracy(float(test["top1"]), int(test["images"]))
-    except (OSError, ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError):
         return None
 
 
@@ -152,8 +170,10 @@ def read_control(folder: str, recipe: str, data_fingerprint: str, test_images: i
 
 
 def method_of(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Keep the options that say how a run was trained."""
-    return {name: arguments[name] for name in _METHOD if name in arguments}
+    """Keep the options that say how a run was trained; of images without labels, whether there were any."""
+    names = [*_METHOD, *(name for key, more in _METHOD_IF_SET.items() if arguments.get(key) for name in (key, *more))]
+    without_labels = {"unlabeled_dataset": True} if arguments.get("unlabeled_dataset") else {}
+    return {name: arguments[name] for name in names if name in arguments} | without_labels
 
 
 def machine_of(environment: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 from tqdm.auto import tqdm
 from transformers.trainer_callback import TrainerCallback
@@ -10,7 +11,8 @@ from transformers.trainer_callback import TrainerCallback
 from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.utils.text import printable
 
-_SHOWN = ("top1", "nll", "ece", "agreement")
+_SHOWN = ("top1", "balanced_accuracy", "nll", "ece", "agreement")
+_IMBALANCE = 2  # training images of the largest class for one of the smallest, from which on top-1 may mislead
 
 
 class ProgressLine(TrainerCallback):
@@ -19,9 +21,12 @@ class ProgressLine(TrainerCallback):
     def __init__(self) -> None:
         self.bar: tqdm | None = None
         self.latest: dict[str, float] = {}
+        self.shown = _SHOWN
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
         """Open the bar."""
+        if not _imbalanced(train_dataloader):
+            self.shown = tuple(name for name in _SHOWN if name != "balanced_accuracy")
         if state.is_world_process_zero and not args.disable_tqdm:
             self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", dynamic_ncols=True)
 
@@ -52,7 +57,7 @@ class ProgressLine(TrainerCallback):
         parts += [prefix.removeprefix("eval_").removesuffix("_")] if prefix != "eval_" else []
         parts += [
             f"{METRICS[name].name} {METRICS[name].show(metrics[f'{prefix}{name}'], 3)}"
-            for name in _SHOWN
+            for name in self.shown
             if f"{prefix}{name}" in metrics
         ]
         if "gated_fraction" in self.latest:
@@ -66,6 +71,15 @@ class ProgressLine(TrainerCallback):
             with _survive_closed_pipe():
                 self.bar.close()
             self.bar = None
+
+
+def _imbalanced(loader: Any) -> bool:
+    """Whether classes of the training images differ in size, as far as that is known."""
+    labels = None if loader is None else loader.dataset.class_labels()
+    if labels is None:
+        return False
+    images = labels[labels >= 0].bincount()
+    return len(images) > 0 and bool(images.max() >= _IMBALANCE * images[images > 0].min())
 
 
 def _survive_closed_pipe() -> contextlib.suppress:

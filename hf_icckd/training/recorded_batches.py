@@ -40,6 +40,10 @@ class WithTargets(BatchDataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def class_labels(self) -> Tensor | None:
+        """Classes of the training data set."""
+        return self.dataset.class_labels()
+
     def batch_sampler(self, batch_size: int, seed: int | None = None) -> KeyedBatchSampler:
         """Keys of the training data set, which may put rows side by side."""
         return self.dataset.batch_sampler(batch_size, seed)

@@ -20,6 +20,7 @@ from hf_icckd.losses import (
 )
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.options.training import TeacherTrainingArguments
+from hf_icckd.training.class_balance import class_balance
 from hf_icckd.training.trainer import DistillationTrainer
 
 
@@ -78,6 +79,7 @@ class TeacherTrainer(DistillationTrainer):
         images = as_training_batches(train_dataset, model.spec.label_names, args.seed, args.num_views)
         if images.mixes:
             refuse_mixed(terms)
+        self.balance = class_balance(args, images, model.spec.label_names)
         super().__init__(trained, model, args, images, eval_dataset, callbacks)
         self.term_weights = {"ce": 1.0, **terms.term_weights}
         for _, term in terms.items():
@@ -90,7 +92,7 @@ class TeacherTrainer(DistillationTrainer):
         output = model(images.flatten(0, 1))
         output, parts = (output, {}) if isinstance(output, ClassifierOutput) else output
         targets = targets_of(batch, output.logits)
-        ce = cross_entropy(output.logits, targets.repeat_interleave(views, dim=0), smoothing)
+        ce = cross_entropy(output.logits, targets.repeat_interleave(views, dim=0), smoothing, self.balance)
         scalars = {"ce": ce}
         for name, term in self.terms.items():
             scalars |= term(
@@ -103,6 +105,7 @@ class TeacherTrainer(DistillationTrainer):
                     smoothing,
                     parts.get(name),
                     targets,
+                    self.balance,
                 )
             )
         return scalars

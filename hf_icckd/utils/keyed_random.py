@@ -23,6 +23,7 @@ _ROUNDS = 10
 # One stream per use, so that no two decisions share their bits.
 STREAM_ORDER, STREAM_CROP, STREAM_FLIP, STREAM_COLOR, STREAM_TRIVIAL, STREAM_ERASE, STREAM_FILL = range(7)
 STREAM_PAIR, STREAM_MIX, STREAM_BOX = range(7, 10)
+STREAM_DRAW, STREAM_REMAINDER = range(10, 12)
 STREAM_POLICY = 256  # the first of several: a policy has one for each of its decisions
 
 

@@ -55,6 +55,41 @@ def test_the_section_says_what_top1_hides():
     assert "| macro F1, mean F1 of the classes | 34.85 % |" in text
 
 
+@pytest.mark.parametrize(
+    ("largest", "options", "said"),
+    [
+        (1000, {}, True),
+        (990, {}, False),
+        (1000, {"class_weights": ["balanced"]}, False),
+        (1000, {"logit_adjustment": 1.0}, False),
+        (1000, {"sampling": "square_root"}, False),
+    ],
+)
+def test_what_was_not_done_about_imbalance_is_said(largest, options, said):
+    shown = card(train=(largest, 100, 700, 700, 700))
+    shown.arguments.update(options)
+    text = section(render(shown))
+    assert (
+        "Training did not make up for it: no class weights, logit adjustment or sampling by class.\n" in text
+    ) == said
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"class_weights": ["1.0", "2.5"]}, "two views, class weights 1.0 2.5"),
+        ({"logit_adjustment": 0.5}, "two views, logit adjustment 0.5"),
+        ({"sampling": "square_root"}, "two views, square root sampling"),
+    ],
+)
+def test_what_was_done_is_part_of_how_it_was_trained(options, words):
+    shown = card()
+    shown.arguments.update(options)
+    text = render(shown)
+    assert words in shown.how_trained and words in text
+    assert ("arXiv 2007.07314" in text) == ("logit_adjustment" in options)
+
+
 def test_names_reach_the_page_as_they_are():
     page = MarkdownIt("commonmark").enable("table").render(section(render(card())))
     cells = re.findall(r"<td.*?>(.*?)</td>", page)

@@ -11,7 +11,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as PILImage
 
-from hf_icckd import Augmentation, ImageData, ImagePipeline, evaluate, load_image_data, teacher
+from hf_icckd import Augmentation, ImageData, ImagePipeline, Sampling, evaluate, load_image_data, teacher
 from hf_icckd.cards.card import CardData, render
 from hf_icckd.data.__main__ import main
 from hf_icckd.data.report import data_report, published_report, summarize_classes
@@ -73,7 +73,9 @@ def test_a_report_is_plain_and_says_what_the_data_are(data):
     }  # fmt: skip
     assert report["duplicates"][0] == "Images of the train split that are copies of others in it: 68."
     assert report["warnings"] == [
-        "Imbalanced: cat has 40 training images, rare 1. Top-1 says little about small classes.",
+        "Imbalanced: cat has 40 training images, rare 1. Top-1 says little about small classes. "
+        "--class_weights balanced, --sampling balanced and --logit_adjustment 1 each make classes count alike "
+        "in training.",
         "The class rare has only 1 training image.",
     ]
     assert report["mirrored"] == ""  # nobody said how the images will be augmented
@@ -94,12 +96,14 @@ def test_the_table(data):
         "image size 20 to 22 wide, 10 high, median 20 x 10 pixels (71 evenly spaced training images)",
         "pixels 8-bit colour",
         "mirrored Half of the training images are mirrored, because no class name speaks against it.",
-        "exact copies Images of the train split that are copies of others in it: 68. Images of the test split",
-        "that are copies of others in it: 108. Images of the test split that the train split holds",
-        "too: 110.",
+        "exact copies Images of the train split that are copies of others in it: 68. Images of the test",
+        "split that are copies of others in it: 108. Images of the test split that the train",
+        "split holds too: 110.",
         "left out files that are not images: 3, such as train/cat/secret.txt",
         "left out hidden file: 1",
-        "warning Imbalanced: cat has 40 training images, rare 1. Top-1 says little about small classes.",
+        "warning Imbalanced: cat has 40 training images, rare 1. Top-1 says little about small",
+        "classes. --class_weights balanced, --sampling balanced and --logit_adjustment 1 each",
+        "make classes count alike in training.",
         "warning The class rare has only 1 training image.",
         "note Somebody counted twice.",
     ]
@@ -140,6 +144,7 @@ def test_of_many_classes_a_table_shows_the_first_the_last_and_the_extremes():
         ([10] * 4, [30] * 4, []),
         ([49, 10], [60, 60], []),
         ([50, 10], [60, 60], ["Imbalanced: 0 has 50 training images, 1 10."]),
+        ([100, 10], [60, 60], ["about small classes. --class_weights balanced, --sampling balanced and --logit_adj"]),
         ([4, 4, 1, 1, 0], [40] * 5, ["4 classes have fewer than 5 training images, 2 of them a single one: 0, 1, "]),
         ([9, 9], [40, 40], ["The test split is small: each of its 80 images is 1.2 points of top-1."]),
         ([9, 9], [96, 4], ["The class 1 has only 4 test images."]),
@@ -152,6 +157,23 @@ def test_warnings_about_numbers(trained, tested, expected, tmp_path):
     found = data_report(data)["warnings"]
     assert len(found) == len(expected)
     assert all(given in warning for given, warning in zip(expected, found, strict=True))
+
+
+def test_what_to_do_is_said_from_ten_times_on(tmp_path):
+    for largest, said in ((99, False), (100, True)):
+        data = ImageData("x", ["a", "b"], *(rows_of([largest, 10], ["a", "b"], tmp_path) for _ in range(2)))
+        (warning,) = data_report(data)["warnings"]
+        assert ("--sampling balanced" in warning) == said
+
+
+def test_what_an_epoch_shows_is_said(data):
+    report = data_report(data, ImagePipeline(data, sampling=Sampling("balanced")))
+    words = "balanced: of 71 images, an epoch shows 24 of cat, which has 40 and 24 of rare, which has 1"
+    assert ("sampling", words) in report_facts(report)
+    assert ("sampling", words) in report_facts(published_report(report))
+    usual = data_report(data, ImagePipeline(data))
+    assert "sampling" not in dict(report_facts(usual))
+    assert "sampling" not in dict(report_facts({name: each for name, each in usual.items() if name != "sampled"}))
 
 
 def test_what_is_published_names_no_file(data):

@@ -7,6 +7,7 @@ has no statistics over the batch.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ from hf_icckd import (
     ClassifierSpec,
     ImageClassifier,
     ImagePipeline,
+    Sampling,
     StudentTrainer,
     StudentTrainingArguments,
     TeacherTargets,
@@ -54,6 +56,21 @@ def outcome(trainer) -> dict:
         "cache": {} if cache is None else cache.state_dict(),
         "terms": {name: values for name, values in terms.items() if len(values)},
     }
+
+
+def weights_of(trainer) -> dict:
+    """Measured weights, and which evaluation they are of."""
+    best = trainer.best
+    return {
+        "weights": {name: value.clone() for name, value in trainer.measured_classifier.state_dict().items()},
+        "choice": {"step": torch.tensor(best.step), "value": torch.tensor(best.value, dtype=torch.float64)},
+        "end": {"step": torch.tensor(trainer.state.global_step), "evaluations": torch.tensor(best.evaluations)},
+    }
+
+
+def uneven_rows(labels) -> list[int]:
+    """All images of the first classes, a third of the last ones."""
+    return [row for row, label in enumerate(labels.tolist()) if label < 5 or row % 3 == 0]
 
 
 def refusal(function, *args) -> str:
@@ -113,12 +130,14 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
             "gradient_accumulation_steps": accumulation, "save_strategy": "no", "num_threads": 1,
         } | more  # fmt: skip
 
-    def teacher(name: str, model=None, callbacks=None, resume=None, **more) -> TeacherTrainer:
+    def teacher(
+        name: str, model=None, callbacks=None, resume=None, evaluated=None, images=pipeline, **more
+    ) -> TeacherTrainer:
         trainer = TeacherTrainer(
             model or classifier(data.label_names, 0),
             TeacherTrainingArguments(**options(name, **more)),
-            pipeline.dataset("train", training=True, num_views=2),
-            pipeline.dataset("test"),
+            images.dataset("train", training=True, num_views=2),
+            evaluated or pipeline.dataset("test"),
             callbacks=callbacks,
         )
         for callback in callbacks or []:
@@ -139,9 +158,18 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
         student.train()
         return student
 
+    uneven = dataclasses.replace(data, train=data.train.select(uneven_rows(data.labels("train"))))
+    resampled = ImagePipeline(uneven, Augmentation(mixup=0.4), sampling=Sampling("balanced", seed=2))
     intra_class = {"terms": ["intra_class:weight=1,margin=0,cache_size=8"]}
     for accumulation in (1, 2):
         results[f"mixed x{accumulation}"] = outcome(on_mixes(accumulation))
+        weighted = teacher(
+            "weighted", accumulation=accumulation, terms=["none"], class_weights=["balanced"], label_smoothing=0.1,
+            images=ImagePipeline(uneven),
+        )  # fmt: skip
+        results[f"weighted x{accumulation}"] = outcome(weighted)
+        sampled = teacher("sampled", accumulation=accumulation, terms=["none"], images=resampled)
+        results[f"sampled x{accumulation}"] = outcome(sampled)
         trainer = teacher(f"teacher-{accumulation}", accumulation=accumulation, **intra_class)
         results[f"intra_class x{accumulation}"] = outcome(trainer)
         for name, objectives, mode in (
@@ -166,6 +194,12 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
             results[f"{name} x{accumulation}"] = outcome(student)
         trainer = teacher("ce", accumulation=accumulation, terms=["none"])
         results[f"ce x{accumulation}"] = outcome(trainer)
+        ce = {"accumulation": accumulation, "terms": ["none"]}
+        results[f"frozen x{accumulation}"] = outcome(teacher("frozen", freeze_epochs=2, layer_decay=0.7, **ce))
+        # Statistics that are frozen don't depend on the number of processes.
+        torch.manual_seed(0)
+        net = create_classifier("cifar_resnet8", data.label_names, image_size=8).double()
+        results[f"probe x{accumulation}"] = outcome(teacher("probe", model=net, freeze_backbone=True, **ce))
     test = pipeline.dataset("test")
     results["logits"] = trainer.predict_split(test).logits
     # 41 images in batches of 8 a process: measured batch by batch, and from all outputs at once.
@@ -182,6 +216,18 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
     resumed = teacher("resumed", resume=checkpoint or f"{folder}/stopped/checkpoint-3", **intra_class)
     results["resumed"] = outcome(resumed)
     results["losses"] = [entry["loss"] for entry in resumed.state.log_history if "loss" in entry]
+
+    # The average of the weights, the best of them, and a stop because no better ones came; then the same from a
+    # checkpoint of another number of processes.
+    kept = {
+        "evaluated": {"validation": test}, "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps",
+        "save_steps": 3, "save_total_limit": None, "load_best_model_at_end": True, "metric_for_best_model": "nll",
+        "early_stopping_patience": 2, "early_stopping_threshold": 0.1, "learning_rate": 0.4, "model_ema": True,
+        "model_ema_decay": 0.7, "terms": ["none"],
+    }  # fmt: skip
+    results["kept"] = weights_of(teacher("kept", **kept))
+    before = Path(checkpoint).parent.with_name("kept") if checkpoint else Path(folder, "kept")
+    results["kept again"] = weights_of(teacher("again", resume=f"{before}/checkpoint-3", **kept))
 
     # A net with BatchNorm, whose statistics differ between processes while it trains.
     torch.manual_seed(0)

@@ -38,7 +38,9 @@ def test_every_target_exists(name):
         (teacher, ["--learning_rats", "1"], "did you mean '--learning_rate'"),
         (teacher, ["--workers", "1"], "here it is --dataloader_num_workers"),
         (teacher, ["--fp32", "true"], "unknown option --fp32: it is the default"),
-        (teacher, ["--warmup_epochs", "5"], "here it is --warmup_steps: a number of steps, or below 1 the share"),
+        (teacher, ["--warmup", "5"], "here it is --warmup_steps or --warmup_epochs"),
+        (teacher, ["--drop_path_rate", "0.1"], "here it is --drop_path"),
+        (student, ["--drop", "0.1"], "here it is --drop_rate"),
         (teacher, ["--gpus", "2"], "unknown option --gpus: processes are started by a launcher"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Options of export and benchmark. Light: nothing here imports torch or a runtime."""
+"""Options of the commands that write and time models for deployment. Light: nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from hf_icckd.options.checks import check_number, check_range
 from hf_icckd.options.data import ImageDataArguments
 from hf_icckd.utils.formats import FORMATS
 from hf_icckd.utils.text import suggest
+
+_MODEL = "Folder of a run, Hub id or a pretrained timm model's name"
 
 
 @dataclass
@@ -29,7 +31,7 @@ class ExportArguments:
 
     title: ClassVar[str] = "Export"
 
-    folder: str = field(metadata={"help": "Folder of a run, Hub id or a pretrained timm model's name."})
+    folder: str = field(metadata={"help": f"{_MODEL}."})
     formats: list[str] = field(
         default_factory=lambda: ["onnx"],
         metadata={"help": "onnx (float32), int8 (ONNX, statically quantised), openvino: one or several."},
