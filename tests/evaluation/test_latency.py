@@ -38,16 +38,19 @@ def test_medians_of_turns_that_alternate(clock):
         return Timed(open_with, 4)
 
     before = torch.get_num_threads()
-    fast, slow = measure_latencies([model("fast", 0.02), model("slow", 0.5)], [1, 2], [1, 4], rounds=3)
+    models = [model("fast", 0.02), model("slow", 0.25), model("slowest", 2)]
+    fast, slow, slowest = measure_latencies(models, [1, 2], [1, 4], rounds=3)
     assert torch.get_num_threads() == before
     assert [(each["batch_size"], each["threads"]) for each in fast] == [(1, 1), (1, 4), (2, 1), (2, 4)]
     assert [each["ms"] for each in fast] == pytest.approx([20, 5, 40, 10])
-    assert [each["ms"] for each in slow] == pytest.approx([500, 125, 1000, 250])
-    # A slow one is called twice in a turn, to warm up and to be timed.
-    assert Counter(name for name, _ in turns)["slow"] == 2 * 3 * 4
-    names = [name for name, _ in turns]
-    order = [name for index, name in enumerate(names) if index == 0 or names[index - 1] != name]
-    assert order.count("fast") >= 6 and order.count("slow") >= 6
+    assert [each["ms"] for each in slow] == pytest.approx([250, 62.5, 500, 125])
+    assert [each["ms"] for each in slowest] == pytest.approx([2000, 500, 4000, 1000])
+    calls = Counter(turns)
+    # In each of three rounds one call to warm up, and what fits into a tenth of a second.
+    assert calls["slow", 1] == 3 * (2 + 3) and calls["slow", 2] == 3 * (2 + 2)
+    assert calls["slowest", 1] == 3 * (1 + 2) and calls["slowest", 2] == 3 * (1 + 1)  # above half a second: once
+    order = [name for (name, _), (last, _) in zip(turns, [("", 0), *turns], strict=False) if name != last]
+    assert min(Counter(order).values()) > 6  # they alternate
 
 
 def test_the_table_fits_a_terminal():
