@@ -16,7 +16,7 @@ from hf_icckd.evaluation.deployed_table import deployed_table
 from hf_icckd.models.classifier import ImageClassifier, check_same_classes
 from hf_icckd.models.pretrained import from_pretrained
 from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
-from hf_icckd.options.commands import ExportArguments, ExportDataArguments
+from hf_icckd.options.deployment import ExportArguments, ExportDataArguments
 from hf_icckd.runs.layout import METRICS_FILE
 from hf_icckd.runs.records import read_records, with_recorded_data
 from hf_icckd.utils.atomic_files import user_path, write_text

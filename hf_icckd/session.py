@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -48,22 +49,21 @@ from hf_icckd.utils.text import json_text, show
 
 logger = logging.getLogger(__name__)
 
+Train = Callable[[DistillationTrainer, ImagePipeline, RunFolder, ImageClassifier | None], object]
+Finished = Callable[[RunFolder, DistillationTrainingArguments], object]
 _OUTPUTS_MAX_BYTES = 2 * 1024**3  # of the training split, whose outputs are all held while it is measured
 
 
 def train_and_report(
     trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFolder, teacher: ImageClassifier | None = None
 ) -> dict[str, Any]:
-    """Train or resume a run, write what a finished folder holds, and push it if asked to.
+    """Train or resume a run, write what a finished folder holds, push it if asked to, and return its metrics.
 
     Args:
         trainer: The trainer.
         pipeline: Its data.
         folder: Folder of the run.
         teacher: Teacher of a student.
-
-    Returns:
-        What metrics.json holds.
 
     Raises:
         SystemExit: If training was stopped by a signal.
@@ -262,8 +262,8 @@ def publish(folder: RunFolder, args: DistillationTrainingArguments) -> None:
         show(f"{folder.path} is on the Hub: {commit.repo_url}")
 
 
-def show_finished(folder: RunFolder, args: DistillationTrainingArguments) -> None:
-    """Print the metrics of a finished run, and push it if its options say so.
+def show_finished(folder: RunFolder, args: DistillationTrainingArguments, quiet: bool = False) -> None:
+    """Print the metrics of a finished run, unless `quiet`, and push it if its options say so.
 
     Raises:
         ValueError: If a licence or control is asked for that the card was not made with.
@@ -279,5 +279,6 @@ def show_finished(folder: RunFolder, args: DistillationTrainingArguments) -> Non
     if distributed.rank() == 0:
         folder.clear_checkpoints()  # in case the run was killed just before
         results = json.loads((folder.path / METRICS_FILE).read_text(encoding="utf-8"))
-        show(summary_table(results, f"{folder.path} is finished"))
+        if not quiet:
+            show(summary_table(results, f"{folder.path} is finished"))
     publish(folder, args)

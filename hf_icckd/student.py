@@ -25,22 +25,33 @@ from hf_icckd.options.training import StudentTrainingArguments
 from hf_icckd.runs.chosen_options import ChosenOptions
 from hf_icckd.runs.folder import RunFolder
 from hf_icckd.runs.records import recorded_accuracy
-from hf_icckd.session import show_finished, train_and_report
+from hf_icckd.session import Finished, Train, show_finished, train_and_report
 from hf_icckd.training.run_images import as_begun
 from hf_icckd.training.student_trainer import StudentTrainer
 from hf_icckd.training.teacher_targets import TeacherTargets
 from hf_icckd.utils import distributed
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Distil a student as the command line says, or resume a run that was interrupted."""
+def main(
+    argv: list[str] | None = None,
+    *,
+    teacher: ImageClassifier | None = None,
+    train: Train = train_and_report,
+    finished: Finished = show_finished,
+) -> None:
+    """Distil a student as the command line says, or resume a run that was interrupted.
+
+    Args:
+        teacher: Stands in for the teacher that the options name.
+        train: As for the recipe of teachers; so is `finished`.
+    """
     data_args, model_args, args = parse_command("student", argv, RECIPES["student"], chosen := ChosenOptions())
     set_up_logging(args.process_index == 0, args.log_level == "debug")
     with readable_errors():
         chosen.log()
         check_architecture(model_args.model)
         objectives = _objectives(data_args, args)  # an error shows before anything is loaded
-        teacher = _load_teacher(model_args)
+        teacher = teacher or _named_teacher(model_args)
         check_outputs(objectives, teacher, "teacher")
         start, identity = load_start(model_args, args)
         # The teacher's weights are part of what the run is, wherever they are stored.
@@ -57,21 +68,11 @@ def main(argv: list[str] | None = None) -> None:
         )
         if folder.finished:
             folder.check_data(lambda: load_image_data(data_args).fingerprint())
-            show_finished(folder, args)
+            finished(folder, args)
             return
         warn_of_licences(folder.values)
         trained = trained_pixels(model_args, model_args.model, start)
-        pixels, crop_mode, mean = _wanted_pixels(trained, teacher.spec)
-        pipeline = load_pipeline(
-            data_args,
-            args,
-            *pixels,
-            crop_mode=crop_mode,
-            mean=mean,
-            teacher=teacher.spec,
-            prepare=partial(as_begun, folder),
-        )
-        check_teacher_classes(teacher, tuple(pipeline.data.label_names))
+        pipeline = _pipeline(data_args, args, trained, teacher, folder)
         student = build_classifier(
             model_args, data_args, pipeline, args.seed, lambda: (teacher.spec.mean, teacher.spec.std), start
         )
@@ -86,7 +87,29 @@ def main(argv: list[str] | None = None) -> None:
             teacher_record=recorded_accuracy(model_args.teacher),
             labeled_dataset=pipeline.dataset("train"),
         )
-        train_and_report(trainer, pipeline, folder, teacher)
+        train(trainer, pipeline, folder, teacher)
+
+
+def _pipeline(
+    data_args: StudentDataArguments,
+    args: StudentTrainingArguments,
+    trained: Pixels | None,
+    teacher: ImageClassifier,
+    folder: RunFolder,
+) -> ImagePipeline:
+    """The data of student and teacher. Raises ValueError if the teacher has other classes."""
+    pixels, crop_mode, mean = _wanted_pixels(trained, teacher.spec)
+    pipeline = load_pipeline(
+        data_args,
+        args,
+        *pixels,
+        crop_mode=crop_mode,
+        mean=mean,
+        teacher=teacher.spec,
+        prepare=partial(as_begun, folder),
+    )
+    check_teacher_classes(teacher, tuple(pipeline.data.label_names))
+    return pipeline
 
 
 def _objectives(data_args: StudentDataArguments, args: StudentTrainingArguments) -> WeightedObjectives:
@@ -96,17 +119,17 @@ def _objectives(data_args: StudentDataArguments, args: StudentTrainingArguments)
         refuse_mixed(objectives)
     if data_args.unlabeled_dataset is not None:
         refuse_unlabeled(objectives)
+    check_one_remedy(args.class_weights, args.logit_adjustment, data_args.sampling)
     for name in ("ce_weight", "label_smoothing", "class_weights", "logit_adjustment"):
         if data_args.unlabeled_only and name in args.changed and getattr(args, name):
             raise ValueError(
                 f"{name} is {getattr(args, name)} but unlabeled_only is true: no training image has a label to "
                 "compare with; leave one of them out"
             )
-    check_one_remedy(args.class_weights, args.logit_adjustment, data_args.sampling)
     return objectives
 
 
-def _load_teacher(model_args: StudentModelArguments) -> ImageClassifier:
+def _named_teacher(model_args: StudentModelArguments) -> ImageClassifier:
     """The teacher; without classes if it has no classification layer or the options say not to use it."""
     if model_args.teacher == StudentModelArguments.teacher and not Path(model_args.teacher).exists():
         raise ValueError(

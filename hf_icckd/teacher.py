@@ -15,13 +15,21 @@ from hf_icckd.options.imbalance import check_one_remedy
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.runs.chosen_options import ChosenOptions
 from hf_icckd.runs.folder import RunFolder
-from hf_icckd.session import show_finished, train_and_report
+from hf_icckd.session import Finished, Train, show_finished, train_and_report
 from hf_icckd.training.run_images import as_begun
 from hf_icckd.training.teacher_trainer import TeacherTrainer, check_terms
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Train a teacher as the command line says, or resume a run that was interrupted."""
+def main(
+    argv: list[str] | None = None, *, train: Train = train_and_report, finished: Finished = show_finished
+) -> None:
+    """Train a teacher as the command line says, or resume a run that was interrupted.
+
+    Args:
+        argv: Words of the command line; None for those of the program.
+        train: Called with all that was built.
+        finished: Called instead for a run that is finished.
+    """
     data_args, model_args, args = parse_command("teacher", argv, RECIPES["teacher"], chosen := ChosenOptions())
     set_up_logging(args.process_index == 0, args.log_level == "debug")
     with readable_errors():
@@ -36,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
         folder = RunFolder("teacher", args, data_args, model_args, chosen_options=chosen.recorded, **identity)
         if folder.finished:
             folder.check_data(lambda: load_image_data(data_args).fingerprint())
-            show_finished(folder, args)
+            finished(folder, args)
             return
         warn_of_licences(folder.values)
         check_architecture(model_args.model)
@@ -58,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
             pipeline.dataset(pipeline.evaluation_split),
             terms=terms,
         )
-        train_and_report(trainer, pipeline, folder)
+        train(trainer, pipeline, folder, None)
 
 
 def _wanted_pixels(trained: Pixels | None, architecture: str) -> tuple[int, float, str]:

@@ -16,10 +16,11 @@ import pytest
 import torch
 from PIL import Image
 
-from hf_icckd import export_onnx, save_pretrained
+from hf_icckd import export_onnx, export_openvino, save_pretrained
 from hf_icckd.losses import OBJECTIVES, parse_objectives, parse_terms
 from hf_icckd.options.command_line import UserError, parse_arguments, parse_command
 from hf_icckd.options.commands import COMMANDS
+from hf_icckd.options.distill_words import PARTS, read_command
 from hf_icckd.options.others import name_here
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.study import load_plan
@@ -141,6 +142,8 @@ def test_every_promise_names_its_test():
 def test_python_runs(page, code, tmp_path, monkeypatch, tiny_classifier):
     for name in ("teacher", "student"):
         save_pretrained(tmp_path / "runs" / name, tiny_classifier())
+    if "openvino" in code:
+        export_openvino(tmp_path / "runs" / "student", tmp_path / "runs" / "student" / "model.xml", num_images=1)
     if "onnxruntime" in code:
         export_onnx(tmp_path / "runs" / "student", tmp_path / "runs" / "student" / "model.onnx", num_images=1)
     Image.new("RGB", (40, 30), "red").save(tmp_path / "picture.png")
@@ -230,7 +233,11 @@ def check_command(words: list[str]) -> None:
         name = Path(script).stem if script.endswith(".py") else script.removeprefix("hf_icckd.")
         name = {"hub": "push", "model_card": "card"}.get(name, name)
         argv = argv[1:] if argv[:1] == ["push"] else argv
-    if name in COMMANDS:
+    if name == "distill":
+        _, found = read_command(argv)
+        for part in RECIPES:
+            parse_arguments(RECIPES[part], "", getattr(found, part))
+    elif name in COMMANDS:
         parsed = parse_command(name, argv, RECIPES.get(name))
         if name == "study":
             load_plan(parsed[0].study)
@@ -268,6 +275,7 @@ def test_commands_have_options_that_exist(words, monkeypatch):
 def test_options_that_are_named_exist(page):
     known = LAUNCHERS | names_of([group for recipe in RECIPES.values() for group in recipe])
     known |= names_of([group for command in COMMANDS.values() for group in command.options])
+    known |= {f"{part}_{name}" for part in PARTS for name in names_of(RECIPES[part])}
     for source in (ROOT / "benchmarks").glob("*.py"):
         known |= options_in(source)
     for code in inline_code(page):

@@ -15,9 +15,10 @@ FLOORS = [
     {"models", "options"},
     {"losses", "data", "runs"},
     {"evaluation", "hub", "prediction", "study"},
-    {"training", "cards", "demo", "evaluate", "nets", "predict"},
-    {"session", "export", "benchmark", "model_card"},
+    {"training", "cards", "demo", "evaluate", "find_models", "import_weights", "nets", "objectives", "predict"},
+    {"session", "export", "benchmark", "model_card", "plan"},
     {"teacher", "student"},
+    {"distill"},
     {"__init__", "console"},
     {"__main__"},
 ]

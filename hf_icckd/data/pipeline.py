@@ -123,6 +123,11 @@ class ImagePipeline:
                 f"sampling is {sampling.kind!r}, expected all with streaming: how many images of a class a stream has "
                 "is not known before it was read; leave --streaming out, or show every image once"
             )
+        if sampling is not None and data.unlabeled is not None:
+            raise ValueError(
+                f"sampling is {sampling.kind!r}, expected all with images without labels: they have no class to be "
+                "counted in; take --class_weights balanced instead, or leave --unlabeled_dataset out"
+            )
         if augmentation is not None and augmentation.mixes and data.streamed:
             raise ValueError(
                 f"mixup is {augmentation.mixup} and cutmix {augmentation.cutmix}, expected 0 with streaming: images "

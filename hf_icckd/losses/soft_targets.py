@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,11 @@ _ALIKE = ClassBalance()
 
 
 def cross_entropy(
-    logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, balance: ClassBalance = _ALIKE
+    logits: Tensor,
+    targets: Tensor,
+    label_smoothing: float = 0.0,
+    balance: ClassBalance = _ALIKE,
+    reduction: Literal["mean", "none"] = "mean",
 ) -> Tensor:
     """Mean cross-entropy over images.
 
@@ -29,28 +33,23 @@ def cross_entropy(
         targets: (B,) class indices, or (B, C) probabilities of mixed images, see `targets_of`.
         label_smoothing: Share of the target that is spread over all classes.
         balance: Weights of the classes, and offsets of the logits.
+        reduction: `none` for that of each image, (B,).
 
     Relations:
         torch's `cross_entropy`. Its mean with weights is divided by their sum for class indices, and by the number of
         images for probabilities; its smoothing spreads more over classes of larger weight.
     """
-    logits, targets, weights = _adjusted(logits, targets, balance)
-    if weights is None:
-        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
-    return (F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none") * weights).mean()
-
-
-def _adjusted(logits: Tensor, targets: Tensor, balance: ClassBalance) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Logits, targets and weights of the images; None where all weigh the same."""
     if targets.is_floating_point():
         logits, targets = at_least_float32(logits, targets)
     if balance.offsets is not None:
         (logits,) = at_least_float32(logits)
         logits = logits + balance.offsets.to(logits.dtype)
     if balance.weights is None:
-        return logits, targets, None
+        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction=reduction)
     (logits,) = at_least_float32(logits)
-    return logits, *weigh_targets(targets, balance.weights.to(logits.dtype))
+    targets, weights = weigh_targets(targets, balance.weights.to(logits.dtype))
+    each = F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none") * weights
+    return each.mean() if reduction == "mean" else each
 
 
 def labeled_cross_entropy(
@@ -76,9 +75,7 @@ def labeled_cross_entropy(
     """
     known = batch["labels"] >= 0
     there = {name: batch[name].clamp(min=0) for name in ("labels", "mixed_labels") if name in batch}
-    logits, targets, weights = _adjusted(logits, targets_of({**batch, **there}, logits), balance)
-    each = F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none")
-    each = each if weights is None else each * weights
+    each = cross_entropy(logits, targets_of({**batch, **there}, logits), label_smoothing, balance, "none")
     labeled = batch["labeled_rows"] if "labeled_rows" in batch else known.sum()
     rows = batch.get("step_rows", len(known))
     return torch.where(known, each, 0).sum() / len(known) * (rows / labeled.clamp(min=1).to(each.dtype))

@@ -56,6 +56,12 @@ def default_cfg(architecture: str) -> PretrainedCfg:
     return cfg
 
 
+def has_pretrained(architecture: str) -> bool:
+    """Whether timm has pretrained weights of an architecture."""
+    cfg = default_cfg(architecture)
+    return bool(cfg.has_weights if hasattr(cfg, "has_weights") else cfg.url or cfg.hf_hub_id)
+
+
 def switched_args(architecture: str, pretrained: bool) -> dict[str, Any]:
     """Arguments of `timm.create_model` whose default depends on its `pretrained`, with their values.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import timm
@@ -225,7 +225,13 @@ def build_net(architecture: str, num_classes: int, **options: Any) -> TimmNet:
     check_drop_args(architecture, options)
     try:
         return cast("TimmNet", timm.create_model(architecture, num_classes=num_classes, **options))
-    except (RuntimeError, ValueError, TypeError, AssertionError, OSError, LookupError) as error:
+    except OSError as error:  # all that the Hub's client raises
+        reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+        raise ValueError(
+            f"the pretrained weights of {architecture!r} can't be fetched: {reason}; check the connection to the Hub, "
+            "or train from scratch with --pretrained false"
+        ) from error
+    except (RuntimeError, ValueError, TypeError, AssertionError, LookupError) as error:
         shown = {
             name: value for name, value in options.items() if name not in ("pretrained", "pretrained_cfg_overlay")
         }
@@ -234,6 +240,20 @@ def build_net(architecture: str, num_classes: int, **options: Any) -> TimmNet:
 
 def _channels(values: Iterable[float]) -> tuple[float, float, float]:
     return cast("tuple[float, float, float]", tuple(values))  # `ImageClassifier` checks that there are three
+
+
+def name_classes(classifier: ImageClassifier, label_names: tuple[str, ...]) -> ImageClassifier:
+    """The same classifier with names for its classes.
+
+    Raises:
+        ValueError: If there are more or fewer names than classes, or one twice.
+    """
+    number = len(classifier.spec.label_names)
+    if len(label_names) != number or len({*label_names}) != number:
+        raise ValueError(
+            f"label_names has {len({*label_names})} different names, expected {number}, one for each output of the net"
+        )
+    return ImageClassifier(classifier.net, replace(classifier.spec, label_names=label_names))
 
 
 def _find_head(net: TimmNet, spec: ClassifierSpec) -> Head:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from timm.models import is_model
 from torch import Tensor
 
-from hf_icckd.models.architectures import check_architecture, default_cfg, switched_args
+from hf_icckd.models.architectures import check_architecture, default_cfg, has_pretrained, switched_args
 from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier, create_classifier, unnamed
 from hf_icckd.models.foreign import is_foreign
 from hf_icckd.models.from_transformers import PICKLES, SAFE_FILES, has_weights, is_of_transformers, load_transformers
@@ -243,7 +243,7 @@ def _wrapped_net(folder: Path, architecture: str, num_classes: int, model_args: 
 def _pretrained_timm(name: str, needs_head: bool) -> ImageClassifier:
     check_architecture(name)
     cfg = default_cfg(name)
-    if not (cfg.has_weights if hasattr(cfg, "has_weights") else cfg.url or cfg.hf_hub_id):
+    if not has_pretrained(name):
         raise ValueError(
             f"timm has no pretrained weights for {name!r}; give a folder or a Hub id with trained weights"
         )

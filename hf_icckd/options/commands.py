@@ -8,22 +8,22 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import ClassVar
 
-from hf_icckd.options.checks import changed_options, check_licence, check_number, check_range
+from hf_icckd.options.checks import changed_options, check_licence, check_range
 from hf_icckd.options.data import (
     ALLOW_LEAKAGE,
     DataArguments,
-    ImageDataArguments,
     StudentDataArguments,
     TrainingDataArguments,
 )
+from hf_icckd.options.deployment import BenchmarkArguments, ExportArguments, ExportDataArguments
+from hf_icckd.options.distill import DistillOptions, DistilTeacherOptions
 from hf_icckd.options.fine_tuning import FineTuning
 from hf_icckd.options.imbalance import ClassBalanceArguments
 from hf_icckd.options.kept_weights import KeptWeights
+from hf_icckd.options.lookup import ImportArguments, ModelsArguments
 from hf_icckd.options.nets import StudentModelArguments, TeacherModelArguments
 from hf_icckd.options.prediction import PredictionArguments
 from hf_icckd.options.trainer import Hardware, HubOptions, Optimisation, RunOptions, StudentOptions, TeacherOptions
-from hf_icckd.utils.formats import FORMATS
-from hf_icckd.utils.text import suggest
 
 _MODEL = "Folder of a run, Hub id or a pretrained timm model's name"
 
@@ -74,89 +74,6 @@ class StudyArguments:
         default=None,
         metadata={"help": "Cut every run off after this many steps: a trial of the study, not the study itself."},
     )
-
-
-@dataclass
-class ExportDataArguments(ImageDataArguments):
-    """Data set to calibrate int8 on and to measure accuracy on."""
-
-    title: ClassVar[str] = "Images"
-
-    dataset: str = field(
-        default="", metadata={"help": "As for the recipes; default: what the model was trained on, by its folder."}
-    )
-
-
-@dataclass
-class ExportArguments:
-    """Which model is written in which formats, and what a file must pass."""
-
-    title: ClassVar[str] = "Export"
-
-    folder: str = field(metadata={"help": f"{_MODEL}."})
-    formats: list[str] = field(
-        default_factory=lambda: ["onnx"],
-        metadata={"help": "onnx (float32), int8 (ONNX, statically quantised), openvino: one or several."},
-    )
-    output: str | None = field(
-        default=None,
-        metadata={"help": "File to write, for several formats a folder; default: the model's own folder."},
-    )
-    tolerance: float = field(
-        default=1.0,
-        metadata={"help": "Largest drop of top-1 on the test split, in percentage points; else it is not written."},
-    )
-    calibration_images: int = field(
-        default=300, metadata={"help": "Training images that int8 is calibrated on, evenly over the classes."}
-    )
-    weight_bits: int = field(
-        default=8, metadata={"help": "Of int8: 8, or 7 so that x86 processors without VNNI compute the same."}
-    )
-    logit_tolerance: float = field(
-        default=1e-4,
-        metadata={"help": "Largest difference of a logit in float32, as a share of the largest if that is above 1."},
-    )
-    num_images: int = field(default=1000, metadata={"help": "Random images to compare logits on."})
-
-    def __post_init__(self) -> None:
-        for name in self.formats:
-            if name not in FORMATS:
-                raise ValueError(
-                    f"formats has {name!r}, expected some of: {', '.join(FORMATS)}{suggest(name, FORMATS)}"
-                )
-        self.formats = list(dict.fromkeys(self.formats))
-        check_range(self, "tolerance", 0, 100)
-        check_range(self, "logit_tolerance", 0, math.inf)
-        check_range(self, "calibration_images", 1, math.inf)
-        check_range(self, "num_images", 1, math.inf)
-        if self.weight_bits not in (7, 8):
-            raise ValueError(f"weight_bits is {self.weight_bits}, expected 8, or 7 for x86 processors without VNNI")
-
-
-@dataclass
-class BenchmarkArguments:
-    """Which models are timed, and how."""
-
-    title: ClassVar[str] = "Benchmark"
-
-    models: list[str] = field(
-        metadata={
-            "help": "Folders of runs, with every file that was exported to them; single .onnx or .xml files; Hub ids "
-            "or pretrained timm models."
-        }
-    )
-    batch_sizes: list[int] = field(default_factory=lambda: [1, 64], metadata={"help": "Images per call."})
-    threads: list[int] | None = field(
-        default=None, metadata={"help": "Numbers of threads; default: one, and all cores."}
-    )
-    rounds: int = field(default=5, metadata={"help": "Turns of each model; the median counts."})
-    output_file: str | None = field(default=None, metadata={"help": "JSON file to write the table to."})
-
-    def __post_init__(self) -> None:
-        for name in ("batch_sizes", "threads"):
-            for value in getattr(self, name) or ():
-                check_number(name, value, 1)
-        check_range(self, "rounds", 1, math.inf)
 
 
 @dataclass
@@ -272,6 +189,7 @@ class Command:
         positional: Options whose values need no names, in this order; a list takes all that are left.
         common: The most used ones; help explains them first.
         trainer: Whether it also takes the options of the transformers Trainer.
+        recipes: Those whose options it takes, each with the name of its recipe in front too.
         function: The function in the module that takes the command line.
     """
 
@@ -281,6 +199,7 @@ class Command:
     positional: tuple[str, ...] = ()
     common: tuple[str, ...] = ()
     trainer: bool = False
+    recipes: tuple[str, ...] = ()
     function: str = "main"
 
     def load(self) -> Callable[[list[str]], None]:
@@ -296,6 +215,21 @@ COMMANDS = {
         (StudentDataArguments, ReportArguments),
         ("dataset",),
         ("dataset", "train_split", "test_split", "label_column", "labels", "test_fraction", "contact_sheet"),
+    ),
+    "distill": Command(
+        "Fine-tune a teacher, distil a student from it and export that: the whole path, in one folder.",
+        "hf_icckd.distill",
+        (
+            DistillOptions, StudentDataArguments, DistilTeacherOptions, StudentOptions, Optimisation, FineTuning,
+            KeptWeights, ClassBalanceArguments, RunOptions, Hardware,
+        ),
+        ("dataset",),
+        (
+            "dataset", "teacher", "student", "output_dir", "dry_run", "image_size", "num_train_epochs",
+            "per_device_train_batch_size", "dataloader_num_workers", "export",
+        ),
+        trainer=True,
+        recipes=("teacher", "student"),
     ),
     "teacher": Command(
         "Train a teacher, or resume a run that was interrupted.",
@@ -361,6 +295,25 @@ COMMANDS = {
         ("folder",),
         ("folder", "repo_id", "private"),
         function="push",
+    ),
+    "import": Command(
+        "Make a model folder of a file of weights.",
+        "hf_icckd.import_weights",
+        (ImportArguments,),
+        ("file",),
+        ("file", "model", "output_dir", "label_names", "mean", "std", "image_size"),
+    ),
+    "models": Command(
+        "List nets that could teach or learn: parameters, size of their images, licences of their weights.",
+        "hf_icckd.find_models",
+        (ModelsArguments,),
+        (),
+        ("task", "max_params", "min_params", "pattern", "pretrained_only"),
+    ),
+    "objectives": Command(
+        "List what students and teachers can minimise, with defaults and sources.",
+        "hf_icckd.objectives",
+        (),
     ),
     "card": Command(
         "Write the model cards of finished runs again, from their records.",

@@ -211,11 +211,3 @@ class StudentDataArguments(UnlabeledDataArguments, TrainingDataArguments):
     """Which images a student learns from, and how they are augmented."""
 
     title: ClassVar[str] = "Images"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.unlabeled_dataset is not None and self.sampling != "all":
-            raise ValueError(
-                f"sampling is {self.sampling!r} but unlabeled_dataset is {self.unlabeled_dataset!r}: images without "
-                "labels have no class to be shown by; leave one of them out"
-            )

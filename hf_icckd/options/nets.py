@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from hf_icckd.options.checks import check_range
+from hf_icckd.options.checks import check_channels, check_range
 
 
 @dataclass
@@ -23,14 +23,16 @@ class TrainedNet:
         metadata={
             "help": "A trained classifier to start from, with its architecture and preprocessing: the folder of a "
             "run, a Hub id or the name of a pretrained timm model. Its classification layer is kept if it has the "
-            "classes of the data."
+            "classes of the data.",
+            "metavar": "MODEL",
         },
     )
     drop_path: float | None = field(
         default=None,
         metadata={
             "help": "Stochastic depth, timm's drop_path_rate: share of images that skip the last block, less in "
-            "earlier ones; default: the architecture's own, mostly 0."
+            "earlier ones; default: the architecture's own, mostly 0.",
+            "metavar": "RATE",
         },
     )
     drop_rate: float | None = field(
@@ -109,9 +111,7 @@ class StudentModelArguments(TrainedNet):
         super().__post_init__()
         check_range(self, "teacher_image_size", 1, math.inf)
         for name in ("teacher_mean", "teacher_std"):
-            value = getattr(self, name)
-            if value is not None and (len(value) != 3 or not all(0 <= each <= 1 for each in value)):
-                raise ValueError(f"{name} is {value}, expected three numbers from 0 to 1")
+            check_channels(name, getattr(self, name))
         for name in ("teacher_weights", "teacher_image_size", "teacher_mean", "teacher_std"):
             if self.teacher_model is None and getattr(self, name) is not None:
                 raise ValueError(

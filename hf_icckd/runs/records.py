@@ -18,10 +18,10 @@ from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
 from hf_icckd.utils.atomic_files import user_path
 
 DataOptions = TypeVar("DataOptions", bound=ImageDataArguments)
-# Options that say how a run was trained; `hf_icckd.cards.card.how_trained` puts them into words.
+# Options that say how a run was trained; `hf_icckd.cards.method.how_trained` puts them into words.
 _METHOD = (
     "recipe", "model", "pretrained", "start_from", "seed", "label_smoothing", "num_views", "terms", "objectives",
-    "ce_weight", "freeze_backbone", "class_weights", "logit_adjustment", "sampling", "unlabeled_only",
+    "ce_weight", "unlabeled_only", "freeze_backbone", "class_weights", "logit_adjustment", "sampling",
 )  # fmt: skip
 # Those that are at their default in most runs: kept where they are not.
 _METHOD_IF_SET = {

@@ -17,6 +17,8 @@ from hf_icckd.utils import distributed
 
 logger = logging.getLogger(__name__)
 
+_COUNTS = ("step", "last_step", "evaluations", "waited")
+
 
 class BestWeights:
     """Keeps the weights of the best evaluation so far, as part of every checkpoint.
@@ -32,6 +34,7 @@ class BestWeights:
     Attributes:
         value: Best value; None before the first evaluation.
         step: Optimiser steps done at that evaluation.
+        last_step: Those done at the last evaluation.
         evaluations: How many there were.
         waited: How many of them have passed since one that counts as better for early stopping.
     """
@@ -43,7 +46,7 @@ class BestWeights:
     def reset(self) -> None:
         """Forget everything."""
         self.value: float | None = None
-        self.step = self.evaluations = self.waited = 0
+        self.step = self.last_step = self.evaluations = self.waited = 0
         self.weights: dict[str, Tensor] = {}
 
     @property
@@ -58,7 +61,7 @@ class BestWeights:
         gain = math.inf if self.value is None else value - self.value
         if self.value is not None and not self.args.greater_is_better:
             gain = -gain
-        self.evaluations += 1
+        self.evaluations, self.last_step = self.evaluations + 1, step
         improved = gain > 0 and not math.isnan(value)
         self.waited = 0 if improved and gain > self.args.early_stopping_threshold else self.waited + 1
         if improved:
@@ -87,7 +90,7 @@ class BestWeights:
     def state_dict(self) -> dict[str, Tensor]:
         """Everything as tensors, whole on the first process; all processes call this."""
         weights = distributed.gather_shards(self.weights)
-        counts = {name: torch.tensor(getattr(self, name)) for name in ("step", "evaluations", "waited")}
+        counts = {name: torch.tensor(getattr(self, name)) for name in _COUNTS}
         value = {} if self.value is None else {"value": torch.tensor(self.value, dtype=torch.float64)}
         return {**counts, **value, **{f"weights.{name}": tensor for name, tensor in weights.items()}}
 
@@ -103,7 +106,8 @@ class BestWeights:
                 "with the options that it was written with"
             )
         self.value = state["value"].item() if "value" in state else None
-        self.step, self.evaluations, self.waited = (int(state[name]) for name in ("step", "evaluations", "waited"))
+        for name in _COUNTS:
+            setattr(self, name, int(state[name]))
         prefix = "weights."
         self.weights = {name.removeprefix(prefix): each for name, each in state.items() if name.startswith(prefix)}
 
@@ -124,20 +128,18 @@ class BestWeights:
                 "--eval_strategy epoch"
             )
 
-    def record(self, steps_per_epoch: int) -> dict[str, Any] | None:
-        """What metrics.json says of the choice; None if there was none."""
-        return (
-            None
-            if self.value is None
-            else {
-                "metric": self.metric.removeprefix("eval_"),
-                "value": self.value,
-                "step": self.step,
-                "epoch": self.step / steps_per_epoch,
-                "evaluations": self.evaluations,
-                "stopped_after": self.waited if self.stopped else None,
-            }
-        )
+    def record(self, steps: int, steps_per_epoch: int) -> dict[str, Any]:
+        """What metrics.json says of the choice, at the end of a run of at most so many steps."""
+        if self.value is None:
+            return {}
+        return {
+            "metric": self.args.metric_for_best_model,
+            "value": self.value,
+            "step": self.step,
+            "epoch": self.step / steps_per_epoch,
+            "evaluations": self.evaluations,
+            "stopped_after": self.waited if self.stopped and self.last_step < steps else None,
+        }
 
 
 def best_weights(

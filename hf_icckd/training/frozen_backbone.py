@@ -28,9 +28,20 @@ class FrozenBackbone(TrainerCallback):
 
     def __init__(self, trainer: Any):
         self.trainer = trainer
-        backbone_parameters(trainer.classifier)  # for its error, before training
+        epochs = trainer.args.freeze_epochs
+        frozen = sum(each.numel() for each in backbone_parameters(trainer.classifier))
+        trained = sum(each.numel() for each in trainer.model.parameters()) - frozen
+        when = "" if trainer.args.freeze_backbone else f" for {epochs} epoch(s)"
+        logger.info(
+            "the backbone is frozen%s: %s of %s parameters are trained", when, f"{trained:,}", f"{trained + frozen:,}"
+        )
         if trainer.args.freeze_backbone:  # before DDP looks for what is trained
             freeze(trainer.classifier)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Warn if the training ends while the backbone is frozen."""
+        if state.max_steps <= args.freeze_epochs * self.trainer.steps_per_epoch:
+            logger.warning("the training ends before the backbone thaws: only the classification layer is trained")
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         """Freeze or thaw, by the number of the epoch."""

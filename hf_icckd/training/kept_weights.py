@@ -17,8 +17,8 @@ def kept_weights(trainer: DistillationTrainer) -> dict[str, Any]:
     record: dict[str, Any] = {}
     if trainer.average is not None:
         record["average"] = {"decay": trainer.average.decay, "warmup": trainer.average.use_warmup}
-    if trainer.best is not None and (best := trainer.best.record(trainer.steps_per_epoch)) is not None:
-        record["best"] = best
     state = trainer.state
+    if trainer.best is not None and (best := trainer.best.record(state.max_steps, trainer.steps_per_epoch)):
+        record["best"] = best
     epochs = state.max_steps / trainer.steps_per_epoch
     return {"kept_weights": record | {"epoch": state.epoch, "epochs": epochs}} if record else {}

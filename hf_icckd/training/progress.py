@@ -79,7 +79,7 @@ def _imbalanced(loader: Any) -> bool:
     if labels is None or not (labels >= 0).any():
         return False
     images = labels[labels >= 0].bincount()
-    return bool(images.max() >= _IMBALANCE * images[images > 0].min())
+    return len(images) > 0 and bool(images.max() >= _IMBALANCE * images[images > 0].min())
 
 
 def _survive_closed_pipe() -> contextlib.suppress:

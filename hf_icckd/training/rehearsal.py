@@ -32,7 +32,7 @@ from hf_icckd.training.student_trainer import StudentTrainer
 from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.training.untouched import untouched
 from hf_icckd.utils import distributed
-from hf_icckd.utils.atomic_files import contiguous_state
+from hf_icckd.utils.atomic_files import contiguous_state, existing_folder
 
 logger = logging.getLogger(__name__)
 
@@ -155,8 +155,9 @@ def _smallest_batch(trainer: DistillationTrainer) -> int:
     return last // sampler.world if last and comes_to_it else min(args.train_batch_size, len(trainer.train_dataset))
 
 
-def _try_step(trainer: DistillationTrainer, rows: int) -> None:
-    model, args = trainer.model, trainer.args
+def first_batch(trainer: DistillationTrainer, rows: int) -> dict[str, Any]:
+    """The first images of the training, at most so many for this process; a student's with its teacher's pixels."""
+    args = trainer.args
     # A student's own data set, without the teacher's recorded outputs: reading those would need them recorded.
     dataset = trainer.train_dataset
     if isinstance(trainer, StudentTrainer) and trainer.targets is not None:
@@ -164,7 +165,12 @@ def _try_step(trainer: DistillationTrainer, rows: int) -> None:
     first = FirstImages(dataset, rows)
     streamed = isinstance(dataset.batch_sampler(args.train_batch_size), StreamBatchSampler)
     seed = None if streamed else args.seed  # in order: shuffling reads far ahead
-    batch = trainer._prepare_input(next(iter(make_loader(first, first.batch_sampler(args.train_batch_size, seed)))))
+    return next(iter(make_loader(first, first.batch_sampler(args.train_batch_size, seed))))
+
+
+def _try_step(trainer: DistillationTrainer, rows: int) -> None:
+    model, args = trainer.model, trainer.args
+    batch = trainer._prepare_input(first_batch(trainer, rows))
     model.train()
     model.zero_grad()
     trainer.averages.reset()
@@ -251,7 +257,7 @@ def _try_checkpoint(trainer: DistillationTrainer, extra: dict[str, Tensor]) -> N
     if optimizer is not None:
         optimizer.step()  # the first step makes its state
         state["optimizer"] = optimizer.state_dict()
-    place = _existing(Path(trainer.args.output_dir))
+    place = existing_folder(Path(trainer.args.output_dir))
     saves = str(trainer.args.save_strategy) != "no"
     _check_room(trainer, place, _bytes(state if saves else state["weights"]))
     with tempfile.TemporaryDirectory(dir=place, prefix=checkpoints.REHEARSED) as name:
@@ -264,12 +270,6 @@ def _try_checkpoint(trainer: DistillationTrainer, extra: dict[str, Tensor]) -> N
         if optimizer is not None:
             torch.save(state["optimizer"], folder / OPTIMIZER_FILE)
             optimizer.load_state_dict(torch.load(folder / OPTIMIZER_FILE, map_location="cpu", weights_only=True))
-
-
-def _existing(path: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    path = path.absolute()
-    return next(each for each in (path, *path.parents) if each.is_dir())
 
 
 def _bytes(state: Any) -> int:

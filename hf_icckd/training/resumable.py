@@ -193,6 +193,7 @@ class ResumableTrainer(Trainer):
     def _run_epoch(self, *args, **kwargs):
         # A run interrupted after its last checkpoint has no step left; the Trainer would do one before it looks.
         if self.ended:
+            self.control.should_training_stop = True
             return
         if not self.control.should_training_stop:
             super()._run_epoch(*args, **kwargs)

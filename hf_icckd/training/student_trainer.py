@@ -52,8 +52,7 @@ class StudentTrainer(DistillationTrainer):
         teacher: The teacher; frozen here.
         args: Options.
         train_dataset: Data set of batches with one view, see `hf_icckd.data.ImagePipeline.dataset`, or any map-style
-            data set of images and labels, see `hf_icckd.data.plain`. Others than those of a pipeline have pixels of
-            one size only, which the teacher then gets scaled.
+            data set of images and labels, see `hf_icckd.data.plain`, of which the teacher gets the pixels scaled.
         eval_dataset: Data set for evaluation while training, or several by name.
         objectives: Weighted objectives; None for those that `args.objectives` names.
         callbacks: Further callbacks.
@@ -179,11 +178,10 @@ class StudentTrainer(DistillationTrainer):
         output, terms = model(images, teacher, labels, batch["sample_ids"], progress, batch["global_rows"])
         if not self._labeled:
             return terms
+        options = self.args.label_smoothing, self.balance
         if self._unlabeled:
-            ce = labeled_cross_entropy(output.logits, batch, self.args.label_smoothing, self.balance)
-        else:
-            targets = targets_of(batch, output.logits)
-            ce = cross_entropy(output.logits, targets, self.args.label_smoothing, self.balance)
+            return {"ce": labeled_cross_entropy(output.logits, batch, *options), **terms}
+        ce = cross_entropy(output.logits, targets_of(batch, output.logits), *options)
         return {"ce": ce, **terms}
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):

@@ -163,6 +163,15 @@ def test_a_compiled_teacher_is_averaged(pipeline, tiny_classifier, tmp_path):
     assert math.isfinite(trainer.evaluate()["eval_nll"])
 
 
+def test_what_is_frozen_keeps_its_bits_in_the_average_too(pipeline, tiny_classifier, tmp_path):
+    model = tiny_classifier()
+    before = copy.deepcopy(model.state_dict())
+    trainer = make(pipeline, model, tmp_path, split="test", terms=["none"], freeze_backbone=True, **EMA)
+    trainer.train()
+    for name, value in trainer.average.module.state_dict().items():
+        assert torch.equal(value.cpu(), before[name]) == (not name.startswith("net.fc")), name
+
+
 def test_a_run_too_short_for_the_decay_says_so(pipeline, tiny_classifier, tmp_path, caplog):
     for options, said in (({}, 1), ({"model_ema_warmup": True, "max_steps": 20}, 0), ({"model_ema_decay": 0.1}, 0)):
         caplog.clear()
@@ -239,6 +248,7 @@ def test_training_stops_at_the_right_evaluation(validated, tiny_classifier, tmp_
     trainer.train()
     assert trainer.state.global_step == 8 and trainer.ended and trainer.stopped_early
     assert (trainer.best.step, trainer.best.value, trainer.best.waited) == (6, 50.5, 2)
+    assert [trainer.best.record(steps, 5)["stopped_after"] for steps in (8, 14)] == [None, 2]
     assert newest_intact(tmp_path).name == "checkpoint-8"  # although none was due
 
 
@@ -273,7 +283,7 @@ def test_an_interrupted_run_keeps_the_same_weights(
     assert_same_state(whole.average.module, resumed.average.module)
     assert_same_state(whole.classifier, resumed.classifier)
     assert figures(whole.state.log_history) == figures(resumed.state.log_history)
-    assert whole.best.record(4) == resumed.best.record(4)
+    assert whole.best.record(14, 4) == resumed.best.record(14, 4)
 
 
 def test_a_second_training_begins_with_nothing(validated, tiny_classifier, tmp_path, measured):
