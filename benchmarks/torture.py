@@ -4,6 +4,7 @@
     python benchmarks/torture.py --recipe student --workers 2 --decoded
     python benchmarks/torture.py --launcher torchrun --processes 2 --kills 4
     python benchmarks/torture.py --recipe student --targets
+    python benchmarks/torture.py --kept
 
 First every named point of a checkpoint write and of a step is hit once, then random moments follow until `--kills`
 runs were killed. Model, optimiser, schedule, cache and metrics must be the same bit for bit; times and the command are
@@ -34,6 +35,12 @@ import torch
 POINTS = (
     "first micro-batch", "mid-file", "before fsync", "before rename", "before pruning", "mid-pruning", "mid-card",
 )  # fmt: skip
+# The average of the best weights, with evaluations between checkpoints, and a stop before the last step.
+KEPT = [
+    "--validation_fraction", "0.2", "--model_ema", "true", "--model_ema_decay", "0.8", "--eval_strategy", "steps",
+    "--eval_steps", "3", "--load_best_model_at_end", "true", "--metric_for_best_model", "nll",
+    "--early_stopping_patience", "2", "--early_stopping_threshold", "0.1",
+]  # fmt: skip
 TIMES = {
     "environment",
     "first_step_of_last_session",
@@ -54,6 +61,7 @@ def options(arguments: argparse.Namespace, output_dir: Path, teacher: str) -> li
         f"--dataloader_num_workers {arguments.workers} --output_dir {output_dir}"
     ).split()
     words += ["--resident_max_bytes", "0"] if arguments.decoded else []
+    words += KEPT if arguments.kept else []
     if arguments.recipe == "student":
         if arguments.targets:
             words += ["--teacher_targets", "auto", "--teacher_targets_dir", f"{output_dir}-targets"]
@@ -334,6 +342,9 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--decoded", action="store_true", help="decode images as they are needed")
     parser.add_argument("--targets", action="store_true", help="a student of recorded teacher outputs")
+    parser.add_argument(
+        "--kept", action="store_true", help="an average of the weights, the best of them, an early stop"
+    )
     parser.add_argument("--launcher", choices=["none", "python", "accelerate", "torchrun"], default="none")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--child", help=argparse.SUPPRESS)

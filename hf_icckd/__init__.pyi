@@ -82,6 +82,7 @@ from .models.classifier import (
 from .models.foreign import as_teacher as as_teacher
 from .models.from_weights import WeightsFile as WeightsFile
 from .models.onnx import export_onnx as export_onnx
+from .models.openvino import export_openvino as export_openvino
 from .models.outputs import ClassifierOutput as ClassifierOutput
 from .models.pretrained import (
     from_pretrained as from_pretrained,
@@ -89,12 +90,19 @@ from .models.pretrained import (
 from .models.pretrained import (
     save_pretrained as save_pretrained,
 )
+from .models.quantise import quantise_onnx as quantise_onnx
 from .models.state_dicts import read_state_dict as read_state_dict
 from .options.training import (
     StudentTrainingArguments as StudentTrainingArguments,
 )
 from .options.training import (
     TeacherTrainingArguments as TeacherTrainingArguments,
+)
+from .prediction.predict import (
+    Prediction as Prediction,
+)
+from .prediction.predict import (
+    predict_images as predict_images,
 )
 from .training.student_trainer import StudentTrainer as StudentTrainer
 from .training.teacher_targets import TeacherTargets as TeacherTargets

@@ -1,4 +1,4 @@
-"""Measure any classifier: `python -m hf_icckd.evaluate --model FOLDER_OR_NAME [--dataset ...] [--teacher ...]`."""
+"""Measure any classifier: `hf-icckd evaluate --model FOLDER_OR_NAME [--dataset ...] [--teacher ...]`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write model cards again from the records of runs: `python -m hf_icckd.model_card FOLDER ... [--license ID]`.
+"""Write model cards again from the records of runs: `hf-icckd card FOLDER ... [--license ID]`.
 
 A card is the README.md of a run's folder. All of it comes from metrics.json, all_args.yaml and the pictures in the
 folder, except what a person wrote between `<!-- yours: begin NAME -->` and `<!-- yours: end NAME -->`, which is kept.

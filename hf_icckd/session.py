@@ -1,17 +1,14 @@
-"""What the recipes of teacher and student share: building the net, and all from training to a finished folder."""
+"""What the recipes of teacher and student share: all from training to a finished folder."""
 
 from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from transformers import set_seed
-from transformers.trainer_callback import TrainerCallback
 
 from hf_icckd.cards.card import write_card
 from hf_icckd.cards.content import (
@@ -31,19 +28,19 @@ from hf_icckd.evaluation.split import SplitOutputs, split_metrics
 from hf_icckd.hub.push import push_to_hub
 from hf_icckd.metrics.class_tables import class_table, image_table
 from hf_icckd.metrics.linear_probe import fine_class_probe
-from hf_icckd.models.classifier import ImageClassifier, adapt_classifier, create_classifier
+from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.pretrained import from_pretrained
-from hf_icckd.options.data import TrainingDataArguments
-from hf_icckd.options.nets import StudentModelArguments, TeacherModelArguments
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs.folder import RunFolder
 from hf_icckd.runs.layout import DATA_REPORT_FILE, METRICS_FILE
 from hf_icckd.runs.provenance import environment, how_computed
 from hf_icckd.runs.records import read_control, read_options
 from hf_icckd.runs.summary import summary_table
+from hf_icckd.training.kept_weights import kept_weights
 from hf_icckd.training.rehearsal import rehearse
 from hf_icckd.training.run_images import record_images
 from hf_icckd.training.signals import StopOnSignal
+from hf_icckd.training.stopwatch import Stopwatch
 from hf_icckd.training.student_trainer import StudentTrainer
 from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.utils import distributed
@@ -52,66 +49,21 @@ from hf_icckd.utils.text import json_text, show
 
 logger = logging.getLogger(__name__)
 
-Channels = tuple[float, float, float]
+Train = Callable[[DistillationTrainer, ImagePipeline, RunFolder, ImageClassifier | None], object]
+Finished = Callable[[RunFolder, DistillationTrainingArguments], object]
 _OUTPUTS_MAX_BYTES = 2 * 1024**3  # of the training split, whose outputs are all held while it is measured
-
-
-def build_classifier(
-    model_args: TeacherModelArguments | StudentModelArguments,
-    data_args: TrainingDataArguments,
-    pipeline: ImagePipeline,
-    seed: int,
-    normalisation: Callable[[], tuple[Channels, Channels]],
-    start: ImageClassifier | None = None,
-) -> ImageClassifier:
-    """The net to train: new, pretrained, or a trained classifier to start from.
-
-    Args:
-        model_args: Architecture, and whether its weights are pretrained.
-        data_args: Image size, if the user set one.
-        pipeline: Data of the run.
-        seed: Seed of the initial weights.
-        normalisation: Returns mean and std of a net that is trained from scratch.
-        start: Trained classifier to start from; it keeps its normalisation.
-    """
-    set_seed(seed)
-    if start is not None:
-        if start.spec.label_names != tuple(pipeline.data.label_names):
-            logger.info("the start checkpoint has other classes than the data: it gets a new classification layer")
-        # Small images are taken whole, whatever the net was evaluated with before.
-        names, size = pipeline.data.label_names, data_args.image_size
-        return adapt_classifier(start, names, size, pipeline.crop_pct, pipeline.crop_mode)
-    mean, std = (None, None) if model_args.pretrained else normalisation()
-    model = create_classifier(
-        model_args.model,
-        pipeline.data.label_names,
-        # A pretrained net takes the size it was trained with, unless the user sets another; it resizes on the device.
-        image_size=data_args.image_size or (None if model_args.pretrained else pipeline.image_size),
-        mean=mean,
-        std=std,
-        crop_pct=pipeline.crop_pct,
-        interpolation=pipeline.interpolation,
-        crop_mode=pipeline.crop_mode,
-        pretrained=model_args.pretrained,
-    )
-    if (size := model.spec.image_size) > pipeline.image_size:
-        logger.info("the net enlarges them to %d x %d pixels", size, size)
-    return model
 
 
 def train_and_report(
     trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFolder, teacher: ImageClassifier | None = None
 ) -> dict[str, Any]:
-    """Train or resume a run, write what a finished folder holds, and push it if asked to.
+    """Train or resume a run, write what a finished folder holds, push it if asked to, and return its metrics.
 
     Args:
         trainer: The trainer.
         pipeline: Its data.
         folder: Folder of the run.
         teacher: Teacher of a student.
-
-    Returns:
-        What metrics.json holds.
 
     Raises:
         SystemExit: If training was stopped by a signal.
@@ -154,28 +106,8 @@ def _read_control(
     return distributed.on_first_rank(read)
 
 
-class Stopwatch(TrainerCallback):
-    """Measures the training of this session.
-
-    Attributes:
-        first_step: Optimiser steps that were done before this session.
-        seconds: Wall time of training.
-    """
-
-    def __init__(self) -> None:
-        self.first_step, self.seconds, self._start = 0, 0.0, time.perf_counter()
-
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
-        """Start the clock."""
-        self.first_step, self._start = state.global_step, time.perf_counter()
-
-    def on_train_end(self, args, state, control, **kwargs) -> None:
-        """Stop the clock."""
-        self.seconds = time.perf_counter() - self._start
-
-
 def _train(trainer: DistillationTrainer, checkpoint: str | None) -> Stopwatch:
-    """Train to the last step. Raises SystemExit if a signal stops it before."""
+    """Train to the end. Raises SystemExit if a signal stops it before."""
     stopwatch = Stopwatch()
     trainer.add_callback(stopwatch)
     logger.info("%s", how_computed(trainer.args))
@@ -184,7 +116,7 @@ def _train(trainer: DistillationTrainer, checkpoint: str | None) -> Stopwatch:
     with StopOnSignal(trainer.request_stop) as stop:
         trainer.train(resume_from_checkpoint=checkpoint)
     state = trainer.state
-    if state.global_step < state.max_steps:
+    if not trainer.ended:
         logger.info("stopped at step %d of %d; the same command resumes there", state.global_step, state.max_steps)
         raise SystemExit(stop.exit_code)
     return stopwatch
@@ -214,7 +146,7 @@ def _report(
         plane = embedding_plane(mapped, pipeline.data.label_names)
         report = data_report(pipeline.data, pipeline)
         results |= card_content(run, pipeline.data, measured.test, measured.teacher_test, plane, report)
-        results = json.loads(json.dumps(results))  # as `python -m hf_icckd.model_card` will read it
+        results = json.loads(json.dumps(results))  # as `hf-icckd card` will read it
         _draw(folder, pipeline, results, plane)
         write_card(folder.path, folder.values, results)
         _mark_as_finished(folder, results)
@@ -299,6 +231,7 @@ def _facts(
         | {"seconds_of_last_session": stopwatch.seconds, "first_step_of_last_session": stopwatch.first_step},
         "history": [entry for entry in trainer.state.log_history if "eval_top1" in entry],
         "notes": [*pipeline.data.notes, *trainer.notes],
+        **kept_weights(trainer),
         "environment": environment(trainer.args),
     }
 
@@ -329,15 +262,15 @@ def publish(folder: RunFolder, args: DistillationTrainingArguments) -> None:
         show(f"{folder.path} is on the Hub: {commit.repo_url}")
 
 
-def show_finished(folder: RunFolder, args: DistillationTrainingArguments) -> None:
-    """Print the metrics of a finished run, and push it if its options say so.
+def show_finished(folder: RunFolder, args: DistillationTrainingArguments, quiet: bool = False) -> None:
+    """Print the metrics of a finished run, unless `quiet`, and push it if its options say so.
 
     Raises:
         ValueError: If a licence or control is asked for that the card was not made with.
     """
     recorded = read_options(folder.path)
     for name, hint in (
-        ("license", f"change it with python -m hf_icckd.model_card {folder.path} --license {args.license}"),
+        ("license", f"change it with hf-icckd card {folder.path} --license {args.license}"),
         ("control", "a control is compared when the run ends; leave the option out"),
     ):
         asked, before = getattr(args, name), recorded.get(name)
@@ -346,5 +279,6 @@ def show_finished(folder: RunFolder, args: DistillationTrainingArguments) -> Non
     if distributed.rank() == 0:
         folder.clear_checkpoints()  # in case the run was killed just before
         results = json.loads((folder.path / METRICS_FILE).read_text(encoding="utf-8"))
-        show(summary_table(results, f"{folder.path} is finished"))
+        if not quiet:
+            show(summary_table(results, f"{folder.path} is finished"))
     publish(folder, args)

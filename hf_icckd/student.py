@@ -1,49 +1,59 @@
-"""Distil a student: `python -m hf_icckd.student [CONFIG.yaml] [--option value ...]`."""
+"""Distil a student: `hf-icckd student [CONFIG.yaml] [--option value ...]`."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
 
+from hf_icckd.cards.licences import warn_of_licences
 from hf_icckd.data import ImagePipeline, load_image_data
 from hf_icckd.data.from_options import load_pipeline
 from hf_icckd.data.pipeline import Channels
-from hf_icckd.losses import check_outputs, parse_objectives, refuse_mixed
-from hf_icckd.models.architectures import check_architecture, default_cfg
-from hf_icckd.models.classifier import CropMode, ImageClassifier, check_same_classes
+from hf_icckd.losses import WeightedObjectives, check_outputs, parse_objectives, refuse_mixed, refuse_unlabeled
+from hf_icckd.models.architectures import check_architecture
+from hf_icckd.models.classifier import ClassifierSpec, CropMode, ImageClassifier
+from hf_icckd.models.embedding_teacher import by_embeddings, check_teacher_classes
 from hf_icckd.models.from_weights import WeightsFile
 from hf_icckd.models.pretrained import fingerprint, from_pretrained
+from hf_icckd.nets import Pixels, build_classifier, load_start, trained_pixels
 from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
+from hf_icckd.options.data import StudentDataArguments
 from hf_icckd.options.imbalance import check_one_remedy
 from hf_icckd.options.nets import StudentModelArguments
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.options.training import StudentTrainingArguments
+from hf_icckd.runs.chosen_options import ChosenOptions
 from hf_icckd.runs.folder import RunFolder
 from hf_icckd.runs.records import recorded_accuracy
-from hf_icckd.session import build_classifier, show_finished, train_and_report
+from hf_icckd.session import Finished, Train, show_finished, train_and_report
 from hf_icckd.training.run_images import as_begun
 from hf_icckd.training.student_trainer import StudentTrainer
 from hf_icckd.training.teacher_targets import TeacherTargets
 from hf_icckd.utils import distributed
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Distil a student as the command line says, or resume a run that was interrupted."""
-    data_args, model_args, args = parse_command("student", argv, RECIPES["student"])
+def main(
+    argv: list[str] | None = None,
+    *,
+    teacher: ImageClassifier | None = None,
+    train: Train = train_and_report,
+    finished: Finished = show_finished,
+) -> None:
+    """Distil a student as the command line says, or resume a run that was interrupted.
+
+    Args:
+        teacher: Stands in for the teacher that the options name.
+        train: As for the recipe of teachers; so is `finished`.
+    """
+    data_args, model_args, args = parse_command("student", argv, RECIPES["student"], chosen := ChosenOptions())
     set_up_logging(args.process_index == 0, args.log_level == "debug")
     with readable_errors():
+        chosen.log()
         check_architecture(model_args.model)
-        objectives = parse_objectives(args.objectives)  # an error shows before anything is loaded
-        if data_args.mixes:
-            refuse_mixed(objectives)
-        check_one_remedy(args.class_weights, args.logit_adjustment, data_args.sampling)
-        if model_args.teacher == StudentModelArguments.teacher and not Path(model_args.teacher).exists():
-            raise ValueError(
-                f"there is no teacher in {model_args.teacher!r}; train one first with recipes/teacher.py, or name one "
-                "with --teacher"
-            )
-        teacher = from_pretrained(model_args.teacher, _weights_file(model_args))
+        objectives = _objectives(data_args, args)  # an error shows before anything is loaded
+        teacher = teacher or _named_teacher(model_args)
         check_outputs(objectives, teacher, "teacher")
+        start, identity = load_start(model_args, args)
         # The teacher's weights are part of what the run is, wherever they are stored.
         folder = RunFolder(
             "student",
@@ -53,24 +63,18 @@ def main(argv: list[str] | None = None) -> None:
             scheduled=objectives.scheduled,
             teacher_fingerprint=fingerprint(teacher),
             recorded_targets=args.teacher_targets != "live",  # in half precision, so results differ
+            chosen_options=chosen.recorded,
+            **identity,
         )
         if folder.finished:
             folder.check_data(lambda: load_image_data(data_args).fingerprint())
-            show_finished(folder, args)
+            finished(folder, args)
             return
-        pixels, crop_mode, mean = _wanted_pixels(model_args, teacher)
-        pipeline = load_pipeline(
-            data_args,
-            args,
-            *pixels,
-            crop_mode=crop_mode,
-            mean=mean,
-            teacher=teacher.spec,
-            prepare=partial(as_begun, folder),
-        )
-        check_same_classes(teacher.spec.label_names, tuple(pipeline.data.label_names))
+        warn_of_licences(folder.values)
+        trained = trained_pixels(model_args, model_args.model, start)
+        pipeline = _pipeline(data_args, args, trained, teacher, folder)
         student = build_classifier(
-            model_args, data_args, pipeline, args.seed, lambda: (teacher.spec.mean, teacher.spec.std)
+            model_args, data_args, pipeline, args.seed, lambda: (teacher.spec.mean, teacher.spec.std), start
         )
         trainer = StudentTrainer(
             student,
@@ -81,26 +85,74 @@ def main(argv: list[str] | None = None) -> None:
             objectives,
             targets=_open_targets(args, teacher, pipeline, objectives.teacher_outputs),
             teacher_record=recorded_accuracy(model_args.teacher),
+            labeled_dataset=pipeline.dataset("train"),
         )
-        train_and_report(trainer, pipeline, folder, teacher)
+        train(trainer, pipeline, folder, teacher)
+
+
+def _pipeline(
+    data_args: StudentDataArguments,
+    args: StudentTrainingArguments,
+    trained: Pixels | None,
+    teacher: ImageClassifier,
+    folder: RunFolder,
+) -> ImagePipeline:
+    """The data of student and teacher. Raises ValueError if the teacher has other classes."""
+    pixels, crop_mode, mean = _wanted_pixels(trained, teacher.spec)
+    pipeline = load_pipeline(
+        data_args,
+        args,
+        *pixels,
+        crop_mode=crop_mode,
+        mean=mean,
+        teacher=teacher.spec,
+        prepare=partial(as_begun, folder),
+    )
+    check_teacher_classes(teacher, tuple(pipeline.data.label_names))
+    return pipeline
+
+
+def _objectives(data_args: StudentDataArguments, args: StudentTrainingArguments) -> WeightedObjectives:
+    """The objectives. Raises ValueError if options contradict them or one another, before anything is loaded."""
+    objectives = parse_objectives(args.objectives)
+    if data_args.mixes:
+        refuse_mixed(objectives)
+    if data_args.unlabeled_dataset is not None:
+        refuse_unlabeled(objectives)
+    for name in ("ce_weight", "label_smoothing", "class_weights", "logit_adjustment"):
+        if data_args.unlabeled_only and name in args.changed and getattr(args, name):
+            raise ValueError(
+                f"{name} is {getattr(args, name)} but unlabeled_only is true: no training image has a label to "
+                "compare with; leave one of them out"
+            )
+    check_one_remedy(args.class_weights, args.logit_adjustment, data_args.sampling)
+    return objectives
+
+
+def _named_teacher(model_args: StudentModelArguments) -> ImageClassifier:
+    """The teacher; without classes if it has no classification layer or the options say not to use it."""
+    if model_args.teacher == StudentModelArguments.teacher and not Path(model_args.teacher).exists():
+        raise ValueError(
+            f"there is no teacher in {model_args.teacher!r}; train one first with hf-icckd teacher, or name one with "
+            "--teacher"
+        )
+    teacher = from_pretrained(model_args.teacher, _weights_file(model_args), needs_head=False)
+    return teacher if model_args.teacher_head else by_embeddings(teacher)
 
 
 def _wanted_pixels(
-    model_args: StudentModelArguments, teacher: ImageClassifier
+    trained: Pixels | None, teacher: ClassifierSpec
 ) -> tuple[tuple[int, float, str, int], CropMode | None, Channels]:
     """Size, share that evaluation keeps, interpolation and largest size of the student's images; crop mode and mean.
 
-    A pretrained student gets the pixels that it was trained with. From scratch it takes those of its teacher,
-    normalised alike.
+    A student that starts from trained weights gets the pixels that they were trained with. From scratch it takes those
+    of its teacher, normalised alike.
     """
-    if not model_args.pretrained:
-        spec = teacher.spec
-        return (spec.image_size, spec.crop_pct, spec.interpolation, spec.image_size), spec.crop_mode, spec.mean
-    default = default_cfg(model_args.model)
-    size = default.input_size[-1]
-    red, green, blue = default.mean
+    if trained is None:
+        pixels = teacher.image_size, teacher.crop_pct, teacher.interpolation, teacher.image_size
+        return pixels, teacher.crop_mode, teacher.mean
     # As for a pretrained teacher, the images decide about borders.
-    return (size, default.crop_pct, default.interpolation, size), None, (red, green, blue)
+    return (trained.size, trained.crop_pct, trained.interpolation, trained.size), None, trained.mean
 
 
 def _weights_file(model_args: StudentModelArguments) -> WeightsFile | None:

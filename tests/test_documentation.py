@@ -16,17 +16,19 @@ import pytest
 import torch
 from PIL import Image
 
-from hf_icckd import export_onnx, save_pretrained
+from hf_icckd import export_onnx, export_openvino, save_pretrained
 from hf_icckd.losses import OBJECTIVES, parse_objectives, parse_terms
 from hf_icckd.options.command_line import UserError, parse_arguments, parse_command
 from hf_icckd.options.commands import COMMANDS
+from hf_icckd.options.distill_words import PARTS, read_command
+from hf_icckd.options.others import name_here
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.study import load_plan
 from tests import ROOT
 
 README, CONTRIBUTING, CHANGELOG = ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-MOVING = ROOT / "docs" / "moving-to-0.2.md"
+INDEX, MOVING, COMING = (ROOT / "docs" / f"{name}.md" for name in ("index", "moving-to-0.2", "coming-from"))
 PAGES = [README, CONTRIBUTING, *DOCS, ROOT / "model_cards" / "README.md", ROOT / "benchmarks" / "GPU.md"]
 LAUNCHERS = {
     "signals_to_handle",
@@ -35,7 +37,8 @@ LAUNCHERS = {
     "multi_gpu",
     "mixed_precision",
     "nproc_per_node",
-}  # accelerate, torchrun
+    "signal",
+}  # accelerate, torchrun, SLURM
 # Words that `CONTRIBUTING.md` rules out by "plain English", where a word alone decides.
 RIDDLES = (
     r"anew", r"mend(s|ed|ing)?", r"figures", r"go(es|ing)? on (with|from|at)", r"gone on with", r"again and again",
@@ -53,9 +56,9 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def prose(page: Path) -> str:
-    """A page without blocks of code, and the page on moving without the old names in its tables."""
+    """A page without blocks of code, and a page about other names without those in the first column of its tables."""
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
-    return re.sub(r"^\|[^|]*\|", "|", text, flags=re.MULTILINE) if page == MOVING else text
+    return re.sub(r"^\|[^|]*\|", "|", text, flags=re.MULTILINE) if page in (MOVING, COMING) else text
 
 
 def inline_code(page: Path) -> list[str]:
@@ -85,9 +88,10 @@ def test_code_speaks_plainly():
     assert not found
 
 
-def test_every_page_is_reached_from_the_first_ones():
-    text = README.read_text() + CONTRIBUTING.read_text()
-    assert [page.name for page in DOCS if f"](docs/{page.name}" not in text] == []
+def test_every_page_is_reached_from_the_first_one():
+    assert "](docs/index.md)" in README.read_text()
+    text = INDEX.read_text()
+    assert [page.name for page in DOCS if page != INDEX and f"]({page.name}" not in text] == []
 
 
 @pytest.mark.parametrize("page", [*PAGES, CHANGELOG], ids=name_of)
@@ -138,6 +142,8 @@ def test_every_promise_names_its_test():
 def test_python_runs(page, code, tmp_path, monkeypatch, tiny_classifier):
     for name in ("teacher", "student"):
         save_pretrained(tmp_path / "runs" / name, tiny_classifier())
+    if "openvino" in code:
+        export_openvino(tmp_path / "runs" / "student", tmp_path / "runs" / "student" / "model.xml", num_images=1)
     if "onnxruntime" in code:
         export_onnx(tmp_path / "runs" / "student", tmp_path / "runs" / "student" / "model.onnx", num_images=1)
     Image.new("RGB", (40, 30), "red").save(tmp_path / "picture.png")
@@ -212,6 +218,8 @@ def commands() -> list[list[str]]:
 
 def check_command(words: list[str]) -> None:
     """The script exists, and takes these options with these values."""
+    if "recipes/slurm.sh" in words:  # it starts the recipe that follows
+        words = ["hf-icckd", *words[words.index("recipes/slurm.sh") + 1 :]]
     if "--config_file" in words:
         assert (ROOT / words[words.index("--config_file") + 1]).is_file()
     started = (".py", "hf-icckd"), "hf_icckd."
@@ -225,7 +233,11 @@ def check_command(words: list[str]) -> None:
         name = Path(script).stem if script.endswith(".py") else script.removeprefix("hf_icckd.")
         name = {"hub": "push", "model_card": "card"}.get(name, name)
         argv = argv[1:] if argv[:1] == ["push"] else argv
-    if name in COMMANDS:
+    if name == "distill":
+        _, found = read_command(argv)
+        for part in RECIPES:
+            parse_arguments(RECIPES[part], "", getattr(found, part))
+    elif name in COMMANDS:
         parsed = parse_command(name, argv, RECIPES.get(name))
         if name == "study":
             load_plan(parsed[0].study)
@@ -263,6 +275,7 @@ def test_commands_have_options_that_exist(words, monkeypatch):
 def test_options_that_are_named_exist(page):
     known = LAUNCHERS | names_of([group for recipe in RECIPES.values() for group in recipe])
     known |= names_of([group for command in COMMANDS.values() for group in command.options])
+    known |= {f"{part}_{name}" for part in PARTS for name in names_of(RECIPES[part])}
     for source in (ROOT / "benchmarks").glob("*.py"):
         known |= options_in(source)
     for code in inline_code(page):
@@ -295,3 +308,14 @@ def test_an_old_option_is_an_error_that_gives_the_new_spelling(old, new):
     *_, args = parse_arguments(RECIPES["teacher"], "", new)
     assert args.terms == new[1:]
     parse_terms(args.terms)
+
+
+def test_options_of_other_programs_are_answered():
+    """What the page about other programs lists is what the error about such an option knows."""
+    known = names_of([group for recipe in RECIPES.values() for group in recipe])
+    cells = re.findall(r"^\|([^|]*)\|", COMING.read_text(), re.MULTILINE)
+    options = {
+        option.replace("-", "_") for cell in cells for option in re.findall(r"(?<![\w-])--([a-zA-Z][\w-]+)", cell)
+    }
+    assert len(options) > 20
+    assert sorted(name for name in options if name not in known and name_here(name, known) is None) == []

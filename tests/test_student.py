@@ -7,8 +7,7 @@ import json
 import pytest
 
 from hf_icckd import create_classifier, student, teacher
-from hf_icckd.models.architectures import default_cfg
-from hf_icckd.options.nets import StudentModelArguments
+from hf_icckd.nets import Pixels
 from tests.data.test_pipeline import noise
 
 
@@ -20,17 +19,14 @@ def guide():
     )  # fmt: skip
 
 
-def test_from_scratch_it_takes_those_of_its_teacher(guide):
-    wanted = student._wanted_pixels(StudentModelArguments(model="resnet18"), guide)
-    assert wanted == ((40, 0.7, "nearest", 40), "squash", (0.3, 0.3, 0.3))
+def test_from_scratch_it_takes_the_pixels_of_its_teacher(guide):
+    assert student._wanted_pixels(None, guide.spec) == ((40, 0.7, "nearest", 40), "squash", (0.3, 0.3, 0.3))
 
 
 def test_pretrained_it_takes_those_of_its_weights(guide):
-    name = "mobilenetv3_small_100.lamb_in1k"
-    default = default_cfg(name)
-    pixels, crop_mode, mean = student._wanted_pixels(StudentModelArguments(model=name, pretrained=True), guide)
-    assert pixels == (224, default.crop_pct, "bicubic", 224)
-    assert (crop_mode, mean) == (None, tuple(default.mean))
+    pixels, crop_mode, mean = student._wanted_pixels(Pixels(224, 0.9, "bicubic", (0.4,) * 3), guide.spec)
+    assert pixels == (224, 0.9, "bicubic", 224)
+    assert (crop_mode, mean) == (None, (0.4,) * 3)
 
 
 @pytest.mark.parametrize(("side", "sizes"), [(20, (20, 12)), (110, (48, 32))])

@@ -14,11 +14,14 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from hf_icckd.cards.class_section import ClassSection
+from hf_icckd.cards.deployment_section import DeploymentSection
+from hf_icckd.cards.licences import licence_notes, possessive
+from hf_icckd.cards.method import citations, describe_balance, how_trained
 from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
 from hf_icckd.data.report_text import class_rows, report_facts
-from hf_icckd.losses import OBJECTIVES, TEACHER_TERMS, describe_terms, term_arguments
-from hf_icckd.losses.class_balance import LOGIT_ADJUSTMENT_CITATION
+from hf_icckd.losses import TEACHER_TERMS, term_arguments
 from hf_icckd.metrics.catalogue import INFORMATION, METRICS
+from hf_icckd.runs.kept_weights import kept_in_words
 from hf_icckd.runs.layout import CARD_FILE
 from hf_icckd.runs.records import machine_of
 from hf_icckd.utils.atomic_files import replace_file
@@ -70,6 +73,19 @@ class CardData:
         return self.arguments.get("license")
 
     @property
+    def inherited_licences(self) -> list[tuple[str, str, str | None]]:
+        """Titles, models and licences of what the model learned and started from; none for a run before 0.3."""
+        return [
+            (f"{possessive(each['of'])} licence", each["model"], each["licence"])
+            for each in self.results.get("licences", [])
+        ]
+
+    @property
+    def licence_notes(self) -> list[str]:
+        """What readers should know of those licences."""
+        return licence_notes(self.results.get("licences", []), self.licence)
+
+    @property
     def metadata(self) -> ModelCardData:
         """Metadata header, which the Hub reads."""
         data, model = self.results["data"], self.results["model"]
@@ -107,6 +123,11 @@ class CardData:
         return how_trained(self.arguments)
 
     @property
+    def kept(self) -> str | None:
+        """Which weights were measured, in words; None for those of the last step."""
+        return kept_in_words(self.results)
+
+    @property
     def balanced(self) -> bool:
         """Whether an option made up for classes of different sizes."""
         return bool(describe_balance(self.arguments))
@@ -134,14 +155,14 @@ class CardData:
         rows = [_row(own, results["model"]["architecture"], self.arguments, results["test"], results["cost"])]
         if teacher := results.get("teacher"):
             name, method, cost = (teacher[key] for key in ("architecture", "method", "cost"))
-            rows.append(_row("its teacher", name, method, results["teacher_test"], cost))
+            rows.append(_row("its teacher", name, method, results.get("teacher_test"), cost))
         if control:
             here = control["machine"] == machine_of(results["environment"])
             method = control["method"]
             rows.append(_row("control", method["model"], method, control["test"], control["cost"], here))
             if teacher := control.get("teacher"):
                 name, method, cost = (teacher[key] for key in ("architecture", "method", "cost"))
-                rows.append(_row("control's teacher", name, method, control["teacher_test"], cost, here))
+                rows.append(_row("control's teacher", name, method, control.get("teacher_test"), cost, here))
         return rows
 
     @property
@@ -163,6 +184,11 @@ class CardData:
     def classes(self) -> ClassSection | None:
         """What is said about single classes; None for a run of a version that didn't measure them."""
         return ClassSection(self.results["per_class"]) if "per_class" in self.results else None
+
+    @property
+    def deployment(self) -> DeploymentSection | None:
+        """What is said about exported files; None if none was measured."""
+        return DeploymentSection(self.results["deployment"]) if "deployment" in self.results else None
 
     @property
     def data_facts(self) -> list[tuple[str, str]]:
@@ -202,67 +228,20 @@ def _row(
     role: str,
     architecture: str,
     method: dict[str, Any] | None,
-    measured: dict[str, float],
+    measured: dict[str, float] | None,
     cost: dict[str, float],
     same_machine: bool = True,
 ) -> list[str]:
-    """Cells of one model in the comparison."""
+    """Cells of one model in the comparison; one that teaches by its embeddings alone is not measured."""
+    role = role if measured else f"{role}, by its embeddings"
     return [
         f"{role}: {architecture}<br>{how_trained(method)}",
         str((method or {}).get("seed", "not recorded")),
-        *(f"{measured[name]:.{METRICS[name].decimals}f}" for name, _, _ in _INDEXED),
+        *(f"{measured[name]:.{METRICS[name].decimals}f}" if measured else "no classes" for name, _, _ in _INDEXED),
         f"{cost['parameters']:,}",
         f"{cost['flops']:,}" if "flops" in cost else "not counted",
         f"{cost['latency_ms']:.2f}" if same_machine else "another machine",
     ]
-
-
-def how_trained(method: dict[str, Any] | None) -> str:
-    """How a model was trained, in a phrase.
-
-    Args:
-        method: Options of its run, or `hf_icckd.runs.records.method_of` them; None if they are not known.
-    """
-    if not method:
-        return "not recorded"
-    if method["recipe"] == "student":
-        parts = [f"{method['ce_weight']:g} x cross-entropy", *(f"`{spec}`" for spec in method["objectives"])]
-        text = " + ".join(parts)
-    else:
-        text = " + ".join(["cross-entropy", *describe_terms(method["terms"])])
-        text += ", two views" if method["num_views"] == 2 else ", one view"
-    if method["label_smoothing"]:
-        text += f", label smoothing {method['label_smoothing']:g}"
-    text += describe_balance(method)
-    if method.get("start_from"):
-        return f"{text}, from a trained classifier"
-    return text + (", from pretrained weights" if method["pretrained"] else "")
-
-
-def describe_balance(method: dict[str, Any]) -> str:
-    """What made up for classes of different sizes, as the end of a phrase; empty if nothing did."""
-    if weights := method.get("class_weights"):
-        return f", class weights {' '.join(weights)}"
-    if factor := method.get("logit_adjustment"):
-        return f", logit adjustment {factor:g}"
-    return f", {method['sampling'].replace('_', ' ')} sampling" if method.get("sampling", "all") != "all" else ""
-
-
-def citations(method: dict[str, Any], *earlier: dict[str, Any]) -> list[str]:
-    """BibTeX of the methods a run used, then of the methods that earlier runs used.
-
-    Args:
-        method: Options of the run, as in `how_trained`.
-        *earlier: Options of its teacher and of the classifier that training started from, where they are known.
-    """
-    if method["recipe"] == "student":
-        found = [OBJECTIVES[spec.partition(":")[0]].citation for spec in method["objectives"]]
-    else:
-        found = [TEACHER_TERMS[name].citation for name in term_arguments(method["terms"])]
-    found += [LOGIT_ADJUSTMENT_CITATION] if method.get("logit_adjustment") else []
-    for each in earlier:
-        found += citations(each)
-    return list(dict.fromkeys(filter(None, found)))
 
 
 @functools.cache

@@ -13,12 +13,14 @@ from timm.models import is_model
 from torch import Tensor
 
 from hf_icckd import metrics
+from hf_icckd.cards.licences import inherited_licences
 from hf_icckd.data import ImageData, ImagePipeline
 from hf_icckd.data.report import published_report
 from hf_icckd.data.sampling import BatchKey
 from hf_icckd.evaluation.cost import cost_metrics
 from hf_icckd.evaluation.split import SplitOutputs
 from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier
+from hf_icckd.models.embedding_teacher import has_head
 from hf_icckd.models.hub_names import hub_name
 from hf_icckd.models.state_dicts import is_weights_file
 from hf_icckd.runs.records import loss_row, method_of, read_options
@@ -103,6 +105,7 @@ def card_content(
             "images": {name: len(split) for name, split in data.splits().items()},
         },
         "options": run.changed,
+        "licences": inherited_licences(run.values),
         "losses": _losses(run.log),
         **describe_outputs(data, outputs, teacher, plane),
     }
@@ -159,6 +162,7 @@ def describe_teacher(teacher: ImageClassifier, name: str) -> dict[str, Any]:
         "architecture": teacher.spec.architecture,
         "hub_id": hub_id(name),
         "method": method_of(read_options(name)) or None,
+        **({} if has_head(teacher) else {"by_embeddings": True}),
         "cost": cost_metrics(teacher),
     }
 

@@ -1,4 +1,4 @@
-"""Say what is understood of a data set: `python -m hf_icckd.data FOLDER_OR_ID [--option value ...]`.
+"""Say what is understood of a data set: `hf-icckd data FOLDER_OR_ID [--option value ...]`.
 
 Nothing is trained. The report is printed, some images of each class are drawn into a PNG file, up to 10,000 images of
 each split are decoded, and the exit code is 1 if a run would refuse the data set.

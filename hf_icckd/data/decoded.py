@@ -91,7 +91,7 @@ class DecodedImages(CroppedImages):
 
     Args:
         split: Data set with an `image` column.
-        labels: (N,) class indices.
+        labels: (N,) class indices, -1 for an image without a label.
         *args: Arguments of `CroppedImages`.
         **options: Keyword arguments of `CroppedImages`.
     """

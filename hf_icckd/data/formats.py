@@ -31,6 +31,7 @@ _RAW_SUFFIXES = {
     ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mrw", ".nef", ".nrw", ".orf", ".pef",
     ".raf", ".raw", ".rw2", ".sr2", ".srf", ".srw", ".x3f",
 }  # fmt: skip
+_FILM_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2")
 _CONVERT = "convert it to JPEG or PNG"
 _RAW = "a raw photo of a camera: develop it to JPEG or TIFF first"
@@ -89,6 +90,21 @@ def is_image_file(path: str | os.PathLike) -> bool:
     if unreadable_format(_head(path)) is not None:
         return False
     return _opens(path)
+
+
+def what_else(path: str | os.PathLike) -> str:
+    """What a file is that is no image, with the way round where one is known.
+
+    Example:
+        >>> what_else("notes.txt")
+        'a text file'
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in _TEXT_SUFFIXES - {".svg", ".htm", ".html"}:
+        return "a text file"
+    if suffix in _FILM_SUFFIXES:
+        return _FILM
+    return unreadable_format(_head(path)) or "no image of a format that is read"
 
 
 def is_image_content(content: bytes) -> bool:

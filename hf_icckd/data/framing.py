@@ -61,7 +61,7 @@ LARGE = StoredSizes()
 
 
 def framing_for(spec: ClassifierSpec, stored: StoredSizes, now: Framing) -> Framing:
-    """The framing in which `python -m hf_icckd.evaluate` measures a classifier; `now` if no image shows a difference.
+    """The framing in which `hf-icckd evaluate` measures a classifier; `now` if no image shows a difference.
 
     Small images are taken whole, and a net that wants larger ones enlarges them itself, on the device, unless they are
     enlarged to its size already.

@@ -137,6 +137,8 @@ class MixedImages(BatchDataset):
     Each view is mixed with the same view of the partner, and the teacher's pixels as the student's. Batches hold the
     partner's label as `mixed_labels` and the image's own share as `mix`.
 
+    An image with a label is mixed with others that have one, and one without with others without.
+
     Its `batch_sampler` puts both rows of a pair next to each other, so that a batch has them both. A partner that is
     not in the batch of this process is read for it: at an odd batch size, and at the cut of a short last batch.
 
@@ -168,7 +170,10 @@ class MixedImages(BatchDataset):
     def partners(self, epoch: int) -> Tensor:
         """(N,) partner of every row in an epoch."""
         if self._partners is None or self._partners[0] != epoch:
-            self._partners = epoch, partners_of(self.augmentation.seed, epoch, len(self))
+            unlabeled = self.unlabeled
+            labeled = len(self) - unlabeled
+            own = [partners_of(self.augmentation.seed, epoch, count) for count in (labeled, unlabeled)]
+            self._partners = epoch, torch.cat([own[0], own[1] + labeled])
         return self._partners[1]
 
     def __getitems__(self, key: BatchKey) -> dict[str, Any]:

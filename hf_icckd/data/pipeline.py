@@ -15,12 +15,13 @@ from hf_icckd.data.decoded import DecodedImages
 from hf_icckd.data.framed import at_size
 from hf_icckd.data.framing import LARGE, Framing, StoredSizes, border_colour, framing_for
 from hf_icckd.data.images import CROP_MODES, CropMode, read_image, scale_to_longest
+from hf_icckd.data.labels.columns import labels_of
 from hf_icckd.data.mixing import MixedImages
 from hf_icckd.data.pixel_reading import PixelReading, pixel_reading, some_rows
 from hf_icckd.data.resampling import ResampledImages
 from hf_icckd.data.resident import ResidentImages, load_split
 from hf_icckd.data.sampling import BatchDataset, BatchKey
-from hf_icckd.data.sources.image_data import ImageData
+from hf_icckd.data.sources.image_data import UNLABELED, ImageData
 from hf_icckd.data.sources.stream import StreamedSplit
 from hf_icckd.data.streamed import StreamedImages
 from hf_icckd.options.augmentation import Augmentation
@@ -140,7 +141,8 @@ class ImagePipeline:
             sizes.append(other.size)
             of_teacher = f", for the teacher {other.size} x {other.size}"
         self._max_bytes = resident_max_bytes
-        largest = max(len(split) for split in self.data.splits().values()) * 3 * sum(size**2 for size in sizes)
+        splits = [self.data.trained, *self.data.splits().values()]
+        largest = max(map(len, splits)) * 3 * sum(size**2 for size in sizes)
         self.resident = self._stored.small is not None and largest <= resident_max_bytes and not self.data.streamed
         kept = f"kept in memory on {self.device} ({largest / 2**20:,.0f} MiB for the largest split)"
         logger.info(
@@ -156,7 +158,8 @@ class ImagePipeline:
 
         Args:
             split: `train`, `validation` or `test`.
-            training: Whether to augment.
+            training: Whether to augment; the rows of the training split are then followed by images without labels,
+                or replaced by them, if the data set says so.
             num_views: Views per image.
 
         Raises:
@@ -165,7 +168,13 @@ class ImagePipeline:
         if split not in self.data.splits():
             raise ValueError(f"split is {split!r}, expected one of {', '.join(self.data.splits())}")
         check_number("num_views", num_views, 1)
-        rows, augmentation = self.data.splits()[split], self.augmentation if training else None
+        images = self._images(split, training, num_views)
+        images.split_name = split
+        return images
+
+    def _images(self, split: str, training: bool, num_views: int) -> BatchDataset:
+        augmentation = self.augmentation if training else None
+        rows = self.data.trained if training and split == "train" else self.data.splits()[split]
         decoding: dict[str, Any] = {
             "framing": self.framing,
             "augmentation": augmentation,
@@ -176,16 +185,17 @@ class ImagePipeline:
         }
         if isinstance(rows, StreamedSplit):
             return StreamedImages(rows, **decoding)
-        images = self._images(split, rows, decoding)
+        images = self._numbered(split, rows, decoding)
         if training and self.sampling is not None:
             images = ResampledImages(images, self.sampling)
         return images if augmentation is None or not augmentation.mixes else MixedImages(images, augmentation)
 
-    def _images(self, split: str, rows: Any, decoding: dict[str, Any]) -> BatchDataset:
-        labels = torch.from_numpy(self.data.labels(split))
+    def _numbered(self, split: str, rows: Any, decoding: dict[str, Any]) -> BatchDataset:
+        labels = torch.from_numpy(labels_of(rows))
         if not self.resident:
             return DecodedImages(rows, labels, **decoding)
-        load = functools.partial(self._resident_pixels, split)
+        whole_split = rows is self.data.splits()[split]
+        load = functools.partial(self._resident_pixels, split) if whole_split else self._trained_pixels
         return ResidentImages(
             load(self.framing),
             labels,
@@ -211,6 +221,17 @@ class ImagePipeline:
                 )
             self._pixels[split, framing] = load_split(rows, framing, split, self.data.pixel_range).to(self.device)
         return self._pixels[split, framing]
+
+    def _trained_pixels(self, framing: Framing) -> torch.Tensor:
+        """Pixels of the rows that are trained on, where some have no label; those of the training split among them."""
+        without = self._resident_pixels(UNLABELED, framing)
+        if self.data.unlabeled_only:
+            return without
+        if ("trained", framing) not in self._pixels:
+            both = torch.cat([self._resident_pixels("train", framing), without])
+            parts = both.split([len(self.data.train), len(without)])
+            self._pixels |= {("trained", framing): both, ("train", framing): parts[0], (UNLABELED, framing): parts[1]}
+        return self._pixels["trained", framing]
 
     def framing_for(self, spec: ClassifierSpec) -> Framing:
         """How images are framed to measure a classifier; the pipeline's own framing if no image would differ."""
@@ -251,7 +272,7 @@ class ImagePipeline:
 
     @property
     def evaluation_split(self) -> str:
-        """Split that training is evaluated on: validation if there is one, else test."""
+        """Split that training is evaluated on, validation if there is one, else test."""
         return "test" if self.data.validation is None else "validation"
 
     def channel_statistics(self) -> tuple[Channels, Channels]:

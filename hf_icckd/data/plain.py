@@ -20,6 +20,7 @@ from hf_icckd.data.labels.mirroring import mirroring_doubt
 from hf_icckd.data.sampling import BatchDataset, BatchKey
 from hf_icckd.options.augmentation import Augmentation
 from hf_icckd.utils.keyed_random import generator_seed
+from hf_icckd.utils.text import suggest
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,27 @@ def as_batches(dataset: Any, label_names: Sequence[str], name: str = "evaluation
 def first_dataset(datasets: Any) -> Any:
     """The first of several evaluation sets by name, or the only one; None if there is none."""
     return next(iter(datasets.values()), None) if isinstance(datasets, dict) else datasets
+
+
+def check_evaluation_sets(datasets: Any, label_names: Sequence[str]) -> None:
+    """Raise ValueError if an evaluation set, of several by name or the only one, can't be read; see `as_batches`."""
+    for name, each in (datasets if isinstance(datasets, dict) else {"evaluation": datasets}).items():
+        if each is not None:
+            as_batches(each, label_names, name)
+
+
+def chosen_dataset(given: Any, datasets: Any) -> Any:
+    """Evaluation set that is meant: one by name, of those given at construction, or all of these.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    if not isinstance(given, str):
+        return datasets if given is None else given
+    known = datasets if isinstance(datasets, dict) else {}
+    if given not in known:
+        raise ValueError(f"eval_dataset is {given!r}, expected a data set{suggest(given, known)}")
+    return known[given]
 
 
 def as_training_batches(dataset: Any, label_names: Sequence[str], seed: int, num_views: int = 1) -> BatchDataset:

@@ -11,7 +11,7 @@ from hf_icckd.data.labels.mirroring import MIRRORING_ASKS, describe_mirroring
 from hf_icckd.data.pipeline import ImagePipeline
 from hf_icckd.data.pixel_reading import PixelReading, pixel_reading
 from hf_icckd.data.resampling import class_draws
-from hf_icckd.data.sources.image_data import ImageData
+from hf_icckd.data.sources.image_data import UNLABELED, ImageData
 from hf_icckd.options.augmentation import Augmentation
 from hf_icckd.options.imbalance import Sampling
 from hf_icckd.utils.text import shorten
@@ -43,7 +43,7 @@ def data_report(data: ImageData, pipeline: ImagePipeline | None = None) -> dict[
         (359, [36, 36, 35])
     """
     names = list(data.label_names)
-    counts = {} if data.streamed else {name: _counts(data, name) for name in data.splits()}
+    counts = {} if data.streamed else {name: _counts(data, name) for name in data.splits() if name != UNLABELED}
     splits: dict[str, dict[str, Any]] = {name: {"images": len(split)} for name, split in data.splits().items()}
     for name, origin in data.origins.items():
         if name in splits:

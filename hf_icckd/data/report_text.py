@@ -6,10 +6,10 @@ import textwrap
 from typing import Any
 
 from hf_icckd.data.report import summarize_classes
-from hf_icckd.utils.text import format_table, shorten
+from hf_icckd.utils.text import columns, format_table, shorten
 
-_SPLITS = {"train": "training", "validation": "validation", "test": "test"}
-_NAME_COLUMNS, _LINE_COLUMNS = 28, 90
+_SPLITS = {"train": "training", "unlabeled": "unlabelled", "validation": "validation", "test": "test"}
+_NAME_COLUMNS, _WIDTH = 28, 100
 
 
 def report_table(report: dict[str, Any], classes: int | None = 20) -> str:
@@ -39,10 +39,12 @@ def report_table(report: dict[str, Any], classes: int | None = 20) -> str:
     facts = report_facts(report)
     heads = [fact for fact in facts if fact[0].endswith(" images")]
     notes = [("note", note) for note in report["notes"]]
+    entries = [*heads, *_class_lines(report["classes"], classes), *facts[len(heads) :], *notes]
+    room = _WIDTH - 2 - max(columns(title) for title, _ in entries)
     rows = []
-    for title, words in [*heads, *_class_lines(report["classes"], classes), *facts[len(heads) :], *notes]:
+    for title, words in entries:
         # Rows of numbers keep the spaces that align them.
-        lines = [words] if words.startswith(" ") else textwrap.wrap(words, _LINE_COLUMNS, break_long_words=False)
+        lines = [words] if words.startswith(" ") else textwrap.wrap(words, room, break_long_words=False)
         rows += [(title if number == 0 else "", line) for number, line in enumerate(lines or [""])]
     where = f" at revision {report['revision']}" if report["revision"] else ""
     return format_table(rows, f"data set {report['name']}{where}{', read as a stream' if report['streamed'] else ''}")

@@ -72,7 +72,7 @@ class ResidentImages(FramedImages):
 
     Args:
         images: (N, 3, S, S) uint8; batches are made on its device.
-        labels: (N,) class indices.
+        labels: (N,) class indices, -1 for an image without a label.
         augmentation: Changes to each view; None for evaluation.
         num_views: Views per image, V.
         compile_backend: Backend of torch.compile for crops and mirroring; None to not compile.

@@ -131,12 +131,14 @@ class BatchDataset(Dataset[dict[str, Any]]):
             only be in the way.
         framed: Whether it can make the pixels of another classifier from the stored images.
         mixes: Whether images are mixed with others: then batches hold `mixed_labels` and `mix` too.
+        split_name: The split that it is, where that is known.
         resampled: Whether an epoch shows some images more often than others.
     """
 
     resident: bool = False
     framed: bool = False
     mixes: bool = False
+    split_name: str | None = None
     resampled: bool = False
 
     def __len__(self) -> int:
@@ -153,6 +155,12 @@ class BatchDataset(Dataset[dict[str, Any]]):
     def class_labels(self) -> Tensor | None:
         """(N,) class of every stored image, on the CPU; None where nobody knows it before the image is read."""
         return None
+
+    @property
+    def unlabeled(self) -> int:
+        """How many stored images, counted from the last one, have no label; their `labels` are -1."""
+        labels = self.class_labels()
+        return 0 if labels is None else int((labels < 0).sum())
 
     def for_classifier(self, spec: ClassifierSpec) -> BatchDataset:
         """The same images as a classifier wants them; here, where nothing is known of their origin, as they are."""

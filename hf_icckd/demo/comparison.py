@@ -1,4 +1,4 @@
-"""Compare two classifiers on one picture: soft labels, agreement, latency and nearest classes."""
+"""Ask classifiers about one picture: soft labels, agreement of two, latency and nearest classes."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def relate(
 
     Returns:
         `temperature`; `same_class`, whether both rank the same class first; `kl`, KL(teacher || student) in nats at
-        that temperature, without the T^2 factor of the distillation loss; and for each of `teacher` and `student` a
-        dict of `soft_label` and `neighbours` (lists of name and probability or distance) and `latency_ms`.
+        that temperature, without the T^2 factor of the distillation loss; and for each of `teacher` and `student` what
+        `describe` returns.
     """
     pair = student.logits[None], teacher.logits[None]
     found: dict[str, Any] = {
@@ -127,16 +127,32 @@ def relate(
         "same_class": metrics.agreement(*pair).item() == 1,
         "kl": max(0.0, metrics.kl_divergence(*pair, temperature).item()),  # rounding may make it slightly negative
     }
-    for role, answer in (("teacher", teacher), ("student", student)):
-        soft_label = (answer.logits / temperature).softmax(dim=0)
-        # Sorted by logits, because at a small temperature many probabilities are exactly 0.
-        order = answer.logits.argsort(descending=True, stable=True)[:top].tolist()
-        found[role] = {
-            "soft_label": [(label_names[index], soft_label[index].item()) for index in order],
-            "latency_ms": answer.latency_ms,
-            "neighbours": answer.neighbours and [(label_names[index], far) for index, far in answer.neighbours],
-        }
-    return found
+    return found | {
+        role: describe(answer, label_names, temperature, top)
+        for role, answer in (("teacher", teacher), ("student", student))
+    }
+
+
+def describe(answer: Answer, label_names: tuple[str, ...], temperature: float = 1.0, top: int = 5) -> dict[str, Any]:
+    """Put one classifier's answer into words and numbers.
+
+    Args:
+        answer: The answer.
+        label_names: Names of the classes.
+        temperature: Softmax temperature.
+        top: How many classes to return.
+
+    Returns:
+        `soft_label` and `neighbours` (lists of name and probability or distance) and `latency_ms`.
+    """
+    soft_label = (answer.logits / temperature).softmax(dim=0)
+    # Sorted by logits, because at a small temperature many probabilities are exactly 0.
+    order = answer.logits.argsort(descending=True, stable=True)[:top].tolist()
+    return {
+        "soft_label": [(label_names[index], soft_label[index].item()) for index in order],
+        "latency_ms": answer.latency_ms,
+        "neighbours": answer.neighbours and [(label_names[index], far) for index, far in answer.neighbours],
+    }
 
 
 def compare(
@@ -173,7 +189,7 @@ def compare(
     return relate(*answers, shared_names(teacher, student), temperature)
 
 
-def shared_names(teacher: ImageClassifier, student: ImageClassifier) -> tuple[str, ...]:
-    """Class names of the teacher, or of the student if the teacher has none."""
-    names = teacher.spec.label_names
-    return student.spec.label_names if is_unnamed(names) else names
+def shared_names(*models: ImageClassifier) -> tuple[str, ...]:
+    """Class names of the first model that has some; made up ones if none has."""
+    names = [model.spec.label_names for model in models]
+    return next((each for each in names if not is_unnamed(each)), names[0])

@@ -1,9 +1,9 @@
-"""The page of the demo: drop a picture, see two soft labels. It fetches nothing from other servers."""
+"""The page of the demo: drop a picture, see the soft label of each model. It fetches nothing from other servers."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hf_icckd.data.depth import Range
 from hf_icckd.data.images import decode_image
-from hf_icckd.demo.comparison import Answer, ask, relate
+from hf_icckd.demo.comparison import Answer, ask, describe, relate
 from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.utils.text import escape_markdown
 
@@ -36,7 +36,7 @@ class Net(NamedTuple):
     """A classifier on the page.
 
     Attributes:
-        role: `teacher` or `student`.
+        role: `teacher` and `student` of two; `model` of one.
         origin: Where it was loaded from.
         model: The classifier.
         means: Its class means, if there is a data set.
@@ -65,8 +65,7 @@ def import_gradio() -> Any:
 
 
 def build_page(
-    teacher: Net,
-    student: Net,
+    nets: Sequence[Net],
     label_names: tuple[str, ...],
     note: str,
     examples: list[tuple[Path, str]],
@@ -75,22 +74,21 @@ def build_page(
     """The page, not yet served.
 
     Args:
-        teacher: The teacher.
-        student: The student.
-        label_names: Names of the classes, which both share.
+        nets: A teacher and its student, or one classifier.
+        label_names: Names of the classes, which all share.
         note: Where class means come from, or why there are none.
         examples: Pictures to click on, and the name of the class of each.
         pixel_range: Values of black and white in deep pictures; None for the range of their type.
     """
     gr = import_gradio()
-    nets = (teacher, student)
+    title = "Teacher and student" if len(nets) > 1 else "Classifier"
     # What people drop here is theirs: it is deleted within two hours.
-    with gr.Blocks(title="Teacher and student", delete_cache=(3600, 3600)) as page:
-        gr.Markdown(f"## Teacher and student\n{escape_markdown(note)}", **_PLAIN)
+    with gr.Blocks(title=title, delete_cache=(3600, 3600)) as page:
+        gr.Markdown(f"## {title}\n{escape_markdown(note)}", **_PLAIN)
         answers = gr.State([])
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
-                tiny = ["tiny"] * (teacher.model.spec.image_size <= _TINY)
+                tiny = ["tiny"] * (nets[0].model.spec.image_size <= _TINY)
                 picture = gr.Image(
                     label="Picture", sources=["upload", "clipboard"], height=280, elem_classes=["picture", *tiny]
                 )
@@ -125,7 +123,7 @@ def _add_examples(gr: Any, picture: Any, examples: list[tuple[Path, str]]) -> No
 
 
 def _handlers(
-    gr: Any, nets: tuple[Net, Net], label_names: tuple[str, ...], pixel_range: Range | None
+    gr: Any, nets: Sequence[Net], label_names: tuple[str, ...], pixel_range: Range | None
 ) -> tuple[Callable, Callable]:
     """What happens when the picture changes, and when the temperature does."""
 
@@ -143,12 +141,22 @@ def _handlers(
 
     def draw(answers: list[Answer], temperature: float) -> tuple:
         if not answers:
-            return _EMPTY, None, "", None, ""
-        found = relate(answers[0], answers[1], label_names, temperature)
-        columns = [(dict(found[net.role]["soft_label"]), _details(net, found[net.role])) for net in nets]
-        return _verdict(found), *columns[0], *columns[1]
+            return _EMPTY, *(None, "") * len(nets)
+        described = [describe(answer, label_names, temperature) for answer in answers]
+        verdict = _opinion(described[0], temperature)
+        if len(answers) > 1:
+            verdict = _verdict(relate(answers[0], answers[1], label_names, temperature))
+        columns = [
+            (dict(found["soft_label"]), _details(net, found)) for net, found in zip(nets, described, strict=True)
+        ]
+        return verdict, *(cell for column in columns for cell in column)
 
     return look, draw
+
+
+def _opinion(found: dict[str, Any], temperature: float) -> str:
+    name, share = found["soft_label"][0]
+    return f"### It says **{escape_markdown(name)}**.\nAt temperature {temperature:g}, with {100 * share:.2f} %."
 
 
 def _verdict(found: dict[str, Any]) -> str:

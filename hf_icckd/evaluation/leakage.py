@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hf_icckd.data import ImageData
+from hf_icckd.data.sources.image_data import UNLABELED
 from hf_icckd.runs.images import read_images
 
 logger = logging.getLogger(__name__)
@@ -138,12 +139,39 @@ def compare_with_models(data: ImageData, values: Mapping[str, Any]) -> list[Leak
         found = data.hashes()
         return None if found is None else found[split]
 
+    check_unlabeled(data, bool(values.get("allow_leakage")))
     found = find_leakage(models, "test", len(data.test), lambda: hashes("test"), lambda: hashes("train"))
     for each in found:
         if each.note:
             logger.warning("%s", each.note)
     check_leakage(found, bool(values.get("allow_leakage")))
     return found
+
+
+def check_unlabeled(data: ImageData, allowed: bool) -> None:
+    """Compare images without labels with the test images; a few that are both are noted.
+
+    Raises:
+        ValueError: If more than 1 % of the test images are among them, unless that is allowed.
+    """
+    hashes = data.hashes()
+    if data.unlabeled is None or hashes is None:
+        return
+    total = len(data.test)
+    seen = int(np.isin(hashes["test"], hashes[UNLABELED]).sum())
+    if seen == 0:
+        return
+    found = f"{seen:,} of {total:,} images of the test split ({seen / total:.2%})"
+    if seen > _ALLOWED_SHARE * total and not allowed:
+        raise ValueError(
+            f"the images without labels hold {found}, expected at most 1 %: metrics would be too good; leave them out "
+            "with --duplicates drop, or add --allow_leakage true"
+        )
+    note = (
+        f"The images without labels hold {found}, so metrics on it may be too good: --duplicates drop leaves them out."
+    )
+    logger.warning("%s", note)
+    data.notes.append(note)
 
 
 def origins_of(values: Mapping[str, Any]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Publish the folder of a finished run: `python -m hf_icckd.hub push FOLDER [--repo_id NAMESPACE/NAME]`."""
+"""Publish the folder of a finished run: `hf-icckd push FOLDER [--repo_id NAMESPACE/NAME]`."""
 
 from __future__ import annotations
 

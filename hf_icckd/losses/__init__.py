@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hf_icckd.losses.class_balance import ClassBalance, inverse_weights, prior_offsets, scaled_weights
 from hf_icckd.losses.class_cache import CachedNegatives, ClassEmbeddingCache
+from hf_icckd.losses.embedding import EmbeddingRegression, embedding_loss
 from hf_icckd.losses.intra_class import (
     IntraClassContrastiveLoss,
     IntraClassTerm,
@@ -21,12 +22,13 @@ from hf_icckd.losses.registry import (
     parse_objectives,
     parse_terms,
     refuse_mixed,
+    refuse_unlabeled,
     set_term_argument,
     term_arguments,
 )
 from hf_icckd.losses.rkd import RKD, rkd_angle_loss, rkd_distance_loss
 from hf_icckd.losses.sftn import SFTN
-from hf_icckd.losses.soft_targets import cross_entropy, mixed_targets, targets_of
+from hf_icckd.losses.soft_targets import cross_entropy, labeled_cross_entropy, mixed_targets, targets_of
 from hf_icckd.losses.teacher_term import TeacherBatch, TeacherTerm
 from hf_icckd.losses.weighted import WeightedObjectives, WeightedTerms
 
@@ -41,6 +43,7 @@ __all__ = [
     "ClassEmbeddingCache",
     "DistillationBatch",
     "DistillationObjective",
+    "EmbeddingRegression",
     "IntraClassContrastiveLoss",
     "IntraClassTerm",
     "TeacherBatch",
@@ -50,16 +53,19 @@ __all__ = [
     "check_outputs",
     "cross_entropy",
     "describe_terms",
+    "embedding_loss",
     "full_specs",
     "intra_class_contrastive_loss",
     "inverse_weights",
     "knowledge_distillation_loss",
+    "labeled_cross_entropy",
     "margin_gate",
     "mixed_targets",
     "parse_objectives",
     "parse_terms",
     "prior_offsets",
     "refuse_mixed",
+    "refuse_unlabeled",
     "rkd_angle_loss",
     "rkd_distance_loss",
     "scaled_weights",

@@ -69,6 +69,7 @@ class KD(DistillationObjective):
     teacher_outputs: ClassVar[tuple[str, ...]] = ("logits",)
     reads_progress: ClassVar[bool] = False
     takes_mixed: ClassVar[bool] = True
+    takes_unlabeled: ClassVar[bool] = True
     citation: ClassVar[str] = """@article{hinton2015distilling,
   title = {Distilling the Knowledge in a Neural Network},
   author = {Hinton, Geoffrey and Vinyals, Oriol and Dean, Jeff},

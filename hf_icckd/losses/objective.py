@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hf_icckd.models.classifier import ClassifierOutput
+from hf_icckd.models.outputs import ClassifierOutput, OutputShapes
 
 
 class DistillationObjective(nn.Module):
@@ -28,6 +28,8 @@ class DistillationObjective(nn.Module):
             objective does; say False where that is so.
         takes_mixed: Whether it is right for mixed images, whose `labels` and `sample_ids` tell only one of the two
             images that they show; say True where it reads neither.
+        takes_unlabeled: Whether it is right for images without a label, whose `labels` are -1; say True where it does
+            not read them.
         citation: BibTeX of the source.
 
     Example:
@@ -44,7 +46,15 @@ class DistillationObjective(nn.Module):
     teacher_outputs: ClassVar[tuple[str, ...]] = ("logits", "embeddings")
     reads_progress: ClassVar[bool] = True
     takes_mixed: ClassVar[bool] = False
+    takes_unlabeled: ClassVar[bool] = False
     citation: ClassVar[str] = ""
+
+    def build(self, student: OutputShapes, teacher: OutputShapes) -> None:
+        """Make parameters that follow from what the two models put out, such as a projection; here there are none.
+
+        It is called once, before training, on a generator that is seeded by the run. The parameters are trained with
+        the student and kept in checkpoints, and never exported.
+        """
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return one scalar for each name in `term_weights`."""
@@ -68,8 +78,8 @@ class DistillationBatch(NamedTuple):
         student: Output of the student, with gradient.
         teacher: Output of the frozen teacher for the same crops, in its own pixels. A recorded one holds only what
             objectives say they read.
-        labels: (B,) class indices.
-        sample_ids: (B,) index of each image in the training split.
+        labels: (B,) class indices, -1 for an image without a label.
+        sample_ids: (B,) index of each image in the training set.
         progress: () fraction of the training that is done, 0 to 1, for scheduled objectives.
         global_rows: Number of images in this step over all processes, for `hf_icckd.utils.distributed.gather_rows`.
 

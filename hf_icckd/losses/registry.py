@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
+from hf_icckd.losses.embedding import EmbeddingRegression
 from hf_icckd.losses.intra_class import IntraClassTerm
 from hf_icckd.losses.kd import KD
 from hf_icckd.losses.objective import DistillationObjective
@@ -18,6 +19,7 @@ from hf_icckd.models.foreign import available_outputs
 
 OBJECTIVES: dict[str, type[DistillationObjective]] = {
     "kd": KD,
+    "embedding": EmbeddingRegression,
     "rkd": RKD,
 }
 TEACHER_TERMS: dict[str, type[TeacherTerm]] = {
@@ -50,7 +52,7 @@ def check_outputs(objectives: WeightedObjectives, model: ImageClassifier, role: 
         role: `teacher` or `student`.
     """
     there = available_outputs(model)
-    for objective in cast("Iterable[DistillationObjective]", objectives.objectives):
+    for objective in objectives:
         lacking = [name for name in objective.teacher_outputs if name not in there]
         if lacking:
             name = _name_of(objective)
@@ -73,8 +75,7 @@ def refuse_mixed(parts: WeightedObjectives | WeightedTerms) -> None:
     if isinstance(parts, WeightedTerms):
         kind, named = "terms", list(parts.items())
     else:
-        objectives = cast("Iterable[DistillationObjective]", parts.objectives)
-        kind, named = "objectives", [(_name_of(each) or type(each).__name__, each) for each in objectives]
+        kind, named = "objectives", [(_name_of(each) or type(each).__name__, each) for each in parts]
     wrong = [name for name, part in named if not part.takes_mixed]
     if wrong:
         others = [name for name, _ in named if name not in wrong] or ["none" if kind == "terms" else "kd"]
@@ -82,6 +83,19 @@ def refuse_mixed(parts: WeightedObjectives | WeightedTerms) -> None:
             f"mixup or CutMix mixes the training images, but {kind} name {' and '.join(wrong)}, which needs the one "
             "label or the one image of each (its takes_mixed is false); leave --mixup and --cutmix out, or take "
             f"--{kind} {' '.join(others)}"
+        )
+
+
+def refuse_unlabeled(objectives: WeightedObjectives) -> None:
+    """Raise ValueError if an objective needs the label of every image; the message names all of those."""
+    named = [(_name_of(each) or type(each).__name__, each) for each in objectives]
+    wrong = [name for name, each in named if not each.takes_unlabeled]
+    if wrong:
+        others = [name for name, kind in OBJECTIVES.items() if kind.takes_unlabeled]
+        raise ValueError(
+            f"some training images have no label, but objectives name {' and '.join(wrong)}, which needs the label of "
+            f"each (its takes_unlabeled is false); leave --unlabeled_dataset out, or take --objectives "
+            f"{' or '.join(others)}"
         )
 
 

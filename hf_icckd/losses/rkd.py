@@ -92,6 +92,7 @@ class RKD(DistillationObjective):
     teacher_outputs: ClassVar[tuple[str, ...]] = ("embeddings",)
     reads_progress: ClassVar[bool] = False
     takes_mixed: ClassVar[bool] = True
+    takes_unlabeled: ClassVar[bool] = True
     citation: ClassVar[str] = """@inproceedings{park2019relational,
   title = {Relational Knowledge Distillation},
   author = {Park, Wonpyo and Kim, Dongju and Lu, Yan and Cho, Minsu},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,11 @@ _ALIKE = ClassBalance()
 
 
 def cross_entropy(
-    logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, balance: ClassBalance = _ALIKE
+    logits: Tensor,
+    targets: Tensor,
+    label_smoothing: float = 0.0,
+    balance: ClassBalance = _ALIKE,
+    reduction: Literal["mean", "none"] = "mean",
 ) -> Tensor:
     """Mean cross-entropy over images.
 
@@ -34,16 +38,54 @@ def cross_entropy(
         torch's `cross_entropy`. Its mean with weights is divided by their sum for class indices, and by the number of
         images for probabilities; its smoothing spreads more over classes of larger weight.
     """
+    logits, targets, weights = _adjusted(logits, targets, balance)
+    if weights is None:
+        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    return (F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none") * weights).mean()
+
+
+def _adjusted(logits: Tensor, targets: Tensor, balance: ClassBalance) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Logits, targets and weights of the images; None where all weigh the same."""
     if targets.is_floating_point():
         logits, targets = at_least_float32(logits, targets)
     if balance.offsets is not None:
         (logits,) = at_least_float32(logits)
         logits = logits + balance.offsets.to(logits.dtype)
     if balance.weights is None:
-        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+        return logits, targets, None
     (logits,) = at_least_float32(logits)
-    targets, weights = weigh_targets(targets, balance.weights.to(logits.dtype))
-    return (F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none") * weights).mean()
+    return logits, *weigh_targets(targets, balance.weights.to(logits.dtype))
+
+
+def labeled_cross_entropy(
+    logits: Tensor, batch: Mapping[str, Any], label_smoothing: float = 0.0, balance: ClassBalance = _ALIKE
+) -> Tensor:
+    """Cross-entropy of the images that have a label, as this batch's share in their mean over a whole step.
+
+    A trainer takes the mean over images of all batches and processes of a step. So the sum over labelled images is
+    divided by the images here, and multiplied by images over labelled images of the step: the trainer's mean is then
+    the one over labelled images, however they are spread. A step without any has 0, with a graph.
+
+    Args:
+        logits: (B, C).
+        batch: As for `targets_of`, with labels -1 where there is none, and perhaps `step_rows` and `labeled_rows`: how
+            many images the step has in all, and how many of them with a label; without them the batch is the step.
+        label_smoothing: As for `cross_entropy`.
+        balance: As for `cross_entropy`.
+
+    Example:
+        >>> logits = torch.tensor([[0.0, 0.0], [9.0, 0.0], [0.0, 0.0]])
+        >>> labeled_cross_entropy(logits, {"labels": torch.tensor([1, -1, -1])})
+        tensor(0.6931)
+    """
+    known = batch["labels"] >= 0
+    there = {name: batch[name].clamp(min=0) for name in ("labels", "mixed_labels") if name in batch}
+    logits, targets, weights = _adjusted(logits, targets_of({**batch, **there}, logits), balance)
+    each = F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none")
+    each = each if weights is None else each * weights
+    labeled = batch["labeled_rows"] if "labeled_rows" in batch else known.sum()
+    rows = batch.get("step_rows", len(known))
+    return torch.where(known, each, 0).sum() / len(known) * (rows / labeled.clamp(min=1).to(each.dtype))
 
 
 def mixed_targets(labels: Tensor, mixed_labels: Tensor, shares: Tensor, num_classes: int) -> Tensor:

@@ -31,8 +31,7 @@ def parse_spec(spec: str, registry: Mapping[str, type], kind: str) -> tuple[str,
     if name not in registry:
         raise ValueError(f"unknown {kind} {name!r}, expected one of: {', '.join(registry)}{suggest(name, registry)}")
     parameters = _parameters(registry[name])
-    arguments = {"weight": getattr(registry[name], "default_weight", 1.0)}
-    arguments |= {key: parameter.default for key, parameter in parameters.items()}
+    arguments = default_arguments(registry[name])
     for pair in filter(None, tail.split(",")):
         key, equals, text = pair.partition("=")
         if key not in arguments or not equals:
@@ -45,6 +44,12 @@ def parse_spec(spec: str, registry: Mapping[str, type], kind: str) -> tuple[str,
     if missing:
         raise ValueError(f"{kind} {spec!r} lacks {missing[0]}, expected {name}:{missing[0]}=VALUE")
     return name, arguments
+
+
+def default_arguments(kind: type) -> dict[str, Any]:
+    """All arguments of an objective or a term with their defaults, `weight` first; `REQUIRED` where there is none."""
+    defaults = {key: parameter.default for key, parameter in _parameters(kind).items()}
+    return {"weight": getattr(kind, "default_weight", 1.0), **defaults}
 
 
 def write_spec(name: str, arguments: Mapping[str, Any]) -> str:

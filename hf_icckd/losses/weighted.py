@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from hf_icckd.losses.objective import DistillationBatch, DistillationObjective
 from hf_icckd.losses.teacher_term import TeacherTerm
+from hf_icckd.models.outputs import OutputShapes
+from hf_icckd.utils.keyed_random import generator_seed
 
 
 class WeightedObjectives(nn.Module):
@@ -44,6 +47,22 @@ class WeightedObjectives(nn.Module):
         self.term_weights = _term_weights(objectives, "objectives")
         readers = [type(objective).__name__ for objective, _ in objectives if objective.reads_progress]
         self.scheduled = readers[0] if readers else None
+
+    def __iter__(self) -> Iterator[DistillationObjective]:
+        return iter(cast("Iterable[DistillationObjective]", self.objectives))
+
+    def build(self, student: OutputShapes, teacher: OutputShapes, seed: int) -> None:
+        """Let each objective make its own parameters; the global generator stays as it is.
+
+        Args:
+            student: Shapes of what the student puts out.
+            teacher: Shapes of what the teacher puts out.
+            seed: Seed of the run.
+        """
+        for place, objective in enumerate(self):
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(generator_seed(seed, place))
+                objective.build(student, teacher)
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return the named, unweighted terms of all objectives."""

@@ -76,4 +76,7 @@ METRICS = {
     "mean_entropy": Metric("mean entropy", "nats"),
     "non_target_entropy": Metric("non-target entropy", "nats"),
 }
+# What an evaluation while training measures: of any classifier, and of a student beside its teacher.
+WHILE_TRAINING = ("top1", "top5", "balanced_accuracy", "macro_f1", "nll", "ece")
+BESIDE_TEACHER = ("agreement", "kl_to_teacher")
 INFORMATION = ("soft_label_information", "soft_label_information_t4", "soft_label_information_matched")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import timm
@@ -55,6 +56,12 @@ def default_cfg(architecture: str) -> PretrainedCfg:
     return cfg
 
 
+def has_pretrained(architecture: str) -> bool:
+    """Whether timm has pretrained weights of an architecture."""
+    cfg = default_cfg(architecture)
+    return bool(cfg.has_weights if hasattr(cfg, "has_weights") else cfg.url or cfg.hf_hub_id)
+
+
 def switched_args(architecture: str, pretrained: bool) -> dict[str, Any]:
     """Arguments of `timm.create_model` whose default depends on its `pretrained`, with their values.
 
@@ -64,21 +71,52 @@ def switched_args(architecture: str, pretrained: bool) -> dict[str, Any]:
     return {} if eps[0] == eps[1] else {"bn_eps": eps[pretrained]}
 
 
+def check_drop_args(architecture: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError if a net does not take an argument of dropout that is among the options of its builder."""
+    for name, option in (("drop_path_rate", "drop_path"), ("drop_rate", "drop_rate")):
+        if name not in options:
+            continue
+        try:
+            _on_meta(architecture, **{name: options[name]})
+        except TypeError as error:
+            raise ValueError(
+                f"{option} is {options[name]} but {architecture} has no {name} in timm; leave out --{option}"
+            ) from error
+
+
 @functools.cache
-def _norm_eps(architecture: str, pretrained: bool) -> float | None:
-    """Epsilon of all BatchNorm layers; None if it isn't the same in all."""
+def is_transformer_like(architecture: str) -> bool:
+    """Whether a net has attention or layer normalisation. The papers of such nets train them with AdamW, not SGD.
+
+    Example:
+        >>> [is_transformer_like(name) for name in ("resnet18", "test_vit", "convnext_atto", "levit_128s")]
+        [False, True, True, True]
+    """
+    check_architecture(architecture)
+    kinds = {kind.__name__ for module in _on_meta(architecture).modules() for kind in type(module).__mro__}
+    return any("Attention" in kind or "LayerNorm" in kind or "RmsNorm" in kind for kind in kinds)
+
+
+def _on_meta(architecture: str, **options: Any) -> nn.Module:
+    """A net without values, and none of the global generator's numbers taken."""
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
-                net = _built(architecture, pretrained)
+                return _built(architecture, **options)
         except NotImplementedError:  # an older torch can't compute everything without values
-            net = _built(architecture, pretrained)
+            return _built(architecture, **options)
+
+
+@functools.cache
+def _norm_eps(architecture: str, pretrained: bool) -> float | None:
+    """Epsilon of all BatchNorm layers; None if it isn't the same in all."""
+    net = _on_meta(architecture, pretrained=pretrained)
     values = {layer.eps for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)}
     return values.pop() if len(values) == 1 else None
 
 
-def _built(architecture: str, pretrained: bool) -> nn.Module:
-    net = timm.create_model(architecture, num_classes=2)
+def _built(architecture: str, pretrained: bool = False, **options: Any) -> nn.Module:
+    net = timm.create_model(architecture, num_classes=2, **options)
     if not pretrained:
         return net
     weights = {"state_dict": net.state_dict(), "label_offset": 0}  # in place of those that timm would fetch

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hf_icckd.models  # noqa: F401  registers the cifar_* architectures
-from hf_icckd.models.architectures import check_architecture, default_cfg, switched_args
+from hf_icckd.models.architectures import check_architecture, check_drop_args, default_cfg, switched_args
 from hf_icckd.models.heads import Head, find_head, read_head
 from hf_icckd.models.outputs import ClassifierOutput
 
@@ -99,6 +99,7 @@ class ImageClassifier(nn.Module):
         self.net, self.spec = cast("TimmNet", net), spec
         self.head = _find_head(self.net, spec)
         self.embedding_dim = self.head.embedding_dim
+        self.fixed: list[nn.Module] = []  # layers that keep their statistics in training; see `freezing`
         # Not persistent: they are in config.json, and exported weights should be those of the plain timm net.
         mean, std = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
         self.register_buffer("scale", (1 / (255 * std)).float(), persistent=False)
@@ -113,6 +114,13 @@ class ImageClassifier(nn.Module):
             if isinstance(stage, (nn.Sequential, nn.ModuleList)) or len({*map(type, stage.children())}) == 1:
                 blocks |= {kind for kind, count in kinds.items() if count > 1}
         return sorted(kind.__name__ for kind in blocks - {nn.Sequential, nn.ModuleList})
+
+    def train(self, mode: bool = True) -> ImageClassifier:
+        """Set the mode of all layers; those that are `fixed` stay in evaluation mode."""
+        super().train(mode)
+        for layer in self.fixed:
+            layer.eval()
+        return self
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Convert (B, 3, H, W) uint8 to normalised floating point in the size and memory layout of the net."""
@@ -162,6 +170,7 @@ def create_classifier(
     pretrained: bool = False,
     model_args: dict[str, Any] | None = None,
     crop_mode: CropMode | None = None,
+    drop_args: dict[str, float] | None = None,
 ) -> ImageClassifier:
     """Build a classifier of any timm architecture, `cifar_*` among them.
 
@@ -176,6 +185,8 @@ def create_classifier(
         pretrained: Whether to start from timm's pretrained weights.
         model_args: Further arguments of `timm.create_model`.
         crop_mode: What becomes of the longer side of an image in evaluation.
+        drop_args: `drop_rate` and `drop_path_rate` of timm. They act in training only, so they are not part of the
+            description that is saved.
 
     Raises:
         ValueError: If timm does not know the architecture or can't build it.
@@ -192,10 +203,7 @@ def create_classifier(
     if default.fixed_input_size and (image_size is not None or height != width):
         model_args.setdefault("img_size", image_size or width)
     image_size = image_size or width
-    try:
-        net = timm.create_model(architecture, pretrained=pretrained, num_classes=len(label_names), **model_args)
-    except (RuntimeError, ValueError, TypeError, AssertionError, OSError) as error:
-        raise ValueError(f"timm can't build {architecture!r} with {model_args or 'its defaults'}: {error}") from error
+    net = build_net(architecture, len(label_names), pretrained=pretrained, **model_args, **(drop_args or {}))
     return ImageClassifier(
         net,
         ClassifierSpec(
@@ -212,46 +220,40 @@ def create_classifier(
     )
 
 
+def build_net(architecture: str, num_classes: int, **options: Any) -> TimmNet:
+    """As `timm.create_model`. Raises ValueError if timm can't build it."""
+    check_drop_args(architecture, options)
+    try:
+        return cast("TimmNet", timm.create_model(architecture, num_classes=num_classes, **options))
+    except OSError as error:  # all that the Hub's client raises
+        reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+        raise ValueError(
+            f"the pretrained weights of {architecture!r} can't be fetched: {reason}; check the connection to the Hub, "
+            "or train from scratch with --pretrained false"
+        ) from error
+    except (RuntimeError, ValueError, TypeError, AssertionError, LookupError) as error:
+        shown = {
+            name: value for name, value in options.items() if name not in ("pretrained", "pretrained_cfg_overlay")
+        }
+        raise ValueError(f"timm can't build {architecture!r} with {shown or 'its defaults'}: {error}") from error
+
+
 def _channels(values: Iterable[float]) -> tuple[float, float, float]:
     return cast("tuple[float, float, float]", tuple(values))  # `ImageClassifier` checks that there are three
 
 
-def adapt_classifier(
-    classifier: ImageClassifier,
-    label_names: tuple[str, ...] | list[str],
-    image_size: int | None = None,
-    crop_pct: float | None = None,
-    crop_mode: CropMode | None = None,
-) -> ImageClassifier:
-    """Prepare a trained classifier for more training, perhaps on other classes.
-
-    Args:
-        classifier: The trained classifier; its net is used, not copied.
-        label_names: Name of each class. With the same names in the same order the classification layer is kept,
-            otherwise it is replaced by a new one.
-        image_size: Height and width of the input; None to keep them.
-        crop_pct: Share of the short side that evaluation keeps; None to keep it.
-        crop_mode: What becomes of the longer side of an image in evaluation; None to keep it.
+def name_classes(classifier: ImageClassifier, label_names: tuple[str, ...]) -> ImageClassifier:
+    """The same classifier with names for its classes.
 
     Raises:
-        ValueError: If the net takes images of one size only, and `image_size` is a different one.
+        ValueError: If there are more or fewer names than classes, or one twice.
     """
-    net, spec = classifier.net, classifier.spec
-    if image_size not in (None, spec.image_size) and net.pretrained_cfg.get("fixed_input_size"):
+    number = len(classifier.spec.label_names)
+    if len(label_names) != number or len({*label_names}) != number:
         raise ValueError(
-            f"image_size is {image_size} but this {spec.architecture} takes images of {spec.image_size} pixels only; "
-            "leave out --image_size"
+            f"label_names has {len({*label_names})} different names, expected {number}, one for each output of the net"
         )
-    if tuple(label_names) != spec.label_names:
-        net.reset_classifier(len(label_names))
-    spec = replace(
-        spec,
-        label_names=tuple(label_names),
-        image_size=image_size or spec.image_size,
-        crop_pct=crop_pct or spec.crop_pct,
-        crop_mode=crop_mode or spec.crop_mode,
-    )
-    return ImageClassifier(net, spec)
+    return ImageClassifier(classifier.net, replace(classifier.spec, label_names=label_names))
 
 
 def _find_head(net: TimmNet, spec: ClassifierSpec) -> Head:

@@ -96,7 +96,7 @@ def is_foreign(classifier: ImageClassifier) -> bool:
 def available_outputs(classifier: ImageClassifier) -> set[str]:
     """Fields of a `ClassifierOutput` that a classifier can fill."""
     return {
-        "logits",
+        *(["logits"] if classifier.spec.label_names else []),
         *(["embeddings"] if classifier.embedding_dim is not None else []),
         *(["feature_maps"] if hasattr(classifier.net, "forward_intermediates") else []),
     }

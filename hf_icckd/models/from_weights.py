@@ -34,6 +34,7 @@ class WeightsFile:
         image_size: Height and width of the input; None, here and below, for the architecture's default.
         mean: Channel means of its training images, on the scale 0 to 1.
         std: Channel standard deviations on the same scale.
+        option: How the options for mean and std begin, for messages.
     """
 
     architecture: str
@@ -41,6 +42,7 @@ class WeightsFile:
     image_size: int | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
+    option: str = "--teacher_"
 
 
 def load_weights_file(path: Path, about: WeightsFile) -> ImageClassifier:
@@ -70,12 +72,12 @@ def _check_normalisation(path: Path, about: WeightsFile) -> None:
     if (about.mean is None) != (about.std is None):
         raise ValueError(
             f"mean is {about.mean} and std {about.std} for {str(path)!r}, expected both or neither; give "
-            "--teacher_mean and --teacher_std together"
+            f"{about.option}mean and {about.option}std together"
         )
     if about.mean is not None:
         return
     values = " ".join(map(str, default.mean)), " ".join(map(str, default.std))
-    options = f"--teacher_mean {values[0]} --teacher_std {values[1]}"
+    options = f"{about.option}mean {values[0]} {about.option}std {values[1]}"
     if about.architecture.startswith("cifar_"):
         raise ValueError(
             f"{str(path)!r} does not say how images were normalised, and nets of this size have no usual way; give "
@@ -91,10 +93,12 @@ def _check_normalisation(path: Path, about: WeightsFile) -> None:
 
 
 def _num_classes(state: dict[str, Tensor], path: Path, about: WeightsFile) -> int:
-    """Rows of the last layer."""
+    """Rows of the last layer; 0 for an architecture that timm has without one."""
     named = default_cfg(about.architecture).classifier or "fc"
     layer = named if isinstance(named, str) else named[0]
     weight = state.get(f"{layer}.weight")
+    if weight is None and default_cfg(about.architecture).num_classes == 0:
+        return 0  # as timm has them, they teach by their embeddings
     if weight is None or weight.ndim < 2:
         shown = ", ".join(list(state)[-_SHOWN:])
         raise ValueError(

@@ -30,7 +30,13 @@ class Head(NamedTuple):
 
 
 def read_head(net: TimmNet, head: Head, features: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Logits (B, C) and embeddings (B, D) from what `forward_features` returned, in one pass of the head."""
+    """Logits (B, C) and embeddings (B, D) from what `forward_features` returned, in one pass of the head.
+
+    A net without a classification layer has logits of no class, (B, 0).
+    """
+    if net.num_classes == 0:
+        embeddings = net.forward_head(features, pre_logits=True).flatten(1)
+        return embeddings[:, :0], embeddings
     if head.single_layer:
         embeddings = net.forward_head(features, pre_logits=True)
         return net.get_classifier()(embeddings), embeddings
@@ -44,13 +50,14 @@ def find_head(net: TimmNet, image_size: int) -> Head:
     Raises:
         ValueError: If the net returns no (B, C) logits for such an image.
     """
+    if net.num_classes == 0:
+        moved = moved_copy(net, keep=list(net.parameters())).eval()
+        pooled = moved.forward_head(moved.forward_features(_image(moved, image_size)), pre_logits=True)
+        return Head(pooled.flatten(1).shape[1], single_layer=False)
     last = {id(weight) for layer in _last_layers(net) for weight in layer.parameters()}
     large = [weight for weight in net.parameters() if weight.ndim > 1 and id(weight) not in last]
     moved = moved_copy(net, keep=large).eval()
-    weight = next(moved.parameters())
-    # Not zeros, which a new net maps to zeros throughout; not random, which would advance the generator.
-    images = torch.linspace(-1, 1, 3 * image_size**2).view(1, 3, image_size, image_size).to(weight)
-    features = moved.forward_features(images)
+    features = moved.forward_features(_image(moved, image_size))
     expected = moved.forward_head(features)
     if not isinstance(expected, Tensor) or expected.shape != (1, net.num_classes):
         found = tuple(expected.shape) if isinstance(expected, Tensor) else type(expected).__name__
@@ -61,6 +68,11 @@ def find_head(net: TimmNet, image_size: int) -> Head:
         keep_input(layer)
     embeddings = _run_head(moved, features)[1]
     return Head(None if embeddings is None else embeddings.shape[1], single_layer=False)
+
+
+def _image(net: TimmNet, size: int) -> Tensor:
+    """Not zeros, which a new net maps to zeros throughout; not random, which would advance the generator."""
+    return torch.linspace(-1, 1, 3 * size**2).view(1, 3, size, size).to(next(net.parameters()))
 
 
 def _is_single_layer(net: TimmNet, features: Tensor, expected: Tensor) -> bool:

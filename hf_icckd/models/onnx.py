@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from timm.layers import set_exportable
 from torch import Tensor, nn
 
 from hf_icckd._version import __version__
 from hf_icckd.models.classifier import ImageClassifier, create_classifier
 from hf_icckd.models.pretrained import from_pretrained
+from hf_icckd.models.runtimes import run_onnx
+from hf_icckd.models.same_logits import check_comparison_options, check_same_logits
 from hf_icckd.utils.atomic_files import replace_file
+from hf_icckd.utils.formats import FORMATS, check_installed
 from hf_icckd.utils.machine import median_ms
 
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
-
-_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+_PACKAGES = FORMATS["onnx"].packages
 _MAX_BYTES = 3 * 2**29  # a protobuf message holds 2 GiB; this leaves room for the graph
-_MIN_AGREEMENT = 0.999
 
 
 class OnnxExport(NamedTuple):
@@ -70,29 +68,32 @@ def export_onnx(
         >>> export_onnx(model, "student.onnx").max_difference < 1e-4  # doctest: +SKIP
         True
     """
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(f"{', '.join(missing)} not installed, but ONNX export needs it; pip install 'hf-icckd[onnx]'")
-    if num_images < 1:
-        raise ValueError(f"num_images is {num_images}, expected at least 1: the file is compared with torch")
-    if not tolerance >= 0:
-        raise ValueError(f"tolerance is {tolerance}, expected 0 or more, such as 1e-4")
+    check_installed(_PACKAGES, "onnx", "ONNX export")
+    check_comparison_options(num_images, tolerance)
     classifier = model if isinstance(model, ImageClassifier) else from_pretrained(model)
     size = sum(tensor.numel() * tensor.element_size() for tensor in classifier.state_dict().values())
     if size > _MAX_BYTES:
         raise ValueError(f"the weights take {size / 2**30:.1f} GiB, expected at most 1.5: an ONNX file holds no more")
-    # A copy in contiguous layout and full precision; the caller's model stays unchanged.
-    classifier = copy.deepcopy(classifier).float().cpu().eval().to(memory_format=torch.contiguous_format)
+    classifier = plain_copy(classifier)
     checked: list[OnnxExport] = []
 
     def write(unfinished: Path) -> None:
         _write(classifier, unfinished)
         with _readable(classifier.spec.architecture):
-            checked.append(_check(classifier, unfinished, Path(path), num_images, tolerance))
+            run = run_onnx(unfinished)
+            found = check_same_logits(classifier, run, "ONNX", Path(path), num_images, tolerance)
+            size = classifier.spec.image_size
+            image = np.zeros((1, 3, size, size), dtype=np.uint8)
+            checked.append(OnnxExport(Path(path), *found, latency_ms=median_ms(lambda: run(image))))
 
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, write)
     return checked[0]
+
+
+def plain_copy(classifier: ImageClassifier) -> ImageClassifier:
+    """Copy a classifier in full precision and contiguous layout, on the CPU, in evaluation mode."""
+    return copy.deepcopy(classifier).float().cpu().eval().to(memory_format=torch.contiguous_format)
 
 
 class _Logits(nn.Module):
@@ -123,6 +124,7 @@ def _write(classifier: ImageClassifier, path: Path) -> None:
             "crop_pct": str(spec.crop_pct),
             "interpolation": spec.interpolation,
             "crop_mode": spec.crop_mode,
+            "mean": json.dumps(spec.mean),  # the colour of borders
             "hf_icckd": __version__,
         }
     )
@@ -168,45 +170,3 @@ def _readable(architecture: str) -> Iterator[None]:
             raise
         text = " ".join(str(error).split())[:300]
         raise ValueError(f"ONNX Runtime can't run the file of {architecture}, so it is not written: {text}") from error
-
-
-def _check(classifier: ImageClassifier, file: Path, path: Path, num_images: int, tolerance: float) -> OnnxExport:
-    session = _session(file)
-    generator = torch.Generator().manual_seed(0)
-    difference, largest, same, size = 0.0, 1.0, 0, classifier.spec.image_size
-    for first in range(0, num_images, 50):
-        images = _random_images(min(50, num_images - first), size, generator)
-        with torch.no_grad():
-            expected = classifier(images).logits
-        found = torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
-        difference = max(difference, (found - expected).abs().max().nan_to_num(torch.inf).item())
-        largest = max(largest, expected.abs().max().item())
-        same += int((found.argmax(dim=1) == expected.argmax(dim=1)).sum())
-    agreement = same / num_images
-    if difference > tolerance * largest or agreement < _MIN_AGREEMENT:
-        raise ValueError(
-            f"the ONNX file of {classifier.spec.architecture} differs from torch on {num_images} images: logits by up "
-            f"to {difference:.2g} where the largest is {largest:.2g}, expected at most {tolerance * largest:.2g}; the "
-            f"same class in {agreement:.2%}, expected at least {_MIN_AGREEMENT:.1%}; {path} is not written. If logits "
-            "are only rounded differently, pass a larger tolerance"
-        )
-    image = torch.zeros(1, 3, size, size, dtype=torch.uint8).numpy()
-    latency = median_ms(lambda: session.run(["logits"], {"images": image}))
-    return OnnxExport(path, difference, agreement, latency)
-
-
-def _session(file: Path) -> InferenceSession:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-
-
-def _random_images(rows: int, size: int, generator: torch.Generator) -> Tensor:
-    """(rows, 3, size, size) uint8, from smooth colours to noise: on noise alone nets tend to predict one class."""
-    coarse = torch.rand(rows, 3, 4, 4, generator=generator)
-    smooth = F.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=False)
-    noise, share = (torch.rand(rows, 3, side, side, generator=generator) for side in (size, 1))
-    return torch.lerp(smooth, noise, share).mul(256).byte()

@@ -32,3 +32,17 @@ class ClassifierOutput(NamedTuple):
         maps = None if self.feature_maps is None else tuple(each.clone() for each in self.feature_maps)
         embeddings = None if self.embeddings is None else self.embeddings.clone()
         return ClassifierOutput(self.logits.clone(), embeddings, maps)
+
+
+class OutputShapes(NamedTuple):
+    """Shapes of what a classifier puts out for one image: what parameters between two models are made from.
+
+    Attributes:
+        num_classes: Length of the logits; 0 for a net without a classification layer.
+        embedding_dim: Length of the embeddings; None for a net that has none.
+        feature_maps: Shape (C, H, W) of each feature map; None unless asked for.
+    """
+
+    num_classes: int
+    embedding_dim: int | None
+    feature_maps: tuple[tuple[int, ...], ...] | None = None

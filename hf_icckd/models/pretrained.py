@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from timm.models import is_model
 from torch import Tensor
 
-from hf_icckd.models.architectures import check_architecture, default_cfg, switched_args
+from hf_icckd.models.architectures import check_architecture, default_cfg, has_pretrained, switched_args
 from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier, create_classifier, unnamed
 from hf_icckd.models.foreign import is_foreign
 from hf_icckd.models.from_transformers import PICKLES, SAFE_FILES, has_weights, is_of_transformers, load_transformers
@@ -73,7 +73,9 @@ def fingerprint(classifier: ImageClassifier) -> str:
     return digest.hexdigest()
 
 
-def from_pretrained(name_or_path: str | Path, weights: WeightsFile | None = None) -> ImageClassifier:
+def from_pretrained(
+    name_or_path: str | Path, weights: WeightsFile | None = None, needs_head: bool = True
+) -> ImageClassifier:
     """Load a classifier in evaluation mode: a folder, a Hub id, a pretrained timm model or a file of weights.
 
     Args:
@@ -81,6 +83,7 @@ def from_pretrained(name_or_path: str | Path, weights: WeightsFile | None = None
             `me/student@revision` or `hf-hub:me/student`; a timm name such as `resnet18.a1_in1k`; or a `.pth`, `.pt`,
             `.pth.tar` or `.safetensors` file.
         weights: Architecture and normalisation of a file of weights; None for anything else.
+        needs_head: Whether a net without a classification layer is refused. If not, its classifier has no classes.
 
     Raises:
         ValueError: If it is none of these, or config or weights are missing or don't fit together.
@@ -95,6 +98,16 @@ def from_pretrained(name_or_path: str | Path, weights: WeightsFile | None = None
         True
     """
     name = str(name_or_path)
+    classifier = _load(name, weights, needs_head)
+    if needs_head and not classifier.spec.label_names:
+        raise ValueError(
+            f"model {name!r} has no classification layer, expected a classifier; let it teach by its embeddings: "
+            f"--teacher {name} --objectives embedding"
+        )
+    return classifier
+
+
+def _load(name: str, weights: WeightsFile | None, needs_head: bool) -> ImageClassifier:
     path = user_path(name)
     if not path.is_dir() and is_weights_file(path):
         if not path.is_file():
@@ -114,8 +127,24 @@ def from_pretrained(name_or_path: str | Path, weights: WeightsFile | None = None
     if path.is_dir():
         return _load_folder(path, name)
     if "/" not in name and is_model(name.partition(".")[0]):
-        return _pretrained_timm(name)
+        return _pretrained_timm(name, needs_head)
     return _load_folder(_from_hub(name), name)
+
+
+def architecture_of(name: str) -> str | None:
+    """Name in timm's registry of a classifier that `from_pretrained` loads; None if it is no net of timm.
+
+    Raises:
+        ValueError: If it is neither here nor on the Hub.
+    """
+    path = user_path(name)
+    if not path.is_dir():
+        if is_weights_file(path):
+            return None
+        if "/" not in name and is_model(name.partition(".")[0]):
+            return name
+    architecture = _config_of(path if path.is_dir() else _from_hub(name)).get("architecture")
+    return architecture if isinstance(architecture, str) and is_model(architecture.partition(".")[0]) else None
 
 
 def _from_hub(name: str) -> Path:
@@ -211,17 +240,18 @@ def _wrapped_net(folder: Path, architecture: str, num_classes: int, model_args: 
     return net
 
 
-def _pretrained_timm(name: str) -> ImageClassifier:
+def _pretrained_timm(name: str, needs_head: bool) -> ImageClassifier:
     check_architecture(name)
     cfg = default_cfg(name)
-    if not (cfg.has_weights if hasattr(cfg, "has_weights") else cfg.url or cfg.hf_hub_id):
+    if not has_pretrained(name):
         raise ValueError(
             f"timm has no pretrained weights for {name!r}; give a folder or a Hub id with trained weights"
         )
-    if not cfg.num_classes > 0:
+    if needs_head and not cfg.num_classes > 0:
         raise ValueError(
             f"timm's weights of {name!r} have no classification layer, expected a classifier; train one on them with "
-            f"--model {name} --pretrained true"
+            f"--model {name} --pretrained true, or let them teach by their embeddings: --teacher {name} --objectives "
+            "embedding"
         )
     return create_classifier(name, unnamed(cfg.num_classes), pretrained=True).eval()
 

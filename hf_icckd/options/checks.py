@@ -60,6 +60,21 @@ def check_number(
         raise ValueError(f"{name} is {value}, expected a number {bounds}")
 
 
+def check_channels(name: str, values: list[float] | None) -> None:
+    """Raise ValueError unless there are three numbers from 0 to 1; None passes."""
+    if values is not None and (len(values) != 3 or not all(0 <= each <= 1 for each in values)):
+        raise ValueError(f"{name} is {values}, expected three numbers from 0 to 1")
+
+
+def check_pixel_range(values: list[float] | None) -> None:
+    """Raise ValueError unless there are two values, of black and of white; None passes."""
+    if values is not None and not (len(values) == 2 and values[0] < values[1]):
+        raise ValueError(
+            f"pixel_range is {values}, expected the values of black and of white, the smaller first; for example "
+            "--pixel_range 0 4095"
+        )
+
+
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 
 

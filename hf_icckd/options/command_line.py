@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import json
 import logging
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from transformers import HfArgumentParser
 
@@ -24,6 +25,8 @@ from hf_icckd.utils.text import name_encoding_hint, show, suggest
 from hf_icckd.utils.yaml_files import read_yaml
 
 logger = logging.getLogger(__name__)
+
+Choose: TypeAlias = Callable[[argparse.Namespace, Collection[str]], Mapping[str, Any]]
 
 DIVERGED = 3  # exit code of a run whose loss or weights are no longer finite
 
@@ -84,13 +87,16 @@ class ArgumentParser(HfArgumentParser):
         raise UserError(message)
 
 
-def parse_command(name: str, argv: list[str] | None = None, types: list[Any] | None = None) -> tuple[Any, ...]:
+def parse_command(
+    name: str, argv: list[str] | None = None, types: list[Any] | None = None, choose: Choose | None = None
+) -> tuple[Any, ...]:
     """Read the command line of a command of `hf-icckd`; values of some options need no names.
 
     Args:
         name: The command.
         argv: Words of the command line; None for `sys.argv`.
         types: Dataclasses of options; None for the command's own.
+        choose: As for `parse_arguments`.
 
     Returns:
         One object of each type.
@@ -99,37 +105,56 @@ def parse_command(name: str, argv: list[str] | None = None, types: list[Any] | N
         UserError: If the file or an option can't be read, or a value is refused.
         SystemExit: If help is asked for, after it was printed.
     """
-    command, argv = COMMANDS[name], _own_words() if argv is None else list(argv)
+    command, argv = COMMANDS[name], own_words() if argv is None else list(argv)
+    answer_help(name, argv)
+    types = list(command.options) if types is None else types
+    config = argv[:1] if argv and argv[0].endswith((".yaml", ".yml")) and name != "study" else []
+    words = with_names(argv[len(config) :], command.positional, option_kinds(types))
+    return parse_arguments(types, command.summary, config + words, choose)
+
+
+def answer_help(name: str, argv: list[str]) -> None:
+    """Print what a command line asks to be explained, and end the program; nothing if it does not ask.
+
+    Raises:
+        UserError: If it asks about an option that is unknown.
+    """
     if asks_for_help(argv):
         try:
             show(command_help(name, argv))
         except ValueError as error:
             raise UserError(error) from error
         raise SystemExit(0)
-    types = list(command.options) if types is None else types
-    config = argv[:1] if argv and argv[0].endswith((".yaml", ".yml")) and name != "study" else []
-    words = with_names(argv[len(config) :], command.positional, types)
-    return parse_arguments(types, command.summary, config + words)
 
 
-def with_names(argv: list[str], positional: Sequence[str], types: list[Any]) -> list[str]:
+def option_names(types: list[Any]) -> set[str]:
+    """Options of a command line, without dashes."""
+    options = ArgumentParser(types, add_help=False)._option_string_actions
+    return {option.removeprefix("--") for option in options if option.startswith("--")}
+
+
+def option_kinds(types: list[Any]) -> dict[str, str]:
+    """Type of each option as text."""
+    return {each.name: type_text(each) for kind in types for each in dataclasses.fields(kind)}
+
+
+def with_names(argv: list[str], positional: Sequence[str], kinds: dict[str, str]) -> list[str]:
     """Put the names of options in front of the values that stand alone.
 
     Args:
         argv: Words of a command line.
         positional: Names of the options whose values may stand alone, in this order; one that is a list takes all
             that are left.
-        types: Dataclasses of options, which say how many values belong to an option.
+        kinds: Types of the options, which say how many values belong to one.
 
     Raises:
         UserError: If there are more values than names, or an option is given twice.
 
     Example:
         >>> from hf_icckd.options.commands import PushArguments
-        >>> with_names(["--private", "runs/student"], ["folder"], [PushArguments])
+        >>> with_names(["--private", "runs/student"], ["folder"], option_kinds([PushArguments]))
         ['--private', '--folder', 'runs/student']
     """
-    kinds = {each.name: type_text(each) for kind in types for each in dataclasses.fields(kind)}
     several = {name for name, kind in kinds.items() if kind.startswith("list")}
     words, values = [], []
     rest = list(argv)
@@ -166,13 +191,17 @@ def _is_option(word: str) -> bool:
     return word.startswith("-") and not re.fullmatch(r"-\d+|-\d*\.\d+", word)  # a negative number, as for argparse
 
 
-def parse_arguments(types: list[Any], description: str, argv: list[str] | None = None) -> tuple[Any, ...]:
+def parse_arguments(
+    types: list[Any], description: str, argv: list[str] | None = None, choose: Choose | None = None
+) -> tuple[Any, ...]:
     """Read a command line `[CONFIG.yaml] [--option value ...]` into dataclasses.
 
     Args:
         types: Dataclasses of options.
         description: First line of `--help`.
         argv: Words of the command line; None for `sys.argv`.
+        choose: Returns defaults in place of those of the dataclasses, from the values that were read and the names of
+            the options that the user gave.
 
     Returns:
         One object of each type.
@@ -180,14 +209,17 @@ def parse_arguments(types: list[Any], description: str, argv: list[str] | None =
     Raises:
         UserError: If the file or an option can't be read, or a value is refused.
     """
-    argv = _own_words() if argv is None else list(argv)
+    argv = own_words() if argv is None else list(argv)
     usage = "%(prog)s [CONFIG.yaml] [--option value ...]"
     # Without abbreviations: --weight 0 should be an error and not --weight_decay 0.
     parser = ArgumentParser(types, description=description, usage=usage, allow_abbrev=False)
     options = {option for option in parser._option_string_actions if option.startswith("--")}
     if argv and argv[0].endswith((".yaml", ".yml")):
-        argv = _yaml_words(Path(argv[0]), {option.removeprefix("--") for option in options}) + argv[1:]
+        argv = yaml_words(Path(argv[0]), {option.removeprefix("--") for option in options}) + argv[1:]
     try:
+        if choose is not None:
+            given = {word.removeprefix("--").partition("=")[0] for word in argv if word.startswith("--")}
+            parser.set_defaults(**choose(parser.parse_known_args(argv)[0], given))
         *arguments, unknown = parser.parse_args_into_dataclasses(
             argv, look_for_args_file=False, return_remaining_strings=True
         )
@@ -196,17 +228,17 @@ def parse_arguments(types: list[Any], description: str, argv: list[str] | None =
     if unknown and unknown[0].endswith((".yaml", ".yml")):
         raise UserError(f"{unknown[0]} stands after options; give the YAML file first")
     if unknown:
-        raise UserError(_unknown(unknown, options))
+        raise UserError(unknown_option(unknown, options))
     return tuple(arguments)
 
 
-def _own_words() -> list[str]:
+def own_words() -> list[str]:
     """Words of the command line that are meant for this program; Jupyter's kernel has some of its own."""
     program, *words = sys.argv
     return [] if Path(program).name.endswith("kernel_launcher.py") else words
 
 
-def _unknown(words: list[str], known: set[str]) -> str:
+def unknown_option(words: list[str], known: set[str]) -> str:
     """The message about words of a command line that belong to no option."""
     given: dict[str, str | None] = {}
     for word, following in zip(words, [*words[1:], "--"], strict=True):
@@ -222,7 +254,7 @@ def _unknown(words: list[str], known: set[str]) -> str:
     return f"unknown option {words[0]}{suggest(words[0], known)}; --help lists all"
 
 
-def _yaml_words(path: Path, known: set[str]) -> list[str]:
+def yaml_words(path: Path, known: set[str]) -> list[str]:
     """Options of a YAML file as words of a command line, so that both are checked by the same code."""
     try:
         options = read_yaml(path, "config file") or {}

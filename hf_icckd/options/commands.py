@@ -8,10 +8,21 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import ClassVar
 
-from hf_icckd.options.checks import check_licence, check_range
-from hf_icckd.options.data import ALLOW_LEAKAGE, DataArguments, TrainingDataArguments
+from hf_icckd.options.checks import changed_options, check_licence, check_range
+from hf_icckd.options.data import (
+    ALLOW_LEAKAGE,
+    DataArguments,
+    StudentDataArguments,
+    TrainingDataArguments,
+)
+from hf_icckd.options.deployment import BenchmarkArguments, ExportArguments, ExportDataArguments
+from hf_icckd.options.distill import DistillOptions, DistilTeacherOptions
+from hf_icckd.options.fine_tuning import FineTuning
 from hf_icckd.options.imbalance import ClassBalanceArguments
+from hf_icckd.options.kept_weights import KeptWeights
+from hf_icckd.options.lookup import ImportArguments, ModelsArguments
 from hf_icckd.options.nets import StudentModelArguments, TeacherModelArguments
+from hf_icckd.options.prediction import PredictionArguments
 from hf_icckd.options.trainer import Hardware, HubOptions, Optimisation, RunOptions, StudentOptions, TeacherOptions
 
 _MODEL = "Folder of a run, Hub id or a pretrained timm model's name"
@@ -66,28 +77,14 @@ class StudyArguments:
 
 
 @dataclass
-class ExportArguments:
-    """Which model becomes an ONNX file, and how it is compared with torch."""
-
-    title: ClassVar[str] = "Export"
-
-    folder: str = field(metadata={"help": f"{_MODEL}."})
-    output: str | None = field(default=None, metadata={"help": "File to write; default: model.onnx in the folder."})
-    num_images: int = field(default=1000, metadata={"help": "Random images to compare with torch on."})
-    tolerance: float = field(
-        default=1e-4,
-        metadata={"help": "Largest difference from torch in a logit, as a share of the largest if that is above 1."},
-    )
-
-
-@dataclass
 class DemoDataArguments(DataArguments):
     """Data set of class means and examples."""
 
     title: ClassVar[str] = "Images"
 
     dataset: str = field(
-        default="", metadata={"help": "As for the recipes; default: what the teacher was trained on, by its folder."}
+        default="",
+        metadata={"help": "As for the recipes; default: what the first model was trained on, by its folder."},
     )
     # Not options here: each net gets pictures in its own size.
     image_size: int | None = field(default=None, init=False)
@@ -96,12 +93,24 @@ class DemoDataArguments(DataArguments):
 
 @dataclass
 class DemoArguments:
-    """Which models the page shows, and how it is served."""
+    """Which models the page shows, and how it is served, or what the Space of it holds."""
 
     title: ClassVar[str] = "Page"
 
-    teacher: str = field(default="runs/teacher", metadata={"help": f"{_MODEL}."})
-    student: str = field(default="runs/student", metadata={"help": f"{_MODEL}."})
+    models: list[str] = field(
+        default_factory=lambda: ["runs/teacher", "runs/student"],
+        metadata={"help": f"One classifier, or a teacher and its student. {_MODEL}."},
+    )
+    space: str | None = field(
+        default=None, metadata={"help": "Write a Gradio Space to this new folder instead of serving the page."}
+    )
+    repo_id: list[str] | None = field(
+        default=None,
+        metadata={"help": "Where each model is on the Hub: the Space loads it from there and does not hold it."},
+    )
+    license: str | None = field(
+        default=None, metadata={"help": "Identifier of the Space's licence; default: that of the last model's run."}
+    )
     max_images: int = field(
         default=5000,
         metadata={"help": "Class means are taken over this many training images, up to 200 per class."},
@@ -117,6 +126,19 @@ class DemoArguments:
     def __post_init__(self) -> None:
         check_range(self, "port", 1, 65535)
         check_range(self, "max_images", 1, math.inf)
+        check_licence(self.license)
+        if not 1 <= len(self.models) <= 2:
+            raise ValueError(
+                f"models are {', '.join(self.models) or 'none'}, expected one classifier, or a teacher and its student"
+            )
+        if self.repo_id is not None and len(self.repo_id) != len(self.models):
+            raise ValueError(f"repo_id names {len(self.repo_id)} models, expected {len(self.models)}, one for each")
+        of_page, of_space = ("max_images", "host", "port", "share"), ("repo_id", "license")
+        changed = changed_options(self)
+        without_effect = [f"--{name}" for name in (of_space if self.space is None else of_page) if name in changed]
+        if without_effect:
+            where, fix = ("a Space", ", or add --space FOLDER") if self.space is None else ("the local page", "")
+            raise ValueError(f"{', '.join(without_effect)} only matters for {where}; leave it out{fix}")
 
 
 @dataclass
@@ -167,6 +189,7 @@ class Command:
         positional: Options whose values need no names, in this order; a list takes all that are left.
         common: The most used ones; help explains them first.
         trainer: Whether it also takes the options of the transformers Trainer.
+        recipes: Those whose options it takes, each with the name of its recipe in front too.
         function: The function in the module that takes the command line.
     """
 
@@ -176,6 +199,7 @@ class Command:
     positional: tuple[str, ...] = ()
     common: tuple[str, ...] = ()
     trainer: bool = False
+    recipes: tuple[str, ...] = ()
     function: str = "main"
 
     def load(self) -> Callable[[list[str]], None]:
@@ -183,14 +207,29 @@ class Command:
         return getattr(import_module(self.module), self.function)
 
 
-_TRAINING = (Optimisation, ClassBalanceArguments, RunOptions, Hardware, HubOptions)
+_TRAINING = (Optimisation, FineTuning, KeptWeights, ClassBalanceArguments, RunOptions, Hardware, HubOptions)
 COMMANDS = {
     "data": Command(
         "Say what is understood of a data set, and draw some images of each class. Nothing is trained.",
         "hf_icckd.data.__main__",
-        (TrainingDataArguments, ReportArguments),
+        (StudentDataArguments, ReportArguments),
         ("dataset",),
         ("dataset", "train_split", "test_split", "label_column", "labels", "test_fraction", "contact_sheet"),
+    ),
+    "distill": Command(
+        "Fine-tune a teacher, distil a student from it and export that: the whole path, in one folder.",
+        "hf_icckd.distill",
+        (
+            DistillOptions, StudentDataArguments, DistilTeacherOptions, StudentOptions, Optimisation, FineTuning,
+            KeptWeights, ClassBalanceArguments, RunOptions, Hardware,
+        ),
+        ("dataset",),
+        (
+            "dataset", "teacher", "student", "output_dir", "dry_run", "image_size", "num_train_epochs",
+            "per_device_train_batch_size", "dataloader_num_workers", "export",
+        ),
+        trainer=True,
+        recipes=("teacher", "student"),
     ),
     "teacher": Command(
         "Train a teacher, or resume a run that was interrupted.",
@@ -206,13 +245,20 @@ COMMANDS = {
     "student": Command(
         "Distil a student from a teacher, or resume a run that was interrupted.",
         "hf_icckd.student",
-        (TrainingDataArguments, StudentModelArguments, StudentOptions, *_TRAINING),
+        (StudentDataArguments, StudentModelArguments, StudentOptions, *_TRAINING),
         ("dataset",),
         (
             "dataset", "model", "teacher", "pretrained", "output_dir", "num_train_epochs", "learning_rate",
             "per_device_train_batch_size", "objectives", "teacher_targets",
         ),
         trainer=True,
+    ),
+    "predict": Command(
+        "Predict the classes of images, the least sure ones first.",
+        "hf_icckd.predict",
+        (PredictionArguments,),
+        ("model", "images"),
+        ("model", "images", "output_file", "top_k", "sort", "batch_size", "num_workers", "pixel_range"),
     ),
     "evaluate": Command(
         "Measure any classifier on a split.",
@@ -222,18 +268,25 @@ COMMANDS = {
         ("model", "dataset", "split", "teacher", "output_file"),
     ),
     "export": Command(
-        "Write a model as an ONNX file, compared with torch.",
+        "Write a model as ONNX, int8 ONNX or OpenVINO, each checked against torch.",
         "hf_icckd.export",
-        (ExportArguments,),
+        (ExportDataArguments, ExportArguments),
         ("folder",),
-        ("folder", "output"),
+        ("folder", "formats", "dataset", "output", "tolerance", "calibration_images"),
+    ),
+    "benchmark": Command(
+        "Compare size and latency of models and of what they were exported to.",
+        "hf_icckd.benchmark",
+        (BenchmarkArguments,),
+        ("models",),
+        ("models", "batch_sizes", "threads", "output_file"),
     ),
     "demo": Command(
-        "Compare a teacher and its student on a local page.",
+        "Show a classifier, or a teacher and its student, on a local page; or write it as a Gradio Space.",
         "hf_icckd.demo.__main__",
         (DemoDataArguments, DemoArguments),
-        ("teacher", "student"),
-        ("teacher", "student", "dataset", "port"),
+        ("models",),
+        ("models", "dataset", "port", "space", "repo_id", "license"),
     ),
     "push": Command(
         "Publish the folder of a finished run on the Hub, or resume a push that was cut off.",
@@ -242,6 +295,25 @@ COMMANDS = {
         ("folder",),
         ("folder", "repo_id", "private"),
         function="push",
+    ),
+    "import": Command(
+        "Make a model folder of a file of weights.",
+        "hf_icckd.import_weights",
+        (ImportArguments,),
+        ("file",),
+        ("file", "model", "output_dir", "label_names", "mean", "std", "image_size"),
+    ),
+    "models": Command(
+        "List nets that could teach or learn: parameters, size of their images, licences of their weights.",
+        "hf_icckd.find_models",
+        (ModelsArguments,),
+        (),
+        ("task", "max_params", "min_params", "pattern", "pretrained_only"),
+    ),
+    "objectives": Command(
+        "List what students and teachers can minimise, with defaults and sources.",
+        "hf_icckd.objectives",
+        (),
     ),
     "card": Command(
         "Write the model cards of finished runs again, from their records.",

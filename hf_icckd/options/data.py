@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from hf_icckd.options.augmentation import AugmentationArguments
-from hf_icckd.options.checks import check_range
+from hf_icckd.options.checks import check_pixel_range, check_range
 from hf_icckd.options.imbalance import Sampling, SamplingArguments
 
 RESIDENT_MAX_BYTES = 2 * 1024**3
@@ -103,19 +103,53 @@ class ImageDataArguments:
         check_range(self, "test_fraction", 0, 1, exclude_low=True, exclude_high=True)
         check_range(self, "max_train_samples", 1, math.inf)
         check_range(self, "max_eval_samples", 1, math.inf)
-        if self.pixel_range is not None and not (
-            len(self.pixel_range) == 2 and self.pixel_range[0] < self.pixel_range[1]
-        ):
-            raise ValueError(
-                f"pixel_range is {self.pixel_range}, expected the values of black and of white, the smaller first; "
-                "for example --pixel_range 0 4095"
-            )
+        check_pixel_range(self.pixel_range)
         if self.label_pattern is not None:
             _check_pattern(self.label_pattern)
 
     def pixel_limits(self) -> tuple[float, float] | None:
         """Values of black and white in deep images; None for the range of their type."""
         return None if self.pixel_range is None else (self.pixel_range[0], self.pixel_range[1])
+
+
+@dataclass
+class UnlabeledDataArguments(ImageDataArguments):
+    """Which images to load, some of them without labels."""
+
+    title: ClassVar[str] = "Images without labels"
+
+    unlabeled_dataset: str | None = field(
+        default=None,
+        metadata={
+            "help": "Images without labels to learn from too: a folder in any layout, a table or a Hub id; labels in "
+            "it are ignored."
+        },
+    )
+    unlabeled_only: bool = field(
+        default=False,
+        metadata={
+            "help": "Train on the images without labels alone; labelled ones only fit a head that nothing trained."
+        },
+    )
+    max_unlabeled_samples: int | None = field(
+        default=None, metadata={"help": "Use at most this many images without labels."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, "max_unlabeled_samples", 1, math.inf)
+        if self.unlabeled_dataset is None:
+            for name in ("unlabeled_only", "max_unlabeled_samples"):
+                if getattr(self, name):
+                    raise ValueError(
+                        f"{name} is {getattr(self, name)} but there are no images without labels; name them with "
+                        "--unlabeled_dataset, or leave it out"
+                    )
+        elif self.streaming:
+            raise ValueError(
+                f"unlabeled_dataset is {self.unlabeled_dataset!r} but streaming is true: images of a stream have no "
+                "row numbers for others to follow; leave one of them out"
+            )
 
 
 def _check_pattern(pattern: str) -> None:
@@ -170,3 +204,18 @@ class TrainingDataArguments(AugmentationArguments, SamplingArguments, DataArgume
         if self.sampling == "all":
             return None
         return Sampling(self.sampling, seed if self.augmentation_seed is None else self.augmentation_seed)
+
+
+@dataclass
+class StudentDataArguments(UnlabeledDataArguments, TrainingDataArguments):
+    """Which images a student learns from, and how they are augmented."""
+
+    title: ClassVar[str] = "Images"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.unlabeled_dataset is not None and self.sampling != "all":
+            raise ValueError(
+                f"sampling is {self.sampling!r} but unlabeled_dataset is {self.unlabeled_dataset!r}: images without "
+                "labels have no class to be shown by; leave one of them out"
+            )

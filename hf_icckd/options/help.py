@@ -59,10 +59,11 @@ def command_help(name: str, words: list[str]) -> str:
     groups = dict(_groups(command.options))
     own = {each.name for each in _fields(command.options)}
     if command.trainer and not own.issuperset(asked):  # "all" is no option either
-        groups |= _of_the_trainer(name, own)
+        groups |= _of_the_trainer(command.recipes or (name,), own)
     if asked == ["all"]:
         return "\n".join([*_head(name, command), *_explained(groups)])
     known = {each.name: each for group in groups.values() for each in group}
+    asked = [_without_part(option, known, command) for option in asked]
     for option in asked:
         if option not in known:
             here = name_here(option, set(known))
@@ -75,11 +76,21 @@ def _head(name: str, command: Command) -> list[str]:
     several = {each.name for each in _fields(command.options) if _is_list(each)}
     words = [f"[{option.upper()}{' ...' if option in several else ''}]" for option in command.positional]
     yaml = ["[CONFIG.yaml]"] if command.trainer else []
-    return [" ".join(["usage: hf-icckd", name, *yaml, *words, "[--option value ...]"]), "", command.summary]
+    options = ["[--option value ...]"] if command.options else []
+    lines = [" ".join(["usage: hf-icckd", name, *yaml, *words, *options]), "", command.summary]
+    if command.recipes:
+        prefixes = " or ".join(f"{each}_" for each in command.recipes)
+        also = (
+            f"An option is for {' and '.join(command.recipes)}; with {prefixes} in front it is for one of them, as in "
+        )
+        lines += [_wrapped("", f"{also}--{command.recipes[0]}_num_train_epochs 5.", 0)]
+    return lines
 
 
 def _short(name: str, command: Command) -> list[str]:
     known = {each.name: each for each in _fields(command.options)}
+    if not known:
+        return []
     lines = ["", "Most used" if len(command.common) < len(known) else "Options"]
     lines += [_entry(known[option]) for option in command.common]
     rest = [
@@ -92,6 +103,12 @@ def _short(name: str, command: Command) -> list[str]:
         lines += [f"hf-icckd {name} --help OPTION ... explains some of them, --help all explains all"]
         lines[-1] += ", those of the\ntransformers Trainer too." if command.trainer else "."
     return lines
+
+
+def _without_part(option: str, known: dict[str, dataclasses.Field], command: Command) -> str:
+    """The name of an option without the recipe that stands in front of it."""
+    start, _, rest = option.partition("_")
+    return rest if option not in known and start in command.recipes and rest in known else option
 
 
 def _explained(groups: dict[str, list[dataclasses.Field]]) -> Iterator[str]:
@@ -116,12 +133,13 @@ def _groups(options: tuple[type, ...]) -> Iterator[tuple[str, list[dataclasses.F
         yield title, list(group.values())
 
 
-def _of_the_trainer(name: str, own: set[str]) -> dict[str, list[dataclasses.Field]]:
+def _of_the_trainer(recipes: tuple[str, ...], own: set[str]) -> dict[str, list[dataclasses.Field]]:
     """Those options of the transformers Trainer that are not refused; importing them takes seconds."""
     from hf_icckd.options.recipes import RECIPES
     from hf_icckd.options.refused import REFUSED
 
-    further = {each.name: each for kind in RECIPES[name] for each in dataclasses.fields(kind) if each.init}
+    kinds = [kind for name in recipes for kind in RECIPES[name]]
+    further = {each.name: each for kind in kinds for each in dataclasses.fields(kind) if each.init}
     return {"Trainer": [each for option, each in further.items() if option not in own and option not in REFUSED]}
 
 
@@ -152,7 +170,8 @@ def _values(option: dataclasses.Field) -> str:
         return " {" + ",".join(re.findall(r"[\w.-]+", kind.removeprefix("Literal"))) + "}"
     if kind.startswith("bool"):
         return " {true,false}"
-    return f" {option.name.rpartition('_')[2].upper()}" + (" ..." if _is_list(option) else "")
+    word = option.metadata.get("metavar", option.name.rpartition("_")[2].upper())
+    return f" {word}" + (" ..." if _is_list(option) else "")
 
 
 def _shown(default: Any) -> str:

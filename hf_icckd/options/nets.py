@@ -6,16 +6,15 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from hf_icckd.options.checks import check_range
+from hf_icckd.options.checks import check_channels, check_range
 
 
 @dataclass
-class TeacherModelArguments:
-    """Which net becomes the teacher."""
+class TrainedNet:
+    """What the weights of the net that is trained start from, and its dropout."""
 
-    title: ClassVar[str] = "Net"
+    title: ClassVar[str] = "Fine-tuning"
 
-    model: str = field(default="cifar_resnet20", metadata={"help": "Architecture: any name of timm's registry."})
     pretrained: bool = field(
         default=False, metadata={"help": "Start from timm's pretrained weights and their preprocessing."}
     )
@@ -24,33 +23,67 @@ class TeacherModelArguments:
         metadata={
             "help": "A trained classifier to start from, with its architecture and preprocessing: the folder of a "
             "run, a Hub id or the name of a pretrained timm model. Its classification layer is kept if it has the "
-            "classes of the data."
+            "classes of the data.",
+            "metavar": "MODEL",
         },
+    )
+    drop_path: float | None = field(
+        default=None,
+        metadata={
+            "help": "Stochastic depth, timm's drop_path_rate: share of images that skip the last block, less in "
+            "earlier ones; default: the architecture's own, mostly 0.",
+            "metavar": "RATE",
+        },
+    )
+    drop_rate: float | None = field(
+        default=None,
+        metadata={"help": "Dropout before the classification layer, as in timm; default: the architecture's own."},
     )
 
     def __post_init__(self):
+        check_range(self, "drop_path", 0, 1, exclude_high=True)
+        check_range(self, "drop_rate", 0, 1, exclude_high=True)
         if self.start_from is not None and self.pretrained:
             raise ValueError(
                 f"start_from is {self.start_from!r} but pretrained is true, expected one of them; leave out "
                 "--pretrained"
             )
 
+    @property
+    def drop_args(self) -> dict[str, float]:
+        """Arguments of `timm.create_model` that act in training only."""
+        asked = {"drop_path_rate": self.drop_path, "drop_rate": self.drop_rate}
+        return {name: value for name, value in asked.items() if value is not None}
+
 
 @dataclass
-class StudentModelArguments:
+class TeacherModelArguments(TrainedNet):
+    """Which net becomes the teacher."""
+
+    title: ClassVar[str] = "Net"
+
+    model: str = field(default="cifar_resnet20", metadata={"help": "Architecture: any name of timm's registry."})
+
+
+@dataclass
+class StudentModelArguments(TrainedNet):
     """Which net learns from which teacher."""
 
     title: ClassVar[str] = "Nets"
 
     model: str = field(default="cifar_resnet8", metadata={"help": "Architecture: any name of timm's registry."})
-    pretrained: bool = field(
-        default=False, metadata={"help": "Start from timm's pretrained weights and their preprocessing."}
-    )
     teacher: str = field(
         default="runs/teacher",
         metadata={
             "help": "Folder of a teacher's run, a folder of transformers, a Hub id (me/model, me/model@revision), the "
             "name of a pretrained timm model, or a .pth, .pt, .pth.tar or .safetensors file with --teacher_model."
+        },
+    )
+    teacher_head: bool = field(
+        default=True,
+        metadata={
+            "help": "false: the teacher teaches by its embeddings alone, whatever its classes are; for --objectives "
+            "embedding or rkd."
         },
     )
     teacher_model: str | None = field(
@@ -75,11 +108,10 @@ class StudentModelArguments:
     )
 
     def __post_init__(self):
+        super().__post_init__()
         check_range(self, "teacher_image_size", 1, math.inf)
         for name in ("teacher_mean", "teacher_std"):
-            value = getattr(self, name)
-            if value is not None and (len(value) != 3 or not all(0 <= each <= 1 for each in value)):
-                raise ValueError(f"{name} is {value}, expected three numbers from 0 to 1")
+            check_channels(name, getattr(self, name))
         for name in ("teacher_weights", "teacher_image_size", "teacher_mean", "teacher_std"):
             if self.teacher_model is None and getattr(self, name) is not None:
                 raise ValueError(

@@ -6,14 +6,14 @@ from dataclasses import fields
 from typing import Any
 
 from hf_icckd.options.checks import default_of
-from hf_icckd.options.data import TrainingDataArguments
+from hf_icckd.options.data import StudentDataArguments, TrainingDataArguments
 from hf_icckd.options.nets import StudentModelArguments, TeacherModelArguments
 from hf_icckd.options.training import StudentTrainingArguments, TeacherTrainingArguments
 
 # In the order in which `--help` shows them.
 RECIPES: dict[str, list[Any]] = {
     "teacher": [TrainingDataArguments, TeacherModelArguments, TeacherTrainingArguments],
-    "student": [TrainingDataArguments, StudentModelArguments, StudentTrainingArguments],
+    "student": [StudentDataArguments, StudentModelArguments, StudentTrainingArguments],
 }
 
 

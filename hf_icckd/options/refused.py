@@ -22,8 +22,6 @@ _OWN_ORDER = "the seed alone determines the order of the images"
 _OWN_EVALUATION = "evaluation is this package's own: it measures each split in one pass, with fixed metrics"
 # Trainer options that would break a promise of this package, with the reason that the user is told.
 REFUSED = {
-    "load_best_model_at_end": "the last epoch is what is kept and reported; the best one on test data flatters",
-    "metric_for_best_model": "the last epoch is what is kept and reported; the best one on test data flatters",
     "eval_on_start": "a resumed run would evaluate once more than an uninterrupted one",
     "auto_find_batch_size": "the batch size decides the result; lower per_device_train_batch_size and raise "
     "gradient_accumulation_steps yourself",
@@ -51,7 +49,6 @@ REFUSED = {
     "use_cache": _LANGUAGE,
     "include_num_input_tokens_seen": _LANGUAGE,
     "average_tokens_across_devices": "a loss is a mean over images, of which every process has its share",
-    "greater_is_better": "the last epoch is what is kept and reported; the best one on test data flatters",
     "fsdp_config": "sharding is configured through accelerate; use recipes/accelerate/fsdp2.yaml",
     "parallelism_config": NO_DEEPSPEED,
     "optim_target_modules": "weights are decayed by the kind of parameter and not by the names of modules",
@@ -80,7 +77,7 @@ _MUST_STAY_FALSE = {
 }
 _OF_ADAM = ("adam_beta1", "adam_beta2", "adam_epsilon", "optim_args")
 _UNREAD_BY_SCHEDULE = {
-    "constant": ("warmup_steps", "lr_schedule_epochs", "lr_scheduler_kwargs"),
+    "constant": ("warmup_steps", "warmup_epochs", "lr_schedule_epochs", "lr_scheduler_kwargs"),
     "constant_with_warmup": ("lr_scheduler_kwargs",),
 }
 
@@ -108,12 +105,13 @@ def refuse(args: TrainingArguments, changed: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} is true, expected false: {reason}")
     if str(args.save_strategy) == "best":
         raise ValueError(
-            "save_strategy is 'best', expected no, steps or epoch: the last epoch is what is kept and reported"
+            "save_strategy is 'best', expected no, steps or epoch: a run resumes from its newest checkpoint, and with "
+            "load_best_model_at_end each of them holds the best weights so far"
         )
     if HubStrategy(args.hub_strategy) != HubStrategy.END:
         raise ValueError(
             f"hub_strategy is {HubStrategy(args.hub_strategy).value!r}, expected end: only finished runs are "
-            "pushed, by --push_to_hub or later by `python -m hf_icckd.hub push FOLDER`"
+            "pushed, by --push_to_hub or later by `hf-icckd push FOLDER`"
         )
     _refuse_unused(args, changed)
 

@@ -22,6 +22,18 @@ def training_steps(epochs: float, max_steps: int, steps_per_epoch: int) -> int:
     return max_steps if max_steps > 0 else math.ceil(epochs * steps_per_epoch)
 
 
+def warmup_steps(args: DistillationTrainingArguments, steps: int, steps_per_epoch: int) -> int:
+    """Steps of linear warm-up.
+
+    Args:
+        steps: Length of the schedule.
+        steps_per_epoch: Optimiser steps in an epoch.
+    """
+    if args.warmup_epochs is None:
+        return args.get_warmup_steps(steps)
+    return round(args.warmup_epochs * steps_per_epoch)
+
+
 def learning_rate(
     args: DistillationTrainingArguments, epochs: float, max_steps: int, steps_per_epoch: int
 ) -> Callable[[int], float]:
@@ -35,7 +47,7 @@ def learning_rate(
     steps = training_steps(epochs, max_steps, steps_per_epoch)
     if args.lr_schedule_epochs is not None:
         steps = round(steps * args.lr_schedule_epochs / epochs)
-    warmup = args.get_warmup_steps(steps)
+    warmup = warmup_steps(args, steps, steps_per_epoch)
     if args.lr_milestones is not None:
         milestones = [share * steps for share in args.lr_milestones]
         return lambda step: args.learning_rate * multistep_factor(step, warmup, milestones)

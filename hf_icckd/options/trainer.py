@@ -16,13 +16,23 @@ class Optimisation:
     max_steps: int = field(
         default=-1, metadata={"help": "Optimiser steps of the whole run, instead of num_train_epochs; -1: not given."}
     )
-    learning_rate: float = field(default=0.05, metadata={"help": "Learning rate after the warm-up."})
+    learning_rate: float = field(
+        default=0.05,
+        metadata={
+            "help": "Learning rate after the warm-up. Unless it or optim is given, commands take 0.0003 for "
+            "pretrained CNNs, 0.0001 for pretrained transformers and 0.0005 for new ones."
+        },
+    )
     per_device_train_batch_size: int = field(default=64, metadata={"help": "Images per process and step."})
     gradient_accumulation_steps: int = field(
         default=1, metadata={"help": "Batches whose gradients are added up before each optimiser step."}
     )
     optim: str = field(
-        default="sgd", metadata={"help": "sgd (with momentum) or any optimiser of the transformers Trainer."}
+        default="sgd",
+        metadata={
+            "help": "sgd (with momentum) or any optimiser of the transformers Trainer. Unless it is given, commands "
+            "take adamw_torch, with options that suit it, for pretrained nets and for transformers."
+        },
     )
     momentum: float = field(default=0.9, metadata={"help": "Momentum of SGD (without Nesterov)."})
     weight_decay: float = field(default=5e-4, metadata={"help": "Weight decay."})
@@ -35,6 +45,9 @@ class Optimisation:
     )
     warmup_steps: float = field(
         default=0, metadata={"help": "Steps of linear warm-up, or below 1 their share of the training."}
+    )
+    warmup_epochs: float | None = field(
+        default=None, metadata={"help": "Epochs of linear warm-up, instead of warmup_steps."}
     )
     lr_milestones: list[float] | None = field(
         default=None,

@@ -6,12 +6,14 @@ import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from transformers import TrainingArguments
 
+from hf_icckd.metrics.catalogue import BESIDE_TEACHER, METRICS, WHILE_TRAINING
 from hf_icckd.options.checks import changed_options, check_licence, check_range
+from hf_icckd.options.fine_tuning import FineTuning, check_fine_tuning
 from hf_icckd.options.imbalance import (
     ClassBalanceArguments,
     check_cross_entropy_counts,
@@ -19,6 +21,7 @@ from hf_icckd.options.imbalance import (
     check_one_remedy,
     class_weight_words,
 )
+from hf_icckd.options.kept_weights import KeptWeights, check_kept_weights
 from hf_icckd.options.launcher import accelerate_uses, check_launcher, threads_per_process
 from hf_icckd.options.refused import refuse
 from hf_icckd.options.renamed import RENAMED, new_spelling
@@ -36,14 +39,17 @@ from hf_icckd.utils.machine import best_device, cores, keep_freed_memory, missin
 # Their output_dir may be None, ours not; that is what mypy is told to ignore, here and below.
 @dataclass
 class DistillationTrainingArguments(  # type: ignore[misc]
-    Optimisation, ClassBalanceArguments, RunOptions, Hardware, HubOptions, TrainingArguments
+    Optimisation, FineTuning, KeptWeights, ClassBalanceArguments, RunOptions, Hardware, HubOptions, TrainingArguments
 ):
     """`transformers.TrainingArguments` with the defaults of the field and options that both trainers share.
 
     Attributes:
+        evaluation_metrics: What is measured while training.
         changed: The options whose values differ from their defaults.
         threads_from: Where the number of CPU threads came from; empty on other devices.
     """
+
+    evaluation_metrics: ClassVar[tuple[str, ...]] = WHILE_TRAINING
 
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: batches carry sample ids."})
     logging_nan_inf_filter: bool = field(
@@ -59,6 +65,42 @@ class DistillationTrainingArguments(  # type: ignore[misc]
         self.use_cpu = self.use_cpu or best_device().type == "cpu"
         refuse(self, self.changed)
         self.threads_from = ""
+        self._check_ranges()
+        check_fine_tuning(self)
+        # While the backbone is frozen, DDP must not wait for its gradients.
+        self.ddp_find_unused_parameters = self.ddp_find_unused_parameters or self.freeze_epochs > 0
+        if self.sync_batchnorm and self.use_cpu:
+            raise ValueError("sync_batchnorm is true, expected false on a CPU: torch's SyncBatchNorm needs GPUs")
+        check_launcher()
+        if self.sharded and self.fp16:
+            raise ValueError(
+                "fp16 is true, expected bf16 or float32 with FSDP: a gradient scaler was never tried with sharded "
+                "weights; give --bf16 true"
+            )
+        if self.sharded and (self.freeze_backbone or self.freeze_epochs):
+            raise ValueError(
+                "accelerate was told to use FSDP, expected DDP with a frozen backbone: it has no gradients and no "
+                "optimiser to shard; use recipes/accelerate/ddp.yaml"
+            )
+        directions = {name: METRICS[name].higher_is_better for name in self.evaluation_metrics}
+        check_kept_weights(self, self.changed, directions)
+        self._complete()
+        self._check_processes()
+        self._check_compiler()
+        if self.mixed_precision != {"float32": "no"}.get(self.precision, self.precision):
+            raise ValueError(
+                f"accelerate was told mixed_precision {self.mixed_precision!r}, the recipe {self.precision}; expected "
+                f"the same: give --{self.mixed_precision} true, which stands in the run's record, or start with "
+                "--mixed_precision no"
+            )
+        if self.use_cpu:
+            count, self.threads_from = threads_per_process(self.num_threads, cores())
+            torch.set_num_threads(count)
+            keep_freed_memory()
+        elif self.num_threads is not None:
+            torch.set_num_threads(self.num_threads)
+
+    def _check_ranges(self) -> None:
         check_range(self, "momentum", 0, 1, exclude_high=True)
         check_range(self, "label_smoothing", 0, 1, exclude_high=True)
         check_range(self, "learning_rate", 0, math.inf, exclude_low=True)
@@ -82,29 +124,16 @@ class DistillationTrainingArguments(  # type: ignore[misc]
                 raise ValueError(
                     f"lr_milestones holds {milestone}, expected fractions of the training between 0 and 1"
                 )
-        if self.sync_batchnorm and self.use_cpu:
-            raise ValueError("sync_batchnorm is true, expected false on a CPU: torch's SyncBatchNorm needs GPUs")
-        check_launcher()
-        if self.sharded and self.fp16:
-            raise ValueError(
-                "fp16 is true, expected bf16 or float32 with FSDP: a gradient scaler was never tried with sharded "
-                "weights; give --bf16 true"
-            )
+
+    def _complete(self) -> None:
+        """Let transformers complete and check its options.
+
+        It would want checkpoints and evaluations at the same steps where the best weights are kept. Here every
+        checkpoint holds the best weights so far, so the steps don't matter.
+        """
+        keep_best, self.load_best_model_at_end = self.load_best_model_at_end, False
         super().__post_init__()
-        self._check_processes()
-        self._check_compiler()
-        if self.mixed_precision != {"float32": "no"}.get(self.precision, self.precision):
-            raise ValueError(
-                f"accelerate was told mixed_precision {self.mixed_precision!r}, the recipe {self.precision}; expected "
-                f"the same: give --{self.mixed_precision} true, which stands in the run's record, or start with "
-                "--mixed_precision no"
-            )
-        if self.use_cpu:
-            count, self.threads_from = threads_per_process(self.num_threads, cores())
-            torch.set_num_threads(count)
-            keep_freed_memory()
-        elif self.num_threads is not None:
-            torch.set_num_threads(self.num_threads)
+        self.load_best_model_at_end = keep_best
 
     @property
     def precision(self) -> str:
@@ -191,6 +220,8 @@ class StudentTrainingArguments(StudentOptions, DistillationTrainingArguments):  
         >>> args.ce_weight, args.objectives
         (1.0, ['kd:temperature=2'])
     """
+
+    evaluation_metrics: ClassVar[tuple[str, ...]] = (*WHILE_TRAINING, *BESIDE_TEACHER)
 
     def __post_init__(self):
         check_range(self, "ce_weight", 0, math.inf)

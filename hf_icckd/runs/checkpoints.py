@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
+import pickle
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Protocol
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -20,6 +25,18 @@ logger = logging.getLogger(__name__)
 FORMAT = 2
 STATE_FILE, MANIFEST_FILE = "training_state.safetensors", "manifest.json"
 REHEARSED = ".rehearsal-"  # how folders begin in which writing a checkpoint is only tried
+
+
+class Stateful(Protocol):
+    """An object with tensors that must survive a resume."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Its tensors; all ranks call this together."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> Any:
+        """Take back what `state_dict` returned."""
+        ...
 
 
 class DamagedCheckpointError(ValueError):
@@ -141,9 +158,27 @@ def load_extra_state(checkpoint: str | Path) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in load_file(Path(checkpoint) / STATE_FILE).items()}
 
 
+@contextlib.contextmanager
+def plain_data_only(checkpoint: str | None) -> Iterator[None]:
+    """Say in one line that a checkpoint holds what its format does not allow."""
+    try:
+        yield
+    except (pickle.UnpicklingError, SafetensorError) as error:
+        raise ValueError(
+            f"{checkpoint} holds more than plain data ({str(error).splitlines()[0]}); none of it was run; move the "
+            "checkpoint out of the folder, and the run resumes from the one before"
+        ) from error
+
+
 def position(checkpoint: Path) -> tuple[int, int]:
     """Optimiser steps that a checkpoint was written after, and optimiser steps in an epoch."""
     return _step(checkpoint), int(load_extra_state(checkpoint)["steps_per_epoch"])
+
+
+def state_of(parts: dict[str, Stateful]) -> dict[str, Tensor]:
+    """Tensors of several parts, each under `part.name`; all ranks call this together."""
+    states = {name: part.state_dict() for name, part in parts.items()}
+    return {f"{name}.{key}": value for name, state in states.items() for key, value in state.items()}
 
 
 def part_of(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ _FREE_OPTIONS = {
     "accept_teacher",
     "allow_leakage",
     "bad_images",  # the images are compared instead
+    "chosen_options",  # their values are compared
     "control",
     "disable_tqdm",
     "license",
@@ -38,6 +39,8 @@ _FREE_OPTIONS = {
     "use_cpu",
 }
 _FREE_PREFIXES = ("accelerator_", "dataloader_", "ddp_", "eval_", "hub_", "log_", "logging_", "save_", "trackio_")
+# What is free otherwise, but says which evaluations there are to choose from.
+_DECIDES_BEST = {"eval_strategy", "eval_steps", "eval_delay"}
 # Options that say where something is and how it is found there; the fingerprint of what was found is compared instead.
 # That of the data covers images, labels, class names, splits and order, but not how pixels are decoded.
 _FOUND_BY: dict[str, tuple[str, ...]] = {
@@ -45,11 +48,19 @@ _FOUND_BY: dict[str, tuple[str, ...]] = {
         "dataset", "dataset_config_name", "splits", "train_split", "test_split", "validation_split", "image_column",
         "label_column", "group_column", "labels", "label_pattern", "missing_labels", "duplicates", "classes",
         "label_groups", "test_fraction", "validation_fraction", "max_train_samples", "max_eval_samples",
+        "unlabeled_dataset", "max_unlabeled_samples",
     ),
     "teacher_fingerprint": ("teacher",),
     "start_fingerprint": ("start_from",),
 }  # fmt: skip
-PLACES = {"dataset", "labels", "label_groups", "teacher", "start_from"}  # that may be spelled in another way
+PLACES = {
+    "dataset",
+    "unlabeled_dataset",
+    "labels",
+    "label_groups",
+    "teacher",
+    "start_from",
+}  # that may be spelled in another way
 
 
 class Change(NamedTuple):
@@ -92,6 +103,8 @@ def compare(before: dict[str, Any], now: dict[str, Any], any_data: bool = False)
     # Another version of transformers may have other options: those are no difference.
     theirs = {each.name for each in dataclasses.fields(TrainingArguments)}
     names = sorted(filter(matters, (before.keys() & now.keys()) | (now.keys() - theirs)))
+    if now.get("load_best_model_at_end"):
+        names = sorted({*names, *(_DECIDES_BEST & before.keys() & now.keys())})
     # An option that an earlier version did not have was at its default.
     known = {name: value for name, value in defaults(now["recipe"]).items() if name not in theirs} | before
     changes = [

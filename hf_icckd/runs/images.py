@@ -42,7 +42,8 @@ class RunImages:
     @property
     def trained(self) -> np.ndarray:
         """Hashes of all images that the model, or one it comes from, was trained on."""
-        return np.union1d(self.hashes["train"], self.earlier)
+        without_labels = self.hashes.get("unlabeled", np.empty(0, dtype=np.uint64))
+        return np.union1d(np.union1d(self.hashes["train"], without_labels), self.earlier)
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,13 @@ class Removed:
         counts: By split, how many; only splits that lost some.
         train: (N,) row of each training image of then, now; in place of a removed one, that of another of its class.
         before: The images of then.
+        unlabeled: As `train`, for the images without labels; None if there are none.
     """
 
     counts: dict[str, int]
     train: np.ndarray
     before: RunImages
+    unlabeled: np.ndarray | None = None
 
     def __str__(self) -> str:
         parts = [f"{count:,} of the {name} split" for name, count in self.counts.items()]
@@ -137,8 +140,13 @@ def find_removed(
     total, most = sum(counts.values()), max(_FEW, _SHARE * sum(len(values) for values in before.hashes.values()))
     if len(found) < len(rows) or not 0 < total <= most:
         return None
-    train = _with_substitutes(found["train"], before.labels["train"])
-    return None if train is None else Removed(counts, train, before)
+    trained = {
+        name: _with_substitutes(found[name], before.labels[name]) for name in ("train", "unlabeled") if name in found
+    }
+    train = trained["train"]
+    if train is None or any(each is None for each in trained.values()):
+        return None
+    return Removed(counts, train, before, trained.get("unlabeled"))
 
 
 def _rows_now(before: RunImages, name: str, hashes: np.ndarray, labels: np.ndarray) -> np.ndarray | None:

@@ -50,7 +50,14 @@ def check_length(
                     f"the new length {other:.4g})"
                 )
             )
-    if training_steps(now["num_train_epochs"], now["max_steps"], steps_per_epoch) < step:
+    ends = [training_steps(each["num_train_epochs"], each["max_steps"], steps_per_epoch) for each in (was, now)]
+    if args.load_best_model_at_end and args.eval_strategy == "epoch" and step in ends and step % steps_per_epoch:
+        raise ValueError(
+            asked.format(
+                f"would have chosen among other evaluations: one after step {step}, where a run ends within an epoch"
+            )
+        )
+    if ends[1] < step:
         raise ValueError(
             f"{str(folder)!r} was begun with {_words(was)}, and {_words(now)} is already over: it has done {step} "
             f"steps, {steps_per_epoch} in an epoch; give at least that many"

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from huggingface_hub import hf_hub_download
 
 from hf_icckd.models.hub_names import hub_name
+from hf_icckd.options.checks import default_of
+from hf_icckd.options.data import ImageDataArguments
 from hf_icckd.options.renamed import with_terms
 from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
 from hf_icckd.utils.atomic_files import user_path
 
-# Options that say how a run was trained; `hf_icckd.cards.card.how_trained` puts them into words.
+DataOptions = TypeVar("DataOptions", bound=ImageDataArguments)
+# Options that say how a run was trained; `hf_icckd.cards.method.how_trained` puts them into words.
 _METHOD = (
     "recipe", "model", "pretrained", "start_from", "seed", "label_smoothing", "num_views", "terms", "objectives",
-    "ce_weight",
-    "class_weights", "logit_adjustment", "sampling",
+    "ce_weight", "freeze_backbone", "class_weights", "logit_adjustment", "sampling", "unlabeled_only",
 )  # fmt: skip
+# Those that are at their default in most runs: kept where they are not.
+_METHOD_IF_SET = {
+    "model_ema": ("model_ema_decay", "model_ema_warmup"),
+    "load_best_model_at_end": ("metric_for_best_model", "early_stopping_patience"),
+}
 _MACHINE = ("device", "processor", "threads", "torch")
 _ALWAYS_THERE = {ARGS_FILE: ("recipe", "model"), METRICS_FILE: ("test", "cost", "environment")}
 _FROM_CONTROL = ("test", "teacher_test", "cost", "soft_labels")
@@ -55,8 +63,8 @@ class RecordedAccuracy(NamedTuple):
     images: int
 
 
-def recorded_accuracy(name: str) -> RecordedAccuracy | None:
-    """Accuracy that a model's folder or repository records; None without a record, as for one that was made elsewhere.
+def recorded_metrics(name: str) -> dict[str, Any]:
+    """What metrics.json of a model's folder or repository holds; empty without one, as for a model made elsewhere.
 
     Args:
         name: Folder, Hub id or another name that the model is loaded by.
@@ -66,9 +74,22 @@ def recorded_accuracy(name: str) -> RecordedAccuracy | None:
         file = folder / METRICS_FILE
         if hub is not None and not folder.exists():
             file = Path(hf_hub_download(hub.repository, METRICS_FILE, revision=hub.revision))
-        test = json.loads(file.read_text(encoding="utf-8"))["test"]
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def recorded_accuracy(name: str) -> RecordedAccuracy | None:
+    """Accuracy that a model's folder or repository records; None without a record, as for one that was made elsewhere.
+
+    Args:
+        name: Folder, Hub id or another name that the model is loaded by.
+    """
+    try:
+        test = recorded_metrics(name)["test"]
         return RecordedAccuracy(float(test["top1"]), int(test["images"]))
-    except (OSError, ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError):
         return None
 
 
@@ -79,6 +100,31 @@ def read_options(folder: str | Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return with_terms(options) if isinstance(options, dict) else {}
+
+
+def with_recorded_data(arguments: DataOptions, folder: Path, role: str) -> DataOptions:
+    """Options of the data set that a run was trained on, overridden by those that the user gave.
+
+    Args:
+        arguments: Options of the data, as the user gave them.
+        folder: Folder of the run.
+        role: What the run's model is called in messages, such as teacher.
+
+    Raises:
+        ValueError: If the folder names no data set.
+    """
+    file = folder / ARGS_FILE
+    if not folder.is_dir():
+        raise ValueError(f"the {role} is not a local folder with {ARGS_FILE}, which would name its data set")
+    if not file.is_file():
+        raise ValueError(f"the {role}'s folder has no {ARGS_FILE}, which would name its data set")
+    values = read_options(folder)
+    if "dataset" not in values:
+        raise ValueError(f"{file} is damaged")
+    options = {option.name: default_of(option) for option in dataclasses.fields(arguments) if option.init}
+    recorded = {name: values[name] for name in options if name in values}
+    given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) != options[name]}
+    return type(arguments)(**recorded | given)
 
 
 def read_control(folder: str, recipe: str, data_fingerprint: str, test_images: int) -> dict[str, Any]:
@@ -124,8 +170,10 @@ def read_control(folder: str, recipe: str, data_fingerprint: str, test_images: i
 
 
 def method_of(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Keep the options that say how a run was trained."""
-    return {name: arguments[name] for name in _METHOD if name in arguments}
+    """Keep the options that say how a run was trained; of images without labels, whether there were any."""
+    names = [*_METHOD, *(name for key, more in _METHOD_IF_SET.items() if arguments.get(key) for name in (key, *more))]
+    without_labels = {"unlabeled_dataset": True} if arguments.get("unlabeled_dataset") else {}
+    return {name: arguments[name] for name in names if name in arguments} | without_labels
 
 
 def machine_of(environment: dict[str, Any]) -> dict[str, Any]:

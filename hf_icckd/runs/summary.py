@@ -6,6 +6,7 @@ from typing import Any
 
 from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.metrics.class_tables import worst_classes, worst_confusions
+from hf_icckd.runs.kept_weights import kept_rows
 from hf_icckd.utils.text import format_table
 
 _SHOWN_CLASSES = 3
@@ -43,6 +44,7 @@ def summary_table(results: dict[str, Any], title: str, split: str = "test") -> s
         )
     if "gated_fraction" in results.get("training", {}):
         rows.append(("anchors past the gate", f"{results['training']['gated_fraction']:.1%}"))
+    rows += kept_rows(results)
     cost = results["cost"]
     flops = f"{cost['flops']:,}" if "flops" in cost else "not counted"
     rows.append(("parameters, FLOPs, latency", f"{cost['parameters']:,}, {flops}, {cost['latency_ms']:.2f} ms"))

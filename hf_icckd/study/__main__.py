@@ -1,4 +1,4 @@
-"""Run a study: `python -m hf_icckd.study STUDY.yaml --output_dir FOLDER [--option value ...]`."""
+"""Run a study: `hf-icckd study STUDY.yaml --output_dir FOLDER [--option value ...]`."""
 
 from __future__ import annotations
 

@@ -9,9 +9,11 @@ from typing import Any
 
 from hf_icckd.losses import parse_objectives
 from hf_icckd.options.command_line import option_words
+from hf_icckd.options.recipes import defaults
 
 TARGETS = "teacher-targets"  # prefix of the folders with a teacher's recorded outputs
 ALONE = "alone"  # takes the place of a teacher's name for students without one
+_OPTIMISER = defaults("teacher")["optim"]
 _START = re.compile(r"\{teacher (.+)\}")
 
 
@@ -81,7 +83,9 @@ class Run:
         """
         if self.options is None:
             raise ValueError(f"run {self.name} has no options yet, expected its trials to have ended; run them first")
-        options = self.options | (here or {}) | {"output_dir": str(Path(runs, self.name))}
+        # The optimiser is given by name: otherwise a recipe may choose it by the net, and the plan alone is to decide.
+        options = {**self.options, "optim": self.options.get("optim", _OPTIMISER)}
+        options |= (here or {}) | {"output_dir": str(Path(runs, self.name))}
         if self.start_run is not None:
             options["start_from"] = str(Path(runs, self.start_run.name))
         if self.teacher_run is not None:

@@ -54,6 +54,8 @@ def _images_of_classes(
             f"{name} is given but the classes of the training images are not known before they are read, expected a "
             f"data set that is stored and loaded by load_image_data; leave --streaming out, or do without {name}"
         )
+    if not (labels >= 0).any():
+        raise ValueError("class_weights or logit_adjustment is given but no training image has a label; leave it out")
     return labels[labels >= 0].bincount(minlength=len(label_names)).tolist()
 
 

@@ -18,7 +18,8 @@ class EpochBoundaries(TrainerCallback):
     checkpoint between the two would skip the second, so here everything is done once, at the end.
 
     Args:
-        trainer: The trainer; `steps_per_epoch` and `stop_requested` are read, `begin_sums` and `begin_epoch` called.
+        trainer: The trainer; `steps_per_epoch`, `stop_requested`, `ended` and `stopped_early` are read, `begin_sums`
+            and `begin_epoch` called.
     """
 
     def __init__(self, trainer: Any):
@@ -41,7 +42,7 @@ class EpochBoundaries(TrainerCallback):
         # The Trainer knows only accelerate's samplers, and not which epoch a resume begins with.
         epoch = state.global_step // self.trainer.steps_per_epoch
         train_dataloader.batch_sampler.set_epoch(epoch)
-        if state.global_step < state.max_steps:
+        if not self.trainer.ended:
             control.should_training_stop |= not self.trainer.begin_epoch(epoch)
 
     def on_step_begin(self, args, state, control, **kwargs):
@@ -71,7 +72,9 @@ class EpochBoundaries(TrainerCallback):
 
     def on_epoch_end(self, args, state, control, **kwargs):
         """Do what was put off."""
-        if self.cut_short:  # the resumed run will do what is due at the end of this epoch
+        # If training was cut short, the resumed run will do what is due at the end of this epoch. If it was stopped
+        # early, within the epoch, its last checkpoint is written: nothing may be logged that a resumed run would lack.
+        if self.cut_short or self.trainer.stopped_early:
             control.should_log = control.should_evaluate = control.should_save = False
             return
         control.should_log = True  # so that an evaluation stands beside the loss of its own epoch

@@ -76,10 +76,10 @@ class ProgressLine(TrainerCallback):
 def _imbalanced(loader: Any) -> bool:
     """Whether classes of the training images differ in size, as far as that is known."""
     labels = None if loader is None else loader.dataset.class_labels()
-    if labels is None:
+    if labels is None or not (labels >= 0).any():
         return False
     images = labels[labels >= 0].bincount()
-    return bool(images.max() >= _IMBALANCE * images[images > 0].min())
+    return len(images) > 0 and bool(images.max() >= _IMBALANCE * images[images > 0].min())
 
 
 def _survive_closed_pipe() -> contextlib.suppress:

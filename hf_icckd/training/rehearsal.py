@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import shutil
 import tempfile
 import time
@@ -24,13 +25,14 @@ from hf_icckd.evaluation.split import split_metrics
 from hf_icckd.models.classifier import ClassifierSpec
 from hf_icckd.models.pretrained import WEIGHTS_FILE
 from hf_icckd.models.reload import check_reload
+from hf_icckd.options.schedule import training_steps
 from hf_icckd.runs import checkpoints
 from hf_icckd.training.resumable import OPTIMIZER_FILE
 from hf_icckd.training.student_trainer import StudentTrainer
 from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.training.untouched import untouched
 from hf_icckd.utils import distributed
-from hf_icckd.utils.atomic_files import contiguous_state
+from hf_icckd.utils.atomic_files import contiguous_state, existing_folder
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,8 @@ def rehearse(trainer: DistillationTrainer) -> None:
     together.
 
     Raises:
-        ValueError: If something can't work; the message has the reason.
+        ValueError: If something can't work, or nothing is evaluated that the best weights could be chosen by; the
+            message has the reason.
         FloatingPointError: If the loss or a gradient is not finite.
         OSError: If there is no room for a checkpoint.
     """
@@ -62,6 +65,11 @@ def rehearse(trainer: DistillationTrainer) -> None:
     if not args.rehearsal:
         return
     start = time.perf_counter()
+    if trainer.best is not None:
+        batches = len(trainer.train_dataset.batch_sampler(args.train_batch_size, args.seed))
+        steps_per_epoch = math.ceil(batches / args.gradient_accumulation_steps)
+        steps = training_steps(args.num_train_epochs, args.max_steps, steps_per_epoch)
+        trainer.best.check_evaluated(steps, steps_per_epoch)
     with untouched(trainer), torch.compiler.set_stance("force_eager"):
         for name, part in _PARTS.items():
             began = time.perf_counter()
@@ -122,7 +130,7 @@ class FirstImages(BatchDataset):
 
 
 def _reload(trainer: DistillationTrainer) -> None:
-    distributed.on_first_rank(lambda: check_reload(trainer.classifier))
+    distributed.on_first_rank(lambda: check_reload(trainer.measured_classifier))
 
 
 def _step(trainer: DistillationTrainer) -> None:
@@ -147,8 +155,9 @@ def _smallest_batch(trainer: DistillationTrainer) -> int:
     return last // sampler.world if last and comes_to_it else min(args.train_batch_size, len(trainer.train_dataset))
 
 
-def _try_step(trainer: DistillationTrainer, rows: int) -> None:
-    model, args = trainer.model, trainer.args
+def first_batch(trainer: DistillationTrainer, rows: int) -> dict[str, Any]:
+    """The first images of the training, at most so many for this process; a student's with its teacher's pixels."""
+    args = trainer.args
     # A student's own data set, without the teacher's recorded outputs: reading those would need them recorded.
     dataset = trainer.train_dataset
     if isinstance(trainer, StudentTrainer) and trainer.targets is not None:
@@ -156,7 +165,12 @@ def _try_step(trainer: DistillationTrainer, rows: int) -> None:
     first = FirstImages(dataset, rows)
     streamed = isinstance(dataset.batch_sampler(args.train_batch_size), StreamBatchSampler)
     seed = None if streamed else args.seed  # in order: shuffling reads far ahead
-    batch = trainer._prepare_input(next(iter(make_loader(first, first.batch_sampler(args.train_batch_size, seed)))))
+    return next(iter(make_loader(first, first.batch_sampler(args.train_batch_size, seed))))
+
+
+def _try_step(trainer: DistillationTrainer, rows: int) -> None:
+    model, args = trainer.model, trainer.args
+    batch = trainer._prepare_input(first_batch(trainer, rows))
     model.train()
     model.zero_grad()
     trainer.averages.reset()
@@ -225,13 +239,14 @@ def _evaluation(trainer: DistillationTrainer) -> None:
 
 
 def _cost(trainer: DistillationTrainer) -> None:
-    distributed.on_first_rank(lambda: cost_metrics(trainer.classifier, repeats=1))
+    distributed.on_first_rank(lambda: cost_metrics(trainer.measured_classifier, repeats=1))
 
 
 def _checkpoint(trainer: DistillationTrainer) -> None:
     """Write what a checkpoint holds beside the run's folder, read it again and remove it."""
-    parts = {name: part.state_dict() for name, part in trainer.stateful.items()}  # all processes together
-    extra = {f"{name}.{key}": value for name, state in parts.items() for key, value in state.items()}
+    if trainer.best is not None:
+        trainer.best.keep()  # as after an evaluation
+    extra = checkpoints.state_of(trainer.stateful)  # all processes together
     distributed.on_first_rank(lambda: _try_checkpoint(trainer, extra))
 
 
@@ -242,7 +257,7 @@ def _try_checkpoint(trainer: DistillationTrainer, extra: dict[str, Tensor]) -> N
     if optimizer is not None:
         optimizer.step()  # the first step makes its state
         state["optimizer"] = optimizer.state_dict()
-    place = _existing(Path(trainer.args.output_dir))
+    place = existing_folder(Path(trainer.args.output_dir))
     saves = str(trainer.args.save_strategy) != "no"
     _check_room(trainer, place, _bytes(state if saves else state["weights"]))
     with tempfile.TemporaryDirectory(dir=place, prefix=checkpoints.REHEARSED) as name:
@@ -255,12 +270,6 @@ def _try_checkpoint(trainer: DistillationTrainer, extra: dict[str, Tensor]) -> N
         if optimizer is not None:
             torch.save(state["optimizer"], folder / OPTIMIZER_FILE)
             optimizer.load_state_dict(torch.load(folder / OPTIMIZER_FILE, map_location="cpu", weights_only=True))
-
-
-def _existing(path: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    path = path.absolute()
-    return next(each for each in (path, *path.parents) if each.is_dir())
 
 
 def _bytes(state: Any) -> int:

@@ -6,13 +6,10 @@ reading one file. Checked against transformers 5.24 and accelerate 1.15.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-import pickle
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -26,26 +23,15 @@ from hf_icckd.models.pretrained import WEIGHTS_FILE
 from hf_icckd.options.schedule import set_learning_rates
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs import checkpoints
+from hf_icckd.training.best_weights import BestWeights
 from hf_icckd.training.epoch_boundaries import EpochBoundaries
-from hf_icckd.training.not_taken import refuse_early_stopping
+from hf_icckd.training.not_taken import without_early_stopping
 from hf_icckd.utils import distributed
 from hf_icckd.utils.atomic_files import contiguous_state
 
 logger = logging.getLogger(__name__)
 
 OPTIMIZER_FILE, SCHEDULE_FILE = "optimizer.pt", "scheduler.pt"
-
-
-class Stateful(Protocol):
-    """An object with tensors that must survive a resume."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Its tensors; all ranks call this together."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> Any:
-        """Take back what `state_dict` returned."""
-        ...
 
 
 class ResumableTrainer(Trainer):
@@ -55,6 +41,7 @@ class ResumableTrainer(Trainer):
         steps_per_epoch: Optimiser steps in an epoch, known when training begins.
         stop_requested: Whether training is to end after the current step.
         stateful: Further parts with a `state_dict` that checkpoints hold, by name.
+        best: The weights of the best evaluation, if they are kept.
     """
 
     args: DistillationTrainingArguments
@@ -65,9 +52,9 @@ class ResumableTrainer(Trainer):
     lr_scheduler: torch.optim.lr_scheduler.LambdaLR
 
     def __init__(self, *args: Any, **options: Any):
-        self.stateful: dict[str, Stateful] = {}
-        for callback in options.get("callbacks") or ():
-            refuse_early_stopping(callback)
+        self.stateful: dict[str, checkpoints.Stateful] = {}
+        self.best: BestWeights | None = None
+        options["callbacks"] = without_early_stopping(options.get("callbacks") or (), options["args"])
         super().__init__(*args, **options)
         self.steps_per_epoch = 1
         self.stop_requested = self._staging = False
@@ -80,10 +67,10 @@ class ResumableTrainer(Trainer):
         """Add a callback. The one for epoch boundaries stays last: it decides after all others.
 
         Raises:
-            ValueError: If it is transformers' `EarlyStoppingCallback`.
+            ValueError: If it is transformers' `EarlyStoppingCallback` and the last weights are kept.
         """
-        refuse_early_stopping(callback)
-        super().add_callback(callback)
+        for each in without_early_stopping([callback], self.args):
+            super().add_callback(each)
         last = getattr(self, "_epoch_boundaries", None)
         if last in self.callback_handler.callbacks:
             self.callback_handler.callbacks.remove(last)
@@ -120,6 +107,16 @@ class ResumableTrainer(Trainer):
     def request_stop(self) -> None:
         """End training after the current step, with a checkpoint. One process may ask for all."""
         self.stop_requested = True
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether training has ended because no better evaluation came."""
+        return self.best is not None and self.best.stopped
+
+    @property
+    def ended(self) -> bool:
+        """Whether no step is left to do."""
+        return self.state.global_step >= self.state.max_steps or self.stopped_early
 
     def begin_epoch(self, epoch: int) -> bool:
         """Prepare what must exist before the first batch of an epoch, also when resuming within it.
@@ -195,7 +192,8 @@ class ResumableTrainer(Trainer):
 
     def _run_epoch(self, *args, **kwargs):
         # A run interrupted after its last checkpoint has no step left; the Trainer would do one before it looks.
-        if self.state.global_step >= self.state.max_steps:
+        if self.ended:
+            self.control.should_training_stop = True
             return
         if not self.control.should_training_stop:
             super()._run_epoch(*args, **kwargs)
@@ -207,6 +205,20 @@ class ResumableTrainer(Trainer):
     def _get_grad_norm(self, model, grad_norm=None):
         # The Trainer would compute the norm (a pass over all gradients and a wait) even if nothing is clipped.
         return grad_norm
+
+    def _determine_best_metric(self, metrics, trial) -> bool:
+        # The Trainer would note which checkpoint is best; here each of them holds the best weights.
+        if self.best is not None:
+            self.best.note(metrics, self.state.global_step)
+            if self.best.stopped:
+                self.control.should_training_stop = True
+                self.control.should_save |= self.args.save_strategy != "no"  # a resumed run must know that it ended
+        return False
+
+    def _finalize_training(self, *args):
+        if self.best is not None:
+            self.best.restore()
+        return super()._finalize_training(*args)
 
     def store_flos(self) -> None:
         """Nothing: operations are not counted in training, and processes would wait for each other."""
@@ -262,9 +274,8 @@ class ResumableTrainer(Trainer):
 
     def _training_state(self) -> dict[str, Tensor]:
         """What the Trainer leaves out: `stateful` and the running sums of its logs; all ranks call this."""
-        parts = {name: part.state_dict() for name, part in self.stateful.items()}
         return {
-            **{f"{name}.{key}": value for name, state in parts.items() for key, value in state.items()},
+            **checkpoints.state_of(self.stateful),
             "loss": distributed.gather_ranks(self._tr_loss),
             "total_loss": torch.tensor(self._total_loss_scalar, dtype=torch.float64),
             "last_logged": torch.tensor(self._globalstep_last_logged),
@@ -281,14 +292,14 @@ class ResumableTrainer(Trainer):
 
     def _load_from_checkpoint(self, checkpoint: str, model=None) -> None:
         model = self.model if model is None else model
-        with _plain_data_only(checkpoint):
+        with checkpoints.plain_data_only(checkpoint):
             now, state = model.state_dict(), load_file(Path(checkpoint) / WEIGHTS_FILE)
         model.load_state_dict({name: distributed.shard_like(value, now.get(name)) for name, value in state.items()})
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        with _plain_data_only(checkpoint):
+        with checkpoints.plain_data_only(checkpoint):
             state = torch.load(Path(checkpoint) / OPTIMIZER_FILE, map_location="cpu", weights_only=True)
             schedule = torch.load(Path(checkpoint) / SCHEDULE_FILE, weights_only=True)
             self._restored = checkpoints.load_extra_state(checkpoint)
@@ -309,7 +320,7 @@ class ResumableTrainer(Trainer):
             part.load_state_dict(checkpoints.part_of(self._restored, f"{name}."))
 
     def _load_scaler(self, checkpoint: str | None) -> None:
-        with _plain_data_only(checkpoint):
+        with checkpoints.plain_data_only(checkpoint):
             super()._load_scaler(checkpoint)
 
     # No generator has a state that would have to be saved: see `EpochBoundaries.on_step_begin`.
@@ -332,15 +343,3 @@ class ResumableTrainer(Trainer):
 
     def _finish_current_push(self) -> None:
         pass
-
-
-@contextlib.contextmanager
-def _plain_data_only(checkpoint: str | None) -> Iterator[None]:
-    """Say in one line that a checkpoint holds what its format does not allow."""
-    try:
-        yield
-    except (pickle.UnpicklingError, SafetensorError) as error:
-        raise ValueError(
-            f"{checkpoint} holds more than plain data ({str(error).splitlines()[0]}); none of it was run; move the "
-            "checkpoint out of the folder, and the run resumes from the one before"
-        ) from error

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import logging
 
+import numpy as np
 from datasets import Dataset
 
 from hf_icckd.data import ImageData
@@ -42,10 +43,15 @@ def as_begun(folder: RunFolder, data: ImageData) -> ImageData:
         logger.warning("%s; it has no checkpoint yet, so it starts over with the others", removed)
         return data
     note = f"{str(removed).capitalize()}."
-    if "train" in removed.counts:
+    if removed.counts.keys() & {"train", "unlabeled"}:
         note += " In place of each training image another one of its class is seen twice in an epoch."
     logger.warning("%s", note)
-    return dataclasses.replace(data, train=data.train.select(removed.train), notes=[*data.notes, note])
+    unlabeled = data.unlabeled
+    if unlabeled is not None and removed.unlabeled is not None:
+        unlabeled = unlabeled.select(removed.unlabeled)
+    return dataclasses.replace(
+        data, train=data.train.select(removed.train), unlabeled=unlabeled, notes=[*data.notes, note]
+    )
 
 
 def _check_moved(folder: RunFolder, data: ImageData) -> None:
@@ -91,7 +97,8 @@ def record_images(folder: RunFolder, data: ImageData, mean: Channels, std: Chann
     hashes = data.hashes()
     if hashes is None or ((folder.path / IMAGES_FILE).is_file() and not folder.starts_over):
         return
-    earlier, complete = earlier_images(origins_of(folder.values), hashes["train"])
+    own = np.concatenate([hashes[name] for name in ("train", "unlabeled") if name in hashes])
+    earlier, complete = earlier_images(origins_of(folder.values), own)
     labels = {name: data.labels(name) for name in hashes}
     write_images(folder.path, RunImages(hashes, labels, data.label_names, mean, std, earlier, complete))
     (folder.path / DUPLICATES_FILE).unlink(missing_ok=True)
@@ -108,5 +115,7 @@ def _table_of_copies(data: ImageData) -> str:
     splits = data.splits()
     labels = {name: data.labels(name) for name in splits}
     for value, name, row in copies(data.hashes() or {}):
-        table.writerow((f"{value:016x}", name, row, data.label_names[labels[name][row]], file_of(splits[name], row)))
+        label = int(labels[name][row])
+        names = [f"{value:016x}", name, row, data.label_names[label] if label >= 0 else "", file_of(splits[name], row)]
+        table.writerow(names)
     return text.getvalue()

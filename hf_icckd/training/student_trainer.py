@@ -20,52 +20,25 @@ from hf_icckd.losses import (
     WeightedObjectives,
     check_outputs,
     cross_entropy,
+    labeled_cross_entropy,
     parse_objectives,
     refuse_mixed,
+    refuse_unlabeled,
     targets_of,
 )
-from hf_icckd.losses.objective import DistillationBatch
-from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier, check_same_classes
+from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
+from hf_icckd.models.embedding_teacher import check_teacher_classes, has_head, output_shapes
 from hf_icckd.options.training import StudentTrainingArguments
 from hf_icckd.runs.records import RecordedAccuracy
 from hf_icckd.training.class_balance import class_balance
+from hf_icckd.training.head_fitting import fit_head, freeze_head, trains_head
 from hf_icckd.training.recorded_batches import WithTargets
+from hf_icckd.training.student_with_objective import StudentWithObjective
 from hf_icckd.training.teacher_targets import TeacherTargets
 from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.utils import distributed
 
 logger = logging.getLogger(__name__)
-
-
-class StudentWithObjective(nn.Module):
-    """All that is trained in distillation, in one module: what DistributedDataParallel and torch.compile wrap.
-
-    Args:
-        student: The student.
-        objectives: Weighted objectives; they may have parameters of their own, which are never exported.
-
-    Attributes:
-        feature_maps: Whether any objective compares feature maps.
-    """
-
-    def __init__(self, student: ImageClassifier, objectives: WeightedObjectives):
-        super().__init__()
-        self.student, self.objectives = student, objectives
-        self.feature_maps = "feature_maps" in objectives.teacher_outputs
-
-    def forward(
-        self,
-        images: Tensor,
-        teacher: ClassifierOutput,
-        labels: Tensor,
-        sample_ids: Tensor,
-        progress: Tensor,
-        global_rows: int,
-    ) -> tuple[ClassifierOutput, dict[str, Tensor]]:
-        """Return the student's output and the unweighted terms of all objectives."""
-        output = self.student(images, self.feature_maps)
-        batch = DistillationBatch(output, teacher, labels, sample_ids, progress, global_rows)
-        return output, self.objectives(batch)
 
 
 class StudentTrainer(DistillationTrainer):
@@ -79,19 +52,21 @@ class StudentTrainer(DistillationTrainer):
         teacher: The teacher; frozen here.
         args: Options.
         train_dataset: Data set of batches with one view, see `hf_icckd.data.ImagePipeline.dataset`, or any map-style
-            data set of images and labels, see `hf_icckd.data.plain`. Others than those of a pipeline have pixels of
-            one size only, which the teacher then gets scaled.
+            data set of images and labels, see `hf_icckd.data.plain`, of which the teacher gets the pixels scaled.
         eval_dataset: Data set for evaluation while training, or several by name.
         objectives: Weighted objectives; None for those that `args.objectives` names.
         callbacks: Further callbacks.
         targets: Recorded outputs of the teacher, unless `args.teacher_targets` is live.
         teacher_record: Accuracy that the teacher is known to have; see `train`.
+        labeled_dataset: Labelled images as in evaluation, on which the classification layer is fitted if no term of
+            the loss trains it: before each evaluation and before the student is saved.
 
     Attributes:
         teacher_check: What the teacher knows of the evaluation images, once it was checked.
 
     Raises:
-        ValueError: If teacher and student differ in their classes or their order, or targets don't fit the arguments.
+        ValueError: If teacher and student differ in their classes or their order, targets don't fit the arguments, or
+            objectives need what there is not: labels of all images, logits of the teacher.
 
     Example:
         >>> import tempfile
@@ -120,29 +95,18 @@ class StudentTrainer(DistillationTrainer):
         callbacks: list[TrainerCallback] | None = None,
         targets: TeacherTargets | None = None,
         teacher_record: RecordedAccuracy | None = None,
+        labeled_dataset: Dataset | None = None,
     ):
-        if (targets is None) != (args.teacher_targets == "live"):
-            raise ValueError(
-                f"teacher_targets is {args.teacher_targets!r} but the trainer was given "
-                f"{'no' if targets is None else 'recorded'} targets; pass TeacherTargets for record, replay and auto "
-                "only"
-            )
-        if targets is not None and targets.precision != args.precision:
-            raise ValueError(
-                f"the teacher targets are of a teacher in {targets.precision}, the arguments say {args.precision}; "
-                "pass TeacherTargets(..., precision=args.precision)"
-            )
-        if not isinstance(teacher, ImageClassifier):
-            raise ValueError(
-                f"the teacher is a {type(teacher).__name__}, expected an ImageClassifier; make one of it with "
-                "hf_icckd.as_teacher(module, label_names, image_size=..., mean=..., std=...)"
-            )
-        check_same_classes(teacher.spec.label_names, model.spec.label_names)
+        _check_arguments(args, teacher, targets)
+        check_teacher_classes(teacher, model.spec.label_names)
         objectives = objectives or parse_objectives(args.objectives)
         check_outputs(objectives, teacher, "teacher")
         check_outputs(objectives, model, "student")
         trained = StudentWithObjective(model, objectives)
         self._feature_maps = trained.feature_maps
+        own, others = (output_shapes(each, self._feature_maps) for each in (model, teacher))
+        objectives.build(own, others, args.seed)
+        objectives.to(next(model.parameters()).dtype)
         if targets is not None and not isinstance(train_dataset, BatchDataset):
             raise ValueError(
                 f"train_dataset is a {type(train_dataset).__name__} but there are recorded targets, expected the "
@@ -151,6 +115,13 @@ class StudentTrainer(DistillationTrainer):
         images = as_training_batches(train_dataset, model.spec.label_names, args.seed)
         if images.mixes:
             refuse_mixed(objectives)
+        self._unlabeled = images.unlabeled
+        self._labeled = self._unlabeled < len(images)
+        if self._unlabeled:
+            refuse_unlabeled(objectives)
+        head_is_trained = trains_head(objectives) or (self._labeled and args.ce_weight > 0)
+        self._labeled_dataset = None if head_is_trained else freeze_head(model, labeled_dataset, args)
+        self._fitted_at = -1
         self.live_dataset, self.targets = images, targets
         self.balance = class_balance(args, images, model.spec.label_names)
         images = images.with_teacher(teacher.spec) if targets is None else WithTargets(images, targets.read)
@@ -164,8 +135,8 @@ class StudentTrainer(DistillationTrainer):
         )
         # With CUDA graphs the teacher's output is overwritten as soon as the student's graph runs.
         self._copy_outputs = args.torch_compile and args.torch_compile_mode in ("reduce-overhead", "max-autotune")
-        self._announced = self._warned = False
-        self.term_weights = {"ce": args.ce_weight, **objectives.term_weights}
+        self._announced = self._warned = self._told = False
+        self.term_weights = ({"ce": args.ce_weight} if self._labeled else {}) | objectives.term_weights
         self._teacher_outputs: list[tuple[Dataset, SplitOutputs]] = []
         self.teacher_record = teacher_record
         self.teacher_check: TeacherCheck | None = None
@@ -182,9 +153,15 @@ class StudentTrainer(DistillationTrainer):
             ValueError: If it is near chance or far below its record, unless `args.accept_teacher` is set.
         """
         dataset = first_dataset(self.eval_dataset)
+        if not has_head(self.teacher):
+            if not self._told:
+                logger.info("the teacher has no classes here, so there is no accuracy of it: it teaches by embeddings")
+            self._told = True
+            return
         if dataset is None or self.teacher_check is not None:
             return
         outputs = self.evaluation_teacher(dataset)
+        assert outputs is not None  # it has classes
         check = check_teacher(outputs.logits, outputs.labels, self.teacher_record)
         problem = check.problem(self.classifier.spec.label_names)
         if problem and not self.args.accept_teacher:
@@ -199,9 +176,25 @@ class StudentTrainer(DistillationTrainer):
         teacher = self._teacher_output(self._teacher_images(batch), batch.get("teacher"))
         progress = torch.full((), self.state.global_step / max(self.state.max_steps, 1), device=images.device)
         output, terms = model(images, teacher, labels, batch["sample_ids"], progress, batch["global_rows"])
-        targets = targets_of(batch, output.logits)
-        ce = cross_entropy(output.logits, targets, self.args.label_smoothing, self.balance)
+        if not self._labeled:
+            return terms
+        if self._unlabeled:
+            ce = labeled_cross_entropy(output.logits, batch, self.args.label_smoothing, self.balance)
+        else:
+            targets = targets_of(batch, output.logits)
+            ce = cross_entropy(output.logits, targets, self.args.label_smoothing, self.balance)
         return {"ce": ce, **terms}
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """Micro-batches of a step; they know how many of all its images have a label."""
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._unlabeled and batches:
+            own = torch.stack([(batch["labels"] >= 0).sum() for batch in batches]).sum()
+            labeled = distributed.sum_over_ranks(own.to(self.args.device, non_blocking=True))
+            rows = sum(batch["global_rows"] for batch in batches)
+            for batch in batches:
+                batch |= {"labeled_rows": labeled, "step_rows": rows}
+        return batches, num_items
 
     def _teacher_images(self, batch: dict[str, Any]) -> Tensor:
         """The teacher's own pixels, or the student's where both are the same."""
@@ -222,7 +215,9 @@ class StudentTrainer(DistillationTrainer):
             dtype = next(self.teacher.parameters(), self.teacher.scale).dtype
             values = {name: value.to(dtype) for name, value in recorded.items()}
             # Objectives declare what they read; embeddings that none of them reads are not there.
-            return ClassifierOutput(values["logits"], values.get("embeddings"))
+            embeddings = values.get("embeddings")
+            logits = values["logits"] if embeddings is None else values.get("logits", embeddings[:, :0])
+            return ClassifierOutput(logits, embeddings)
         # no_grad, not inference_mode: objectives may keep teacher tensors for their backward pass.
         with torch.no_grad(), self.accelerator.autocast():
             output = self._run_teacher(images, self._feature_maps)
@@ -268,8 +263,32 @@ class StudentTrainer(DistillationTrainer):
             images = self.live_dataset.for_classifier(self.teacher.spec)
             targets.record(epoch, start, images, lambda rows: run_split(self.teacher, rows, **options))
 
-    def evaluation_teacher(self, dataset: Dataset) -> SplitOutputs:
-        """Outputs of the teacher for its own pixels of these images, computed once for a data set."""
+    # ---- a classification layer that nothing trains
+
+    def fit_head(self) -> None:
+        """Fit the classification layer to labelled images if no term of the loss trains it; all processes together."""
+        if self._labeled_dataset is None or self._fitted_at == self.state.global_step:
+            return
+        start = time.perf_counter()
+        note = fit_head(self.measured_classifier, self.predict_split(self._labeled_dataset))
+        self._fitted_at = self.state.global_step
+        self.notes += [note] if note not in self.notes else []
+        self._clock += time.perf_counter() - start  # images per second are those of training
+
+    def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
+        """Measure the student, as `DistillationTrainer` does, after `fit_head`."""
+        self.fit_head()
+        return super().evaluate(*args, **options)
+
+    def export(self, folder: str) -> None:
+        """Write the student as a folder that timm and transformers load, after `fit_head`."""
+        self.fit_head()
+        super().export(folder)
+
+    def evaluation_teacher(self, dataset: Dataset) -> SplitOutputs | None:
+        """Outputs of the teacher for its own pixels of these images, computed once; None if it has no classes."""
+        if not has_head(self.teacher):
+            return None
         for known, outputs in self._teacher_outputs:
             if known is dataset:
                 return outputs
@@ -280,3 +299,23 @@ class StudentTrainer(DistillationTrainer):
         outputs = self._predict(self.teacher, own, None if self.args.disable_tqdm else "measuring the teacher")
         self._teacher_outputs = [*kept, (dataset, outputs)]
         return outputs
+
+
+def _check_arguments(args: StudentTrainingArguments, teacher: ImageClassifier, targets: TeacherTargets | None) -> None:
+    """Raise ValueError if a trainer's teacher or targets are not what it can take, or not what its options say."""
+    if (targets is None) != (args.teacher_targets == "live"):
+        raise ValueError(
+            f"teacher_targets is {args.teacher_targets!r} but the trainer was given "
+            f"{'no' if targets is None else 'recorded'} targets; pass TeacherTargets for record, replay and auto "
+            "only"
+        )
+    if targets is not None and targets.precision != args.precision:
+        raise ValueError(
+            f"the teacher targets are of a teacher in {targets.precision}, the arguments say {args.precision}; "
+            "pass TeacherTargets(..., precision=args.precision)"
+        )
+    if not isinstance(teacher, ImageClassifier):
+        raise ValueError(
+            f"the teacher is a {type(teacher).__name__}, expected an ImageClassifier; make one of it with "
+            "hf_icckd.as_teacher(module, label_names, image_size=..., mean=..., std=...)"
+        )

@@ -48,7 +48,7 @@ class TeacherTargets:
         folder: Folder of the targets.
         teacher: The teacher.
         pipeline: The images, with their augmentation.
-        outputs: Which outputs are needed: `logits`, `embeddings` or both. Logits are always recorded.
+        outputs: Which outputs are needed: `logits`, `embeddings` or both. Logits are recorded in any case.
         precision: `float32` for the precision of the teacher's weights, `bf16` or `fp16` for autocast.
         create: Whether to make the folder if there are no targets in it.
 
@@ -91,9 +91,9 @@ class TeacherTargets:
                 "epoch; take --teacher_targets live, which runs the teacher in every step"
             )
         self.folder, self.precision = user_path(folder), precision
-        self.num_rows = len(pipeline.data.train)
+        self.num_rows = len(pipeline.data.trained)
         dims = {"logits": len(teacher.spec.label_names), "embeddings": teacher.embedding_dim}
-        wanted = {name: dims[name] for name in _RECORDABLE if name in {"logits", *outputs}}
+        wanted = {name: dims[name] for name in _RECORDABLE if name in {"logits", *outputs} and dims[name] != 0}
         if None in wanted.values():
             raise ValueError(f"teacher {teacher.spec.architecture} has no embeddings to record; take --objectives kd")
 
@@ -284,10 +284,10 @@ class TeacherTargets:
 
         Args:
             epoch: Epoch.
-            sample_ids: (B,) int64 on the CPU, rows of the training split.
+            sample_ids: (B,) int64 on the CPU, rows that are trained on.
 
         Returns:
-            `logits` (B, C) and, where recorded, `embeddings` (B, D), float16 on the CPU.
+            `logits` (B, C) and `embeddings` (B, D) as far as they are recorded, float16 on the CPU.
 
         Raises:
             ValueError: If a block is missing, damaged, or belongs to other targets.
@@ -342,7 +342,7 @@ def _identity(teacher: ImageClassifier, pipeline: ImagePipeline, precision: str)
     return {
         "teacher": fingerprint(teacher),
         **{f"teacher_{name}": spec[name] for name in ("architecture", "image_size", "mean", "std", "model_args")},
-        "training_images": split_fingerprint(pipeline.data.train),
+        "training_images": split_fingerprint(pipeline.data.trained),
         **{"image_size": framing.size, "crop_pct": framing.crop_pct, "interpolation": framing.interpolation},
         "precision": precision,
         "augmentation": augmentation and augmentation.recorded(),

@@ -16,7 +16,7 @@ from transformers.trainer_callback import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import PredictionOutput
 
 from hf_icckd import metrics
-from hf_icckd.data.plain import as_batches
+from hf_icckd.data.plain import as_batches, check_evaluation_sets, chosen_dataset
 from hf_icckd.data.sampling import BatchDataset, make_loader
 from hf_icckd.evaluation.split import SplitOutputs, measure_split, predict_split
 from hf_icckd.hub import push_to_hub
@@ -24,16 +24,19 @@ from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.convolutions import guard_strided_convolutions
 from hf_icckd.models.pretrained import save_pretrained
 from hf_icckd.options.refused import refuse_unread
-from hf_icckd.options.schedule import check_schedule, multistep_factor
+from hf_icckd.options.schedule import check_schedule
 from hf_icckd.options.training import DistillationTrainingArguments
+from hf_icckd.training.best_weights import best_weights
+from hf_icckd.training.frozen_backbone import FrozenBackbone, check_trains
 from hf_icckd.training.hub_callback import HubCallback
 from hf_icckd.training.loss_averages import LossAverages
 from hf_icckd.training.not_taken import refuse_arguments
+from hf_icckd.training.optimisation import check_layer_decay, make_schedule, parameter_groups
 from hf_icckd.training.progress import ProgressLine
 from hf_icckd.training.resumable import ResumableTrainer
 from hf_icckd.training.sharding import prepare_sharding
+from hf_icckd.training.weight_average import UpdateAverage, average_of
 from hf_icckd.utils import distributed
-from hf_icckd.utils.text import suggest
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ class DistillationTrainer(ResumableTrainer):
 
     Args:
         model: The module that is trained.
-        classifier: The classifier in it that is evaluated and saved.
+        classifier: The classifier in it, which is evaluated and saved, or whose average is.
         args: Options.
         train_dataset: Data set whose `__getitems__` takes a `BatchKey`; see `hf_icckd.data.ImagePipeline`.
         eval_dataset: Data set for evaluation while training, or several by name.
@@ -51,6 +54,7 @@ class DistillationTrainer(ResumableTrainer):
         frozen: Modules that are not trained but get the same memory layout.
 
     Attributes:
+        average: Moving average of the classifier's weights, if the options ask for it.
         notes: Sentences about the run that readers of its metrics should know.
     """
 
@@ -69,9 +73,7 @@ class DistillationTrainer(ResumableTrainer):
         callbacks: list[TrainerCallback] | None = None,
         frozen: tuple[nn.Module, ...] = (),
     ):
-        for name, each in (eval_dataset if isinstance(eval_dataset, dict) else {"evaluation": eval_dataset}).items():
-            if each is not None:
-                as_batches(each, classifier.spec.label_names, name)  # for its errors, before training
+        check_evaluation_sets(eval_dataset, classifier.spec.label_names)
         if args.sync_batchnorm and args.world_size > 1:
             convert_sync_batchnorm(model)  # in place
         channels_last = args.channels_last and not args.sharded  # torch shards contiguous weights only
@@ -88,9 +90,13 @@ class DistillationTrainer(ResumableTrainer):
         if args.optim != "sgd":
             refuse_unread(args, args.changed, self.get_optimizer_cls_and_kwargs)  # before the run's folder is taken
         check_schedule(args)
+        check_layer_decay(classifier, args)
         if args.sharded:
             prepare_sharding(self)
         self.classifier = classifier
+        self.average = average_of(classifier, args)
+        self.best = best_weights(args, eval_dataset, self.measured_classifier)
+        self.stateful |= {name: part for name in ("average", "best") if (part := getattr(self, name)) is not None}
         self.loss_is_scaled_for_ga = False  # terms are means over a micro-batch
         self.model_accepts_loss_kwargs = False
         self.averages = self.stateful["averages"] = LossAverages()
@@ -100,6 +106,15 @@ class DistillationTrainer(ResumableTrainer):
         for callback in (DEFAULT_PROGRESS_CALLBACK, PrinterCallback):
             self.remove_callback(callback)
         self.add_callback(ProgressLine)
+        if args.freeze_backbone or args.freeze_epochs:
+            self.add_callback(FrozenBackbone(self))
+        if self.average is not None:
+            self.add_callback(UpdateAverage(self.average, classifier))
+
+    @property
+    def measured_classifier(self) -> ImageClassifier:
+        """The classifier that is evaluated and exported: the trained one, or the moving average of its weights."""
+        return self.classifier if self.average is None else self.average.module
 
     # ---- one step
 
@@ -119,6 +134,8 @@ class DistillationTrainer(ResumableTrainer):
                 "feature map is one pixel; take a --per_device_train_batch_size or --max_train_samples with a larger "
                 "last batch"
             ) from error
+        if self.args.freeze_backbone and self.state.global_step == 0:
+            check_trains(scalars, self.term_weights)
         loss = sum(weight * scalars[name] for name, weight in self.term_weights.items())
         # Not 1 where a short last batch does not split evenly over processes or micro-batches.
         share = distributed.local_share(len(inputs["labels"]), inputs["global_rows"]) * inputs.get("weight", 1)
@@ -136,15 +153,10 @@ class DistillationTrainer(ResumableTrainer):
     # ---- optimiser and schedule
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
-        """SGD with momentum, or what `optim` names, with the weight decay policy of the arguments."""
+        """SGD with momentum, or what `optim` names, with the groups of `parameter_groups`."""
         if self.optimizer is not None:
             return self.optimizer
-        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        decayed = [p for p in parameters if self.args.decay_norm_and_bias or p.ndim > 1]
-        undecayed = [p for p in parameters if not self.args.decay_norm_and_bias and p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": self.args.weight_decay}]
-        if undecayed:
-            groups.append({"params": undecayed, "weight_decay": 0.0})
+        groups = parameter_groups(self.model, self.classifier.net, self.args)
         if self.args.optim == "sgd":
             fused = self.args.device.type == "cuda" and not self.args.sharded  # torch has no fused SGD for shards
             self.optimizer = torch.optim.SGD(
@@ -156,22 +168,10 @@ class DistillationTrainer(ResumableTrainer):
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
-        """The Trainer's schedules, and multistep if `lr_milestones` is given; all with `warmup_steps`.
-
-        With `lr_schedule_epochs` the schedule is longer than the training.
-        """
-        if self.args.lr_schedule_epochs is not None:
-            num_training_steps = round(num_training_steps * self.args.lr_schedule_epochs / self.args.num_train_epochs)
-        if self.args.lr_milestones is None:
-            return super().create_scheduler(num_training_steps, optimizer)
+        """The schedule of the arguments; see `make_schedule`."""
         if self.lr_scheduler is None:
-            warmup = self.args.get_warmup_steps(num_training_steps)
-            milestones = [share * num_training_steps for share in self.args.lr_milestones]
-
-            def factor(step: int) -> float:  # a function: of other callables, checkpoints would hold a state
-                return multistep_factor(step, warmup, milestones)
-
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
+            optimizer = optimizer or self.optimizer
+            self.lr_scheduler = make_schedule(self.args, optimizer, num_training_steps, self.steps_per_epoch)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -188,8 +188,8 @@ class DistillationTrainer(ResumableTrainer):
     # ---- evaluation
 
     def predict_split(self, dataset: Dataset, description: str | None = None) -> SplitOutputs:
-        """Outputs of the classifier for a data set."""
-        return self._predict(self.classifier, dataset, description)
+        """Outputs of the measured classifier for a data set."""
+        return self._predict(self.measured_classifier, dataset, description)
 
     def _predict(self, model: ImageClassifier, dataset: Dataset, description: str | None) -> SplitOutputs:
         return predict_split(model, dataset, **self._evaluation_options(description))
@@ -217,7 +217,7 @@ class DistillationTrainer(ResumableTrainer):
         Returns:
             Metrics of `hf_icckd.metrics`, their names with the prefix.
         """
-        dataset = self._evaluation_set(eval_dataset)
+        dataset = chosen_dataset(eval_dataset, self.eval_dataset)
         if dataset is None or (isinstance(dataset, dict) and not dataset):
             raise ValueError("there is no data set to evaluate on; give eval_dataset, or set --eval_strategy no")
         if isinstance(dataset, dict):
@@ -227,7 +227,7 @@ class DistillationTrainer(ResumableTrainer):
         description = None if self.args.disable_tqdm else "evaluating"
         teacher = self.evaluation_teacher(dataset)
         logits = None if teacher is None else teacher.logits
-        measured = measure_split(self.classifier, dataset, logits, **self._evaluation_options(description))
+        measured = measure_split(self.measured_classifier, dataset, logits, **self._evaluation_options(description))
         prefixed = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         self._clock += time.perf_counter() - start  # images per second are those of training
         self.log(prefixed)
@@ -249,18 +249,9 @@ class DistillationTrainer(ResumableTrainer):
         prefixed = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         return PredictionOutput(outputs.logits.cpu().numpy(), outputs.labels.cpu().numpy(), prefixed)
 
-    def _evaluation_set(self, given: Any) -> Any:
-        """Data set that is meant: one by name, of those given at construction, or all of these."""
-        if not isinstance(given, str):
-            return self.eval_dataset if given is None else given
-        known = self.eval_dataset if isinstance(self.eval_dataset, dict) else {}
-        if given not in known:
-            raise ValueError(f"eval_dataset is {given!r}, expected a data set{suggest(given, known)}")
-        return known[given]
-
     def get_eval_dataloader(self, eval_dataset: Dataset | str | None = None) -> DataLoader:  # type: ignore[override]
         """Batches of a data set as evaluation reads them; None for the only one given at construction."""
-        images = as_batches(self._evaluation_set(eval_dataset), self.classifier.spec.label_names)
+        images = as_batches(chosen_dataset(eval_dataset, self.eval_dataset), self.classifier.spec.label_names)
         return make_loader(images, images.batch_sampler(self.args.eval_batch_size), **self.args.loading)
 
     def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
@@ -287,10 +278,12 @@ class DistillationTrainer(ResumableTrainer):
     # ---- checkpoints and export
 
     def begin_sums(self) -> None:
-        """Start the clock; drop the averages of an earlier training unless this one resumes it."""
+        """Start the clock; forget what an earlier training noted unless this one resumes it."""
         self._images_seen, self._clock = 0, time.perf_counter()
         if not self._restored:
             self.averages.reset()
+            if self.best is not None:
+                self.best.reset()
         super().begin_sums()
 
     def check_finite(self) -> None:
@@ -301,9 +294,10 @@ class DistillationTrainer(ResumableTrainer):
     def export(self, folder: str) -> None:
         """Write the classifier as a folder that timm and transformers load."""
         self.check_finite()
-        state = distributed.gather_shards(self.classifier.net.state_dict())
+        classifier = self.measured_classifier
+        state = distributed.gather_shards(classifier.net.state_dict())
         if self.args.should_save:
-            save_pretrained(folder, self.classifier, state)
+            save_pretrained(folder, classifier, state)
 
     def push_to_hub(  # type: ignore[override]  # always blocking, and the first process alone pushes
         self,

@@ -52,6 +52,12 @@ def user_path(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def existing_folder(path: str | Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    path = Path(path).absolute()
+    return next(each for each in (path, *path.parents) if each.is_dir())
+
+
 def sync(path: Path) -> None:
     """Wait until a file is on the disk, or a folder's list of files where the system supports that."""
     try:

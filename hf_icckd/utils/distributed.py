@@ -88,11 +88,16 @@ def local_share(local_rows: int, global_rows: int) -> float:
 
 def mean_over_ranks(tensor: Tensor) -> Tensor:
     """Element-wise mean of a tensor over ranks."""
+    return tensor if world_size() == 1 else sum_over_ranks(tensor) / world_size()
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """Element-wise sum of a tensor over ranks."""
     if world_size() == 1:
         return tensor
     tensor = tensor.clone()
     dist.all_reduce(tensor)
-    return tensor / world_size()
+    return tensor
 
 
 def minimum_over_ranks(tensor: Tensor) -> Tensor:
@@ -140,8 +145,11 @@ def gather_shards(state: T) -> T:
 
 
 def shard_like(tensor: Tensor, other: Any) -> Tensor:
-    """Cut from a full tensor the shard that this rank holds of `other`; return all of it if `other` is not sharded."""
-    if not isinstance(other, DTensor) or tensor.shape != other.shape:
+    """Cut from a full tensor the shard that this rank holds of `other`.
+
+    A tensor that is a shard already, or whose counterpart is not sharded, is returned as it is.
+    """
+    if not isinstance(other, DTensor) or isinstance(tensor, DTensor) or tensor.shape != other.shape:
         return tensor
     # Every rank has the full tensor, so nothing is sent. Cloned, or the shard would keep all of it in memory.
     return distribute_tensor(tensor.contiguous(), other.device_mesh, other.placements, src_data_rank=None).clone()

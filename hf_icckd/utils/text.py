@@ -28,6 +28,29 @@ def format_table(rows: list[tuple[str, str]], title: str) -> str:
     return "\n".join([*lines, *(f"{name}  {value}".rstrip() for name, value in padded)])
 
 
+def format_grid(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], title: str, left: int = 1) -> str:
+    """Format a table with any number of columns under a title.
+
+    Args:
+        heads: For each column the lines above it.
+        rows: Cells as text.
+        title: First line.
+        left: So many columns are aligned to the left, all others to the right.
+    """
+    lines = [*zip(*heads, strict=True), *rows]
+    widths = [max(columns(line[index]) for line in lines) for index in range(len(heads))]
+
+    def aligned(line: Sequence[str]) -> str:
+        cells = []
+        for index, (text, width) in enumerate(zip(line, widths, strict=True)):
+            space = " " * (width - columns(text))
+            cells.append(text + space if index < left else space + text)
+        return "  ".join(cells).rstrip()
+
+    rule = "-" * max(columns(title), sum(widths) + 2 * (len(widths) - 1))
+    return "\n".join([title, rule, *map(aligned, lines)])
+
+
 def columns(text: str) -> int:
     """Columns that a text takes in a terminal: Chinese characters take two, an accent of its own takes none."""
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
@@ -42,6 +65,16 @@ def shorten(text: str, longest: int) -> str:
     while columns(text) >= longest:
         text = text[:-1]
     return f"{text}…"
+
+
+def shorten_path(path: str, longest: int) -> str:
+    """Return a path on one line, of which the end is kept if it takes more columns than `longest`.
+
+    Example:
+        >>> shorten_path("photos/summer/beach.jpg", 12)
+        '…r/beach.jpg'
+    """
+    return shorten(path[::-1], longest)[::-1]
 
 
 def escape_markdown(text: object) -> str:

@@ -22,12 +22,11 @@ from hf_icckd.cards.card import (
     _METRICS,
     PICTURES,
     CardData,
-    citations,
-    how_trained,
     render,
     write_card,
 )
 from hf_icckd.cards.content import hub_id, soft_label_series
+from hf_icckd.cards.method import citations, how_trained
 from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
 from hf_icckd.data.images import decode_image
 from hf_icckd.losses import TEACHER_TERMS

@@ -20,7 +20,7 @@ from hf_icckd.data.images import read_image
 from hf_icckd.data.labels.columns import labels_of
 from hf_icckd.demo import __main__ as demo
 from hf_icckd.demo import page as demo_page
-from hf_icckd.demo.comparison import ask, class_means, compare, prepare
+from hf_icckd.demo.comparison import ask, class_means, compare, describe, prepare
 from hf_icckd.options.command_line import UserError
 from hf_icckd.utils.text import escape_markdown
 
@@ -207,7 +207,7 @@ def test_the_data_of_a_teacher_that_is_no_folder_are_not_looked_for(folders):
         (["--port", "0"], "port is 0, expected a number at least 1 and at most 65535"),
         (["--max_images", "0"], "max_images is 0, expected a number at least 1"),
         (["--image_size", "8"], "unknown option --image_size"),
-        (["a", "b", "c"], "'c' is one word too many"),
+        (["a", "b", "c"], "models are a, b, c, expected one classifier, or a teacher and its student"),
     ],
 )
 def test_wrong_command_lines_end_in_one_line(folders, tmp_path, monkeypatch, words, message):
@@ -246,7 +246,7 @@ def served(tmp_path, monkeypatch):
         for seed, role in enumerate(("teacher", "student"))
     ]
     picture().save(tmp_path / "0.png")
-    page = demo_page.build_page(*nets, NAMES, "Class means are made up.", [(tmp_path / "0.png", "cat")])
+    page = demo_page.build_page(nets, NAMES, "Class means are made up.", [(tmp_path / "0.png", "cat")])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -290,4 +290,23 @@ def test_the_page_answers(served, tmp_path):
     with pytest.raises(AppError):
         client.predict({"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}, 4, api_name="/compare")
     with pytest.raises(ValueError, match=f"port {port} of 127.0.0.1 can't be listened on"):
-        demo_page.launch(demo_page.build_page(*nets, NAMES, "", []), "127.0.0.1", port)
+        demo_page.launch(demo_page.build_page(nets, NAMES, "", []), "127.0.0.1", port)
+
+
+def test_one_model_alone(folders, tmp_path, monkeypatch):
+    """The page of one classifier has one column, and what it says is what `describe` says."""
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+    gradio = pytest.importorskip("gradio")
+    only = net(folders, "teacher")._replace(role="model", means=torch.randn(10, 64))
+    page = demo_page.build_page([only], only.model.spec.label_names, "", [])
+    labels = [each for each in page.config["components"] if each["type"] == "label"]
+    assert page.config["title"] == "Classifier" and len(labels) == 1
+    look, draw = demo_page._handlers(gradio, [only], only.model.spec.label_names, None)
+    picture().save(tmp_path / "0.png")
+    answers, verdict, shown, details = look({"path": str(tmp_path / "0.png"), "orig_name": "0.png"}, 2)
+    found = describe(answers[0], only.model.spec.label_names, 2)
+    name, share = found["soft_label"][0]
+    assert shown == dict(found["soft_label"]) and "Nearest classes" in details
+    assert verdict == f"### It says **{name}**.\nAt temperature 2, with {100 * share:.2f} %."
+    assert look(None, 2) == ([], "Drop or paste a picture.", None, "")
+    assert draw([], 2) == ("Drop or paste a picture.", None, "")

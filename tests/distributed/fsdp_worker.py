@@ -41,7 +41,15 @@ SAVING = {
     "eval_strategy": "steps",
     "eval_steps": 3,
 }
-ADAMW = {"optim": "adamw_torch", "learning_rate": 1e-3, "decay_norm_and_bias": False, "max_grad_norm": 0.5}
+ADAMW = {
+    "optim": "adamw_torch",
+    "learning_rate": 1e-3,
+    "decay_norm_and_bias": False,
+    "max_grad_norm": 0.5,
+    "layer_decay": 0.7,
+}
+# The last evaluation is not at the last step, so other weights are kept than those of the end.
+BEST = SAVING | {"load_best_model_at_end": True, "metric_for_best_model": "nll"}
 
 
 def shard_on_cpus() -> None:
@@ -92,7 +100,7 @@ class Tests:
             model,
             TeacherTrainingArguments(**options | INTRA_CLASS | more),
             self.pipeline.dataset("train", training=True, num_views=2),
-            self.test,
+            {"validation": self.test} if more.get("load_best_model_at_end") else self.test,
             callbacks=callbacks,
         )
         for callback in callbacks or []:
@@ -126,6 +134,8 @@ def main(tests: Tests) -> None:
     trained = tests.train("adamw", vit(), **ADAMW, **SAVING)
     trained.save_model(f"{tests.folder}/exported")
     tests.train("adamw resumed", vit(), f"{tests.folder}/adamw/checkpoint-3", **ADAMW)
+    results["best step"] = tests.train("best", vit(), **BEST).best.step
+    tests.train("best resumed", vit(), f"{tests.folder}/best/checkpoint-6", **BEST)
     tests.train("bf16", tests.vit(), bf16=True)
 
     # A process that can't write, and a weight that is not finite on one process: all end, none waits for another.

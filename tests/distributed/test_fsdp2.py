@@ -20,7 +20,7 @@ from tests.forks import Forks
 
 WORKER = Path(__file__).with_name("fsdp_worker.py")
 LAUNCH = ["-m", "accelerate.commands.launch", "--config_file", ROOT / "recipes" / "accelerate" / "fsdp2.yaml"]
-RUNS = ["conv", "sgd x2", "sgd", "cut", "resumed", "adamw", "adamw resumed"]
+RUNS = ["conv", "sgd x2", "sgd", "cut", "resumed", "adamw", "adamw resumed", "best", "best resumed"]
 
 
 def run(forks: Forks, folder: Path, processes: int, *more: object) -> list[dict]:
@@ -71,11 +71,20 @@ def test_caches_and_outputs_are_identical_on_all_processes(results):
             assert_close({part: first[name][part]}, second[name], 0, 0)
 
 
-@pytest.mark.parametrize(("whole", "resumed"), [("sgd", "resumed"), ("adamw", "adamw resumed")])
+@pytest.mark.parametrize(
+    ("whole", "resumed"), [("sgd", "resumed"), ("adamw", "adamw resumed"), ("best", "best resumed")]
+)
 def test_a_sharded_run_goes_on_bit_for_bit(results, whole, resumed):
     whole, resumed = (results["two"][0][name] for name in (whole, resumed))
     for part in ("weights", "moments", "cache", "terms"):
         assert_close({part: whole[part]}, resumed, 0, 0)
+
+
+def test_the_best_weights_are_kept_and_not_the_last(results):
+    for each in (results["one"], results["two"][0]):
+        assert each["best step"] in (3, 6)
+        best, last = (each[name]["weights"]["net.head.weight"] for name in ("best", "sgd"))
+        assert not torch.allclose(best, last)
 
 
 def test_any_goes_on_with_a_checkpoint_of_any_other(results):

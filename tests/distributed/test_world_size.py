@@ -13,7 +13,20 @@ from tests.forks import Forks
 WORKER = Path(__file__).with_name("worker.py")
 RUNS = [
     f"{name} x{accumulation}"
-    for name in ("intra_class", "kd", "kd+rkd", "recorded", "mixed", "weighted", "sampled", "ce")
+    for name in (
+        "intra_class",
+        "kd",
+        "kd+rkd",
+        "recorded",
+        "mixed",
+        "unlabeled",
+        "alone",
+        "weighted",
+        "sampled",
+        "ce",
+        "frozen",
+        "probe",
+    )
     for accumulation in (1, 2)
 ]
 
@@ -54,12 +67,20 @@ def test_many_processes_equal_one(results, world, name):
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
-@pytest.mark.parametrize("name", ["ce", "kd", "mixed", "weighted", "sampled"])
+@pytest.mark.parametrize("name", ["ce", "kd", "mixed", "unlabeled", "alone", "weighted", "sampled", "frozen", "probe"])
 def test_two_micro_batches_equal_one_batch(results, world, name):
     """For the terms that are means over images. The others compare images: there the micro-batch is what they see."""
     one, two = (results[world][0][f"{name} x{accumulation}"]["weights"] for accumulation in (1, 2))
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_all_processes_fit_one_head(results, world):
+    for each in results[world]:
+        for name, value in results[world][0]["fitted"].items():
+            assert torch.equal(each["fitted"][name], value), name
+            torch.testing.assert_close(value, results[1][0]["fitted"][name], rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("world", [2, 4])
@@ -103,6 +124,16 @@ def test_another_number_of_processes_goes_on(results, world):
         assert_close(results[1][0]["intra_class x1"], each["resumed"])
         assert len(each["losses"]) == 20
         assert each["losses"] == pytest.approx(results[1][0]["losses"], rel=1e-5)
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_the_same_weights_are_kept(results, world):
+    """Also by those that resume a checkpoint of one process."""
+    one = results[1][0]["kept"]
+    assert one["choice"]["step"] < one["end"]["step"] < 20  # stopped early
+    for each in results[world]:
+        assert_close(one, each["kept"])
+        assert_close(one, each["kept again"])
 
 
 @pytest.mark.parametrize("world", [2, 4])

@@ -37,7 +37,15 @@ from hf_icckd.training import rehearsal
 from hf_icckd.training.signals import StopOnSignal
 from hf_icckd.utils import distributed
 
-TERMS = ("loss/ce", "loss/intra_class", "gated_fraction", "loss/kd", "loss/rkd_distance", "loss/rkd_angle")
+TERMS = (
+    "loss/ce",
+    "loss/intra_class",
+    "gated_fraction",
+    "loss/kd",
+    "loss/rkd_distance",
+    "loss/rkd_angle",
+    "loss/embedding",
+)
 
 
 def classifier(names, seed):
@@ -55,6 +63,16 @@ def outcome(trainer) -> dict:
         "weights": {name: value.clone() for name, value in trainer.classifier.state_dict().items()},
         "cache": {} if cache is None else cache.state_dict(),
         "terms": {name: values for name, values in terms.items() if len(values)},
+    }
+
+
+def weights_of(trainer) -> dict:
+    """Measured weights, and which evaluation they are of."""
+    best = trainer.best
+    return {
+        "weights": {name: value.clone() for name, value in trainer.measured_classifier.state_dict().items()},
+        "choice": {"step": torch.tensor(best.step), "value": torch.tensor(best.value, dtype=torch.float64)},
+        "end": {"step": torch.tensor(trainer.state.global_step), "evaluations": torch.tensor(best.evaluations)},
     }
 
 
@@ -120,12 +138,14 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
             "gradient_accumulation_steps": accumulation, "save_strategy": "no", "num_threads": 1,
         } | more  # fmt: skip
 
-    def teacher(name: str, model=None, callbacks=None, resume=None, images=pipeline, **more) -> TeacherTrainer:
+    def teacher(
+        name: str, model=None, callbacks=None, resume=None, evaluated=None, images=pipeline, **more
+    ) -> TeacherTrainer:
         trainer = TeacherTrainer(
             model or classifier(data.label_names, 0),
             TeacherTrainingArguments(**options(name, **more)),
             images.dataset("train", training=True, num_views=2),
-            pipeline.dataset("test"),
+            evaluated or pipeline.dataset("test"),
             callbacks=callbacks,
         )
         for callback in callbacks or []:
@@ -146,6 +166,27 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
         student.train()
         return student
 
+    def without_labels(accumulation: int, only: bool, objectives: list[str]) -> StudentTrainer:
+        """A student of 151 digits and 62 images without labels, or of these alone; steps differ in their labels."""
+        images = ImagePipeline(
+            load_image_data(
+                "digits", max_train_samples=151, max_eval_samples=41, unlabeled_dataset="synthetic",
+                max_unlabeled_samples=62, unlabeled_only=only,
+            )
+        )  # fmt: skip
+        student = StudentTrainer(
+            classifier(data.label_names, 1),
+            classifier(data.label_names, 2),
+            StudentTrainingArguments(
+                **options("unlabeled", accumulation), objectives=objectives, label_smoothing=0.0 if only else 0.1
+            ),
+            images.dataset("train", training=True),
+            labeled_dataset=images.dataset("train"),
+        )
+        rehearsal.rehearse(student)
+        student.train()
+        return student
+
     uneven = dataclasses.replace(data, train=data.train.select(uneven_rows(data.labels("train"))))
     resampled = ImagePipeline(uneven, Augmentation(mixup=0.4), sampling=Sampling("balanced", seed=2))
     intra_class = {"terms": ["intra_class:weight=1,margin=0,cache_size=8"]}
@@ -158,6 +199,9 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
         results[f"weighted x{accumulation}"] = outcome(weighted)
         sampled = teacher("sampled", accumulation=accumulation, terms=["none"], images=resampled)
         results[f"sampled x{accumulation}"] = outcome(sampled)
+        results[f"unlabeled x{accumulation}"] = outcome(without_labels(accumulation, False, ["kd", "embedding"]))
+        alone = without_labels(accumulation, True, ["embedding"])
+        results[f"alone x{accumulation}"] = outcome(alone)
         trainer = teacher(f"teacher-{accumulation}", accumulation=accumulation, **intra_class)
         results[f"intra_class x{accumulation}"] = outcome(trainer)
         for name, objectives, mode in (
@@ -182,6 +226,14 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
             results[f"{name} x{accumulation}"] = outcome(student)
         trainer = teacher("ce", accumulation=accumulation, terms=["none"])
         results[f"ce x{accumulation}"] = outcome(trainer)
+        ce = {"accumulation": accumulation, "terms": ["none"]}
+        results[f"frozen x{accumulation}"] = outcome(teacher("frozen", freeze_epochs=2, layer_decay=0.7, **ce))
+        # Statistics that are frozen don't depend on the number of processes.
+        torch.manual_seed(0)
+        net = create_classifier("cifar_resnet8", data.label_names, image_size=8).double()
+        results[f"probe x{accumulation}"] = outcome(teacher("probe", model=net, freeze_backbone=True, **ce))
+    alone.fit_head()
+    results["fitted"] = alone.classifier.net.get_classifier().state_dict()
     test = pipeline.dataset("test")
     results["logits"] = trainer.predict_split(test).logits
     # 41 images in batches of 8 a process: measured batch by batch, and from all outputs at once.
@@ -198,6 +250,18 @@ def main(folder: str, processes: int, checkpoint: str | None) -> None:
     resumed = teacher("resumed", resume=checkpoint or f"{folder}/stopped/checkpoint-3", **intra_class)
     results["resumed"] = outcome(resumed)
     results["losses"] = [entry["loss"] for entry in resumed.state.log_history if "loss" in entry]
+
+    # The average of the weights, the best of them, and a stop because no better ones came; then the same from a
+    # checkpoint of another number of processes.
+    kept = {
+        "evaluated": {"validation": test}, "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps",
+        "save_steps": 3, "save_total_limit": None, "load_best_model_at_end": True, "metric_for_best_model": "nll",
+        "early_stopping_patience": 2, "early_stopping_threshold": 0.1, "learning_rate": 0.4, "model_ema": True,
+        "model_ema_decay": 0.7, "terms": ["none"],
+    }  # fmt: skip
+    results["kept"] = weights_of(teacher("kept", **kept))
+    before = Path(checkpoint).parent.with_name("kept") if checkpoint else Path(folder, "kept")
+    results["kept again"] = weights_of(teacher("again", resume=f"{before}/checkpoint-3", **kept))
 
     # A net with BatchNorm, whose statistics differ between processes while it trains.
     torch.manual_seed(0)

@@ -78,8 +78,8 @@ def digests(folder: Path) -> dict[str, str]:
 
 def next_command(error: str) -> list[str]:
     """The command that an error suggests, as the worker takes it."""
-    words = shlex.split(re.search(r"`(python -m hf_icckd\.hub push [^`]*)`", error).group(1))
-    return ["hub", *words[3:]]
+    words = shlex.split(re.search(r"`(hf-icckd push [^`]*)`", error).group(1))
+    return ["hub", *words[1:]]
 
 
 def test_one_commit_of_what_belongs_there(hub, worker, run):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from hf_icckd import KD, OBJECTIVES, RKD, ClassifierOutput, DistillationBatch, WeightedObjectives
 from hf_icckd.losses import knowledge_distillation_loss, parse_objectives, rkd_angle_loss, rkd_distance_loss
+from hf_icckd.models.outputs import OutputShapes
 
 
 def make_batch(n=6, classes=5, student_dim=4, teacher_dim=7, seed=0, dtype=torch.float64, device="cpu"):
@@ -144,14 +145,16 @@ def test_weighted_sum_names_and_weighs_terms():
 
 def test_every_objective_has_weights_for_its_terms_and_a_citation():
     for objective in OBJECTIVES.values():
-        assert set(objective()(make_batch())) == set(objective.term_weights)
+        made = objective()
+        made.build(OutputShapes(5, 4), OutputShapes(5, 7))
+        assert set(made.double()(make_batch())) == set(objective.term_weights)
         assert objective.citation.startswith("@")
 
 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (["rdk"], r"unknown objective 'rdk', expected one of: kd, rkd \(did you mean 'rkd'\?\)"),
+        (["rdk"], r"unknown objective 'rdk', expected one of: kd, embedding, rkd \(did you mean 'rkd'\?\)"),
         (["kd:temprature=3"], r"cannot read 'temprature=3'.*weight, temperature.*did you mean 'temperature'"),
         (["kd:temperature"], "cannot read 'temperature'"),
         (["kd:temperature=warm"], "temperature is 'warm'.*expected a number"),

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hf_icckd import ClassifierOutput, ClassifierSpec, ImageClassifier, create_classifier
-from hf_icckd.models.classifier import adapt_classifier
+from hf_icckd.models.adapt import adapt_classifier
 from hf_icckd.models.moved import moved_copy
 
 NAMES = ["a", "b", "c"]

@@ -14,7 +14,9 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 from torch import nn
 
 from hf_icckd import create_classifier, export, export_onnx, save_pretrained
+from hf_icckd.evaluation import latency
 from hf_icckd.models import onnx as onnx_export
+from hf_icckd.models import same_logits
 from hf_icckd.models.moved import moved_copy
 from hf_icckd.options.command_line import UserError
 from tests import ROOT
@@ -75,7 +77,7 @@ def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
         export_onnx(make(), path, num_images=20)
     assert path.read_bytes() == b"the one before" and [*tmp_path.iterdir()] == [path]
     with pytest.raises(ValueError, match="the same class in"):  # whatever the tolerance
-        monkeypatch.setattr(onnx_export, "_MIN_AGREEMENT", 1.01)
+        monkeypatch.setattr(same_logits, "_MIN_AGREEMENT", 1.01)
         export_onnx(make(), path, num_images=20, tolerance=1e9)
 
 
@@ -113,7 +115,7 @@ def test_errors_of_the_runtime_are_one_line(tmp_path, monkeypatch):
     def failing(file):
         raise Fail("no kernel\nfor this")
 
-    monkeypatch.setattr(onnx_export, "_session", failing)
+    monkeypatch.setattr(onnx_export, "run_onnx", failing)
     with pytest.raises(ValueError, match="run the file of cifar_resnet8, so it is not written: no kernel for this"):
         export_onnx(make(), tmp_path / "model.onnx")
     assert not [*tmp_path.iterdir()]
@@ -138,7 +140,14 @@ def test_what_cannot_be_exported_is_explained(tmp_path, monkeypatch):
     assert not [*tmp_path.iterdir()]
 
 
-def test_the_command_notes_the_figures_in_records_and_card(tmp_path, capsys):
+@pytest.fixture(autouse=True)
+def quick_timing(monkeypatch):
+    """One call in each turn: latencies are not what is tested here."""
+    monkeypatch.setattr(latency, "_TURN_SECONDS", 0)
+    monkeypatch.setattr(latency, "_REST_SECONDS", 0)
+
+
+def test_the_command_notes_the_comparison_in_records_and_card(tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(ROOT / "model_cards" / "digits-cifar_resnet8-student", folder)
     card = folder / "README.md"
@@ -146,9 +155,11 @@ def test_the_command_notes_the_figures_in_records_and_card(tmp_path, capsys):
     before = json.loads((folder / "metrics.json").read_text())
     save_pretrained(folder, make())
     export.main([str(folder), "--num_images", "20"])
-    assert "model.onnx agrees with torch" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "accuracy is not measured" in shown and "on 20 random images" in shown
     after = json.loads((folder / "metrics.json").read_text())
-    found = after.pop("onnx")
+    found, deployment = after.pop("onnx"), after.pop("deployment")
+    assert [row["format"] for row in deployment["rows"]] == ["torch", "onnx"] and "dataset" not in deployment
     assert after == before and found["images"] == 20 and found["agreement"] == 100.0
     text = card.read_text()
     assert f"one image takes {found['latency_ms']:.2f} ms in ONNX Runtime" in text and "Mine." in text
@@ -161,12 +172,16 @@ def test_the_command_notes_the_figures_in_records_and_card(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nowhere"], "'nowhere' is not a local folder; name the ONNX file with --output"),
+        (["nowhere"], "'nowhere' is not a local folder; say with --output where"),
         (["nowhere/at/all", "--output", "x.onnx"], "model 'nowhere/at/all' is not a folder here"),
-        (["{run}", "--num_images", "0"], "num_images is 0, expected at least 1"),
-        (["{run}", "--tolerance", "nan"], "tolerance is nan, expected 0 or more"),
+        (["{run}", "--num_images", "0"], "num_images is 0, expected a number at least 1"),
+        (["{run}", "--logit_tolerance", "nan"], "logit_tolerance is nan, expected a number at least 0"),
+        (["{run}", "--tolerance", "-1"], "tolerance is -1.0, expected a number at least 0 and at most 100"),
+        (["{run}", "--formats", "onxx"], r"formats has 'onxx', expected some of: .* \(did you mean 'onnx'"),
+        (["{run}", "--formats", "onnx", "int8", "--output", "x.onnx"], "output is 'x.onnx' but there are 2 formats"),
+        (["{run}", "--formats", "int8"], "int8 needs calibration images .* damaged; name the data set with --dataset"),
         (["{run}", "--output"], "argument --output: expected one argument"),
-        (["{run}"], "metrics.json is damaged.*the ONNX file is written, but"),
+        (["{run}"], "metrics.json is damaged.*the files are written, but"),
     ],
 )
 def test_wrong_command_lines_end_in_one_line(tmp_path, words, message):

@@ -14,7 +14,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 from hf_icckd import create_classifier, from_pretrained, push_to_hub, save_pretrained
 from hf_icckd.hub.published import published_files
 from hf_icckd.models import pretrained
-from hf_icckd.models.classifier import adapt_classifier
+from hf_icckd.models.adapt import adapt_classifier
 from hf_icckd.models.from_transformers import SAFE_FILES
 from hf_icckd.runs.layout import DATA_REPORT_FILE
 
@@ -106,14 +106,6 @@ def test_pretrained_weights_keep_their_preprocessing(tmp_path, monkeypatch):
     assert model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).logits.shape == (1, 3)  # small pixels are scaled up
     fixed = create_classifier("test_vit", NAMES, image_size=96, pretrained=True)
     assert asked[-1][2]["img_size"] == fixed.spec.image_size == 96
-
-
-def test_going_on_with_images_of_another_size():
-    conv = adapt_classifier(make("cifar_resnet8", 16), NAMES, image_size=24)
-    assert conv.spec.image_size == 24 and conv.spec.mean == STATISTICS["mean"]
-    assert adapt_classifier(make("test_vit", 64), NAMES, image_size=64).spec.image_size == 64
-    with pytest.raises(ValueError, match="image_size is 32 but this test_vit takes images of 64 pixels only"):
-        adapt_classifier(make("test_vit", 64), NAMES, image_size=32)
 
 
 @pytest.mark.parametrize("names", [NAMES, ("a", "b")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hf_icckd.options import training
-from hf_icckd.options.command_line import UserError, parse_arguments, with_names
+from hf_icckd.options.command_line import UserError, option_kinds, parse_arguments, with_names
 from hf_icckd.options.commands import CardArguments
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.options.training import TeacherTrainingArguments
@@ -60,9 +60,9 @@ def test_compiling_without_a_compiler_is_refused(tmp_path, monkeypatch):
     ],
 )
 def test_a_value_without_a_name_gets_one(words, found):
-    assert with_names(words.split(), ["dataset"], RECIPES["teacher"]) == found
+    assert with_names(words.split(), ["dataset"], option_kinds(RECIPES["teacher"])) == found
 
 
 def test_a_list_takes_all_that_stand_alone():
     words = ["a", "--license", "mit", "b"]
-    assert with_names(words, ["folders"], [CardArguments]) == ["--license", "mit", "--folders", "a", "b"]
+    assert with_names(words, ["folders"], option_kinds([CardArguments])) == ["--license", "mit", "--folders", "a", "b"]

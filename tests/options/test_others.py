@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from hf_icckd import student, teacher
 from hf_icckd.losses import OBJECTIVES, TEACHER_TERMS
 from hf_icckd.losses.specs import parse_spec
 from hf_icckd.options.command_line import UserError, parse_arguments
+from hf_icckd.options.commands import COMMANDS
 from hf_icckd.options.others import ALSO_CALLED, ELSEWHERE, name_here
 from hf_icckd.options.recipes import RECIPES, defaults
 
 KNOWN = {recipe: set(defaults(recipe)) for recipe in RECIPES}
+EVERYWHERE = {each.name for command in COMMANDS.values() for group in command.options for each in fields(group)}.union(
+    *KNOWN.values()
+)
 
 
 @pytest.mark.parametrize("name", ALSO_CALLED)
@@ -19,7 +25,7 @@ def test_every_target_exists(name):
     assert name not in KNOWN["teacher"] & KNOWN["student"] and name not in ELSEWHERE
     for target in ALSO_CALLED[name]:
         option, _, spec = target.partition(" ")
-        assert option in KNOWN["teacher"] | KNOWN["student"]
+        assert option in EVERYWHERE
         if spec:
             registry = OBJECTIVES if option == "objectives" else TEACHER_TERMS
             parse_spec(spec.replace("student=VALUE", "student=cifar_resnet8").replace("VALUE", "1"), registry, option)
@@ -38,7 +44,9 @@ def test_every_target_exists(name):
         (teacher, ["--learning_rats", "1"], "did you mean '--learning_rate'"),
         (teacher, ["--workers", "1"], "here it is --dataloader_num_workers"),
         (teacher, ["--fp32", "true"], "unknown option --fp32: it is the default"),
-        (teacher, ["--warmup_epochs", "5"], "here it is --warmup_steps: a number of steps, or below 1 the share"),
+        (teacher, ["--warmup", "5"], "here it is --warmup_steps or --warmup_epochs"),
+        (teacher, ["--drop_path_rate", "0.1"], "here it is --drop_path"),
+        (student, ["--drop", "0.1"], "here it is --drop_rate"),
         (teacher, ["--gpus", "2"], "unknown option --gpus: processes are started by a launcher"),
     ],
 )

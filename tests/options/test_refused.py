@@ -28,6 +28,7 @@ TAKES_EFFECT = {
     "dataloader_pin_memory", "dataloader_num_workers", "dataloader_prefetch_factor",
     "dataloader_multiprocessing_context",
     # Evaluating, logging, saving, publishing.
+    "load_best_model_at_end", "metric_for_best_model", "greater_is_better",
     "eval_strategy", "eval_steps", "eval_delay", "per_device_eval_batch_size", "logging_strategy", "logging_steps",
     "logging_first_step", "log_on_each_node", "log_level", "log_level_replica", "disable_tqdm", "report_to",
     "run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "output_dir",

@@ -57,6 +57,18 @@ def test_lengths_are_apart():
     assert names(changed.length) == ["max_steps", "num_train_epochs"] and not changed.differing
 
 
+def test_options_of_kept_weights_that_an_earlier_version_lacked_are_at_their_default():
+    assert not compare(BEFORE, now(model_ema=False, model_ema_decay=0.9998, early_stopping_threshold=0.0)).differing
+    assert names(compare(BEFORE, now(model_ema=True)).differing) == ["model_ema"]
+
+
+def test_when_to_evaluate_matters_where_the_best_evaluation_is_kept():
+    for keeps, differing in ((False, []), (True, ["eval_steps"])):
+        options = {"load_best_model_at_end": keeps, "save_steps": 1}
+        before = BEFORE | options | {"eval_steps": 2}
+        assert names(compare(before, BEFORE | options | {"eval_steps": 3, "save_steps": 4}).differing) == differing
+
+
 def test_options_of_a_later_version_were_at_their_defaults():
     later = {"aa": None, "mixup": 0.0, "cutmix": 0.0, "mixup_prob": 1.0, "mixup_switch_prob": 0.5}
     assert not compare(BEFORE, now(**later)).differing

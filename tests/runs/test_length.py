@@ -67,3 +67,13 @@ def test_a_run_may_become_shorter_down_to_what_it_has_done(tmp_path):
 
 def test_a_run_without_a_checkpoint_may_have_any_length(tmp_path):
     check(tmp_path, num_train_epochs=4)
+
+
+def test_a_run_that_keeps_its_best_weights_has_the_evaluations_of_its_length(tmp_path):
+    """One that ended within an epoch was evaluated there, and a longer one would not have been."""
+    options = {"lr_scheduler_type": "constant", "load_best_model_at_end": True, "before": {"max_steps": 8}}
+    with pytest.raises(ValueError, match="max_steps 12 would have chosen among other evaluations: one after step 8"):
+        check(run_of(tmp_path / "8", 8), max_steps=12, **options)
+    check(run_of(tmp_path / "7", 7), max_steps=12, **options)
+    options["before"] = {"max_steps": 10}
+    check(run_of(tmp_path / "10", 10), max_steps=15, **options)

@@ -7,7 +7,7 @@ import json
 import pytest
 import yaml
 
-from hf_icckd.cards.card import citations, how_trained
+from hf_icckd.cards.method import citations, how_trained
 from hf_icckd.losses import TEACHER_TERMS, term_arguments
 from hf_icckd.runs.records import method_of, read_options, read_records
 

@@ -342,7 +342,12 @@ def test_launchers_pass_a_signal_on(forks, tmp_path, launcher):
 
 
 @pytest.mark.parametrize(
-    "options", [["--kills", "10"], ["--kills", "5", "--recipe", "student", "--decoded", "--workers", "2"]]
+    "options",
+    [
+        ["--kills", "10"],
+        ["--kills", "5", "--recipe", "student", "--decoded", "--workers", "2"],
+        ["--kills", "7", "--kept"],
+    ],
 )
 def test_a_killed_run_goes_on_as_if_never_killed(forks, options):
     done = forks.run([ROOT / "benchmarks" / "torture.py", *options])

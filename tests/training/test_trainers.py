@@ -398,9 +398,7 @@ def test_classes_must_agree(pipeline, tiny_classifier, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"load_best_model_at_end": True}, "load_best_model_at_end is True.*last epoch"),
         ({"auto_find_batch_size": True}, "auto_find_batch_size is True"),
-        ({"metric_for_best_model": "top1"}, "metric_for_best_model is 'top1'.*last epoch"),
         ({"eval_on_start": True}, "eval_on_start is True"),
         (
             {"lr_scheduler_type": "reduce_lr_on_plateau"},

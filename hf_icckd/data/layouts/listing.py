@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -85,13 +85,17 @@ def list_folder(root: Path, bad_images: str = "error") -> FolderFiles:
             be read.
     """
     found = FolderFiles(str(root), root=root)
-    paths, system = _walk(root)
+    paths: list[PurePosixPath] = []
+    system: list[str] = []
+    for place, names, passed in walk_folder(root):
+        paths += [place / name for name in names]
+        system += passed
     unreadable: dict[str, list[PurePosixPath]] = {}
-    for path in paths:
+    for path in sorted(paths):
         file = root / path
         if is_image_file(file):
             found.images.append(path)
-        elif (fix := _unreadable(file)) is not None and fix not in DOCUMENTS:
+        elif (fix := unreadable_image(file)) is not None:
             unreadable.setdefault(fix, []).append(path)
         else:
             found.others.append(path)
@@ -115,20 +119,33 @@ def list_folder(root: Path, bad_images: str = "error") -> FolderFiles:
     return found
 
 
-def _walk(root: Path) -> tuple[list[PurePosixPath], list[str]]:
-    """All files below a folder, sorted, and the names of what was passed over."""
+def walk_folder(
+    root: Path, order: Callable[[str], Any] | None = None
+) -> Iterator[tuple[PurePosixPath, list[str], list[str]]]:
+    """Walk through a folder and all folders in it. Links to folders are followed once, loops not.
+
+    Args:
+        root: The folder.
+        order: Key that folders beside each other are sorted by; None for their names.
+
+    Yields:
+        A folder relative to the root, the names of its files, and the paths of what is passed over: hidden files,
+        files of systems, folders of runs, links to what was seen already.
+
+    Raises:
+        ValueError: If a folder can't be read.
+    """
 
     def fail(error: OSError) -> None:  # otherwise its class would be missing silently
         raise ValueError(
             f"folder {error.filename!r} can't be read: {error.strerror}; change its permissions or move it"
         )
 
-    found, passed = [], []
     real_root = os.path.realpath(root)
     seen: set[str] = set()
     for folder, subfolders, files in os.walk(root, onerror=fail, followlinks=True):
-        subfolders.sort()
-        kept = []
+        subfolders.sort(key=order)
+        kept, passed = [], []
         for name in subfolders:
             path = Path(folder, name)
             if _is_system(name) or _is_run(path):
@@ -146,12 +163,8 @@ def _walk(root: Path) -> tuple[list[PurePosixPath], list[str]]:
                     kept.append(name)
         subfolders[:] = kept
         place = PurePosixPath(Path(folder).relative_to(root))
-        for file in files:
-            if _is_system(file):
-                passed.append(str(place / file))
-            else:
-                found.append(place / file)
-    return sorted(found), passed
+        passed += [str(place / file) for file in files if _is_system(file)]
+        yield place, [file for file in files if not _is_system(file)], passed
 
 
 def _is_system(name: str) -> bool:
@@ -163,12 +176,14 @@ def _is_run(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _RUN_FILES)
 
 
-def _unreadable(file: Path) -> str | None:
+def unreadable_image(file: Path) -> str | None:
+    """What kind of image a file is that can't be read, with the way round; None for others and for documents."""
     try:
         with file.open("rb") as opened:
-            return unreadable_format(opened.read(_HEAD_BYTES))
+            known = unreadable_format(opened.read(_HEAD_BYTES))
     except OSError:
         return None
+    return None if known in DOCUMENTS else known
 
 
 def _check_encoding(path: PurePosixPath, root: Path) -> None:

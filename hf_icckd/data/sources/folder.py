@@ -20,14 +20,18 @@ from hf_icckd.data.containers.unsupported import refusal
 from hf_icckd.data.containers.webdataset import read_webdataset
 from hf_icckd.data.formats import is_image_file
 from hf_icckd.data.layouts.image_files import read_image_files
+from hf_icckd.data.layouts.layout import leave_out_annotations
 from hf_icckd.data.layouts.listing import Files, FolderFiles, list_folder
 from hf_icckd.data.layouts.text_tables import TABLE_SUFFIXES
 from hf_icckd.data.layouts.tree import LayoutError
 from hf_icckd.data.sources.image_data import LeftOut
-from hf_icckd.data.sources.source import Reading, Source, reason, refuse_file_options
+from hf_icckd.data.sources.source import Piece, Reading, Source, reason, refuse_file_options
 from hf_icckd.data.splits.roles import given_splits, named_reading
+from hf_icckd.data.splits.words import Role
 from hf_icckd.options.data import ImageDataArguments
 from hf_icckd.utils.text import listed
+
+_SAVED = ("dataset_dict.json", "state.json")  # what `datasets` writes beside a data set
 
 
 class Folder(Source):
@@ -55,10 +59,24 @@ class Folder(Source):
                     )
                 files = FolderFiles(str(self.path), root=self.path.parent, others=[PurePosixPath(self.path.name)])
                 return read_containers(files, options)
-            if any((self.path / name).is_file() for name in ("dataset_dict.json", "state.json")):
+            if any((self.path / name).is_file() for name in _SAVED):
                 return _read_saved(self.path, options)
             files = list_folder(self.path, options.bad_images)
             return read_files(files, options)
+
+    def read_unlabeled(self, options: ImageDataArguments) -> Reading:
+        """Read all images of the folder or its archives, in any layout; of tables and arrays the training split.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        if self.path.is_file() or any((self.path / name).is_file() for name in _SAVED):
+            return self.read(options)
+        with _readable(self.path):
+            found = list_folder(self.path, options.bad_images)
+            archives = [path for path in found.others if is_archive(path)]
+            files: Files = list_archives(found, archives) if archives and not found.images else found
+            return _all_images(files) if files.images else self.read(options)
 
     def streams(self, options: ImageDataArguments) -> Mapping[str, IterableDataset]:
         """Open the tables of the folder without reading their rows."""
@@ -114,6 +132,17 @@ def read_files(files: FolderFiles, options: ImageDataArguments) -> Reading:
     reading = read_tables(files.root, with_images, options, files.name)
     reading.left_out.append(LeftOut(len(files.images), "image files beside the tables", str(files.images[0])))
     return reading
+
+
+def _all_images(files: Files) -> Reading:
+    """Every image, whatever its folder is called, but for masks and the like."""
+    images, left_out = leave_out_annotations(files.images)
+    folders = {image.parent for image in images}
+    notes = [f"The unlabelled images lie in {len(folders):,} folders, whose names are ignored."]
+    if files.others:
+        left_out = [*left_out, LeftOut(len(files.others), "files that are no images", str(files.others[0]))]
+    pieces: dict[Role, list[Piece]] = {"train": [Piece("all images of the folder", files.rows(images, {}))]}
+    return Reading(pieces, left_out=[*files.left_out, *left_out], notes=notes if len(folders) > 1 else [])
 
 
 def _read_images(files: FolderFiles, options: ImageDataArguments) -> Reading:

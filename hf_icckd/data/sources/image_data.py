@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from hf_icckd.data.labels.columns import FINE_LABEL, labels_of
 from hf_icckd.data.sources.stream import StreamedSplit
@@ -15,6 +15,7 @@ from hf_icckd.data.splits.content import content_of
 from hf_icckd.data.splits.duplicates import Duplicates, count_duplicates
 from hf_icckd.data.splits.fingerprint import split_fingerprint
 
+UNLABELED = "unlabeled"  # name of the split without labels
 _FINGERPRINT_ROWS = 256
 
 
@@ -56,6 +57,8 @@ class ImageData:
         left_out: What the source holds and no split does.
         mirroring_doubt: Why a mirrored image may show another class, if the class names speak against it.
         pixel_range: Values of black and white in deep images; None for the range of their type.
+        unlabeled: Images without labels, which are learned from too; their `label` is -1.
+        unlabeled_only: Whether only those are trained on.
 
     Example:
         >>> from hf_icckd import load_image_data
@@ -78,6 +81,17 @@ class ImageData:
     left_out: list[LeftOut] = field(default_factory=list)
     mirroring_doubt: str = ""
     pixel_range: tuple[float, float] | None = None
+    unlabeled: Dataset | None = None
+    unlabeled_only: bool = False
+
+    @functools.cached_property
+    def trained(self) -> Dataset | StreamedSplit:
+        """Rows that a student is trained on: the training split, then the images without labels."""
+        if self.unlabeled is None or isinstance(self.train, StreamedSplit):
+            return self.train
+        columns = ["image", "label", "row"]
+        parts = [self.train] * (not self.unlabeled_only) + [self.unlabeled]
+        return concatenate_datasets([each.select_columns(columns) for each in parts])
 
     @property
     def streamed(self) -> bool:
@@ -86,7 +100,9 @@ class ImageData:
 
     def splits(self) -> dict[str, Dataset | StreamedSplit]:
         """Return the existing splits by name."""
-        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        splits = {
+            "train": self.train, UNLABELED: self.unlabeled, "validation": self.validation, "test": self.test,
+        }  # fmt: skip
         return {name: split for name, split in splits.items() if split is not None}
 
     def labels(self, split: str) -> np.ndarray:

@@ -37,9 +37,10 @@ from hf_icckd.data.sources.hub import Hub
 from hf_icckd.data.sources.image_data import ImageData, LeftOut
 from hf_icckd.data.sources.load_stream import load_stream
 from hf_icckd.data.sources.source import Reading, Source
+from hf_icckd.data.sources.unlabeled import add_unlabeled
 from hf_icckd.data.splits.cut import cut_off, notes_on_groups
 from hf_icckd.data.splits.drop import drop_duplicates
-from hf_icckd.options.data import ImageDataArguments
+from hf_icckd.options.data import ImageDataArguments, UnlabeledDataArguments
 from hf_icckd.utils.atomic_files import user_path
 from hf_icckd.utils.text import listed, suggest
 
@@ -51,8 +52,9 @@ def load_image_data(dataset: str | Path | ImageDataArguments, **options: Any) ->
         dataset: `digits` (embedded), `synthetic` (generated), a folder (images in one folder per class, parquet or
             arrow files, or what `datasets` saved to disk) or a Hub id such as `uoft-cs/cifar100`; or an object with
             all options.
-        **options: Fields of `ImageDataArguments`, documented there. `config_name` is short for `dataset_config_name`,
-            and `label_groups` may also be a dictionary from the name of each group to the names of its classes.
+        **options: Fields of `UnlabeledDataArguments`, documented there. `config_name` is short for
+            `dataset_config_name`, and `label_groups` may also be a dictionary from the name of each group to the
+            names of its classes.
 
     Raises:
         ValueError: If there is no such data set, no training split, or no single image and label column; if a label
@@ -69,7 +71,7 @@ def load_image_data(dataset: str | Path | ImageDataArguments, **options: Any) ->
             options["dataset_config_name"] = options.pop("config_name")
         if not isinstance(options.get("label_groups"), str):
             groups = options.pop("label_groups", None)
-        dataset = ImageDataArguments(str(dataset), **options)
+        dataset = UnlabeledDataArguments(str(dataset), **options)
     elif options:
         raise TypeError(
             f"options are given as an object and as keywords, expected one; leave out {', '.join(options)}"
@@ -78,7 +80,12 @@ def load_image_data(dataset: str | Path | ImageDataArguments, **options: Any) ->
         groups = read_groups(dataset.label_groups)
     source = find_source(dataset.dataset, dataset.dataset_config_name)
     with cache_errors():
-        return load_stream(source, dataset, groups) if dataset.streaming else _load_tables(source, dataset, groups)
+        if dataset.streaming:
+            return load_stream(source, dataset, groups)
+        data = _load_tables(source, dataset, groups)
+        if not isinstance(dataset, UnlabeledDataArguments) or dataset.unlabeled_dataset is None:
+            return data
+        return add_unlabeled(data, find_source(dataset.unlabeled_dataset), dataset)
 
 
 def find_source(dataset: str, config_name: str | None = None) -> Source:

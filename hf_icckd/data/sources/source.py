@@ -65,6 +65,10 @@ class Source(Protocol):
         """Return what the source holds, read as the options say."""
         ...
 
+    def read_unlabeled(self, options: ImageDataArguments) -> Reading:
+        """Return images to be trained on without labels as the training split; here those of its training split."""
+        return self.read(options)
+
     def streams(self, options: ImageDataArguments) -> Mapping[str, IterableDataset]:
         """Return the splits by name, to be read row by row; ValueError if that can't be done."""
         ...

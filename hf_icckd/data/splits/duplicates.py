@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 # A copy in two splits stays in the first of these.
-_KEPT_FIRST = ("test", "validation", "train")
+_KEPT_FIRST = ("test", "validation", "train", "unlabeled")
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Duplicates:
     Attributes:
         within: By split, images that an earlier row of the same split holds already.
         across: By pair of splits, as in `test in train`: images of the first that the second holds too.
-        two_labels: Images that stand under more than one label, in any split.
+        two_labels: Images that stand under more than one label, in any split. One without a label contradicts none.
     """
 
     within: dict[str, int]
@@ -127,6 +127,7 @@ def _contradicted(hashes: Mapping[str, np.ndarray], labels: Mapping[str, np.ndar
     """Hashes of images that stand under more than one label."""
     values = np.concatenate(list(hashes.values()))
     classes = np.concatenate([labels[name] for name in hashes])
+    values, classes = values[classes >= 0], classes[classes >= 0]
     _, index = np.unique(values, return_inverse=True)
     index = index.reshape(-1)
     lowest = np.full(index.max(initial=-1) + 1, np.iinfo(np.int64).max)

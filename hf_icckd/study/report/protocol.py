@@ -8,7 +8,7 @@ from typing import Any
 
 from hf_icckd.study.plan import Plan, best_trial
 from hf_icckd.study.report.cells import code, escape, label, table
-from hf_icckd.study.report.controls import option, teacher_options
+from hf_icckd.study.report.controls import keeps_best, option, teacher_options
 from hf_icckd.study.run import ALONE, Run
 
 # ---- protocol
@@ -29,7 +29,7 @@ def protocol_table(plan: Plan, records: dict[str, dict]) -> str:
         ["epochs", _epochs(plan)],
         ["seeds", seeds + swept],
         ["tuning", _tuning(plan)],
-        ["which epoch", "the last one of each run; none is chosen"],
+        ["which epoch", _which_epoch(plan)],
     ]
     if validation:
         test = f"measured once, at the end; curves and choices use a validation split, {validation:.0%} of "
@@ -37,6 +37,12 @@ def protocol_table(plan: Plan, records: dict[str, dict]) -> str:
     else:
         test = "there is no validation split, so curves show the test split; nothing is chosen by them"
     return table(["what", "how"], [*rows, ["test split", test]], left=2)
+
+
+def _which_epoch(plan: Plan) -> str:
+    if keeps_best(plan):
+        return "the best one on the validation split of runs with load_best_model_at_end, the last one of others"
+    return "the last one of each run; none is chosen"
 
 
 def _epochs(plan: Plan) -> str:

@@ -83,6 +83,7 @@ def _context(plan: Plan, records: dict[str, dict], command: str) -> dict[str, An
         "plan": plan,
         "control": cells.label(plan, plan.comparison.control),
         "effect": _effect(plan),
+        "epoch": "epoch chosen on the validation split" if controls.keeps_best(plan) else "last epoch",
         "answers": [_answer(plan, row) for row in primary],
         "needed": [_needed(plan, row) for row in primary],
         "done": len(known),

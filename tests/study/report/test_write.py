@@ -217,6 +217,18 @@ def test_controls_are_found_by_what_their_terms_mean():
     assert "| label smoothing | ✓ | smooth, 5 of 5 trained |" in table
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_study_that_keeps_the_best_epoch_says_by_what(tmp_path, records):
+    said = {}
+    for keeps in (False, True):
+        plan = small_plan(student_options={"load_best_model_at_end": keeps})
+        _, said[keeps] = report(tmp_path / str(keeps), plan, records)
+    assert "test split, last epoch. Diff" in said[False] and "last epoch, never the best on test data" in said[False]
+    assert "test split, epoch chosen on the validation split. Diff" in said[True]
+    assert "the best one on the validation split of runs with load_best_model_at_end" in said[True]
+    assert "never the best epoch on test data" in said[True] and "last epoch" not in said[True]
+
+
 def test_a_study_without_controls_says_so(tmp_path):
     teachers = {"ce": {"terms": "none", "learning_rate": 0.1}, "intra": {}}
     plan = small_plan(teachers=teachers, seeds=[0])

@@ -1,0 +1,123 @@
+"""Regression of the teacher's embeddings by the student's, through a linear projection.
+
+It needs no classes, so it is how a net without a classification layer teaches.
+
+Reference:
+    Romero, Ballas, Kahou, Chassang, Gatta, Bengio: FitNets: Hints for Thin Deep Nets. ICLR 2015, arXiv 1412.6550
+    (regression through a layer that is trained with the student).
+    Wei, Hu, Xie, Zhang, Cao, Bao, Chen, Guo: Contrastive Learning Rivals Masked Image Modeling in Fine-tuning via
+    Feature Distillation. arXiv 2205.14141 (normalised features of the teacher, smooth L1).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, at_least_float32
+from hf_icckd.models.outputs import OutputShapes
+
+
+def normalised(embeddings: Tensor) -> Tensor:
+    """(B, D) embeddings with mean 0 and standard deviation 1 over their D values; constant ones become 0."""
+    centred = embeddings - embeddings.mean(dim=1, keepdim=True)
+    std = centred.square().mean(dim=1, keepdim=True).sqrt()
+    return centred / torch.where(std > 0, std, 1)
+
+
+def embedding_loss(projected: Tensor, teacher_embeddings: Tensor) -> Tensor:
+    """Smooth L1 distance to the teacher's embeddings, which are normalised first, so that one weight fits any teacher.
+
+    Args:
+        projected: (B, D) embeddings of the student in the teacher's space, with gradient.
+        teacher_embeddings: (B, D).
+
+    Returns:
+        Scalar, the mean over images and dimensions, in at least float32.
+
+    Raises:
+        ValueError: If the shapes differ.
+
+    Reference:
+        arXiv 2205.14141, section 3.
+
+    Example:
+        >>> import torch
+        >>> embedding_loss(torch.zeros(1, 2), torch.tensor([[5.0, 7.0]]))
+        tensor(0.5000)
+    """
+    if projected.shape != teacher_embeddings.shape:
+        raise ValueError(
+            f"projected embeddings {tuple(projected.shape)} and teacher embeddings {tuple(teacher_embeddings.shape)} "
+            "must have one shape; project the student's to the length of the teacher's"
+        )
+    projected, teacher_embeddings = at_least_float32(projected, teacher_embeddings)
+    return F.smooth_l1_loss(projected, normalised(teacher_embeddings).to(projected.dtype))
+
+
+class EmbeddingRegression(DistillationObjective):
+    """Regression of the teacher's embeddings as an objective with the one term `embedding`; see `embedding_loss`.
+
+    `build` makes the projection, a linear layer from the student's embeddings to the teacher's. It is trained with the
+    student and not exported.
+
+    Example:
+        >>> import torch
+        >>> from hf_icckd.losses import parse_objectives
+        >>> from hf_icckd.models.outputs import OutputShapes
+        >>> objectives = parse_objectives(["embedding:weight=2"])
+        >>> objectives.build(OutputShapes(10, 64), OutputShapes(0, 384), seed=0)
+        >>> objectives.term_weights, [tuple(each.shape) for each in objectives.parameters()]
+        ({'embedding': 20.0}, [(384, 64), (384,)])
+    """
+
+    term_weights: ClassVar[dict[str, float]] = {"embedding": 10.0}
+    teacher_outputs: ClassVar[tuple[str, ...]] = ("embeddings",)
+    reads_progress: ClassVar[bool] = False
+    takes_mixed: ClassVar[bool] = True
+    takes_unlabeled: ClassVar[bool] = True
+    citation: ClassVar[str] = """@inproceedings{romero2015fitnets,
+  title = {{FitNets}: Hints for Thin Deep Nets},
+  author = {Romero, Adriana and Ballas, Nicolas and Kahou, Samira Ebrahimi and Chassang, Antoine and Gatta, Carlo and
+    Bengio, Yoshua},
+  booktitle = {ICLR},
+  year = {2015}
+}
+
+@article{wei2022contrastive,
+  title = {Contrastive Learning Rivals Masked Image Modeling in Fine-tuning via Feature Distillation},
+  author = {Wei, Yixuan and Hu, Han and Xie, Zhenda and Zhang, Zheng and Cao, Yue and Bao, Jianmin and Chen, Dong and
+    Guo, Baining},
+  journal = {arXiv:2205.14141},
+  year = {2022}
+}"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.projection: nn.Linear | None = None
+
+    def build(self, student: OutputShapes, teacher: OutputShapes) -> None:
+        """Make the projection.
+
+        Raises:
+            ValueError: If one of the models has no embeddings.
+        """
+        if student.embedding_dim is None or teacher.embedding_dim is None:
+            lacking = "student" if student.embedding_dim is None else "teacher"
+            raise ValueError(
+                f"the objective embedding compares embeddings, but the {lacking} has none; take --objectives kd"
+            )
+        self.projection = nn.Linear(student.embedding_dim, teacher.embedding_dim)
+
+    def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
+        """Return `{"embedding": scalar}`."""
+        if self.projection is None:
+            raise ValueError(
+                "the objective embedding has no projection yet; call build(student_shapes, teacher_shapes) first, as "
+                "StudentTrainer does"
+            )
+        assert batch.student.embeddings is not None and batch.teacher.embeddings is not None
+        return {"embedding": embedding_loss(self.projection(batch.student.embeddings), batch.teacher.embeddings)}

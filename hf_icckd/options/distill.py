@@ -1,0 +1,57 @@
+"""Options of the command `distill` itself. Light: nothing here imports torch, so that help comes at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from hf_icckd.options.trainer import TeacherOptions
+
+
+@dataclass
+class DistillOptions:
+    """Which net teaches, which one learns, and what is made of them."""
+
+    title: ClassVar[str] = "Nets and folder"
+
+    teacher: str | None = field(
+        default=None,
+        metadata={
+            "help": "Architecture of timm, which is fine-tuned first; or a classifier of these classes that teaches "
+            "as it is: a folder, a Hub id or a file of weights. Default: tf_efficientnet_lite2, for images of up to "
+            "96 pixels cifar_wrn_40_2."
+        },
+    )
+    student: str | None = field(
+        default=None,
+        metadata={
+            "help": "Architecture of timm that learns from it. Default: tf_efficientnet_lite0, for images of up to "
+            "96 pixels cifar_wrn_16_2."
+        },
+    )
+    pretrained: bool | None = field(
+        default=None, metadata={"help": "Start from timm's pretrained weights. Default: if timm has some for the net."}
+    )
+    output_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder of teacher/ and student/. Default: runs/ and the name of the data set."},
+    )
+    export: list[str] = field(
+        default_factory=lambda: ["onnx"],
+        metadata={"help": "Formats to write the student in, as the command export does, or none."},
+    )
+    dry_run: bool = field(
+        default=False,
+        metadata={"help": "Try a step of teacher and student, print the plan, and leave no run."},
+    )
+
+
+@dataclass
+class DistilTeacherOptions(TeacherOptions):
+    """What the teacher minimises: by docs/evidence.md cross-entropy with two views makes the best teachers."""
+
+    title: ClassVar[str] = "Teacher"
+
+    terms: list[str] = field(
+        default_factory=lambda: ["none"], metadata=TeacherOptions.__dataclass_fields__["terms"].metadata
+    )

@@ -1,0 +1,58 @@
+"""The table at the end of a distillation in one command: teacher and student side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hf_icckd.metrics.catalogue import METRICS
+from hf_icckd.models.pretrained import WEIGHTS_FILE
+from hf_icckd.runs.layout import CARD_FILE
+from hf_icckd.runs.records import read_records
+from hf_icckd.utils.formats import FORMATS
+from hf_icckd.utils.text import format_table
+
+_COLUMN = 18
+_SHOWN = {"top1": "top-1", "balanced_accuracy": "balanced accuracy"}
+
+
+def pair_table(student: Path, teacher: str, title: str) -> str:
+    """Accuracy, size and speed of both, and where their files are.
+
+    Args:
+        student: Folder of the finished student.
+        teacher: Folder of its teacher, or what else that is loaded by.
+        title: First line.
+    """
+    _, results = read_records(student)
+    of_teacher = {"test": results["teacher_test"], "cost": results["teacher"]["cost"]}
+    folder = Path(teacher)
+    pairs = [(of_teacher, folder), (results, student)]
+    rows = [("", _cells(["teacher", "student"]))]
+    rows.append(("net", _cells([results["teacher"]["architecture"], results["model"]["architecture"]])))
+    for name, words in _SHOWN.items():
+        rows.append((f"test {words}", _cells([_metric(each["test"], name) for each, _ in pairs])))
+    rows.append(("parameters", _cells([f"{each['cost']['parameters']:,}" for each, _ in pairs])))
+    rows.append(("latency of an image", _cells([f"{each['cost']['latency_ms']:.2f} ms" for each, _ in pairs])))
+    rows.append(("size of the weights", _cells([_size(place / WEIGHTS_FILE) for _, place in pairs])))
+    rows += [(f"card of the {name}", str(place / CARD_FILE)) for name, place in _cards(folder, student)]
+    exported = {name: student / each.file for name, each in FORMATS.items()}
+    rows += [(name, f"{file} ({_size(file)})") for name, file in exported.items() if file.is_file()]
+    return format_table(rows, title)
+
+
+def _cards(teacher: Path, student: Path) -> list[tuple[str, Path]]:
+    both = [("teacher", teacher), ("student", student)]
+    return [(name, place) for name, place in both if (place / CARD_FILE).is_file()]
+
+
+def _cells(values: list[str]) -> str:
+    return "".join(f"{value:<{_COLUMN}}  " for value in values).rstrip()
+
+
+def _metric(measured: dict[str, Any], name: str) -> str:
+    return METRICS[name].show(measured[name]) if name in measured else ""
+
+
+def _size(file: Path) -> str:
+    return f"{file.stat().st_size / 1e6:.1f} MB" if file.is_file() else ""

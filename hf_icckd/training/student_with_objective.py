@@ -1,0 +1,40 @@
+"""A student and its objectives in one module."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from hf_icckd.losses import WeightedObjectives
+from hf_icckd.losses.objective import DistillationBatch
+from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
+
+
+class StudentWithObjective(nn.Module):
+    """All that is trained in distillation, in one module: what DistributedDataParallel and torch.compile wrap.
+
+    Args:
+        student: The student.
+        objectives: Weighted objectives; they may have parameters of their own, which are never exported.
+
+    Attributes:
+        feature_maps: Whether any objective compares feature maps.
+    """
+
+    def __init__(self, student: ImageClassifier, objectives: WeightedObjectives):
+        super().__init__()
+        self.student, self.objectives = student, objectives
+        self.feature_maps = "feature_maps" in objectives.teacher_outputs
+
+    def forward(
+        self,
+        images: Tensor,
+        teacher: ClassifierOutput,
+        labels: Tensor,
+        sample_ids: Tensor,
+        progress: Tensor,
+        global_rows: int,
+    ) -> tuple[ClassifierOutput, dict[str, Tensor]]:
+        """Return the student's output and the unweighted terms of all objectives."""
+        output = self.student(images, self.feature_maps)
+        batch = DistillationBatch(output, teacher, labels, sample_ids, progress, global_rows)
+        return output, self.objectives(batch)

@@ -1,0 +1,123 @@
+"""A trial of some steps: what a training takes in time and memory, before it begins."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from hf_icckd.training.rehearsal import first_batch
+from hf_icckd.training.trainer import DistillationTrainer
+from hf_icckd.training.untouched import untouched
+
+_SECONDS, _MOST_STEPS = 2.0, 10
+
+
+class Trial(NamedTuple):
+    """What was measured.
+
+    Attributes:
+        loading: Seconds to read and augment the images of a batch in one process.
+        step: Seconds of forward pass, backward pass and optimiser step with a batch.
+        evaluation: Seconds to classify one image.
+        memory: Bytes of weights, gradients, optimiser state, batch and activations, on the device of the training.
+        checkpoint: Bytes of weights and optimiser state.
+    """
+
+    loading: float
+    step: float
+    evaluation: float
+    memory: int
+    checkpoint: int
+
+
+def try_steps(trainer: DistillationTrainer) -> Trial:
+    """Train a few steps with the first batch; afterwards the trainer is as before, bit for bit.
+
+    The first step counts what the backward pass keeps, the others are timed. One step is enough if it takes long.
+
+    Raises:
+        ValueError: If the device has too little memory for a step.
+    """
+    with untouched(trainer), torch.compiler.set_stance("force_eager"):
+        try:
+            return _try(trainer)
+        except torch.OutOfMemoryError as error:
+            rows, times = trainer.args.per_device_train_batch_size, trainer.args.gradient_accumulation_steps
+            raise ValueError(
+                f"the device has too little memory for a step of {rows} images; take a smaller "
+                f"--per_device_train_batch_size and more --gradient_accumulation_steps, such as {rows // 2} and "
+                f"{2 * times}, or --bf16 true"
+            ) from error
+
+
+def _try(trainer: DistillationTrainer) -> Trial:
+    start = time.perf_counter()
+    batch = trainer._prepare_input(first_batch(trainer, trainer.args.train_batch_size))
+    loading = time.perf_counter() - start
+    optimizer = trainer.create_optimizer()
+    trainer.model.train()
+    kept = _Kept(trainer.model)
+    with torch.autograd.graph.saved_tensors_hooks(kept.add, lambda tensor: tensor):
+        seconds = [_step(trainer, optimizer, batch)]
+    while sum(seconds) < _SECONDS and len(seconds) <= _MOST_STEPS:
+        seconds.append(_step(trainer, optimizer, batch))
+    state = _bytes(trainer.model.state_dict()) + _bytes(optimizer.state_dict())
+    gradients = _bytes([parameter.grad for parameter in trainer.model.parameters()])
+    teacher = getattr(trainer, "teacher", None)
+    frozen = 0 if teacher is None else _bytes(teacher.state_dict())
+    return Trial(
+        loading,
+        statistics.median(seconds[1:] or seconds),
+        _evaluation(trainer, batch["pixel_values"][:, 0]) / len(batch["labels"]),
+        state + gradients + frozen + _bytes(batch) + kept.bytes,
+        state,
+    )
+
+
+class _Kept:
+    """Counts the memory of tensors that autograd keeps for the backward pass, each once, and not the weights."""
+
+    def __init__(self, model: torch.nn.Module):
+        self.bytes = 0
+        self._seen = {each.untyped_storage().data_ptr() for each in (*model.parameters(), *model.buffers())}
+
+    def add(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._seen:
+            self._seen.add(storage.data_ptr())
+            self.bytes += storage.nbytes()
+        return tensor
+
+
+def _step(trainer: DistillationTrainer, optimizer: torch.optim.Optimizer, batch: dict[str, Any]) -> float:
+    start = time.perf_counter()
+    optimizer.zero_grad()
+    with trainer.compute_loss_context_manager():
+        loss = trainer.compute_loss(trainer.model, batch)
+    loss.backward()
+    optimizer.step()
+    _wait(trainer)
+    return time.perf_counter() - start
+
+
+@torch.no_grad()
+def _evaluation(trainer: DistillationTrainer, images: Tensor) -> float:
+    trainer.classifier.eval()
+    start = time.perf_counter()
+    trainer.classifier(images)
+    _wait(trainer)
+    return time.perf_counter() - start
+
+
+def _wait(trainer: DistillationTrainer) -> None:
+    if trainer.args.device.type != "cpu":
+        torch.accelerator.synchronize(trainer.args.device)
+
+
+def _bytes(state: Any) -> int:
+    return sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(state) if isinstance(leaf, Tensor))

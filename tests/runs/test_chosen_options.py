@@ -1,0 +1,66 @@
+"""Options that are chosen by the net, and what becomes of them when the run resumes."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+import yaml
+
+from hf_icckd import create_classifier, save_pretrained
+from hf_icckd.models.pretrained import architecture_of
+from hf_icckd.runs.chosen_options import ChosenOptions, suitable_defaults
+from hf_icckd.runs.identity import compare
+
+
+def options(folder, **values) -> Namespace:
+    defaults = {"model": "cifar_resnet8", "pretrained": False, "start_from": None, "lr_scheduler_type": "cosine"}
+    return Namespace(output_dir=str(folder), **defaults | values)
+
+
+def test_kinds_of_nets():
+    for name, rate in (
+        ("resnet18", 3e-4), ("tf_efficientnet_lite0", 3e-4), ("mobilenetv4_conv_small", 3e-4), ("resnest14d", 3e-4),
+        ("vit_tiny_patch16_224", 1e-4), ("convnext_atto", 1e-4), ("levit_128s", 1e-4), ("maxvit_nano_rw_256", 1e-4),
+    ):  # fmt: skip
+        assert suitable_defaults(name, pretrained=True)["learning_rate"] == rate, name
+        assert bool(suitable_defaults(name, pretrained=False)) == (rate == 1e-4), name
+
+
+def test_nothing_is_chosen_for_a_cnn_from_scratch(tmp_path, caplog):
+    chosen = ChosenOptions()
+    assert chosen(options(tmp_path), set()) == {} and chosen.recorded == []
+    chosen.log()
+    assert not caplog.records
+
+
+def test_a_start_decides_by_its_architecture(tmp_path, caplog):
+    save_pretrained(tmp_path / "vit", create_classifier("test_vit", ["a", "b"], image_size=32))
+    assert architecture_of(str(tmp_path / "vit")) == "test_vit" and architecture_of("resnet18.a1_in1k")
+    chosen = ChosenOptions()
+    values = chosen(options(tmp_path / "run", start_from=str(tmp_path / "vit")), {"weight_decay"})
+    assert values["learning_rate"] == 1e-4 and "weight_decay" not in values
+    assert chosen.recorded == sorted(values)
+    with caplog.at_level("INFO", "hf_icckd"):
+        chosen.log()
+    assert "chosen for this net, where no option says otherwise: optim adamw_torch, " in caplog.text
+
+
+def test_a_run_keeps_what_it_was_begun_with(tmp_path):
+    record = {"learning_rate": 1e-3, "optim": "adamw_torch", "chosen_options": ["learning_rate", "optim"]}
+    (tmp_path / "all_args.yaml").write_text(yaml.safe_dump(record))
+    chosen = ChosenOptions()
+    assert chosen(options(tmp_path, pretrained=True), {"optim"}) == {"learning_rate": 1e-3}
+    assert chosen.recorded == ["learning_rate", "optim"]
+
+
+def test_nothing_is_chosen_for_a_run_of_an_earlier_version(tmp_path):
+    (tmp_path / "all_args.yaml").write_text(yaml.safe_dump({"learning_rate": 0.05, "optim": "sgd"}))
+    chosen = ChosenOptions()
+    assert chosen(options(tmp_path, pretrained=True), set()) == {} and chosen.recorded == []
+
+
+def test_options_that_a_run_did_not_have_are_at_their_defaults():
+    before = {"recipe": "student", "seed": 0, "teacher_fingerprint": "t"}
+    now = before | {"freeze_epochs": 0, "freeze_backbone": False, "layer_decay": None, "start_from": None}
+    assert not compare(before, now | {"chosen_options": []}).differing
+    assert [each.name for each in compare(before, now | {"freeze_epochs": 2}).differing] == ["freeze_epochs"]
