@@ -142,10 +142,10 @@ def with_sampling(report: dict[str, Any], sampling: Sampling | None) -> dict[str
     draws = class_draws(images, sampling, epoch=0)
     present = [label for label, count in enumerate(images) if count]
     shown = [
-        f"{draws[label]:,} of {shorten(names[label], _NAME)}, which has {images[label]:,}"
+        f"{shorten(names[label], _NAME)!r} {draws[label]:,} times (it has {images[label]:,})"
         for label in (max(present, key=images.__getitem__), min(present, key=images.__getitem__))
     ]
-    words = f"{sampling.kind}: of {sum(images):,} images, an epoch shows {' and '.join(shown)}"
+    words = f"{sampling.kind}: an epoch of {sum(images):,} images shows {' and '.join(shown)}"
     return report | {"sampled": words}
 
 

@@ -74,7 +74,7 @@ def places_of(labels: Tensor, sampling: Sampling, epoch: int) -> tuple[Tensor, T
     Example:
         >>> rows, repeats = places_of(torch.tensor([0, 0, 0, 1]), Sampling("balanced"), epoch=0)
         >>> rows.tolist(), repeats.tolist()
-        ([0, 2, 3, 3], [0, 0, 0, 1])
+        ([1, 2, 3, 3], [0, 0, 0, 1])
     """
     images = labels.bincount()
     draws = torch.tensor(class_draws(images.tolist(), sampling, epoch))

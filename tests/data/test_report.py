@@ -168,7 +168,7 @@ def test_what_to_do_is_said_from_ten_times_on(tmp_path):
 
 def test_what_an_epoch_shows_is_said(data):
     report = data_report(data, ImagePipeline(data, sampling=Sampling("balanced")))
-    words = "balanced: of 71 images, an epoch shows 24 of cat, which has 40 and 24 of rare, which has 1"
+    words = "balanced: an epoch of 71 images shows 'cat' 24 times (it has 40) and 'rare' 24 times (it has 1)"
     assert ("sampling", words) in report_facts(report)
     assert ("sampling", words) in report_facts(published_report(report))
     usual = data_report(data, ImagePipeline(data))

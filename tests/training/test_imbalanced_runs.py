@@ -279,7 +279,7 @@ def test_commands_train_on_uneven_classes(tmp_path):
     )  # fmt: skip
     card = (tmp_path / "student" / "README.md").read_text()
     assert "`kd`, balanced sampling" in card and ", two views, class weights square_root" in card
-    assert "| sampling | balanced: of 90 images, an epoch shows 9 of" in card
+    assert "| sampling | balanced: an epoch of 90 images shows '" in card
     measured = json.loads((tmp_path / "student" / "metrics.json").read_text())
     assert measured["history"][-1]["eval_balanced_accuracy"] == pytest.approx(measured["test"]["balanced_accuracy"])
     with pytest.raises(UserError, match=r"holds another run; it differs in: class_weights \['square_root'\] -> None"):
