@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +16,7 @@ _ALIKE = ClassBalance()
 
 
 def cross_entropy(
-    logits: Tensor,
-    targets: Tensor,
-    label_smoothing: float = 0.0,
-    balance: ClassBalance = _ALIKE,
-    reduction: Literal["mean", "none"] = "mean",
+    logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, balance: ClassBalance = _ALIKE
 ) -> Tensor:
     """Mean cross-entropy over images.
 
