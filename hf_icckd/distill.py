@@ -44,6 +44,7 @@ from hf_icckd.runs.provenance import device_name
 from hf_icckd.session import show_finished
 from hf_icckd.training.rehearsal import rehearse
 from hf_icckd.utils import distributed
+from hf_icckd.utils.atomic_files import user_path
 from hf_icckd.utils.formats import FORMATS, check_installed
 from hf_icckd.utils.text import show
 
@@ -107,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
         if options.dry_run or not all(part.finished for part in path.parts):
             _show(_report(data, data_args))
             with _nothing_left(path):
-                _plan(path, args)
+                _plan(path, args, logging.INFO if options.dry_run else logging.WARNING)
         if not options.dry_run:
             _run(path)
 
@@ -117,7 +118,7 @@ def _path(options: DistillOptions, words: DistillWords, data: ImageData, formats
     small = (pixel_reading(data).longest or SMALL_IMAGE) <= SMALL_IMAGE
     named, chosen = (options.teacher, options.student), _SMALL if small else _PHOTOGRAPHS
     teaches, learns = (given or default for given, default in zip(named, chosen, strict=True))
-    output_dir = Path(options.output_dir or f"runs/{Path(data.name).name}")
+    output_dir = Path(options.output_dir or f"runs/{user_path(data.name).resolve().name}")
     _check_folder(output_dir)
     parts = []
     if trains_a_teacher(options):
@@ -161,7 +162,8 @@ def _formats(options: DistillOptions) -> list[str]:
     if formats:
         parse_command("export", _export_words(Path(), formats))
     for name in formats:
-        check_installed(FORMATS[name].packages, FORMATS[name].extra, "the export at the end")
+        purpose = "the export at the end (--export none leaves it out)"
+        check_installed(FORMATS[name].packages, FORMATS[name].extra, purpose)
     return formats
 
 
@@ -180,8 +182,14 @@ def _check_folder(folder: Path) -> None:
 # ---- the plan
 
 
-def _plan(path: Distillation, args: DistillationTrainingArguments) -> None:
-    """Try a step of each part, print the plan, and refuse what could not work."""
+def _plan(path: Distillation, args: DistillationTrainingArguments, unsaid: int) -> None:
+    """Try a step of each part, print the plan, and refuse what could not work.
+
+    Args:
+        path: What is to be done.
+        args: Options of a part, for the device.
+        unsaid: Level of the log up to which the parts say nothing here.
+    """
     plans: dict[str, PartPlan] = {}
     stand_in: list[ImageClassifier] = []  # what teaches as long as no teacher is trained
 
@@ -198,7 +206,7 @@ def _plan(path: Distillation, args: DistillationTrainingArguments) -> None:
             words = _live(words)
         teaching = {"teacher": stand_in[0]} if stand_in else {}
         logger.info("trying a step of the %s", part.name)
-        with _quiet(), _about(part.name):
+        with _quiet(unsaid), _about(part.name):
             part.main(words, train=plan, finished=lambda folder, args: None, **teaching)
         plans.setdefault(part.name, plan_of_finished(part.folder) if part.finished else PartPlan({}))
     plans.setdefault("teacher", plan_of_given(path.teacher))
@@ -234,7 +242,6 @@ def _nothing_left(path: Distillation) -> Iterator[None]:
     try:
         yield
     finally:
-        distributed.barrier()
         for folder in new if distributed.rank() == 0 else ():
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -296,10 +303,10 @@ def _about(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Context without remarks: the run says them again. Warnings are shown."""
+def _quiet(level: int) -> Iterator[None]:
+    """Context without messages of the log up to a level: a run says again what its plan would have said."""
     before = logging.root.manager.disable
-    logging.disable(logging.INFO)
+    logging.disable(level)
     try:
         yield
     finally:

@@ -119,13 +119,13 @@ def _objectives(data_args: StudentDataArguments, args: StudentTrainingArguments)
         refuse_mixed(objectives)
     if data_args.unlabeled_dataset is not None:
         refuse_unlabeled(objectives)
+    check_one_remedy(args.class_weights, args.logit_adjustment, data_args.sampling)
     for name in ("ce_weight", "label_smoothing", "class_weights", "logit_adjustment"):
         if data_args.unlabeled_only and name in args.changed and getattr(args, name):
             raise ValueError(
                 f"{name} is {getattr(args, name)} but unlabeled_only is true: no training image has a label to "
                 "compare with; leave one of them out"
             )
-    check_one_remedy(args.class_weights, args.logit_adjustment, data_args.sampling)
     return objectives
 
 

@@ -73,6 +73,7 @@ def quantise_onnx(
             another shape, or ONNX Runtime can't quantise the net.
 
     Example:
+        >>> import torch
         >>> from hf_icckd import create_classifier, export_onnx
         >>> model = create_classifier("cifar_resnet8", ["cat", "dog"], image_size=32)
         >>> export_onnx(model, "student.onnx")  # doctest: +SKIP

@@ -26,7 +26,7 @@ def test_every_target_exists(name):
     for target in ALSO_CALLED[name]:
         option, _, spec = target.partition(" ")
         assert option in EVERYWHERE
-        if spec:
+        if spec and option in ("objectives", "terms"):
             registry = OBJECTIVES if option == "objectives" else TEACHER_TERMS
             parse_spec(spec.replace("student=VALUE", "student=cifar_resnet8").replace("VALUE", "1"), registry, option)
 

@@ -202,6 +202,18 @@ def test_a_head_that_nothing_trains_is_a_linear_probe(alone, tiny_classifier, gu
     assert trainer.evaluate(alone.dataset("train"))["eval_top1"] > 90
 
 
+def test_the_average_of_the_weights_gets_a_head_of_its_own(alone, tiny_classifier, guide, tmp_path):
+    options = {"eval_strategy": "steps", "eval_steps": 2, "model_ema": True, "model_ema_decay": 0.8}
+    trainer = train(alone, tiny_classifier(), guide, tmp_path, **options)
+    trainer.save_model()
+    outputs = trainer.predict_split(alone.dataset("train"))  # of the average
+    assert (outputs.logits.argmax(dim=1) == outputs.labels).float().mean() > 0.9
+    saved = load_file(tmp_path / "model.safetensors")
+    torch.testing.assert_close(saved["fc.weight"], trainer.average.module.net.fc.weight.cpu(), rtol=0, atol=0)
+    weight, _ = fitted_layer(outputs.embeddings, outputs.labels, 10)
+    torch.testing.assert_close(saved["fc.weight"].double(), weight, rtol=1e-3, atol=1e-4)
+
+
 def test_a_head_that_can_not_be_fitted_is_an_error_before_training(alone, guide, tmp_path):
     names = alone.data.label_names
     two_heads = create_classifier("levit_128s", names, image_size=32)
@@ -209,6 +221,9 @@ def test_a_head_that_can_not_be_fitted_is_an_error_before_training(alone, guide,
         ValueError, match="no term of the loss trains the classification layer of levit_128s, and it can"
     ):
         train(alone, two_heads, guide, tmp_path)
+    for frozen in ({"freeze_backbone": True}, {"freeze_epochs": 1}):
+        with pytest.raises(ValueError, match="the backbone is to be frozen, and no term of the loss trains the class"):
+            train(alone, create_classifier("cifar_resnet8", names, image_size=8), guide, tmp_path, **frozen)
     model = create_classifier("cifar_resnet8", names, image_size=8)
     with pytest.raises(ValueError, match=r"give labeled_dataset=pipeline\.dataset\('train'\)"):
         args = student_args(tmp_path, objectives=["embedding"])
@@ -255,12 +270,11 @@ def test_any_classifier_teaches_by_its_embeddings(tiny_classifier):
 
 
 def test_what_a_teacher_has_not_is_said(guide, tiny_classifier):
-    with pytest.raises(ValueError, match=r"kd compares logits, .* only; take --objectives embedding or rkd"):
+    logits = r"kd compares logits, but the teacher cifar_wrn_16_2 has embeddings and feature maps only; take --obj"
+    with pytest.raises(ValueError, match=logits):
         check_outputs(parse_objectives(["kd"]), guide, "teacher")
-    wanted = (
-        r"the teacher has 10 classes, the data set 2; .*; or let it teach by its embeddings alone: --teacher_head f"
-    )
-    with pytest.raises(ValueError, match=wanted):
+    classes = r"the teacher has 10 classes, the data set 2; .*; or let it teach by its embeddings alone: --teac"
+    with pytest.raises(ValueError, match=classes):
         check_teacher_classes(tiny_classifier(), ("cat", "dog"))
     check_teacher_classes(guide, ("a", "b", "c"))
 
@@ -329,8 +343,12 @@ def test_a_command_distils_embeddings(bare, tmp_path, only, capsys):
             "label_smoothing is 0.1 but unlabeled_on",
         ),
         (
+            [*WITHOUT, "--unlabeled_only", "true", "--class_weights", "balanced"],
+            r"class_weights is \['balanced'\] but unlabeled_only is true",
+        ),
+        (
             [],
-            "the objective kd compares logits, but the teacher test_vit has embeddings and feature maps only",
+            "kd compares logits, but the teacher test_vit has embeddings and feature maps only; take --objectives",
         ),
     ],
 )
