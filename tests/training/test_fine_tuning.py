@@ -112,6 +112,7 @@ OPTIONS = {
                    "warmup_epochs": 0.6, "decay_norm_and_bias": False, "weight_decay": 0.05},
     "sgd": CE | {"layer_decay": 0.5, "lr_milestones": [0.3, 0.6], "warmup_epochs": 1.0},
     "drop": CE | {},
+    "average": CE | {"freeze_epochs": 1, "model_ema": True, "model_ema_decay": 0.9},
 }  # fmt: skip
 
 
@@ -127,7 +128,7 @@ def make(name, pipeline, tiny_classifier):
 @pytest.mark.parametrize(
     ("name", "step"),
     [("frozen", 3), ("frozen", 9), ("frozen", 10), ("frozen", 13), ("adamw", 4), ("adamw", 5), ("adamw", 12),
-     ("sgd", 3), ("sgd", 10), ("drop", 3), ("drop", 10)],
+     ("sgd", 3), ("sgd", 10), ("drop", 3), ("drop", 10), ("average", 4), ("average", 8)],
 )  # fmt: skip
 def test_a_resumed_run_has_the_same_bits(uncut, pipeline, tiny_classifier, tmp_path, name, step):
     """Within the frozen epochs, at their end and after it; with rates by layer; with stochastic depth and dropout."""
