@@ -12,7 +12,6 @@ from hf_icckd.runs.records import read_records
 from hf_icckd.utils.formats import FORMATS
 from hf_icckd.utils.text import format_table
 
-_COLUMN = 18
 _SHOWN = {"top1": "top-1", "balanced_accuracy": "balanced accuracy"}
 
 
@@ -28,13 +27,16 @@ def pair_table(student: Path, teacher: str, title: str) -> str:
     of_teacher = {"test": results["teacher_test"], "cost": results["teacher"]["cost"]}
     folder = Path(teacher)
     pairs = [(of_teacher, folder), (results, student)]
-    rows = [("", _cells(["teacher", "student"]))]
-    rows.append(("net", _cells([results["teacher"]["architecture"], results["model"]["architecture"]])))
-    for name, words in _SHOWN.items():
-        rows.append((f"test {words}", _cells([_metric(each["test"], name) for each, _ in pairs])))
-    rows.append(("parameters", _cells([f"{each['cost']['parameters']:,}" for each, _ in pairs])))
-    rows.append(("latency of an image", _cells([f"{each['cost']['latency_ms']:.2f} ms" for each, _ in pairs])))
-    rows.append(("size of the weights", _cells([_size(place / WEIGHTS_FILE) for _, place in pairs])))
+    shown = [
+        ("", ["teacher", "student"]),
+        ("net", [results["teacher"]["architecture"], results["model"]["architecture"]]),
+        *((f"test {words}", [_metric(each["test"], name) for each, _ in pairs]) for name, words in _SHOWN.items()),
+        ("parameters", [f"{each['cost']['parameters']:,}" for each, _ in pairs]),
+        ("latency of an image", [f"{each['cost']['latency_ms']:.2f} ms" for each, _ in pairs]),
+        ("size of the weights", [_size(place / WEIGHTS_FILE) for _, place in pairs]),
+    ]
+    width = max(len(first) for _, (first, _) in shown) + 2
+    rows = [(name, f"{first:<{width}}{second}") for name, (first, second) in shown]
     rows += [(f"card of the {name}", str(place / CARD_FILE)) for name, place in _cards(folder, student)]
     exported = {name: student / each.file for name, each in FORMATS.items()}
     rows += [(name, f"{file} ({_size(file)})") for name, file in exported.items() if file.is_file()]
@@ -44,10 +46,6 @@ def pair_table(student: Path, teacher: str, title: str) -> str:
 def _cards(teacher: Path, student: Path) -> list[tuple[str, Path]]:
     both = [("teacher", teacher), ("student", student)]
     return [(name, place) for name, place in both if (place / CARD_FILE).is_file()]
-
-
-def _cells(values: list[str]) -> str:
-    return "".join(f"{value:<{_COLUMN}}  " for value in values).rstrip()
 
 
 def _metric(measured: dict[str, Any], name: str) -> str:
