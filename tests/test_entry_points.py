@@ -101,7 +101,7 @@ def test_a_finished_run_says_so(runs, capsys):
     before = {path: path.stat().st_mtime_ns for path in (runs / "teacher").rglob("*")}
     teacher.main([*QUICK, "--output_dir", f"{runs}/teacher", "--logging_steps", "7"])
     assert "teacher is finished" in capsys.readouterr().out
-    for name, hint in (("license", "model_card .*--license mit"), ("control", "leave the option out")):
+    for name, hint in (("license", "hf-icckd card .*--license mit"), ("control", "leave the option out")):
         with pytest.raises(UserError, match=f"{name} is 'mit' but .* was finished with None; .*{hint}"):
             teacher.main([*QUICK, "--output_dir", f"{runs}/teacher", f"--{name}", "mit"])
     assert before == {path: path.stat().st_mtime_ns for path in (runs / "teacher").rglob("*")}
@@ -143,7 +143,7 @@ def test_a_teacher_that_was_moved_is_the_same(runs, tmp_path, capsys):
 
 def test_student_without_teacher_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"no teacher in 'runs/teacher'; train one first with recipes/teacher\.py"):
+    with pytest.raises(UserError, match=r"no teacher in 'runs/teacher'; train one first with hf-icckd teacher"):
         student.main([])
 
 

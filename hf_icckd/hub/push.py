@@ -131,7 +131,7 @@ def _push_command(
     commit_message: str | None = None,
     create_pr: bool = False,
 ) -> str:
-    words = ["python", "-m", "hf_icckd.hub", "push", str(folder), "--repo_id", repo_id]
+    words = ["hf-icckd", "push", str(folder), "--repo_id", repo_id]
     words += ["--private"] if private else []
     words += ["--revision", revision] if revision else []
     words += ["--commit_message", commit_message] if commit_message else []

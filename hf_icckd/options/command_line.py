@@ -174,6 +174,8 @@ def with_names(argv: list[str], positional: Sequence[str], kinds: dict[str, str]
     for name in positional:
         taken = len(values) if name in several else 1
         if values[:taken]:
+            if values[0].endswith((".yaml", ".yml")) and name != "study":
+                raise UserError(f"{values[0]} stands after options; give the YAML file first")
             if f"--{name}" in (word.partition("=")[0] for word in words):
                 raise UserError(f"{values[0]!r} is taken as --{name}, which is given too; leave one of them out")
             words += [f"--{name}", *values[:taken]]
@@ -225,8 +227,6 @@ def parse_arguments(
         )
     except (ValueError, ImportError) as error:
         raise UserError(error) from error
-    if unknown and unknown[0].endswith((".yaml", ".yml")):
-        raise UserError(f"{unknown[0]} stands after options; give the YAML file first")
     if unknown:
         raise UserError(unknown_option(unknown, options))
     return tuple(arguments)

@@ -102,8 +102,8 @@ def test_the_table(data):
         "left out files that are not images: 3, such as train/cat/secret.txt",
         "left out hidden file: 1",
         "warning Imbalanced: cat has 40 training images, rare 1. Top-1 says little about small",
-        "classes. --class_weights balanced, --sampling balanced and --logit_adjustment 1 each",
-        "make classes count alike in training.",
+        "classes. --class_weights balanced, --sampling balanced and --logit_adjustment 1",
+        "each make classes count alike in training.",
         "warning The class rare has only 1 training image.",
         "note Somebody counted twice.",
     ]
