@@ -87,22 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         0 if every arm ran to the end, else 1.
     """
     args = parse_arguments(argv)
-    teacher, _, student = args.pair.partition(":")
-    spec = Spec(
-        task=args.task,
-        teacher=teacher,
-        student=student or teacher,
-        dataset=str(Path(args.dataset).resolve()) if Path(args.dataset).exists() else args.dataset,
-        label_column=args.label_column,
-        max_train_samples=args.max_train_samples,
-        image_size=args.image_size,
-        batch_size=args.batch_size,
-        threads=args.threads,
-        warmup_steps=args.warmup_steps,
-        segment_steps=args.segment_steps,
-        lead_steps=args.lead_steps,
-        rounds=max(args.rounds, SWEEP_ROUNDS),
-    )
+    spec = spec_of(args)
     names, base = args.arms, args.base
     args.output.mkdir(parents=True, exist_ok=True)
     logs = args.output / "logs"
@@ -137,13 +122,33 @@ def main(argv: list[str] | None = None) -> int:
         ],
         "left_out": args.left_out,
     }
-    nets = f"{teacher}-{student}" if args.task == "student" else teacher
+    nets = f"{spec.teacher}-{spec.student}" if args.task == "student" else spec.teacher
     stem = args.output / f"{args.task}-{nets}-{args.batch_size}-{args.setting}"
     stem.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
     print(table(record))
     if any(any(each["rounds"]) for each in records):
         chart(record, stem.with_suffix(".png"))
     return 1 if any(each["error"] for each in records) else 0
+
+
+def spec_of(args: argparse.Namespace) -> Spec:
+    """What every arm trains on what, before its own choices."""
+    teacher, _, student = args.pair.partition(":")
+    return Spec(
+        task=args.task,
+        teacher=teacher,
+        student=student or teacher,
+        dataset=str(Path(args.dataset).resolve()) if Path(args.dataset).exists() else args.dataset,
+        label_column=args.label_column,
+        max_train_samples=args.max_train_samples,
+        image_size=args.image_size,
+        batch_size=args.batch_size,
+        threads=args.threads,
+        warmup_steps=args.warmup_steps,
+        segment_steps=args.segment_steps,
+        lead_steps=args.lead_steps,
+        rounds=max(args.rounds, SWEEP_ROUNDS),
+    )
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -235,9 +235,9 @@ def soft_label_series(results: dict[str, Any]) -> dict[str, list[dict[str, float
         results: What metrics.json holds.
     """
     own, control = results["soft_labels"], results.get("control", {}).get("soft_labels")
-    if control and _shown_in(control) != _shown_in(own):
-        control = None  # recorded by a version that shows other images
     guided = "teacher" in own["images"][0]
+    if control and (_shown_in(control) != _shown_in(own) or (guided and "teacher" not in control["images"][0])):
+        control = None  # recorded by a version that shows other images, or of a teacher without classes
     sources = [("teacher", own, "teacher" if guided else "model")]
     if control:
         sources.append(("control's teacher" if guided else "control", control, "teacher" if guided else "model"))

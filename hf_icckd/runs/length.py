@@ -51,17 +51,23 @@ def check_length(
                 )
             )
     ends = [training_steps(each["num_train_epochs"], each["max_steps"], steps_per_epoch) for each in (was, now)]
-    if args.load_best_model_at_end and args.eval_strategy == "epoch" and step in ends and step % steps_per_epoch:
+    if args.load_best_model_at_end and _evaluated_elsewhere(args, step, step in ends, steps_per_epoch):
         raise ValueError(
-            asked.format(
-                f"would have chosen among other evaluations: one after step {step}, where a run ends within an epoch"
-            )
+            asked.format(f"would have chosen among other evaluations than those that were made up to step {step}")
         )
     if ends[1] < step:
         raise ValueError(
             f"{str(folder)!r} was begun with {_words(was)}, and {_words(now)} is already over: it has done {step} "
             f"steps, {steps_per_epoch} in an epoch; give at least that many"
         )
+
+
+def _evaluated_elsewhere(args: DistillationTrainingArguments, step: int, at_end: bool, steps_per_epoch: int) -> bool:
+    """Whether a run of another length may have been evaluated at other steps: a run is after its last step, too."""
+    if args.eval_strategy == "epoch":
+        return at_end and step % steps_per_epoch > 0
+    every = args.eval_steps or 0
+    return every < 1 or (at_end and step % every > 0)  # below 1 it is a share of the length
 
 
 def _words(length: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.trainer_callback import DefaultFlowCallback, TrainerControl, TrainerState
 
 from hf_icckd.data.splits.words import split_name
 from hf_icckd.metrics.catalogue import METRICS
@@ -75,7 +76,7 @@ class BestWeights:
     def restore(self) -> None:
         """Give the classifier the best weights."""
         if self.value is None:
-            logger.warning("no evaluation of %s was a number: the last weights are kept", self.metric)
+            logger.warning("no evaluation gave a number for %s: the last weights are kept", self.metric)
             return
         metric = METRICS[self.args.metric_for_best_model or ""]
         logger.info(
@@ -117,8 +118,10 @@ class BestWeights:
         if args.eval_strategy == "steps":
             every = args.eval_steps or 0.0  # below 1 a share of the steps
             interval = int(every) if every >= 1 else math.ceil(every * steps)
-            last = steps // interval * interval
-            evaluated = last >= max(args.eval_delay, 1)
+            # Some versions of transformers evaluate after the last step too, whatever the interval.
+            state = TrainerState(global_step=steps, max_steps=steps, eval_steps=interval)
+            at_the_end = DefaultFlowCallback().on_step_end(args, state, TrainerControl()).should_evaluate
+            evaluated = at_the_end or steps // interval * interval >= max(args.eval_delay, 1)
         else:
             evaluated = steps / steps_per_epoch >= args.eval_delay
         if not evaluated:

@@ -24,10 +24,23 @@ def trains_head(objectives: WeightedObjectives) -> bool:
         >>> trains_head(parse_objectives(["kd"])), trains_head(parse_objectives(["rkd", "kd:weight=0"]))
         (True, False)
     """
-    return any(
-        "logits" in each.teacher_outputs and any(objectives.term_weights[name] for name in each.term_weights)
-        for each in objectives
-    )
+    weighted = {name for each in objectives for name in each.term_weights if objectives.term_weights[name]}
+    return not weighted <= {*_without_logits(objectives)}
+
+
+def refuse_idle(objectives: WeightedObjectives, args: FineTuning) -> None:
+    """Raise if a backbone is frozen for good and an objective could train nothing else."""
+    if args.freeze_backbone and (idle := _without_logits(objectives)):
+        raise ValueError(
+            f"freeze_backbone is true but {idle[0]} reads nothing of the classification layer, so it would train "
+            "nothing of the student; choose objectives that do, such as --objectives kd"
+        )
+
+
+def _without_logits(objectives: WeightedObjectives) -> list[str]:
+    """Weighted terms of objectives that don't read the student's logits."""
+    terms = [name for each in objectives if "logits" not in each.teacher_outputs for name in each.term_weights]
+    return [name for name in terms if objectives.term_weights[name]]
 
 
 def freeze_head(classifier: ImageClassifier, images: Dataset | None, args: FineTuning) -> Dataset:

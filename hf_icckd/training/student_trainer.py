@@ -26,12 +26,13 @@ from hf_icckd.losses import (
     refuse_unlabeled,
     targets_of,
 )
+from hf_icckd.metrics.catalogue import BESIDE_TEACHER
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.models.embedding_teacher import check_teacher_classes, has_head, output_shapes
 from hf_icckd.options.training import StudentTrainingArguments
 from hf_icckd.runs.records import RecordedAccuracy
 from hf_icckd.training.class_balance import class_balance
-from hf_icckd.training.head_fitting import fit_head, freeze_head, trains_head
+from hf_icckd.training.head_fitting import fit_head, freeze_head, refuse_idle, trains_head
 from hf_icckd.training.recorded_batches import WithTargets
 from hf_icckd.training.student_with_objective import StudentWithObjective
 from hf_icckd.training.teacher_targets import TeacherTargets
@@ -121,6 +122,7 @@ class StudentTrainer(DistillationTrainer):
             refuse_unlabeled(objectives)
         head_is_trained = trains_head(objectives) or (self._labeled and args.ce_weight > 0)
         self._labeled_dataset = None if head_is_trained else freeze_head(model, labeled_dataset, args)
+        refuse_idle(objectives, args)
         self._fitted_at = -1
         self.live_dataset, self.targets = images, targets
         self.balance = class_balance(args, images, model.spec.label_names)
@@ -188,7 +190,7 @@ class StudentTrainer(DistillationTrainer):
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """Micro-batches of a step; they know how many of all its images have a label."""
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self._unlabeled and batches:
+        if self._unlabeled and self._labeled and batches:
             own = torch.stack([(batch["labels"] >= 0).sum() for batch in batches]).sum()
             labeled = distributed.sum_over_ranks(own.to(self.args.device, non_blocking=True))
             rows = sum(batch["global_rows"] for batch in batches)
@@ -270,10 +272,20 @@ class StudentTrainer(DistillationTrainer):
         if self._labeled_dataset is None or self._fitted_at == self.state.global_step:
             return
         start = time.perf_counter()
-        note = fit_head(self.measured_classifier, self.predict_split(self._labeled_dataset))
+        note = fit_head(self.measured_classifier, super().predict_split(self._labeled_dataset))
         self._fitted_at = self.state.global_step
         self.notes += [note] if note not in self.notes else []
         self._clock += time.perf_counter() - start  # images per second are those of training
+
+    def begin_sums(self) -> None:
+        """As the base class; a layer that was fitted in an earlier training is fitted again."""
+        self._fitted_at = -1
+        super().begin_sums()
+
+    def predict_split(self, dataset: Dataset, description: str | None = None) -> SplitOutputs:
+        """Outputs of the student for a data set, after `fit_head`."""
+        self.fit_head()
+        return super().predict_split(dataset, description)
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """Measure the student, as `DistillationTrainer` does, after `fit_head`."""
@@ -318,4 +330,9 @@ def _check_arguments(args: StudentTrainingArguments, teacher: ImageClassifier, t
         raise ValueError(
             f"the teacher is a {type(teacher).__name__}, expected an ImageClassifier; make one of it with "
             "hf_icckd.as_teacher(module, label_names, image_size=..., mean=..., std=...)"
+        )
+    if args.load_best_model_at_end and args.metric_for_best_model in BESIDE_TEACHER and not has_head(teacher):
+        raise ValueError(
+            f"metric_for_best_model is {args.metric_for_best_model!r} but the teacher has no classes to agree with, "
+            "expected a metric of the student alone, such as top1"
         )

@@ -79,6 +79,11 @@ class TeacherTrainer(DistillationTrainer):
         images = as_training_batches(train_dataset, model.spec.label_names, args.seed, args.num_views)
         if images.mixes:
             refuse_mixed(terms)
+        if images.unlabeled:
+            raise ValueError(
+                f"{images.unlabeled} training images have no label, expected a label for each: a teacher learns from "
+                "labels alone; load the data without unlabeled_dataset"
+            )
         self.balance = class_balance(args, images, model.spec.label_names)
         super().__init__(trained, model, args, images, eval_dataset, callbacks)
         self.term_weights = {"ce": 1.0, **terms.term_weights}

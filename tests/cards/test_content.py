@@ -48,6 +48,9 @@ def test_a_thousand_classes():
     series = soft_label_series(content)
     assert all(len(row) == 5 for rows in series.values() for row in rows)
     assert len(content["soft_labels"]["images"][0]["model"]) == 20
+    # A control whose teacher taught by its embeddings has nothing to show beside a teacher with classes.
+    control = describe_outputs(data, model, None, plane)["soft_labels"]
+    assert list(soft_label_series(content | {"control": {"soft_labels": control}})) == list(series)
 
 
 def test_images_beside_the_bars_are_those_that_were_judged(digits, pipeline):

@@ -22,6 +22,7 @@ from hf_icckd import (
     Augmentation,
     ClassifierSpec,
     ImageClassifier,
+    ImageData,
     ImagePipeline,
     Sampling,
     StudentTrainer,
@@ -33,6 +34,7 @@ from hf_icckd import (
     load_image_data,
     metrics,
 )
+from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.training import rehearsal
 from hf_icckd.training.signals import StopOnSignal
 from hf_icckd.utils import distributed
@@ -125,151 +127,155 @@ def collectives() -> dict:
     return results
 
 
-def main(folder: str, processes: int, checkpoint: str | None) -> None:
-    del rehearsal._PARTS["loading the saved model"]  # a folder can't say which layers normalise this one
-    data = load_image_data("digits", max_train_samples=151, max_eval_samples=41)
-    pipeline = ImagePipeline(data)
-    results = {}
+INTRA_CLASS = {"terms": ["intra_class:weight=1,margin=0,cache_size=8"]}
+CE = {"terms": ["none"]}
 
-    def options(name: str, accumulation: int = 1, **more) -> dict:
+
+class Worker:
+    """Trains on this process's share of 151 digits."""
+
+    def __init__(self, folder: str, processes: int):
+        self.folder, self.processes = folder, processes
+        self.data = digits()
+        self.pipeline = ImagePipeline(self.data)
+
+    def options(self, name: str, accumulation: int = 1, **more) -> dict:
         return {
-            "output_dir": f"{folder}/{name}", "max_steps": 20, "logging_steps": 1, "disable_tqdm": True,
-            "per_device_train_batch_size": 32 // processes // accumulation, "eval_strategy": "no",
+            "output_dir": f"{self.folder}/{name}", "max_steps": 20, "logging_steps": 1, "disable_tqdm": True,
+            "per_device_train_batch_size": 32 // self.processes // accumulation, "eval_strategy": "no",
             "gradient_accumulation_steps": accumulation, "save_strategy": "no", "num_threads": 1,
         } | more  # fmt: skip
 
     def teacher(
-        name: str, model=None, callbacks=None, resume=None, evaluated=None, images=pipeline, **more
+        self, name: str, model=None, callbacks=(), resume=None, evaluated=None, images=None, **more
     ) -> TeacherTrainer:
         trainer = TeacherTrainer(
-            model or classifier(data.label_names, 0),
-            TeacherTrainingArguments(**options(name, **more)),
-            images.dataset("train", training=True, num_views=2),
-            evaluated or pipeline.dataset("test"),
-            callbacks=callbacks,
+            model or classifier(self.data.label_names, 0),
+            TeacherTrainingArguments(**self.options(name, **more)),
+            (images or self.pipeline).dataset("train", training=True, num_views=2),
+            evaluated or self.pipeline.dataset("test"),
+            callbacks=list(callbacks),
         )
-        for callback in callbacks or []:
+        for callback in callbacks:
             callback.trainer = trainer
         rehearsal.rehearse(trainer)
         trainer.train(resume_from_checkpoint=resume)
         return trainer
 
-    def on_mixes(accumulation: int) -> StudentTrainer:
-        """A student on mixed images: pairs may stand in two processes at the end of an epoch."""
-        images = ImagePipeline(data, Augmentation(mixup=0.4, cutmix=1.0, aa="rand-m9-mstd0.5-inc1"))
-        student = StudentTrainer(
-            classifier(data.label_names, 1),
-            classifier(data.label_names, 2),
-            StudentTrainingArguments(**options("mixed", accumulation), objectives=["kd"]),
-            images.dataset("train", training=True),
-        )
-        student.train()
-        return student
-
-    def without_labels(accumulation: int, only: bool, objectives: list[str]) -> StudentTrainer:
-        """A student of 151 digits and 62 images without labels, or of these alone; steps differ in their labels."""
-        images = ImagePipeline(
-            load_image_data(
-                "digits", max_train_samples=151, max_eval_samples=41, unlabeled_dataset="synthetic",
-                max_unlabeled_samples=62, unlabeled_only=only,
-            )
-        )  # fmt: skip
-        student = StudentTrainer(
-            classifier(data.label_names, 1),
-            classifier(data.label_names, 2),
+    def student(self, accumulation: int, images=None, recorded: bool = False, **more) -> StudentTrainer:
+        images, guide, targets = images or self.pipeline, classifier(self.data.label_names, 2), None
+        if recorded:
+            targets = TeacherTargets(f"{self.folder}/targets", guide, images, ("logits", "embeddings"))
+        trainer = StudentTrainer(
+            classifier(self.data.label_names, 1),
+            guide,
             StudentTrainingArguments(
-                **options("unlabeled", accumulation), objectives=objectives, label_smoothing=0.0 if only else 0.1
+                **self.options("student", accumulation, teacher_targets="auto" if recorded else "live", **more)
             ),
             images.dataset("train", training=True),
+            targets=targets,
             labeled_dataset=images.dataset("train"),
         )
-        rehearsal.rehearse(student)
-        student.train()
-        return student
+        rehearsal.rehearse(trainer)
+        trainer.train()
+        return trainer
 
+
+def digits(**more) -> ImageData:
+    return load_image_data("digits", max_train_samples=151, max_eval_samples=41, **more)
+
+
+def teachers(worker: Worker, accumulation: int) -> dict[str, TeacherTrainer]:
+    """One of each kind, with one or two micro-batches in a step."""
+    data = worker.data
     uneven = dataclasses.replace(data, train=data.train.select(uneven_rows(data.labels("train"))))
     resampled = ImagePipeline(uneven, Augmentation(mixup=0.4), sampling=Sampling("balanced", seed=2))
-    intra_class = {"terms": ["intra_class:weight=1,margin=0,cache_size=8"]}
-    for accumulation in (1, 2):
-        results[f"mixed x{accumulation}"] = outcome(on_mixes(accumulation))
-        weighted = teacher(
-            "weighted", accumulation=accumulation, terms=["none"], class_weights=["balanced"], label_smoothing=0.1,
-            images=ImagePipeline(uneven),
-        )  # fmt: skip
-        results[f"weighted x{accumulation}"] = outcome(weighted)
-        sampled = teacher("sampled", accumulation=accumulation, terms=["none"], images=resampled)
-        results[f"sampled x{accumulation}"] = outcome(sampled)
-        results[f"unlabeled x{accumulation}"] = outcome(without_labels(accumulation, False, ["kd", "embedding"]))
-        alone = without_labels(accumulation, True, ["embedding"])
-        results[f"alone x{accumulation}"] = outcome(alone)
-        trainer = teacher(f"teacher-{accumulation}", accumulation=accumulation, **intra_class)
-        results[f"intra_class x{accumulation}"] = outcome(trainer)
-        for name, objectives, mode in (
-            ("kd", ["kd"], "live"),
-            ("kd+rkd", ["kd", "rkd:weight=0.1"], "live"),
-            ("recorded", ["kd", "rkd:weight=0.1"], "auto"),  # with the second accumulation: replayed
-        ):
-            guide, targets = classifier(data.label_names, 2), None
-            if mode != "live":
-                targets = TeacherTargets(f"{folder}/targets", guide, pipeline, ("logits", "embeddings"))
-            student = StudentTrainer(
-                classifier(data.label_names, 1),
-                guide,
-                StudentTrainingArguments(
-                    **options("student", accumulation), objectives=objectives, teacher_targets=mode
-                ),
-                pipeline.dataset("train", training=True),
-                targets=targets,
-            )
-            rehearsal.rehearse(student)
-            student.train()
-            results[f"{name} x{accumulation}"] = outcome(student)
-        trainer = teacher("ce", accumulation=accumulation, terms=["none"])
-        results[f"ce x{accumulation}"] = outcome(trainer)
-        ce = {"accumulation": accumulation, "terms": ["none"]}
-        results[f"frozen x{accumulation}"] = outcome(teacher("frozen", freeze_epochs=2, layer_decay=0.7, **ce))
-        # Statistics that are frozen don't depend on the number of processes.
-        torch.manual_seed(0)
-        net = create_classifier("cifar_resnet8", data.label_names, image_size=8).double()
-        results[f"probe x{accumulation}"] = outcome(teacher("probe", model=net, freeze_backbone=True, **ce))
-    alone.fit_head()
-    results["fitted"] = alone.classifier.net.get_classifier().state_dict()
-    test = pipeline.dataset("test")
-    results["logits"] = trainer.predict_split(test).logits
-    # 41 images in batches of 8 a process: measured batch by batch, and from all outputs at once.
-    student.args.per_device_eval_batch_size = 8
+    weights = {"class_weights": ["balanced"], "label_smoothing": 0.1, "images": ImagePipeline(uneven)}
+    # With BatchNorm: statistics that are frozen don't depend on the number of processes.
+    torch.manual_seed(0)
+    normalised = create_classifier("cifar_resnet8", data.label_names, image_size=8).double()
+    kinds: dict[str, dict] = {
+        "intra_class": INTRA_CLASS,
+        "ce": CE,
+        "weighted": CE | weights,
+        "sampled": CE | {"images": resampled},
+        "frozen": CE | {"freeze_epochs": 2, "layer_decay": 0.7},
+        "probe": CE | {"freeze_backbone": True, "model": normalised},
+    }
+    return {name: worker.teacher(name, accumulation=accumulation, **kind) for name, kind in kinds.items()}
+
+
+def students(worker: Worker, accumulation: int) -> dict[str, StudentTrainer]:
+    """One of each kind, with one or two micro-batches in a step."""
+    # Pairs may stand in two processes at the end of an epoch.
+    mixes = ImagePipeline(worker.data, Augmentation(mixup=0.4, cutmix=1.0, aa="rand-m9-mstd0.5-inc1"))
+    # Steps differ in how many images have a label.
+    without = {"unlabeled_dataset": "synthetic", "max_unlabeled_samples": 62}
+    beside, alone = (ImagePipeline(digits(**without, unlabeled_only=only)) for only in (False, True))
+    rkd = {"objectives": ["kd", "rkd:weight=0.1"]}
+    kinds: dict[str, dict] = {
+        "mixed": {"objectives": ["kd"], "images": mixes},
+        "unlabeled": {"objectives": ["kd", "embedding"], "images": beside, "label_smoothing": 0.1},
+        "alone": {"objectives": ["embedding"], "images": alone},
+        "kd": {"objectives": ["kd"]},
+        "kd+rkd": rkd,
+        "recorded": rkd | {"recorded": True},  # with the second accumulation: replayed
+    }
+    return {name: worker.student(accumulation, **kind) for name, kind in kinds.items()}
+
+
+def measurements(teacher: TeacherTrainer, student: StudentTrainer, test: BatchDataset) -> dict:
+    """Logits of a teacher; metrics of a student by batch and from all outputs at once."""
+    student.args.per_device_eval_batch_size = 8  # 41 images in batches of 8 a process
     measured = student.evaluate(test)
     logits, _, labels = student.predict_split(test)
     whole = metrics.classification_metrics(logits, labels)
     whole |= metrics.agreement_metrics(logits, student.evaluation_teacher(test).logits)
-    results["figures"] = {name: [whole[name], measured[f"eval_{name}"]] for name in whole}
+    figures = {name: [whole[name], measured[f"eval_{name}"]] for name in whole}
+    return {"logits": teacher.predict_split(test).logits, "figures": figures}
 
-    # One process asks for a stop; another number of processes goes on with the checkpoint.
-    stopped = teacher("stopped", callbacks=[StopOnOneRank()], **intra_class)
-    results["stopped at"] = stopped.state.global_step
-    resumed = teacher("resumed", resume=checkpoint or f"{folder}/stopped/checkpoint-3", **intra_class)
-    results["resumed"] = outcome(resumed)
-    results["losses"] = [entry["loss"] for entry in resumed.state.log_history if "loss" in entry]
 
-    # The average of the weights, the best of them, and a stop because no better ones came; then the same from a
-    # checkpoint of another number of processes.
-    kept = {
-        "evaluated": {"validation": test}, "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps",
-        "save_steps": 3, "save_total_limit": None, "load_best_model_at_end": True, "metric_for_best_model": "nll",
-        "early_stopping_patience": 2, "early_stopping_threshold": 0.1, "learning_rate": 0.4, "model_ema": True,
-        "model_ema_decay": 0.7, "terms": ["none"],
+def resumed_by_others(worker: Worker, checkpoint: str | None) -> dict:
+    """One process asks for a stop; another number of processes goes on with the checkpoint."""
+    stopped = worker.teacher("stopped", callbacks=[StopOnOneRank()], **INTRA_CLASS)
+    resume = checkpoint or f"{worker.folder}/stopped/checkpoint-3"
+    resumed = worker.teacher("resumed", resume=resume, **INTRA_CLASS)
+    losses = [entry["loss"] for entry in resumed.state.log_history if "loss" in entry]
+    return {"stopped at": stopped.state.global_step, "resumed": outcome(resumed), "losses": losses}
+
+
+def kept_weights(worker: Worker, checkpoint: str | None) -> dict:
+    """The average of the weights, the best of them, and a stop because no better ones came; then from a checkpoint."""
+    kept = CE | {
+        "evaluated": {"validation": worker.pipeline.dataset("test")}, "eval_strategy": "steps", "eval_steps": 2,
+        "save_strategy": "steps", "save_steps": 3, "save_total_limit": None, "load_best_model_at_end": True,
+        "metric_for_best_model": "nll", "early_stopping_patience": 2, "early_stopping_threshold": 0.1,
+        "learning_rate": 0.4, "model_ema": True, "model_ema_decay": 0.7,
     }  # fmt: skip
-    results["kept"] = weights_of(teacher("kept", **kept))
-    before = Path(checkpoint).parent.with_name("kept") if checkpoint else Path(folder, "kept")
-    results["kept again"] = weights_of(teacher("again", resume=f"{before}/checkpoint-3", **kept))
+    once = weights_of(worker.teacher("kept", **kept))
+    before = Path(checkpoint).parent.with_name("kept") if checkpoint else Path(worker.folder, "kept")
+    return {"kept": once, "kept again": weights_of(worker.teacher("again", resume=f"{before}/checkpoint-3", **kept))}
 
-    # A net with BatchNorm, whose statistics differ between processes while it trains.
+
+def with_batchnorm(worker: Worker) -> dict:
+    """A net with BatchNorm, whose statistics differ between processes while it trains."""
     torch.manual_seed(0)
-    net = create_classifier("cifar_resnet8", data.label_names, image_size=8)
-    normalised = teacher("normalised", model=net, max_steps=10)
-    state = {name: value.clone() for name, value in normalised.classifier.state_dict().items()}
-    results["normalised"] = {"state": state, "logits": normalised.predict_split(pipeline.dataset("test")).logits}
+    net = create_classifier("cifar_resnet8", worker.data.label_names, image_size=8)
+    trainer = worker.teacher("normalised", model=net, max_steps=10)
+    state = {name: value.clone() for name, value in trainer.classifier.state_dict().items()}
+    return {"normalised": {"state": state, "logits": trainer.predict_split(worker.pipeline.dataset("test")).logits}}
 
+
+def main(folder: str, processes: int, checkpoint: str | None) -> None:
+    del rehearsal._PARTS["loading the saved model"]  # a folder can't say which layers normalise this one
+    worker, results = Worker(folder, processes), {}
+    for accumulation in (1, 2):
+        trainers = teachers(worker, accumulation) | students(worker, accumulation)
+        results |= {f"{name} x{accumulation}": outcome(trainer) for name, trainer in trainers.items()}
+    trainers["alone"].fit_head()
+    results["fitted"] = trainers["alone"].classifier.net.get_classifier().state_dict()
+    results |= measurements(trainers["ce"], trainers["recorded"], worker.pipeline.dataset("test"))
+    results |= resumed_by_others(worker, checkpoint) | kept_weights(worker, checkpoint) | with_batchnorm(worker)
     results |= collectives()
     torch.save(results, f"{folder}/rank{distributed.rank()}.pt")
 

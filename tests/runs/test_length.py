@@ -72,8 +72,22 @@ def test_a_run_without_a_checkpoint_may_have_any_length(tmp_path):
 def test_a_run_that_keeps_its_best_weights_has_the_evaluations_of_its_length(tmp_path):
     """One that ended within an epoch was evaluated there, and a longer one would not have been."""
     options = {"lr_scheduler_type": "constant", "load_best_model_at_end": True, "before": {"max_steps": 8}}
-    with pytest.raises(ValueError, match="max_steps 12 would have chosen among other evaluations: one after step 8"):
+    with pytest.raises(ValueError, match="max_steps 12 would have chosen among other evaluations"):
         check(run_of(tmp_path / "8", 8), max_steps=12, **options)
     check(run_of(tmp_path / "7", 7), max_steps=12, **options)
     options["before"] = {"max_steps": 10}
     check(run_of(tmp_path / "10", 10), max_steps=15, **options)
+
+
+def test_evaluations_by_steps_fall_elsewhere_at_the_end_and_by_shares(tmp_path):
+    options = {"lr_scheduler_type": "constant", "load_best_model_at_end": True, "before": {"max_steps": 8}}
+    options |= {"eval_strategy": "steps", "save_strategy": "steps"}
+    check(run_of(tmp_path / "8", 8), max_steps=12, eval_steps=4, **options)
+    check(run_of(tmp_path / "7", 7), max_steps=12, eval_steps=3, **options)
+    # One was evaluated at its end, the other after every second step.
+    for folder, eval_steps in (
+        (tmp_path / "8", 3),
+        (tmp_path / "7", 0.25),
+    ):
+        with pytest.raises(ValueError, match="would have chosen among other evaluations than"):
+            check(folder, max_steps=12, eval_steps=eval_steps, **options)

@@ -319,11 +319,22 @@ def test_the_rehearsal_tries_them_and_leaves_no_trace(validated, tiny_classifier
 
 
 def test_a_run_that_is_never_evaluated_is_refused_before_it_trains(validated, tiny_classifier, tmp_path):
-    for options in ({"eval_steps": 15}, {"eval_steps": 4, "eval_delay": 13}, {"eval_strategy": "epoch",
-                    "eval_steps": None, "eval_delay": 5}):  # fmt: skip
+    for options in ({"eval_steps": 4, "eval_delay": 15}, {"eval_strategy": "epoch", "eval_steps": None,
+                    "eval_delay": 5}):  # fmt: skip
         with pytest.raises(ValueError, match="no evaluation comes in 14 steps"):
             rehearse(make(validated, tiny_classifier(), tmp_path, **BEST | options))
     rehearse(make(validated, tiny_classifier(), tmp_path, **BEST | {"eval_steps": 0.9}))
+
+
+def test_an_interval_beyond_the_end_is_the_end_if_transformers_evaluates_there(validated, tiny_classifier, tmp_path):
+    trainer = make(validated, tiny_classifier(), tmp_path, **BEST | {"eval_steps": 15, "save_strategy": "no"})
+    try:
+        rehearse(trainer)
+    except ValueError as error:  # an older version, which does not
+        assert "no evaluation comes in 14 steps" in str(error)
+        return
+    trainer.train()
+    assert [entry["step"] for entry in trainer.state.log_history if "eval_top1" in entry] == [14]
 
 
 # Which data set is for validation

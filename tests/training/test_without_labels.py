@@ -15,6 +15,8 @@ from hf_icckd import (
     DistillationObjective,
     ImagePipeline,
     StudentTrainer,
+    TeacherTrainer,
+    TeacherTrainingArguments,
     WeightedObjectives,
     WeightsFile,
     create_classifier,
@@ -383,3 +385,39 @@ def test_a_file_of_weights_without_a_head_is_one_too(tmp_path):
         ValueError, match=r"net.pth' has no classification layer, expected a classifier; let it teach by"
     ):
         from_pretrained(tmp_path / "net.pth", about)
+
+
+def test_predictions_are_those_of_a_fitted_layer(alone, tiny_classifier, guide, tmp_path):
+    """Without an evaluation before them, and after a second training to the same step."""
+    trainer = train(alone, tiny_classifier(), guide, tmp_path)
+    images = alone.dataset("train")
+    assert trainer.predict(images).metrics["test_top1"] > 90
+    layer = trainer.classifier.net.get_classifier()
+    first = layer.weight.clone()
+    trainer.train()
+    trainer.predict(images)
+    assert not torch.equal(layer.weight, first)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"load_best_model_at_end": True, "metric_for_best_model": "agreement", "eval_strategy": "epoch"},
+            "metric_for_best_model is 'agreement' but the teacher has no classes to agree with",
+        ),
+        (
+            {"freeze_backbone": True, "objectives": ["embedding"]},
+            "freeze_backbone is true but embedding reads nothing of the classification layer",
+        ),
+    ],
+)
+def test_what_would_train_or_compare_nothing_is_refused(beside, tiny_classifier, guide, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        train(beside, tiny_classifier(), guide, tmp_path, **options)
+
+
+def test_a_teacher_learns_from_labels_alone(beside, tiny_classifier, tmp_path):
+    args = TeacherTrainingArguments(str(tmp_path), terms=["none"], num_views=1, use_cpu=True, num_threads=1)
+    with pytest.raises(ValueError, match="70 training images have no label, expected a label for each"):
+        TeacherTrainer(tiny_classifier(), args, beside.dataset("train", training=True))
