@@ -101,7 +101,8 @@ class RunOptions:
         default=None,
         metadata={
             "help": "Folder of a finished run of the same recipe on the same images, to be shown beside this one in "
-            "the model card."
+            "the model card.",
+            "metavar": "FOLDER",
         },
     )
     license: str | None = field(
@@ -168,7 +169,7 @@ class TeacherOptions:
         default_factory=lambda: ["intra_class"],
         metadata={
             "help": "Terms besides cross-entropy, each as name or name:argument=value,..., or none; for example: "
-            "intra_class:weight=0.05,margin=0.2 sftn:student=cifar_resnet8. Names: see hf_icckd.losses.TEACHER_TERMS."
+            "intra_class:weight=0.05,margin=0.2 sftn:student=cifar_resnet8. The command objectives lists them."
         },
     )
 
@@ -185,7 +186,7 @@ class StudentOptions:
         default_factory=lambda: ["kd"],
         metadata={
             "help": "Distillation objectives, each as name or name:argument=value,...; for example: kd:temperature=2 "
-            "rkd:weight=0.5. Names: see hf_icckd.losses.OBJECTIVES."
+            "rkd:weight=0.5. The command objectives lists them."
         },
     )
     accept_teacher: bool = field(
