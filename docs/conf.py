@@ -66,6 +66,7 @@ add_module_names = False
 python_use_unqualified_type_names = True
 
 # Appearance
+highlight_language = "none"  # a block without a language shows output, not Python
 html_theme = "furo"
 html_title = f"hf_icckd {release}"
 html_static_path = ["_static"]
