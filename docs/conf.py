@@ -64,8 +64,10 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 add_module_names = False
 python_use_unqualified_type_names = True
+maximum_signature_line_length = 90  # a longer one has a line for each argument
 
 # Appearance
+highlight_language = "none"  # a block without a language shows output, not Python
 html_theme = "furo"
 html_title = f"hf_icckd {release}"
 html_static_path = ["_static"]

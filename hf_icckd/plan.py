@@ -224,7 +224,7 @@ def _schedule(args: DistillationTrainingArguments) -> str:
         return "divided by ten at " + listed([f"{each:g}" for each in args.lr_milestones])
     name = str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
     warmup = args.warmup_steps
-    return name + (f", warm-up {f'{warmup:.0%}' if warmup < 1 else f'{warmup:g} steps'}" if warmup else "")
+    return name + (f", warm-up {f'{100 * warmup:.0f} %' if warmup < 1 else f'{warmup:g} steps'}" if warmup else "")
 
 
 # ---- time

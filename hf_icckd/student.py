@@ -51,6 +51,7 @@ def main(
         chosen.log()
         check_architecture(model_args.model)
         objectives = _objectives(data_args, args)  # an error shows before anything is loaded
+        stands_in = teacher is not None
         teacher = teacher or _named_teacher(model_args)
         check_outputs(objectives, teacher, "teacher")
         start, identity = load_start(model_args, args)
@@ -70,7 +71,8 @@ def main(
             folder.check_data(lambda: load_image_data(data_args).fingerprint())
             finished(folder, args)
             return
-        warn_of_licences(folder.values)
+        # A teacher that something stands in for is not trained yet, so its folder states nothing.
+        warn_of_licences({**folder.values, "teacher": None} if stands_in else folder.values)
         trained = trained_pixels(model_args, model_args.model, start)
         pipeline = _pipeline(data_args, args, trained, teacher, folder)
         student = build_classifier(

@@ -61,6 +61,9 @@ def test_all_options_are_explained_on_demand(capsys):
     text = run(capsys, "teacher", "--help", "all")
     assert "--dataloader_pin_memory" in text and "--weight_decay" in text and "--deepspeed" not in text
     assert max(map(len, text.splitlines())) <= WIDTH
+    # Values as they are given, and what this package does with an option, not what transformers says of it.
+    assert "[True]" not in text and ".0]" not in text and "%%" not in text
+    assert " ".join(text.split()).count("{true,false} Changes nothing: ") == 4
     text = run(capsys, "student", "--help", "--ce_weight", "dataloader_pin_memory")
     assert text.split()[0] == "--ce_weight" and "--dataloader_pin_memory" in text and "--teacher " not in text
 

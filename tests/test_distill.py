@@ -103,10 +103,11 @@ def test_a_path_that_was_stopped_after_the_teacher_resumes(photos, path, tmp_pat
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_dry_run_prints_the_plan_and_leaves_nothing(photos, tmp_path, capsys):
+def test_a_dry_run_prints_the_plan_and_leaves_nothing(photos, tmp_path, capsys, caplog):
     run(photos, tmp_path / "some" / "where", "--dry_run", "true", "--student_teacher_targets", "auto")
     out = capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+    assert "licence" not in caplog.text  # the teacher that is not trained yet has none to state
     lines = out[out.index("plan of") :].splitlines()
     table = {line[:20].strip(): line[20:] for line in lines}
     assert table["net"].split() == ["cifar_resnet20", "cifar_resnet8"]

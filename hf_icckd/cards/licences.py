@@ -68,16 +68,16 @@ def licence_notes(inherited: list[dict[str, str | None]], own: str | None) -> li
     notes = []
     for each in inherited:
         licence, terms = each["licence"], terms_of(each["licence"])
-        model = f"The {each['of']} ({each['model']})"
+        of = f"the {each['of']} ({each['model']})"
         if terms == "non-commercial":
-            note = f"{model} has the licence {licence}, which forbids commercial use; that may bind this model too."
+            note = f"The licence of {of} is {licence}, which forbids commercial use; that may bind this model too."
             if own is not None and terms_of(own) != "non-commercial":
                 note += f" The licence given to this model, {own}, allows more than that."
             notes.append(note)
         elif licence is None:
-            notes.append(f"{model} states no licence, so whether it allows commercial use is not known.")
+            notes.append(f"No licence is stated for {of}, so whether it allows commercial use is not known.")
         elif terms == "unclear":
-            notes.append(f"{model} has the licence {licence}: read its terms before you use this model commercially.")
+            notes.append(f"The licence of {of} is {licence}: read its terms before you use this model commercially.")
     return notes
 
 

@@ -72,7 +72,7 @@ class Leakage:
         if self.seen:
             return (
                 f"The {self.role} was trained on {self.seen:,} of {self.images:,} images of the {self.split} split "
-                f"({self.seen / self.images:.2%}), so metrics on it may be too good.{self._own}"
+                f"({100 * self.seen / self.images:.2f} %), so metrics on it may be too good.{self._own}"
             )
         if not self.complete:
             return (
@@ -161,7 +161,7 @@ def check_unlabeled(data: ImageData, allowed: bool) -> None:
     seen = int(np.isin(hashes["test"], hashes[UNLABELED]).sum())
     if seen == 0:
         return
-    found = f"{seen:,} of {total:,} images of the test split ({seen / total:.2%})"
+    found = f"{seen:,} of {total:,} images of the test split ({100 * seen / total:.2f} %)"
     if seen > _ALLOWED_SHARE * total and not allowed:
         raise ValueError(
             f"the images without labels hold {found}, expected at most 1 %: metrics would be too good; leave them out "
@@ -192,8 +192,8 @@ def check_leakage(found: list[Leakage], allowed: bool) -> None:
         if not allowed and each.seen is not None and each.seen > _ALLOWED_SHARE * each.images:
             raise ValueError(
                 f"the {each.role} {each.name!r} was trained on {each.seen:,} of {each.images:,} images of the "
-                f"{each.split} split ({each.seen / each.images:.2%}), expected at most 1 %: metrics would be too "
-                f"good; give both the same data options, or add --allow_leakage true.{each._own}"
+                f"{each.split} split ({100 * each.seen / each.images:.2f} %), expected at most 1 %: metrics would be "
+                f"too good; give both the same data options, or add --allow_leakage true.{each._own}"
             )
 
 

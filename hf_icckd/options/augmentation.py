@@ -52,7 +52,8 @@ class Augmentation:
         default=None,
         metadata={
             "help": "Policy of RandAugment or AutoAugment, as timm writes it: rand-m9-mstd0.5-inc1, original, "
-            "originalr, v0 or v0r."
+            "originalr, v0 or v0r.",
+            "metavar": "POLICY",
         },
     )
     mixup: float = field(

@@ -35,7 +35,8 @@ class ReportArguments:
     title: ClassVar[str] = "Report"
 
     contact_sheet: str = field(
-        default="contact_sheet.png", metadata={"help": "PNG file to write: some training images of each class."}
+        default="contact_sheet.png",
+        metadata={"help": "PNG file to write: some training images of each class.", "metavar": "FILE"},
     )
 
 
@@ -84,7 +85,7 @@ class DemoDataArguments(DataArguments):
 
     dataset: str = field(
         default="",
-        metadata={"help": "As for the recipes; default: what the first model was trained on, by its folder."},
+        metadata={"help": "As for training; default: what the first model was trained on, by its folder."},
     )
     # Not options here: each net gets pictures in its own size.
     image_size: int | None = field(default=None, init=False)
@@ -102,7 +103,8 @@ class DemoArguments:
         metadata={"help": f"One classifier, or a teacher and its student. {_MODEL}."},
     )
     space: str | None = field(
-        default=None, metadata={"help": "Write a Gradio Space to this new folder instead of serving the page."}
+        default=None,
+        metadata={"help": "Write a Gradio Space to this new folder instead of serving the page.", "metavar": "FOLDER"},
     )
     repo_id: list[str] | None = field(
         default=None,

@@ -24,8 +24,8 @@ class ImageDataArguments:
     dataset: str = field(
         default="digits",
         metadata={
-            "help": "digits (embedded), synthetic (generated), a folder (images in a folder per class, parquet or "
-            "arrow files, or what `datasets` saved) or a Hub id such as uoft-cs/cifar100."
+            "help": "Folder or file of images (class folders, tables, archives, ...), a Hub id such as "
+            "uoft-cs/cifar100, digits (embedded) or synthetic (generated)."
         },
     )
     dataset_config_name: str | None = field(
@@ -54,7 +54,8 @@ class ImageDataArguments:
         metadata={"help": "Column of a patient, site or video whose images must not be cut into two splits."},
     )
     labels: str | None = field(
-        default=None, metadata={"help": "Table (CSV, TSV or JSON lines) of file names and labels."}
+        default=None,
+        metadata={"help": "Table (CSV, TSV or JSON lines) of file names and labels.", "metavar": "FILE"},
     )
     label_pattern: str | None = field(
         default=None,
@@ -78,7 +79,8 @@ class ImageDataArguments:
         default=None,
         metadata={
             "help": "YAML file of lines `group: [class, class]`: train on groups instead of classes; a probe measures "
-            "how well the classes can still be told apart."
+            "how well the classes can still be told apart.",
+            "metavar": "FILE",
         },
     )
     test_fraction: float = field(
@@ -121,8 +123,8 @@ class UnlabeledDataArguments(ImageDataArguments):
     unlabeled_dataset: str | None = field(
         default=None,
         metadata={
-            "help": "Images without labels to learn from too: a folder in any layout, a table or a Hub id; labels in "
-            "it are ignored."
+            "help": "Images without labels to learn from too: a folder or a file of images, or a Hub id, as for "
+            "dataset; labels in it are ignored."
         },
     )
     unlabeled_only: bool = field(

@@ -19,7 +19,7 @@ class ExportDataArguments(ImageDataArguments):
     title: ClassVar[str] = "Images"
 
     dataset: str = field(
-        default="", metadata={"help": "As for the recipes; default: what the model was trained on, by its folder."}
+        default="", metadata={"help": "As for training; default: what the model was trained on, by its folder."}
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
+from types import MappingProxyType
 from typing import Any
 
 from hf_icckd.options.checks import default_of, type_text
@@ -136,16 +138,26 @@ def _groups(options: tuple[type, ...]) -> Iterator[tuple[str, list[dataclasses.F
 def _of_the_trainer(recipes: tuple[str, ...], own: set[str]) -> dict[str, list[dataclasses.Field]]:
     """Those options of the transformers Trainer that are not refused; importing them takes seconds."""
     from hf_icckd.options.recipes import RECIPES
-    from hf_icckd.options.refused import REFUSED
+    from hf_icckd.options.refused import REFUSED, WITHOUT_EFFECT
 
     kinds = [kind for name in recipes for kind in RECIPES[name]]
     further = {each.name: each for kind in kinds for each in dataclasses.fields(kind) if each.init}
-    return {"Trainer": [each for option, each in further.items() if option not in own and option not in REFUSED]}
+    taken = [each for option, each in further.items() if option not in own and option not in REFUSED]
+    return {
+        "Trainer": [_idle(each, WITHOUT_EFFECT[each.name]) if each.name in WITHOUT_EFFECT else each for each in taken]
+    }
+
+
+def _idle(option: dataclasses.Field, reason: str) -> dataclasses.Field:
+    """An option that changes nothing, with that as its help in place of what transformers says."""
+    idle = copy.copy(option)
+    idle.metadata, idle.default = MappingProxyType({"help": f"Changes nothing: {reason}."}), None
+    return idle
 
 
 def _entry(option: dataclasses.Field) -> str:
     head = f"  --{option.name}{_values(option)} "
-    text = option.metadata.get("help", "")
+    text = option.metadata.get("help", "").replace("%%", "%")  # transformers writes it for argparse
     default = None if option.default is dataclasses.MISSING and _required(option) else default_of(option)
     if _required(option):
         text += " Required."
@@ -175,7 +187,12 @@ def _values(option: dataclasses.Field) -> str:
 
 
 def _shown(default: Any) -> str:
-    return " ".join(map(str, default)) if isinstance(default, list) else str(getattr(default, "value", default))
+    value = getattr(default, "value", default)
+    if isinstance(value, list):
+        return " ".join(map(_shown, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _wrapped(head: str, text: str, indent: int) -> str:

@@ -46,7 +46,8 @@ class KeptWeights:
         default=None,
         metadata={
             "help": "Metric that says which evaluation is best: top1, top5, balanced_accuracy, macro_f1, nll, ece, "
-            "for students also agreement and kl_to_teacher; default: top1."
+            "for students also agreement and kl_to_teacher; default: top1.",
+            "metavar": "METRIC",
         },
     )
     early_stopping_patience: int | None = field(

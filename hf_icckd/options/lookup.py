@@ -78,10 +78,13 @@ class ImportArguments:
     )
     mean: list[float] | None = field(
         default=None,
-        metadata={"help": "Channel means it was trained with, from 0 to 1; default: the architecture's."},
+        metadata={
+            "help": "Channel means it was trained with, from 0 to 1; default: timm's for the architecture, none for "
+            "cifar_*."
+        },
     )
     std: list[float] | None = field(
-        default=None, metadata={"help": "Channel standard deviations on the same scale; default: the architecture's."}
+        default=None, metadata={"help": "Channel standard deviations it was trained with; as for mean."}
     )
 
     def __post_init__(self) -> None:

@@ -100,11 +100,12 @@ class StudentModelArguments(TrainedNet):
     teacher_mean: list[float] | None = field(
         default=None,
         metadata={
-            "help": "Channel means it was trained with, three numbers from 0 to 1; default: the architecture's."
+            "help": "Channel means it was trained with, three numbers from 0 to 1; default: timm's for the "
+            "architecture, none for cifar_*."
         },
     )
     teacher_std: list[float] | None = field(
-        default=None, metadata={"help": "Channel standard deviations it was trained with, on the same scale."}
+        default=None, metadata={"help": "Channel standard deviations it was trained with; as for teacher_mean."}
     )
 
     def __post_init__(self):

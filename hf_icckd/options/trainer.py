@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+_CHOSEN = "where commands take adamw_torch by themselves (see optim)"
+
 
 @dataclass
 class Optimisation:
@@ -19,7 +21,7 @@ class Optimisation:
     learning_rate: float = field(
         default=0.05,
         metadata={
-            "help": "Learning rate after the warm-up. Unless it or optim is given, commands take 0.0003 for "
+            "help": "Learning rate after the warm-up. Unless it, optim or momentum is given, commands take 0.0003 for "
             "pretrained CNNs, 0.0001 for pretrained transformers and 0.0005 for new ones."
         },
     )
@@ -30,21 +32,25 @@ class Optimisation:
     optim: str = field(
         default="sgd",
         metadata={
-            "help": "sgd (with momentum) or any optimiser of the transformers Trainer. Unless it is given, commands "
-            "take adamw_torch, with options that suit it, for pretrained nets and for transformers."
+            "help": "sgd (with momentum) or any optimiser of the transformers Trainer. Unless it or momentum is "
+            "given, commands take adamw_torch for pretrained nets and for transformers."
         },
     )
     momentum: float = field(default=0.9, metadata={"help": "Momentum of SGD (without Nesterov)."})
-    weight_decay: float = field(default=5e-4, metadata={"help": "Weight decay."})
+    weight_decay: float = field(default=5e-4, metadata={"help": f"Weight decay; 0.05 {_CHOSEN}."})
     decay_norm_and_bias: bool = field(
         default=True,
-        metadata={"help": "Decay biases and normalisation weights too, as the literature's CIFAR recipe does."},
+        metadata={
+            "help": "Decay biases and normalisation weights too, as the literature's CIFAR recipe does; "
+            f"false {_CHOSEN}."
+        },
     )
     lr_scheduler_type: str = field(
         default="cosine", metadata={"help": "Any schedule of the transformers Trainer; see lr_milestones."}
     )
     warmup_steps: float = field(
-        default=0, metadata={"help": "Steps of linear warm-up, or below 1 their share of the training."}
+        default=0,
+        metadata={"help": f"Steps of linear warm-up, or below 1 their share of the training; 0.1 {_CHOSEN}."},
     )
     warmup_epochs: float | None = field(
         default=None, metadata={"help": "Epochs of linear warm-up, instead of warmup_steps."}
@@ -101,7 +107,8 @@ class RunOptions:
         default=None,
         metadata={
             "help": "Folder of a finished run of the same recipe on the same images, to be shown beside this one in "
-            "the model card."
+            "the model card.",
+            "metavar": "FOLDER",
         },
     )
     license: str | None = field(
@@ -168,7 +175,7 @@ class TeacherOptions:
         default_factory=lambda: ["intra_class"],
         metadata={
             "help": "Terms besides cross-entropy, each as name or name:argument=value,..., or none; for example: "
-            "intra_class:weight=0.05,margin=0.2 sftn:student=cifar_resnet8. Names: see hf_icckd.losses.TEACHER_TERMS."
+            "intra_class:weight=0.05,margin=0.2 sftn:student=cifar_resnet8. The command objectives lists them."
         },
     )
 
@@ -185,7 +192,7 @@ class StudentOptions:
         default_factory=lambda: ["kd"],
         metadata={
             "help": "Distillation objectives, each as name or name:argument=value,...; for example: kd:temperature=2 "
-            "rkd:weight=0.5. Names: see hf_icckd.losses.OBJECTIVES."
+            "rkd:weight=0.5. The command objectives lists them."
         },
     )
     accept_teacher: bool = field(

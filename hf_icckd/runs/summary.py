@@ -43,7 +43,7 @@ def summary_table(results: dict[str, Any], title: str, split: str = "test") -> s
             )
         )
     if "gated_fraction" in results.get("training", {}):
-        rows.append(("anchors past the gate", f"{results['training']['gated_fraction']:.1%}"))
+        rows.append(("anchors past the gate", f"{100 * results['training']['gated_fraction']:.1f} %"))
     rows += kept_rows(results)
     cost = results["cost"]
     flops = f"{cost['flops']:,}" if "flops" in cost else "not counted"

@@ -41,7 +41,7 @@ def test_what_a_teacher_started_from_comes_along(tmp_path):
         {"of": "start weights", "model": "resnet18.a1_in1k", "licence": "apache-2.0"},
     ]
     [note] = licence_notes(inherited, "mit")
-    assert note.startswith(f"The teacher's start weights ({NON_COMMERCIAL}) has the licence cc-by-nc-4.0")
+    assert note.startswith(f"The licence of the teacher's start weights ({NON_COMMERCIAL}) is cc-by-nc-4.0")
 
 
 def test_a_run_of_an_earlier_version_tells_its_start_weights(tmp_path):
@@ -62,12 +62,12 @@ def test_a_run_of_an_earlier_version_tells_its_start_weights(tmp_path):
         ("cc-by-nc-4.0", "apache-2.0", "The licence given to this model, apache-2.0, allows more than that."),
         ("other", "apache-2.0", "read its terms"),
         ("dinov3-license", None, "read its terms"),
-        (None, "mit", "states no licence"),
+        (None, "mit", "No licence is stated"),
     ],
 )
 def test_what_may_forbid_commercial_use_is_said(licence, own, words):
     [note] = licence_notes([{**OF_TEACHER, "licence": licence}], own)
-    assert note.startswith("The teacher (t) ") and words in note
+    assert " the teacher (t)" in note and words in note
 
 
 def test_a_student_that_forbids_as_much_is_not_told_to_change():
@@ -90,7 +90,7 @@ def test_the_log_warns_before_training_but_not_of_the_users_own_runs(tmp_path, c
         warn_of_licences({"model": "resnet18", "teacher": str(elsewhere), "license": None})
         warn_of_licences({"model": NON_COMMERCIAL, "pretrained": True, "license": "mit"})
     unknown, forbidden = (record.getMessage() for record in caplog.records)
-    assert "(elsewhere) states no licence" in unknown and str(tmp_path) not in unknown
+    assert unknown.startswith("No licence is stated for the teacher (elsewhere)") and str(tmp_path) not in unknown
     assert "forbids commercial use" in forbidden and "mit, allows more" in forbidden
 
 
@@ -101,7 +101,7 @@ def test_the_card_has_rows_and_a_warning_and_keeps_the_licence_of_the_user(tmp_p
     text = render(CardData(arguments, results))
     assert "| teacher's licence | `cc-by-nc-4.0` (t) |" in text
     assert r"| start weights' licence | not stated (a\|b) |" in text
-    assert "> The teacher (t) has the licence cc-by-nc-4.0, which forbids" in text
+    assert "> The licence of the teacher (t) is cc-by-nc-4.0, which forbids" in text
     assert "| teacher's licence" not in before and "forbids commercial" not in before
 
     (tmp_path / "all_args.yaml").write_text(yaml.safe_dump(arguments))

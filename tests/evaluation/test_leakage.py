@@ -36,7 +36,7 @@ def test_images_that_a_model_was_trained_on_are_counted(tmp_path):
     assert (found.seen, found.own, found.images) == (3, 2, 5)
     assert found.record["trained_on"] == 3
     assert found.note == (
-        "The teacher was trained on 3 of 5 images of the test split (60.00%), so metrics on it may be too good. 2 of "
+        "The teacher was trained on 3 of 5 images of the test split (60.00 %), so metrics on it may be too good. 2 of "
         "them are in this run's own training split too: --duplicates drop leaves those out."
     )
     with pytest.raises(ValueError, match=r"the teacher '.*t' was trained on 3 of 5 images .*--allow_leakage true"):

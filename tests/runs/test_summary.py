@@ -85,3 +85,8 @@ def test_flops_that_were_not_counted_are_said_to_be():
     without = results([0] * 8) | {"cost": {"parameters": 10, "latency_ms": 0.5}}
     found = rows_of(summary_table(without, "a run", "test"))
     assert found["parameters, FLOPs, latency"].strip() == "10, not counted, 0.50 ms"
+
+
+def test_shares_are_written_like_other_metrics():
+    text = summary_table({**results([0] * 8), "training": {"gated_fraction": 0.9994}}, "a run", "test")
+    assert rows_of(text)["anchors past the gate"].strip() == "99.9 %"

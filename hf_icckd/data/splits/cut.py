@@ -135,8 +135,8 @@ def cut_off(splits: dict[str, Dataset], name: str, fraction: float, label_names:
     return CutSplit(
         {**splits, "train": train.select(kept), name: train.select(taken)},
         f"cut off the training images: {100 * fraction:g} % {chosen}",
-        f"{len(taken):,} images ({len(taken) / len(labels):.2%}, asked for {100 * fraction:g} %) were cut off the "
-        f"training images {chosen}, so that they stay the same when others are added or removed.",
+        f"{len(taken):,} images ({100 * len(taken) / len(labels):.2f} %, asked for {100 * fraction:g} %) were cut off "
+        f"the training images {chosen}, so that they stay the same when others are added or removed.",
         _notes_on_classes(cut, name, label_names, "group" if grouped else "image"),
     )
 

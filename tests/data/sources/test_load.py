@@ -209,7 +209,7 @@ def test_image_folder_without_splits_is_cut_the_same_way_every_time(tmp_path):
     assert data.label_names == ["cat", "dog", "lone"]
     both = np.add(counts(data), counts(data, "test"))
     assert (both.tolist(), counts(data, "test")[2], min(counts(data, "test")[:2])) == ([5, 5, 1], 0, 1)
-    assert re.search(r"\d images \(\d+\.\d+%, asked for 20 %\) were cut off .* by the content", data.notes[0])
+    assert re.search(r"\d images \(\d+\.\d+ %, asked for 20 %\) were cut off .* by the content", data.notes[0])
     assert data.origins["test"] == "cut off the training images: 20 % by the content of each image"
     assert red(load_image_data(str(tmp_path)), "test") == red(data, "test")
     assert not set(red(data, "test")) & set(red(data, "train"))
