@@ -59,7 +59,14 @@ def _targets(args: ExportArguments) -> dict[str, Path]:
         return {name: folder / file for name, file in names.items()}
     output = user_path(args.output)
     if len(names) == 1 and not output.is_dir():
-        return dict.fromkeys(names, output)
+        ((name, file),) = names.items()
+        suffix = Path(file).suffix
+        if output.suffix != suffix:
+            raise ValueError(
+                f"output is {args.output!r}, expected for the format {name} a file that ends in {suffix}, or a folder "
+                "that exists; correct the name, or create the folder first"
+            )
+        return {name: output}
     if output.suffix in (".onnx", ".xml"):
         raise ValueError(
             f"output is {args.output!r} but there are {len(names)} formats, {', '.join(names)}; give a folder"

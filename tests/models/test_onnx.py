@@ -180,6 +180,23 @@ def test_the_command_notes_the_comparison_in_records_and_card(tmp_path, capsys):
         (["{run}", "--formats", "onxx"], r"formats has 'onxx', expected some of: .* \(did you mean 'onnx'"),
         (["{run}", "--formats", "onnx", "int8", "--output", "x.onnx"], "output is 'x.onnx' but there are 2 formats"),
         (["{run}", "--formats", "int8"], "int8 needs calibration images .* damaged; name the data set with --dataset"),
+        (
+            ["{run}", "--weight_bits", "7", "--calibration_images", "9"],
+            "--calibration_images and --weight_bits would change nothing with --formats onnx: .* add it, --formats "
+            "onnx int8, or leave",
+        ),
+        (
+            ["{run}", "--formats", "openvino", "--weight_bits", "7"],
+            "--weight_bits would change nothing with --formats",
+        ),
+        (
+            ["{run}", "--output", "a/net.xml"],
+            "output is 'a/net.xml', expected for the format onnx a file .* in .onnx, or",
+        ),
+        (
+            ["{run}", "--formats", "openvino", "--output", "net"],
+            "'net', expected for the format openvino .* in .xml, or",
+        ),
         (["{run}", "--output"], "argument --output: expected one argument"),
         (["{run}"], "metrics.json is damaged.*the files are written, but"),
     ],
