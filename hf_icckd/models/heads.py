@@ -115,7 +115,7 @@ def _keep_input(layer: nn.Module, args: tuple[Any, ...]) -> None:
 def run_with_inputs(run: Callable[[], T]) -> tuple[T, list[tuple[nn.Module, Tensor]]]:
     """What a function returns, and the layers it ran whose input is kept, each with its input.
 
-    The function may do the same for a net within its own: the inputs of that one's layers are then among those it took.
+    The function may itself read the inputs of a net in this way: they are then among those that are returned here.
     """
     outer = _reading.inputs
     own: list[tuple[nn.Module, Tensor]] = []

@@ -59,7 +59,8 @@ class Pair(nn.Module):
 
     def __init__(self, inner_first):
         super().__init__()
-        self.own, self.inner, self.inner_first = Own(), as_teacher(Own(), NAMES, **OF_IMAGES, embeddings="fc"), inner_first
+        self.own, self.inner_first = Own(), inner_first
+        self.inner = as_teacher(Own(), NAMES, **OF_IMAGES, embeddings="fc")
 
     def forward(self, images):
         parts = [lambda: self.own(images), lambda: self.inner.net.classifier_outputs(images).logits]
