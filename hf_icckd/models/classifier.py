@@ -228,8 +228,8 @@ def build_net(architecture: str, num_classes: int, **options: Any) -> TimmNet:
     except OSError as error:  # all that the Hub's client raises
         reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
         raise ValueError(
-            f"the pretrained weights of {architecture!r} can't be fetched: {reason}; check the connection to the Hub, "
-            "or train from scratch with --pretrained false"
+            f"the pretrained weights of {architecture!r} can't be fetched: {reason}; check the connection to the Hub "
+            "(to train from scratch, --pretrained false, needs none)"
         ) from error
     except (RuntimeError, ValueError, TypeError, AssertionError, LookupError) as error:
         shown = {
