@@ -16,7 +16,7 @@ from hf_icckd.models.runtimes import input_size, run_file, run_torch
 from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
 from hf_icckd.runs.layout import METRICS_FILE
 from hf_icckd.utils.atomic_files import user_path
-from hf_icckd.utils.formats import FORMATS, check_installed
+from hf_icckd.utils.formats import EXPORTED_SUFFIXES, FORMATS, check_installed
 from hf_icckd.utils.machine import processor_name
 from hf_icckd.utils.text import json_text, show
 
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
 def _models(name: str) -> Iterator[_Model]:
     """A model in torch, and every file in its folder that it was exported to; or one exported file."""
     path = user_path(name)
-    if path.suffix.lower() in (".onnx", ".xml"):
+    if path.suffix.lower() in EXPORTED_SUFFIXES:
         if not path.is_file():
             raise ValueError(f"{name!r} does not exist; export it first, with hf-icckd export")
         form = next((key for key, each in FORMATS.items() if each.file == path.name), _by_suffix(path))

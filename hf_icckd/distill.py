@@ -38,6 +38,7 @@ from hf_icckd.plan import (
     plan_text,
     time_text,
 )
+from hf_icckd.runs.folder import no_empty_folders
 from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
 from hf_icckd.runs.pair import pair_table
 from hf_icckd.runs.provenance import device_name
@@ -107,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
         path = _path(options, words, data, formats)
         if options.dry_run or not all(part.finished for part in path.parts):
             _show(_report(data, data_args))
-            with _nothing_left(path):
+            with no_empty_folders(*(part.folder for part in path.parts)):
                 _plan(path, args, logging.INFO if options.dry_run else logging.WARNING)
         if not options.dry_run:
             _run(path)
@@ -232,19 +233,6 @@ def _live(words: list[str]) -> list[str]:
             place = kept.index(name)
             del kept[place : place + 2]
     return [word for word in kept if not word.startswith(("--teacher_targets=", "--teacher_targets_dir="))]
-
-
-@contextlib.contextmanager
-def _nothing_left(path: Distillation) -> Iterator[None]:
-    """Context that removes the folders that it made, if they are empty."""
-    folders = [*(part.folder for part in path.parts), path.output_dir, *path.output_dir.parents]
-    new = [folder for folder in folders if not folder.exists()]
-    try:
-        yield
-    finally:
-        for folder in new if distributed.rank() == 0 else ():
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
 
 # ---- the parts

@@ -6,8 +6,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hf_icckd.cards.card import write_card
 from hf_icckd.data import ImageData, load_image_data
 from hf_icckd.data.from_options import load_data
@@ -20,7 +18,7 @@ from hf_icckd.options.deployment import ExportArguments, ExportDataArguments
 from hf_icckd.runs.layout import METRICS_FILE
 from hf_icckd.runs.records import read_records, with_recorded_data
 from hf_icckd.utils.atomic_files import user_path, write_text
-from hf_icckd.utils.formats import FORMATS
+from hf_icckd.utils.formats import EXPORTED_SUFFIXES, FORMATS
 from hf_icckd.utils.machine import processor_name
 from hf_icckd.utils.text import json_text, show
 
@@ -59,8 +57,15 @@ def _targets(args: ExportArguments) -> dict[str, Path]:
         return {name: folder / file for name, file in names.items()}
     output = user_path(args.output)
     if len(names) == 1 and not output.is_dir():
-        return dict.fromkeys(names, output)
-    if output.suffix in (".onnx", ".xml"):
+        ((name, file),) = names.items()
+        suffix = Path(file).suffix
+        if output.suffix != suffix:
+            raise ValueError(
+                f"output is {args.output!r}, expected for the format {name} a file that ends in {suffix}, or a folder "
+                "that exists; correct the name, or create the folder first"
+            )
+        return {name: output}
+    if output.suffix in EXPORTED_SUFFIXES:
         raise ValueError(
             f"output is {args.output!r} but there are {len(names)} formats, {', '.join(names)}; give a folder"
         )
@@ -92,19 +97,11 @@ def _record(folder: Path, done: Deployment, dataset: str | None, num_images: int
         arguments, results = read_records(folder)
     except ValueError as error:
         raise ValueError(f"{error}; the files are written, but what was measured is not recorded") from error
-    deployment: dict[str, Any] = {"processor": processor_name()}
+    deployment: dict[str, Any] = {"processor": processor_name(), "random_images": num_images}
     if dataset is not None:
         deployment |= {"dataset": dataset, "test_images": done.test_images}
     results["deployment"] = deployment | {"rows": done.rows}
-    if any(row["format"] == "onnx" for row in done.rows):
-        results["onnx"] = {
-            "latency_ms": done.onnx.latency_ms,
-            "processor": processor_name(),
-            "threads": torch.get_num_threads(),
-            "max_difference": done.onnx.max_difference,
-            "agreement": 100 * done.onnx.agreement,
-            "images": num_images,
-        }
+    results.pop("onnx", None)  # what earlier versions recorded, of an earlier export
     write_text(folder / METRICS_FILE, json_text(results))
     if "model" in results:  # runs of 0.1.0 recorded too little for a card
         write_card(folder, arguments, results)

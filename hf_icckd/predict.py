@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from hf_icckd.utils.text import listed, show
 logger = logging.getLogger(__name__)
 
 _ROWS = 40  # of the table
-_NAMED = 50  # files that could not be read
+_NAMED = 50  # files without a prediction
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -44,8 +44,10 @@ def main(argv: list[str] | None = None) -> None:
             _report(results, args)
             if not finished:
                 raise SystemExit(130)
-            if results.errors == len(results):
+            if results.unreadable == len(results):
                 raise UserError("no file could be read as an image")
+            if results.errors == len(results):
+                raise UserError("the model's logits are not finite for any image; check its weights")
 
 
 def _place(name: str | None) -> Path | None:
@@ -72,12 +74,13 @@ def _collect(predictions: Iterable[Prediction], results: Results) -> bool:
 
 
 def _report(results: Results, args: PredictionArguments) -> None:
-    """Print table and summary, and name the files that could not be read on stderr."""
+    """Print table and summary, and name the files without a prediction on stderr."""
     predicted = len(results) - results.errors
     if predicted:
         first = ", the least sure ones first" if args.sort == "margin" else ""
         counts = listed([f"{name}: {count:,}" for name, count in results.classes.most_common()])
-        lines = [f"{args.model}: {predicted:,} images{first}", "", results_table(results, args.sort, _ROWS), ""]
+        title = f"{args.model}: {predicted:,} images{first}"
+        lines = [results_table(results, args.sort, title, _ROWS), ""]
         if predicted > _ROWS:
             lines.append(f"and {predicted - _ROWS:,} more")
         lines.append(f"images of each class: {counts}")
@@ -86,12 +89,18 @@ def _report(results: Results, args: PredictionArguments) -> None:
         elif predicted > _ROWS:
             lines.append("--output_file FILE.csv or FILE.json writes all of them")
         show("\n".join(lines))
-    if results.errors:
-        failed = (each.error or "" for each in results.ordered("name") if each.error is not None)
-        lines = [f"{results.errors:,} of {len(results):,} files could not be read:", *islice(failed, _NAMED)]
-        if results.errors > _NAMED:
-            lines.append(f"and {results.errors - _NAMED:,} more")
-        logger.warning("%s", "\n  ".join(lines))
+    unread = (each.error or "" for each in results.ordered("name") if not each.readable)
+    _name_files("files could not be read", results.unreadable, len(results), unread)
+    unclassed = (each.image for each in results.ordered("name") if each.readable and each.error is not None)
+    why = "images have no class, because the model's logits are not finite; check its weights"
+    _name_files(why, results.errors - results.unreadable, len(results), unclassed)
+
+
+def _name_files(what: str, count: int, total: int, names: Iterator[str]) -> None:
+    """Say on stderr what is wrong with some files, and name the first of them."""
+    if count:
+        more = [f"and {count - _NAMED:,} more"] if count > _NAMED else []
+        logger.warning("%s", "\n  ".join([f"{count:,} of {total:,} {what}:", *islice(names, _NAMED), *more]))
 
 
 if __name__ == "__main__":

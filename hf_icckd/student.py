@@ -23,7 +23,7 @@ from hf_icckd.options.nets import StudentModelArguments
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.options.training import StudentTrainingArguments
 from hf_icckd.runs.chosen_options import ChosenOptions
-from hf_icckd.runs.folder import RunFolder
+from hf_icckd.runs.folder import RunFolder, no_empty_folders
 from hf_icckd.runs.records import recorded_accuracy
 from hf_icckd.session import Finished, Train, show_finished, train_and_report
 from hf_icckd.training.run_images import as_begun
@@ -47,7 +47,7 @@ def main(
     """
     data_args, model_args, args = parse_command("student", argv, RECIPES["student"], chosen := ChosenOptions())
     set_up_logging(args.process_index == 0, args.log_level == "debug")
-    with readable_errors():
+    with readable_errors(), no_empty_folders(Path(args.output_dir)):
         chosen.log()
         check_architecture(model_args.model)
         objectives = _objectives(data_args, args)  # an error shows before anything is loaded

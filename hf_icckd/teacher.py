@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from hf_icckd.cards.licences import warn_of_licences
 from hf_icckd.data import load_image_data
@@ -14,7 +15,7 @@ from hf_icckd.options.command_line import parse_command, readable_errors, set_up
 from hf_icckd.options.imbalance import check_one_remedy
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.runs.chosen_options import ChosenOptions
-from hf_icckd.runs.folder import RunFolder
+from hf_icckd.runs.folder import RunFolder, no_empty_folders
 from hf_icckd.session import Finished, Train, show_finished, train_and_report
 from hf_icckd.training.run_images import as_begun
 from hf_icckd.training.teacher_trainer import TeacherTrainer, check_terms
@@ -32,7 +33,7 @@ def main(
     """
     data_args, model_args, args = parse_command("teacher", argv, RECIPES["teacher"], chosen := ChosenOptions())
     set_up_logging(args.process_index == 0, args.log_level == "debug")
-    with readable_errors():
+    with readable_errors(), no_empty_folders(Path(args.output_dir)):
         chosen.log()
         terms = parse_terms(args.terms)  # an error shows before anything is loaded
         check_terms(terms, args)

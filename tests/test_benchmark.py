@@ -59,6 +59,7 @@ def test_top1_of_a_run_that_was_never_exported(folder):
         ([], "required: --models"),
         (["nowhere"], "model 'nowhere'|'nowhere'"),
         (["nowhere.onnx"], "'nowhere.onnx' does not exist; export it first"),
+        (["{run}/damaged.onnx"], "damaged.onnx' can't be read by ONNX Runtime: .*; export it again"),
         (["{run}", "--threads", "0"], "threads is 0, expected a number at least 1"),
         (["{run}", "--batch_sizes", "-3"], "batch_sizes is -3, expected a number at least 1"),
         (["{run}", "--rounds", "0"], "rounds is 0, expected a number at least 1"),
@@ -66,5 +67,6 @@ def test_top1_of_a_run_that_was_never_exported(folder):
     ],
 )
 def test_wrong_command_lines_end_in_one_line(folder, words, message):
+    (folder / "damaged.onnx").write_bytes(b"no")
     with pytest.raises(UserError, match=f"^error: .*({message})"):
         benchmark.main([word.format(run=folder) for word in words])

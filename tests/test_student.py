@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from hf_icckd import create_classifier, student, teacher
+from hf_icckd import create_classifier, save_pretrained, student, teacher
 from hf_icckd.nets import Pixels
+from hf_icckd.options.command_line import UserError
 from tests.data.test_pipeline import noise
 
 
@@ -54,3 +55,14 @@ def test_a_run_says_of_its_teacher_what_the_teachers_run_says(tmp_path, side, si
     assert of_run["teacher_test"]["nll"] == own["test"]["nll"]
     identity = json.loads((tmp_path / "targets" / "targets.json").read_text())["identity"]
     assert (identity["image_size"], identity["teacher_image_size"]) == (sizes[0], sizes[0])
+
+
+def test_a_run_that_is_refused_leaves_no_folder_that_it_made(tmp_path):
+    save_pretrained(tmp_path / "guide", create_classifier("cifar_resnet8", list("0123456789"), image_size=8))
+    words = ["--dataset", "digits", "--max_train_samples", "40", "--model", "cifar_resnet8", "--use_cpu", "true",
+             "--num_threads", "1", "--teacher", f"{tmp_path}/guide", "--output_dir"]  # fmt: skip
+    (tmp_path / "mine").mkdir()
+    for folder in ("new/run", "mine"):
+        with pytest.raises(UserError, match="near chance"):
+            student.main([*words, f"{tmp_path}/{folder}"])
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["guide", "mine"]

@@ -37,6 +37,18 @@ class DeploymentSection:
         return f"{self.deployment['test_images']:,} test images of {escape_markdown(self.deployment['dataset'])}"
 
     @property
+    def random_images(self) -> list[str]:
+        """By format, how its logits differ from torch's on random images, in words; empty without a record of it."""
+        if "random_images" not in self.deployment:
+            return []
+        return [
+            f"{row['format']}: logits differ from torch's by up to {row['max_difference']:.1e}, the top class is the "
+            f"same for {row['random_agreement']:.2f} %"
+            for row in self.deployment["rows"]
+            if "random_agreement" in row
+        ]
+
+    @property
     def int8(self) -> dict[str, Any] | None:
         """The row of the int8 file; None if there is none."""
         return next((row for row in self.deployment["rows"] if row["format"] == "int8"), None)

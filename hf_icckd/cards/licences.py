@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 _TEACHER, _START = "teacher", "start weights"
 
 
-def inherited_licences(options: dict[str, Any]) -> list[dict[str, str | None]]:
+def inherited_licences(options: dict[str, Any]) -> list[dict[str, Any]]:
     """Licences of the models that a run learns or starts from, the nearest first, as metrics.json holds them.
 
     Args:
@@ -21,15 +21,17 @@ def inherited_licences(options: dict[str, Any]) -> list[dict[str, str | None]]:
 
     Returns:
         For each model what it is to the run (`of`), its name (`model`) and the identifier of its licence (`licence`),
-        None if none is stated.
+        None if none is stated. `run` is true for a run of this package that was given none.
 
     Example:
         >>> inherited_licences({"model": "convnextv2_atto.fcmae_ft_in1k", "pretrained": True})
         [{'of': 'start weights', 'model': 'convnextv2_atto.fcmae_ft_in1k', 'licence': 'cc-by-nc-4.0'}]
     """
-    found: list[dict[str, str | None]] = []
+    found: list[dict[str, Any]] = []
     for role, name in _models(options):
-        found.append({"of": role, "model": model_title(name), "licence": stated_licence(name)})
+        licence = stated_licence(name)
+        own_run = {"run": True} if licence is None and read_options(name) else {}
+        found.append({"of": role, "model": model_title(name), "licence": licence, **own_run})
         found += [{**each, "of": f"{possessive(role)} {each['of']}"} for each in _inherited_by(name)]
     return found
 
@@ -44,7 +46,7 @@ def _models(options: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def _inherited_by(name: str) -> list[dict[str, str | None]]:
+def _inherited_by(name: str) -> list[dict[str, Any]]:
     """What a model inherits itself, as its run recorded it."""
     recorded = recorded_metrics(name).get("licences")
     if recorded is not None:
@@ -58,7 +60,7 @@ def possessive(role: str) -> str:
     return f"{role}'" if role.endswith("s") else f"{role}'s"
 
 
-def licence_notes(inherited: list[dict[str, str | None]], own: str | None) -> list[str]:
+def licence_notes(inherited: list[dict[str, Any]], own: str | None) -> list[str]:
     """A sentence or two for each inherited licence that may forbid commercial use, or that nobody stated.
 
     Args:
@@ -74,6 +76,11 @@ def licence_notes(inherited: list[dict[str, str | None]], own: str | None) -> li
             if own is not None and terms_of(own) != "non-commercial":
                 note += f" The licence given to this model, {own}, allows more than that."
             notes.append(note)
+        elif licence is None and each.get("run"):
+            notes.append(
+                f"No licence was given to the {each['of']} ({each['model']}), a run of hf_icckd: whoever did that run "
+                "decides whether this model may be used commercially."
+            )
         elif licence is None:
             notes.append(f"No licence is stated for {of}, so whether it allows commercial use is not known.")
         elif terms == "unclear":
@@ -88,8 +95,6 @@ def warn_of_licences(options: dict[str, Any]) -> None:
     """
     if distributed.rank() != 0:
         return
-    inherited = inherited_licences(options)
-    runs = {model_title(name) for _, name in _models(options) if read_options(name)}
-    worth = [each for each in inherited if each["licence"] is not None or each["model"] not in runs]
+    worth = [each for each in inherited_licences(options) if not each.get("run")]
     for note in licence_notes(worth, options.get("license")):
         logger.warning("%s", note)

@@ -53,10 +53,16 @@ def read_image(
 
 
 def name_of_row(record: dict[str, Any], row: int, name: str) -> str:
-    """Name an image for errors: split, row, the row before a cut, and the file if it is one."""
+    """Name an image for errors: split, row, the row before a cut, and the file if it is one.
+
+    Of an image without a label, only the file, or the row in its own data set.
+    """
+    file = record["image"].get("path") if isinstance(record["image"], dict) else None
+    if record.get("label") == -1:  # no label; where it is read, its rows may stand behind those of the training split
+        return f"unlabelled image {file or 'in row {}'.format(record.get('row', row))}"
     origin = [f"row {record['row']} before it was cut"] if record.get("row", row) != row else []
-    if isinstance(record["image"], dict) and record["image"].get("path"):
-        origin.append(record["image"]["path"])
+    if file:
+        origin.append(file)
     where = f" ({', '.join(origin)})" if origin else ""
     return f"{name} split: row {row}{where}"
 

@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset
 
 from hf_icckd.data.depth import Depth, Range, depth_of, too_dark, values_of
-from hf_icckd.data.images import UnreadableImageError, open_image, read_image
+from hf_icckd.data.images import UnreadableImageError, name_of_row, open_image, read_image
 from hf_icckd.data.sources.image_data import ImageData
 from hf_icckd.data.sources.stream import StreamedSplit
 
@@ -26,7 +26,7 @@ _MODES = {
 
 @dataclass
 class PixelReading:
-    """What was found in up to 256 evenly spaced training images.
+    """What was found in up to 256 evenly spaced training images, and in as many of those without labels.
 
     Attributes:
         images: How many were looked at.
@@ -35,7 +35,7 @@ class PixelReading:
         deep: Those of the sentences that are about values of more than 8 bits.
         widths: Smallest, median and largest width in pixels, as stored.
         heights: The same of the heights.
-        longest: Median of the longer sides.
+        longest: Median of the longer sides; only of images with labels, which are like those that are measured.
         square: Whether all of them are.
         unreadable: How many have no header that can be read.
         unreadable_example: What is wrong with the first of them, with its name.
@@ -56,7 +56,7 @@ class PixelReading:
 
 
 def pixel_reading(data: ImageData, count: int = _PROBED_IMAGES) -> PixelReading:
-    """Look at up to `count` evenly spaced training images, or the first ones of a stream.
+    """Look at up to `count` evenly spaced training images, or the first ones of a stream, with and without labels.
 
     Only headers are read, except of deep images, whose values are needed.
 
@@ -69,17 +69,19 @@ def pixel_reading(data: ImageData, count: int = _PROBED_IMAGES) -> PixelReading:
         >>> reading.modes, reading.widths, reading.warning
         ({'8-bit grey': 256}, (8, 8, 8), '')
     """
-    train, rows = some_rows(data.train, count)
     seen = _Seen(data.pixel_range)
-    for row in rows.tolist():
-        seen.add(train, row)
+    images = seen.add_some(data.train, count)
+    longest = [max(size) for size in seen.sizes]
+    if data.unlabeled is not None:
+        images += seen.add_some(data.unlabeled, count)
     deep, how = seen.deep_ways(), seen.other_ways()
-    reading = PixelReading(len(rows), dict(seen.modes.most_common()), deep + how, deep, unreadable=seen.unreadable)
+    reading = PixelReading(images, dict(seen.modes.most_common()), deep + how, deep, unreadable=seen.unreadable)
+    if longest:
+        reading.longest = int(np.median(longest))
     if seen.sizes:
         sizes = np.array(seen.sizes)
         low, middle, high = np.quantile(sizes, (0, 0.5, 1), axis=0, method="inverted_cdf").astype(int).tolist()
         reading.widths, reading.heights = zip(low, middle, high, strict=True)
-        reading.longest = int(np.median(sizes.max(axis=1)))
         reading.square = bool((sizes[:, 0] == sizes[:, 1]).all())
     reading.warning, reading.unreadable_example = seen.warning(), seen.first_error
     return reading
@@ -96,6 +98,13 @@ class _Seen:
         self.first_error = ""
         self.converted = False  # by a container, which applied the range
         self.unreadable = self.turned = self.transparent = 0
+
+    def add_some(self, split: Dataset | StreamedSplit, count: int) -> int:
+        """Look at up to `count` images of a split, and return how many there were."""
+        table, rows = some_rows(split, count)
+        for row in rows.tolist():
+            self.add(table, row)
+        return len(rows)
 
     def add(self, split: Dataset, row: int) -> None:
         """Look at one image."""
@@ -164,7 +173,7 @@ def _what_is_wrong(split: Dataset, row: int, error: Exception) -> str:
         read_image(split, row)
     except UnreadableImageError as known:
         return str(known)
-    return f"train split: row {row} has no readable header ({error})"
+    return f"{name_of_row(split[row], row, 'train')} has no readable header ({error})"
 
 
 def _brightest(image: PIL.Image.Image, depth: Depth) -> float:

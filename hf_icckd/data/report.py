@@ -156,7 +156,7 @@ def _counts(data: ImageData, split: str) -> list[int]:
 def _pixels(reading: PixelReading) -> dict[str, Any]:
     """Size and kind of the images that were looked at, and how they are read."""
     pixels: dict[str, Any] = {"images": reading.images, "modes": reading.modes, "how": reading.how}
-    if reading.longest is not None:
+    if any(reading.widths):
         pixels |= {"width": list(reading.widths), "height": list(reading.heights)}
     if reading.unreadable:
         pixels |= {"unreadable": reading.unreadable, "unreadable_example": reading.unreadable_example}

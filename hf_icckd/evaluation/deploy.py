@@ -16,6 +16,7 @@ from hf_icckd.models.onnx import OnnxExport, export_onnx, plain_copy
 from hf_icckd.models.openvino import export_openvino
 from hf_icckd.models.quantise import quantise_onnx
 from hf_icckd.models.runtimes import Run, openvino_precision, run_file, run_torch
+from hf_icckd.models.same_logits import LogitComparison
 from hf_icckd.utils.atomic_files import sync
 from hf_icckd.utils.formats import FORMATS, check_installed
 
@@ -44,14 +45,12 @@ class Deployment:
     """What was written, and what was measured.
 
     Attributes:
-        onnx: Comparison of the ONNX file with torch; the other formats come from it, also where it is not kept.
         rows: Torch and every format that was written, as `deployed_table` takes them; none if none was written.
         refused: By format, why it was not written.
         notes: A sentence about each format that was written.
         test_images: Number of test images that accuracy was measured on; 0 if no data set is known.
     """
 
-    onnx: OnnxExport
     rows: list[dict[str, Any]] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -122,7 +121,8 @@ def _write(
     """Write all formats that can be written; those that can't are `refused`."""
     source = staged.get("onnx", source)
     limits: dict[str, Any] = {"num_images": checks.num_images, "tolerance": checks.logit_tolerance}
-    result = Deployment(export_onnx(classifier, source, **limits))
+    compared = export_onnx(classifier, source, **limits)  # the other formats come from it, also where it is not kept
+    result = Deployment()
 
     def facts(name: str, path: Path) -> dict[str, Any]:
         if name == "int8":
@@ -132,9 +132,9 @@ def _write(
             floats = sum(done.float_layers.values())
             return {"calibration_images": len(images), "int8_layers": done.layers, "float_layers": floats}
         if name == "openvino":
-            compared = export_openvino(classifier, path, onnx_file=source, **limits)
-            return {"max_difference": compared.max_difference, "precision": openvino_precision()}
-        return {"max_difference": result.onnx.max_difference}
+            own = export_openvino(classifier, path, onnx_file=source, **limits)
+            return _beside_torch(own) | {"precision": openvino_precision()}
+        return _beside_torch(compared)
 
     def opener(path: Path) -> Callable[[int | None], Run]:
         return lambda threads: run_file(path, threads)
@@ -149,6 +149,11 @@ def _write(
     return result, candidates
 
 
+def _beside_torch(found: OnnxExport | LogitComparison) -> dict[str, float]:
+    """What random images showed, as a row says it; `agreement` of a row is that on test images."""
+    return {"max_difference": found.max_difference, "random_agreement": 100 * found.agreement}
+
+
 def _measure_accuracy(
     candidates: dict[str, _Candidate], data: ImageData, classifier: ImageClassifier, checks: Checks, result: Deployment
 ) -> None:
@@ -160,11 +165,14 @@ def _measure_accuracy(
         candidates[name].facts |= {"top1": found["top1"]} if name == "torch" else found
         if found["top1_drop"] > checks.tolerance:
             top1, drop = found["top1"], found["top1_drop"]
+            better = (
+                "deploy a float format, calibrate on more images (--calibration_images), or " if name == "int8" else ""
+            )
             result.refused[name] = (
                 f"{name}: top-1 drops by {drop:.2f} points on {len(images):,} test images, from {top1 + drop:.2f} to "
                 f"{top1:.2f} %, expected at most {checks.tolerance:g}; class {found['class']!r} drops by "
-                f"{found['class_drop']:.2f}; {candidates[name].facts['file']} is not written. Deploy a float format, "
-                "calibrate on more images (--calibration_images), or accept it with a larger --tolerance"
+                f"{found['class_drop']:.2f}; {candidates[name].facts['file']} is not written; {better}accept "
+                "it with a larger --tolerance"
             )
 
 

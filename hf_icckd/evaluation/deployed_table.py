@@ -54,7 +54,7 @@ def deployed_table(rows: Sequence[Row], title: str, left: int = 1) -> str:
         left: Number of columns of names, which are aligned to the left.
     """
     heads, cells = table_cells(rows)
-    return format_grid(heads, cells, title, left)
+    return format_grid(heads, cells, title, range(left))
 
 
 def size_text(size: int) -> str:

@@ -228,8 +228,8 @@ def build_net(architecture: str, num_classes: int, **options: Any) -> TimmNet:
     except OSError as error:  # all that the Hub's client raises
         reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
         raise ValueError(
-            f"the pretrained weights of {architecture!r} can't be fetched: {reason}; check the connection to the Hub, "
-            "or train from scratch with --pretrained false"
+            f"the pretrained weights of {architecture!r} can't be fetched: {reason}; check the connection to the Hub "
+            "(to train from scratch, --pretrained false, needs none)"
         ) from error
     except (RuntimeError, ValueError, TypeError, AssertionError, LookupError) as error:
         shown = {
@@ -263,7 +263,8 @@ def _find_head(net: TimmNet, spec: ClassifierSpec) -> Head:
         return find_head(net, spec.image_size)
     except (RuntimeError, TypeError, AttributeError, AssertionError, ValueError, IndexError) as error:
         size = (getattr(net, "pretrained_cfg", {}).get("input_size") or [spec.image_size])[-1]
-        hint = f"; its own size is {size}, take --image_size {size}" if size != spec.image_size else ""
+        options = "--image_size, or --teacher_image_size for a teacher's file of weights"
+        hint = f"; its own size is {size}, give that ({options})" if size != spec.image_size else ""
         raise ValueError(
             f"{spec.architecture} can't classify an image of {spec.image_size} x {spec.image_size} pixels: "
             f"{str(error) or f'timm raises {type(error).__name__}'}{hint}"

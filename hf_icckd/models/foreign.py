@@ -30,7 +30,7 @@ class ForeignNet(nn.Module):
         super().__init__()
         self.module, self.num_classes = module, num_classes
         self.embedding_dim: int | None = None
-        self._reads_embeddings = layer is not None
+        self._layer = layer  # its name: a copy of this net has a layer of its own
         if layer is not None:
             keep_input(_layer(module, layer))
         embeddings = _try_out(self, image_size, layer).embeddings
@@ -42,7 +42,11 @@ class ForeignNet(nn.Module):
             raise ValueError(f"{type(self.module).__name__} has no feature maps; choose an objective without them")
         weight = next((each for each in self.module.parameters() if each.is_floating_point()), images)
         output, read = run_with_inputs(lambda: self.module(images.to(weight.dtype)))
-        return ClassifierOutput(_logits(output), read[-1][1] if self._reads_embeddings and read else None)
+        embeddings = None
+        if self._layer is not None:
+            layer = self.module.get_submodule(self._layer)
+            embeddings = next((taken for other, taken in reversed(read) if other is layer), None)
+        return ClassifierOutput(_logits(output), embeddings)
 
 
 def as_teacher(

@@ -113,12 +113,19 @@ def _keep_input(layer: nn.Module, args: tuple[Any, ...]) -> None:
 
 
 def run_with_inputs(run: Callable[[], T]) -> tuple[T, list[tuple[nn.Module, Tensor]]]:
-    """What a function returns, and the layers it ran whose input is kept, each with its input."""
-    _reading.inputs = []
+    """What a function returns, and the layers it ran whose input is kept, each with its input.
+
+    The function may itself read the inputs of a net in this way: they are then among those that are returned here.
+    """
+    outer = _reading.inputs
+    own: list[tuple[nn.Module, Tensor]] = []
+    _reading.inputs = own
     try:
-        return run(), _reading.inputs
+        return run(), own
     finally:
-        _reading.inputs = None
+        if outer is not None:
+            outer += own
+        _reading.inputs = outer
 
 
 def _pooled(layer: nn.Module, inputs: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hf_icckd._version import __version__
 from hf_icckd.models.classifier import ImageClassifier, create_classifier
 from hf_icckd.models.pretrained import from_pretrained
-from hf_icckd.models.runtimes import run_onnx
+from hf_icckd.models.runtimes import OnnxSession
 from hf_icckd.models.same_logits import check_comparison_options, check_same_logits
 from hf_icckd.utils.atomic_files import replace_file
 from hf_icckd.utils.formats import FORMATS, check_installed
@@ -80,7 +80,7 @@ def export_onnx(
     def write(unfinished: Path) -> None:
         _write(classifier, unfinished)
         with _readable(classifier.spec.architecture):
-            run = run_onnx(unfinished)
+            run = OnnxSession(unfinished)
             found = check_same_logits(classifier, run, "ONNX", Path(path), num_images, tolerance)
             size = classifier.spec.image_size
             image = np.zeros((1, 3, size, size), dtype=np.uint8)

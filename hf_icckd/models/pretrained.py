@@ -23,6 +23,7 @@ from hf_icckd.models.from_weights import WeightsFile, load_weights_file
 from hf_icckd.models.hub_names import hub_name
 from hf_icckd.models.state_dicts import is_weights_file
 from hf_icckd.utils.atomic_files import contiguous_state, replace_file, replace_tensors, user_path
+from hf_icckd.utils.formats import EXPORTED_SUFFIXES
 
 if TYPE_CHECKING:
     from hf_icckd.models.architectures import TimmNet
@@ -101,22 +102,27 @@ def from_pretrained(
     classifier = _load(name, weights, needs_head)
     if needs_head and not classifier.spec.label_names:
         raise ValueError(
-            f"model {name!r} has no classification layer, expected a classifier; let it teach by its embeddings: "
-            f"--teacher {name} --objectives embedding"
+            f"model {name!r} has no classification layer, expected a classifier; it can teach by its embeddings: "
+            f"hf-icckd student --teacher {name} --objectives embedding"
         )
     return classifier
 
 
 def _load(name: str, weights: WeightsFile | None, needs_head: bool) -> ImageClassifier:
     path = user_path(name)
+    if not path.is_dir() and path.suffix.lower() in EXPORTED_SUFFIXES:
+        raise ValueError(
+            f"model {name!r} is a file that a model was exported to, expected the model itself: give its folder. Only "
+            "hf-icckd benchmark takes .onnx and .xml files, and hf-icckd predict .onnx"
+        )
     if not path.is_dir() and is_weights_file(path):
         if not path.is_file():
             raise ValueError(f"there is no file of weights {name!r}; check the path")
         if weights is None:
             raise ValueError(
-                f"model {name!r} is a file, which does not say what net its weights are of; give --teacher_model for "
-                "a teacher, or make a folder of it in Python: save_pretrained(folder, from_pretrained(file, "
-                "WeightsFile(architecture, ...)))"
+                f"model {name!r} is a file, which does not say what net its weights are of; make a folder of it with "
+                f"hf-icckd import {name} --model ARCHITECTURE --output_dir FOLDER and give that (for a teacher of "
+                "hf-icckd student, --teacher_model ARCHITECTURE is enough)"
             )
         return load_weights_file(path, weights)
     if weights is not None:
@@ -153,7 +159,7 @@ def _from_hub(name: str) -> Path:
     if found is None:
         raise ValueError(
             f"model {name!r} is not a folder here, a timm architecture or a Hub id; check the path, or train one "
-            "first (recipes/teacher.py writes runs/teacher)"
+            "first (hf-icckd teacher writes runs/teacher)"
         )
     try:
         folder = Path(snapshot_download(found.repository, revision=found.revision, allow_patterns=SAFE_FILES))
@@ -163,8 +169,8 @@ def _from_hub(name: str) -> Path:
     except Exception as error:  # the Hub client raises many types
         raise ValueError(
             f"model {name!r} is not a folder here and could not be fetched from the Hub: {type(error).__name__}: "
-            f"{next(iter(str(error).splitlines()), '')}; check the name, or train it first (recipes/teacher.py, "
-            "recipes/student.py)"
+            f"{next(iter(str(error).splitlines()), '')}; check the name, or train it first (hf-icckd teacher, "
+            "hf-icckd student)"
         ) from error
     return folder
 
@@ -249,9 +255,9 @@ def _pretrained_timm(name: str, needs_head: bool) -> ImageClassifier:
         )
     if needs_head and not cfg.num_classes > 0:
         raise ValueError(
-            f"timm's weights of {name!r} have no classification layer, expected a classifier; train one on them with "
-            f"--model {name} --pretrained true, or let them teach by their embeddings: --teacher {name} --objectives "
-            "embedding"
+            f"timm's weights of {name!r} have no classification layer, expected a classifier; train one on them, "
+            f"hf-icckd teacher --model {name} --pretrained true, or let them teach by their embeddings, "
+            f"hf-icckd student --teacher {name} --objectives embedding"
         )
     return create_classifier(name, unnamed(cfg.num_classes), pretrained=True).eval()
 

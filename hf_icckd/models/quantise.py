@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from hf_icckd.models.runtimes import Run, run_onnx
+from hf_icckd.models.runtimes import OnnxSession, Run
 from hf_icckd.utils.atomic_files import replace_file
 from hf_icckd.utils.formats import FORMATS, check_installed
 
@@ -110,7 +110,7 @@ def _write(
     name = metadata.get("architecture", str(source))
     try:
         _quantise(source, unfinished, pixels, weight_bits)
-        same = _agreement(run_onnx(source), run_onnx(unfinished), pixels)
+        same = _agreement(OnnxSession(source), OnnxSession(unfinished), pixels)
     except Exception as error:  # of many types, some without one of their own
         text = " ".join(str(error).split())[:300]
         operations = ", ".join(sorted({node.op_type for node in model.graph.node}))

@@ -34,20 +34,50 @@ def run_torch(classifier: ImageClassifier, threads: int | None = None) -> Run:
     return run
 
 
-def run_onnx(file: str | Path, threads: int | None = None) -> Run:
-    """Run an ONNX file of this package in ONNX Runtime.
+class OnnxSession:
+    """A file of this package in ONNX Runtime, on the CPU; called with images as any `Run`.
+
+    Its errors are those of ONNX Runtime, which share no type: for files that users name see `open_onnx`.
 
     Args:
         file: The file.
         threads: Threads to compute with; None for as many as torch has.
-    """
-    import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or torch.get_num_threads()
-    options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(["logits"], {"images": images})[0]
+    Attributes:
+        input_shape: Shape of its input, with text for what is not fixed.
+        metadata: What it says of itself, text by name.
+    """
+
+    def __init__(self, file: str | Path, threads: int | None = None):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.log_severity_level = 3  # errors
+        self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        self.input_shape: list[int | str] = self._session.get_inputs()[0].shape
+        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        return self._session.run(["logits"], {"images": images})[0]
+
+
+def open_onnx(file: str | Path, threads: int | None = None) -> OnnxSession:
+    """Open an ONNX file that a user names.
+
+    Args:
+        file: The file.
+        threads: As of `OnnxSession`.
+
+    Raises:
+        ValueError: If ONNX Runtime is missing or can't read the file.
+    """
+    check_installed(("onnxruntime",), "onnx", f"the ONNX file {str(file)!r}")
+    try:
+        return OnnxSession(file, threads)
+    except Exception as error:
+        text = " ".join(str(error).split())[:200]
+        raise ValueError(f"model {str(file)!r} can't be read by ONNX Runtime: {text}; export it again") from error
 
 
 def run_openvino(file: str | Path, threads: int | None = None, precision: str | None = None) -> Run:
@@ -82,8 +112,7 @@ def run_file(file: str | Path, threads: int | None = None) -> Run:
     """
     suffix = Path(file).suffix.lower()
     if suffix == ".onnx":
-        check_installed(("onnxruntime",), "onnx", "an ONNX file")
-        return run_onnx(file, threads)
+        return open_onnx(file, threads)
     if suffix == ".xml":
         check_installed(("openvino",), "openvino", "an OpenVINO file")
         return run_openvino(file, threads)
@@ -91,12 +120,18 @@ def run_file(file: str | Path, threads: int | None = None) -> Run:
 
 
 def input_size(file: str | Path) -> int:
-    """Height and width of the images that an exported file takes, in pixels."""
+    """Height and width of the images that an exported file takes, in pixels.
+
+    Raises:
+        ValueError: If an ONNX file can't be read, or takes no images of one size.
+    """
     if Path(file).suffix.lower() == ".xml":
         import openvino
 
         return openvino.Core().read_model(str(file)).input("images").get_partial_shape()[2].get_length()
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    return session.get_inputs()[0].shape[2]
+    shape = open_onnx(file).input_shape
+    if len(shape) != 4 or not isinstance(shape[2], int):
+        raise ValueError(
+            f"model {str(file)!r} takes {shape}, expected images of one size; export it with hf-icckd export"
+        )
+    return shape[2]

@@ -131,7 +131,7 @@ def _find_weights(content: Any, key: str | None, name: str) -> dict[str, Tensor]
     if entries:
         raise ValueError(
             f"{name!r} holds the weights of {len(entries)} nets: {', '.join(map(repr, entries))}; name one of them "
-            "(--teacher_weights, in Python `key`)"
+            "(--teacher_weights of hf-icckd student, --key of hf-icckd import, `key` in Python)"
         )
     shown = ", ".join(repr(each) for each in list(content)[:_SHOWN]) or "nothing"
     raise ValueError(

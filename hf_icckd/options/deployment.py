@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from hf_icckd.options.checks import check_number, check_range
+from hf_icckd.options.checks import changed_options, check_number, check_range
 from hf_icckd.options.data import ImageDataArguments
 from hf_icckd.utils.formats import FORMATS
 from hf_icckd.utils.text import suggest
@@ -36,7 +36,7 @@ class ExportArguments:
     )
     output: str | None = field(
         default=None,
-        metadata={"help": "File to write, for several formats a folder; default: the model's own folder."},
+        metadata={"help": "File to write (.onnx, for openvino .xml) or folder; default: the model's own folder."},
     )
     tolerance: float = field(
         default=1.0,
@@ -67,6 +67,14 @@ class ExportArguments:
         check_range(self, "num_images", 1, math.inf)
         if self.weight_bits not in (7, 8):
             raise ValueError(f"weight_bits is {self.weight_bits}, expected 8, or 7 for x86 processors without VNNI")
+        changed = changed_options(self)
+        of_int8 = [f"--{name}" for name in ("calibration_images", "weight_bits") if name in changed]
+        if of_int8 and "int8" not in self.formats:
+            names, formats = " and ".join(of_int8), " ".join(self.formats)
+            raise ValueError(
+                f"{names} would change nothing with --formats {formats}: only int8 is calibrated and has bits to "
+                f"choose; add it, --formats {formats} int8, or leave {names} out"
+            )
 
 
 @dataclass

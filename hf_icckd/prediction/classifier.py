@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -14,6 +13,7 @@ from hf_icckd.data.framing import Framing, border_colour, evaluation_framing
 from hf_icckd.data.images import CropMode
 from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.pretrained import from_pretrained
+from hf_icckd.models.runtimes import open_onnx
 from hf_icckd.runs.records import read_options
 from hf_icckd.utils.atomic_files import user_path
 from hf_icckd.utils.machine import best_device
@@ -70,30 +70,19 @@ class OnnxClassifier:
     """
 
     def __init__(self, path: Path):
-        if importlib.util.find_spec("onnxruntime") is None:
-            raise ValueError(f"onnxruntime, which runs {str(path)!r}, is not installed; pip install 'hf-icckd[onnx]'")
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3  # errors
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its errors share no type
-            text = " ".join(str(error).split())[:200]
-            raise ValueError(f"model {str(path)!r} can't be read by ONNX Runtime: {text}; export it again") from error
-        said = self._session.get_modelmeta().custom_metadata_map
+        self._session = open_onnx(path)
+        said = self._session.metadata
         missing = [name for name in _METADATA if name not in said]
         if missing:
             raise ValueError(
-                f"model {str(path)!r} has no {missing[0]} in its metadata, expected a file that python -m "
-                "hf_icckd.export wrote; export the model with it"
+                f"model {str(path)!r} has no {missing[0]} in its metadata, expected a file that hf-icckd export "
+                "wrote; export the model with it"
             )
         self.label_names, self.framing = tuple(json.loads(said["label_names"])), _framing(said, path)
 
     def logits(self, images: Tensor) -> Tensor:
         """See `Classifier`."""
-        return torch.from_numpy(self._session.run(["logits"], {"images": images.contiguous().numpy()})[0])
+        return torch.from_numpy(self._session(images.contiguous().numpy()))
 
 
 def load_classifier(model: ImageClassifier | str | Path) -> Classifier:

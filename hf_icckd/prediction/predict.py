@@ -42,12 +42,14 @@ class Prediction:
         top: The most probable classes, and the probability of each.
         margin: By how much the most probable class is ahead of the second, 0 to 1: small where the model is unsure.
         error: Why there is no prediction; None if there is one.
+        readable: Whether the file could be read as an image.
     """
 
     image: str
     top: tuple[tuple[str, float], ...] = ()
     margin: float | None = None
     error: str | None = None
+    readable: bool = True
 
     @property
     def label(self) -> str | None:
@@ -156,7 +158,7 @@ def _predict(
             found = iter(_answers(classifier, pixels, top_k) if pixels else ())
             for name, each in batch:
                 if isinstance(each, str):
-                    yield Prediction(name, error=each)
+                    yield Prediction(name, error=each, readable=False)
                     continue
                 top, margin = next(found)
                 error = None if top else "the model's logits are not finite; check its weights"

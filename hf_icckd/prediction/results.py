@@ -18,7 +18,7 @@ import numpy as np
 
 from hf_icckd.prediction.predict import Prediction
 from hf_icckd.utils.atomic_files import replace_file
-from hf_icckd.utils.text import columns, shorten, shorten_path
+from hf_icckd.utils.text import format_grid, shorten, shorten_path
 
 Order = Literal["margin", "name"]
 _PATH_COLUMNS, _NAME_COLUMNS = 42, 18  # with two probabilities and what separates them 96
@@ -34,6 +34,7 @@ class Results:
     Attributes:
         classes: How many images were given each class.
         errors: How many have no prediction.
+        unreadable: How many of these could not be read as an image.
         top_k: Most classes of an image.
 
     Example:
@@ -48,7 +49,7 @@ class Results:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed by `__exit__`
         self._offsets, self._margins = array("q"), array("d")
         self.classes: Counter[str] = Counter()
-        self.errors, self.top_k = 0, 1
+        self.errors, self.unreadable, self.top_k = 0, 0, 1
 
     def __enter__(self) -> Results:
         return self
@@ -63,9 +64,10 @@ class Results:
         """Keep a prediction."""
         self._offsets.append(self._file.seek(0, io.SEEK_END))
         self._margins.append(math.inf if prediction.margin is None else prediction.margin)
-        record = (prediction.image, prediction.top, prediction.margin, prediction.error)
+        record = (prediction.image, prediction.top, prediction.margin, prediction.error, prediction.readable)
         self._file.write(json.dumps(record).encode() + b"\n")
         self.top_k = max(self.top_k, len(prediction.top))
+        self.unreadable += not prediction.readable
         if prediction.label is None:
             self.errors += 1
         else:
@@ -80,8 +82,8 @@ class Results:
         numbers = np.arange(len(self)) if order == "name" else np.argsort(np.array(self._margins), kind="stable")
         for number in numbers:
             self._file.seek(self._offsets[int(number)])
-            image, top, margin, error = json.loads(self._file.readline())
-            yield Prediction(image, tuple((name, share) for name, share in top), margin, error)
+            image, top, margin, error, readable = json.loads(self._file.readline())
+            yield Prediction(image, tuple((name, share) for name, share in top), margin, error, readable)
 
 
 def write_results(path: Path, results: Results, order: Order) -> None:
@@ -123,20 +125,12 @@ def _record(prediction: Prediction) -> dict[str, Any]:
     return {"image": prediction.image, **top[0], "margin": round(prediction.margin or 0.0, _DIGITS), "top": top}
 
 
-def results_table(results: Results, order: Order, rows: int = 40) -> str:
-    """The first predictions as a table of at most 100 columns, and what all of them are."""
+def results_table(results: Results, order: Order, title: str, rows: int = 40) -> str:
+    """The first predictions as a table of at most 100 columns, under a title."""
     shown = islice((each for each in results.ordered(order) if each.error is None), rows)
-    width = 1 + 2 * min(results.top_k, 2)
-    lines = [["image", "class", "%", "then", "%"][:width]]
+    heads = ["image", "class", "%", "then", "%"][: 1 + 2 * min(results.top_k, 2)]
+    lines = []
     for each in shown:
         cells = [cell for name, share in each.top[:2] for cell in (shorten(name, _NAME_COLUMNS), f"{100 * share:.2f}")]
         lines.append([shorten_path(each.image, _PATH_COLUMNS), *cells])
-    widths = [max(columns(line[cell]) for line in lines) for cell in range(width)]
-    text = ["  ".join(map(_padded, line, widths, range(width))).rstrip() for line in lines]
-    text.insert(1, "-" * max(columns(line) for line in text))
-    return "\n".join(text)
-
-
-def _padded(text: str, width: int, cell: int) -> str:
-    space = " " * (width - columns(text))
-    return space + text if cell in (2, 4) else text + space
+    return format_grid([(head,) for head in heads], lines, title, left=(0, 1, 3))

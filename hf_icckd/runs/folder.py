@@ -215,6 +215,21 @@ class RunFolder:
         return None if checkpoint is None else str(checkpoint)
 
 
+@contextlib.contextmanager
+def no_empty_folders(*folders: Path) -> Iterator[None]:
+    """Context that removes folders that were made in it and are empty at its end, with those above them.
+
+    The Trainer makes the output folder when it is built, and a run may be refused after that.
+    """
+    new = [each for folder in folders for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        yield
+    finally:
+        for folder in new if distributed.rank() == 0 else ():
+            with contextlib.suppress(OSError):  # it was not made, or is not empty
+                folder.rmdir()
+
+
 def _as_in_a_file(values: dict[str, Any]) -> dict[str, Any]:
     """The values as YAML gives them back, to be compared with values read from a file."""
     return yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(values, default=str))))

@@ -27,6 +27,7 @@ FORMATS = {
     "int8": Format("model_int8.onnx", _ONNX, "onnx"),
     "openvino": Format("model.xml", (*_ONNX, "openvino"), "openvino"),
 }
+EXPORTED_SUFFIXES = (".onnx", ".xml")
 
 
 def check_installed(packages: tuple[str, ...], extra: str, purpose: str) -> None:

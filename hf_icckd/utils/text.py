@@ -7,7 +7,7 @@ import json
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 # What Markdown, tables and formulas included, gives a meaning; an underscore within a word has none.
@@ -28,14 +28,16 @@ def format_table(rows: list[tuple[str, str]], title: str) -> str:
     return "\n".join([*lines, *(f"{name}  {value}".rstrip() for name, value in padded)])
 
 
-def format_grid(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], title: str, left: int = 1) -> str:
+def format_grid(
+    heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], title: str, left: Collection[int] = (0,)
+) -> str:
     """Format a table with any number of columns under a title.
 
     Args:
         heads: For each column the lines above it.
         rows: Cells as text.
         title: First line.
-        left: So many columns are aligned to the left, all others to the right.
+        left: Numbers of the columns that are aligned to the left; all others are to the right.
     """
     lines = [*zip(*heads, strict=True), *rows]
     widths = [max(columns(line[index]) for line in lines) for index in range(len(heads))]
@@ -44,7 +46,7 @@ def format_grid(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], t
         cells = []
         for index, (text, width) in enumerate(zip(line, widths, strict=True)):
             space = " " * (width - columns(text))
-            cells.append(text + space if index < left else space + text)
+            cells.append(text + space if index in left else space + text)
         return "  ".join(cells).rstrip()
 
     rule = "-" * max(columns(title), sum(widths) + 2 * (len(widths) - 1))

@@ -49,10 +49,11 @@ def test_a_run_of_an_earlier_version_tells_its_start_weights(tmp_path):
     (tmp_path / "t" / "all_args.yaml").write_text(
         yaml.safe_dump({"recipe": "teacher", "model": NON_COMMERCIAL, "pretrained": True, "start_from": None})
     )
-    assert [each["of"] for each in inherited_licences({"model": "x", "start_from": teacher})] == [
-        "start weights",
-        "start weights' start weights",
-    ]
+    inherited = inherited_licences({"model": "x", "start_from": teacher})
+    assert [each["of"] for each in inherited] == ["start weights", "start weights' start weights"]
+    # The run itself is one of this package, whose maker can be asked; timm's weights are not.
+    own, _ = licence_notes(inherited, None)
+    assert own.startswith("No licence was given to the start weights (t), a run of hf_icckd: whoever did that run ")
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,7 @@ def test_a_format_that_loses_too_much_is_not_written(trained, digits, tmp_path, 
     done = deploy(trained, targets(tmp_path, "onnx", "int8"), digits, QUICK)
     assert [*done.refused] == ["int8"] and [row["format"] for row in done.rows] == ["torch", "onnx"]
     assert "int8: top-1 drops by" in done.refused["int8"] and "model_int8.onnx is not written" in done.refused["int8"]
+    assert "; deploy a float format, calibrate on more images" in done.refused["int8"]
     assert "on 80 test images" in done.refused["int8"] and ".export-" not in done.refused["int8"]
     assert (tmp_path / "model_int8.onnx").read_bytes() == b"the one before"
     assert (tmp_path / "model.onnx").read_bytes() != b"the one before"
@@ -208,4 +209,5 @@ def test_the_records_hold_the_table(trained, tmp_path):
     found = json.loads((folder / "metrics.json").read_text())
     assert [row["format"] for row in found["deployment"]["rows"]] == ["torch", "onnx", "int8"]
     assert found["deployment"]["dataset"] == "digits" and found["deployment"]["test_images"] == 20
-    assert found["onnx"]["images"] == 5
+    assert found["deployment"]["random_images"] == 5 and "onnx" not in found
+    assert [row.get("random_agreement") for row in found["deployment"]["rows"]] == [None, 100.0, None]

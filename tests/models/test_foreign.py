@@ -54,6 +54,29 @@ def test_a_copy_keeps_its_embeddings_to_itself():
     assert fingerprint(other) != fingerprint(teacher)
 
 
+class Pair(nn.Module):
+    """A classifier that runs another one, whose inputs are read too, after or before its own layers."""
+
+    def __init__(self, inner_first):
+        super().__init__()
+        self.own, self.inner_first = Own(), inner_first
+        self.inner = as_teacher(Own(), NAMES, **OF_IMAGES, embeddings="fc")
+
+    def forward(self, images):
+        parts = [lambda: self.own(images), lambda: self.inner.net.classifier_outputs(images).logits]
+        return sum(part() for part in (reversed(parts) if self.inner_first else parts))
+
+
+@pytest.mark.parametrize("inner_first", [True, False])
+@pytest.mark.parametrize("layer", ["own.fc", "inner.net.module.fc"])
+def test_embeddings_are_those_of_the_named_layer_whatever_else_runs(inner_first, layer):
+    module = Pair(inner_first)
+    teacher = as_teacher(module, NAMES, **OF_IMAGES, embeddings=layer)
+    images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
+    named = module.own if layer == "own.fc" else module.inner.net.module
+    torch.testing.assert_close(teacher(images).embeddings, named.features(teacher.preprocess(images)))
+
+
 def test_a_compiled_teacher_gives_embeddings_in_every_step():
     teacher = as_teacher(Own(), NAMES, **OF_IMAGES, embeddings="fc")
     compiled = torch.compile(teacher, backend="eager")

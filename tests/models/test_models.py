@@ -14,6 +14,7 @@ from transformers import AutoModelForImageClassification
 import hf_icckd.models  # noqa: F401  (registers the networks)
 from hf_icckd import create_classifier
 from hf_icckd.evaluation.cost import cost_metrics
+from hf_icckd.models.classifier import build_net
 
 NARROW, WIDE, WRN_2 = (16, 16, 32, 64), (32, 64, 128, 256), (16, 32, 64, 128)
 
@@ -282,3 +283,15 @@ def test_attention_counts_as_matrix_products():
     block = tokens * (3 + 1 + 2 * 3) * width**2 + 2 * tokens**2 * width
     patches = (tokens - 1) * 3 * 16**2 * width
     assert cost_metrics(model, repeats=4)["flops"] == 2 * (patches + blocks * block + 2 * width)
+
+
+def test_weights_that_cannot_be_fetched_are_explained_in_any_command(monkeypatch):
+    def offline(*args, **options):
+        raise OSError("We couldn't connect to the Hub. Check your proxy")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(
+        ValueError,
+        match=r"can't be fetched: We couldn't connect to the Hub; check the .* \(to train from scratch, --pret",
+    ):
+        build_net("test_vit", 2, pretrained=True)

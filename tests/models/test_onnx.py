@@ -13,7 +13,7 @@ import torch
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 from torch import nn
 
-from hf_icckd import create_classifier, export, export_onnx, save_pretrained
+from hf_icckd import create_classifier, export, export_onnx, model_card, save_pretrained
 from hf_icckd.evaluation import latency
 from hf_icckd.models import onnx as onnx_export
 from hf_icckd.models import same_logits
@@ -115,7 +115,7 @@ def test_errors_of_the_runtime_are_one_line(tmp_path, monkeypatch):
     def failing(file):
         raise Fail("no kernel\nfor this")
 
-    monkeypatch.setattr(onnx_export, "run_onnx", failing)
+    monkeypatch.setattr(onnx_export, "OnnxSession", failing)
     with pytest.raises(ValueError, match="run the file of cifar_resnet8, so it is not written: no kernel for this"):
         export_onnx(make(), tmp_path / "model.onnx")
     assert not [*tmp_path.iterdir()]
@@ -147,23 +147,43 @@ def quick_timing(monkeypatch):
     monkeypatch.setattr(latency, "_REST_SECONDS", 0)
 
 
+OF_AN_EARLIER_VERSION = {
+    "latency_ms": 7.25, "processor": "a CPU", "threads": 2, "max_difference": 1e-6, "agreement": 99.5, "images": 1000,
+}  # fmt: skip
+
+
+def test_what_an_earlier_version_recorded_of_an_export_stays_on_the_card(tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(ROOT / "model_cards" / "digits-cifar_resnet8-student", folder)
+    results = json.loads((folder / "metrics.json").read_text()) | {"onnx": OF_AN_EARLIER_VERSION}
+    (folder / "metrics.json").write_text(json.dumps(results))
+    model_card.main([str(folder)])
+    text = (folder / "README.md").read_text()
+    assert "one image takes 7.25 ms in ONNX Runtime\n(a CPU, 2 thread(s)). On 1,000 random images" in text
+
+
 def test_the_command_notes_the_comparison_in_records_and_card(tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(ROOT / "model_cards" / "digits-cifar_resnet8-student", folder)
     card = folder / "README.md"
     card.write_text(card.read_text().replace("<!-- yours: begin about -->", "<!-- yours: begin about -->\nMine."))
     before = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps(before | {"onnx": OF_AN_EARLIER_VERSION}))
     save_pretrained(folder, make())
     export.main([str(folder), "--num_images", "20"])
     shown = capsys.readouterr().out
     assert "accuracy is not measured" in shown and "on 20 random images" in shown
     after = json.loads((folder / "metrics.json").read_text())
-    found, deployment = after.pop("onnx"), after.pop("deployment")
+    deployment = after.pop("deployment")
     assert [row["format"] for row in deployment["rows"]] == ["torch", "onnx"] and "dataset" not in deployment
-    assert after == before and found["images"] == 20 and found["agreement"] == 100.0
-    text = card.read_text()
-    assert f"one image takes {found['latency_ms']:.2f} ms in ONNX Runtime" in text and "Mine." in text
-    assert f"differ from torch's by up to\n{found['max_difference']:.1e}, and 100.00 %" in text
+    assert after == before and deployment["random_images"] == 20
+    text, found = card.read_text(), deployment["rows"][1]
+    assert found["random_agreement"] == 100.0 and found["max_difference"] <= 1e-4 and "Mine." in text
+    assert (
+        f"On 20 random images: onnx: logits differ from torch's by up to {found['max_difference']:.1e}, the top class "
+        "is the same for 100.00 %." in text
+    )
+    assert "in ONNX Runtime" not in text  # one latency of a file: that in the table
     (folder / "metrics.json").unlink()
     export.main([str(folder), "--num_images", "20", "--output", f"{tmp_path}/deep/other.onnx"])
     assert (tmp_path / "deep" / "other.onnx").is_file() and not (folder / "metrics.json").exists()
@@ -180,6 +200,23 @@ def test_the_command_notes_the_comparison_in_records_and_card(tmp_path, capsys):
         (["{run}", "--formats", "onxx"], r"formats has 'onxx', expected some of: .* \(did you mean 'onnx'"),
         (["{run}", "--formats", "onnx", "int8", "--output", "x.onnx"], "output is 'x.onnx' but there are 2 formats"),
         (["{run}", "--formats", "int8"], "int8 needs calibration images .* damaged; name the data set with --dataset"),
+        (
+            ["{run}", "--weight_bits", "7", "--calibration_images", "9"],
+            "--calibration_images and --weight_bits would change nothing with --formats onnx: .* add it, --formats "
+            "onnx int8, or leave",
+        ),
+        (
+            ["{run}", "--formats", "openvino", "--weight_bits", "7"],
+            "--weight_bits would change nothing with --formats",
+        ),
+        (
+            ["{run}", "--output", "a/net.xml"],
+            "output is 'a/net.xml', expected for the format onnx a file .* in .onnx, or",
+        ),
+        (
+            ["{run}", "--formats", "openvino", "--output", "net"],
+            "'net', expected for the format openvino .* in .xml, or",
+        ),
         (["{run}", "--output"], "argument --output: expected one argument"),
         (["{run}"], "metrics.json is damaged.*the files are written, but"),
     ],

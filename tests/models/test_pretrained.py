@@ -209,7 +209,10 @@ def test_embeddings_and_feature_maps():
     [
         ("no_such_folder/deeper/model", "is not a folder here, a timm architecture or a Hub id"),
         ("cifar_resnet8", "no pretrained weights for 'cifar_resnet8'"),
-        ("samvit_base_patch16.sa1b", "have no classification layer, expected a classifier; train one on them with"),
+        (
+            "samvit_base_patch16.sa1b",
+            r"expected a classifier; train one on them, hf-icckd teacher --model samvit\S+ --pretrained true, or",
+        ),
         ("user/no-such-model", "could not be fetched from the Hub"),
     ],
 )

@@ -154,8 +154,16 @@ def test_weights_of_another_net(tmp_path):
 
 def test_what_a_file_needs_and_a_folder_does_not(tmp_path):
     _, file = net_file(tmp_path)
-    with pytest.raises(ValueError, match="is a file, which does not say what net its weights are of; give --tea"):
+    with pytest.raises(
+        ValueError, match=r"is a file, .* hf-icckd import \S+/net.pth.tar --model ARCHITECTURE --output"
+    ):
         from_pretrained(file)
+    for exported in (tmp_path / "model.xml", tmp_path / "model.onnx"):
+        exported.write_bytes(b"")
+        with pytest.raises(
+            ValueError, match="is a file that a model was exported to, expected the model itself: give"
+        ):
+            from_pretrained(exported)
     with pytest.raises(ValueError, match=r"an architecture \(test_vit\) was given for 'me/net', which is no file"):
         from_pretrained("me/net", WeightsFile("test_vit"))
     with pytest.raises(ValueError, match="there is no file of weights"):

@@ -79,6 +79,19 @@ def test_errors_are_one_line(here, words, message):
     assert (here / "bad.json").exists() == ("bad.json" in words)
 
 
+def test_a_model_without_finite_logits_is_not_taken_for_broken_files(here, monkeypatch, caplog):
+    model = create_classifier("cifar_resnet8", ["cat", "dog", "fish"], image_size=16)
+    torch.nn.init.constant_(model.net.fc.bias, torch.nan)
+    save_pretrained("nan", model)
+    with pytest.raises(
+        UserError, match=r"^error: the model's logits are not finite for any image; check its weights$"
+    ):
+        predict.main(["nan", "photos"])
+    assert "1 of 46 files could not be read:\n  photos/broken.jpg cannot be read" in caplog.text
+    assert "45 of 46 images have no class, because the model's logits are not finite; check its" in caplog.text
+    assert "weights:\n  photos/0.png\n  photos/1.png\n" in caplog.text
+
+
 def test_an_interrupted_one_keeps_what_it_has(here, monkeypatch, caplog):
     def interrupted(*args, **options):
         yield Prediction("a.png", (("cat", 0.9), ("dog", 0.1)), 0.8)

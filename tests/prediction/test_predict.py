@@ -110,7 +110,7 @@ def test_files_that_cannot_be_read_come_with_an_error(tmp_path):
     assert [each.error is None for each in found] == [True, False, False, True, False, False]
     texts = ("2.png cannot be read", "a web page", "--pixel_range", "6.png cannot be")
     for each, text in zip(found[1:3] + found[4:], texts, strict=True):
-        assert text in each.error and "\n" not in each.error
+        assert text in each.error and "\n" not in each.error and not each.readable
         assert (each.label, each.probability, each.margin, each.top) == (None, None, None, ())
     assert found[0].top == found[3].top
     deep = list(predict_images(model, tmp_path / "5.tif", pixel_range=(0, 10)))
@@ -139,7 +139,7 @@ def test_logits_that_are_not_finite_are_no_prediction(tmp_path):
     model = make()
     torch.nn.init.constant_(model.net.fc.bias, torch.nan)
     (found,) = predict_images(model, tmp_path)
-    assert found.label is None and "not finite" in found.error
+    assert found.label is None and "not finite" in found.error and found.readable
 
 
 def test_ties_are_broken_as_argmax_does(tmp_path):

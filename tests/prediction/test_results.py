@@ -22,7 +22,8 @@ def random_predictions(count: int, seed: int = 0) -> list[Prediction]:
     made = []
     for number in range(count):
         if number % 7 == 3:
-            made.append(Prediction(f"f{number}.png", error=f"f{number}.png cannot be read\\"))
+            name = f"f{number}.png"
+            made.append(Prediction(name, error=f"{name} cannot be read\\", readable=bool(number % 2)))
             continue
         order = rng.permutation(len(NAMES))
         shares = np.sort(rng.dirichlet(np.ones(len(NAMES))))[::-1].tolist()
@@ -49,6 +50,7 @@ def test_they_come_back_as_they_were_in_either_order(made, results):
     key = [math.inf if each.margin is None else each.margin for each in made]
     assert list(results.ordered("margin")) == [made[number] for number in np.argsort(key, kind="stable")]
     assert results.errors == sum(each.error is not None for each in made)
+    assert 0 < results.unreadable == sum(not each.readable for each in made) < results.errors
     assert sum(results.classes.values()) == 60 - results.errors and results.top_k == 3
 
 
@@ -107,15 +109,15 @@ def test_an_error_while_writing_leaves_the_old_file(results, tmp_path, monkeypat
 
 
 def test_the_table_fits_a_terminal(results):
-    lines = results_table(results, "margin", rows=20).splitlines()
-    assert len(lines) == 22 and max(columns(line) for line in lines) <= 100
-    assert lines[0].split() == ["image", "class", "%", "then", "%"] and set(lines[1]) == {"-"}
+    title, *lines = results_table(results, "margin", "a model", rows=20).splitlines()
+    assert title == "a model" and len(lines) == 22 and max(columns(line) for line in lines) <= 100
+    assert lines[1].split() == ["image", "class", "%", "then", "%"] and set(lines[0]) == {"-"}
     assert not any("f3.png" in line for line in lines)
     first = next(results.ordered("margin"))
     assert f"{100 * first.probability:.2f}" in lines[2] and f"{100 * first.top[1][1]:.2f}" in lines[2]
     with Results() as one:
         one.add(Prediction("a.png", (("cat", 1.0),), 1.0))
-        assert results_table(one, "margin").splitlines()[2].split() == ["a.png", "cat", "100.00"]
+        assert results_table(one, "margin", "a model").splitlines()[3].split() == ["a.png", "cat", "100.00"]
 
 
 def test_memory_holds_two_numbers_of_each():

@@ -253,7 +253,7 @@ def test_a_net_without_a_layer_for_classes_has_embeddings_only(tmp_path):
     again = from_pretrained(tmp_path, needs_head=False)
     assert torch.equal(again(images).embeddings, features)
     with pytest.raises(
-        ValueError, match="has no classification layer, expected a classifier; let it teach by its emb"
+        ValueError, match="has no classification layer, expected a classifier; it can teach by its emb"
     ):
         from_pretrained(tmp_path)
 
@@ -382,7 +382,7 @@ def test_a_file_of_weights_without_a_head_is_one_too(tmp_path):
     found = from_pretrained(tmp_path / "net.pth", about, needs_head=False)
     assert torch.equal(found(images).embeddings, whole(images).embeddings)
     with pytest.raises(
-        ValueError, match=r"net.pth' has no classification layer, expected a classifier; let it teach by"
+        ValueError, match=r"net.pth' has no classification layer, expected a classifier; it can teach by"
     ):
         from_pretrained(tmp_path / "net.pth", about)
 

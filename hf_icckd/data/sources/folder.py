@@ -57,8 +57,7 @@ class Folder(Source):
                         f"dataset {str(self.path)!r} is one image, expected a folder with a folder of images for each "
                         "class; give the folder that holds the classes"
                     )
-                files = FolderFiles(str(self.path), root=self.path.parent, others=[PurePosixPath(self.path.name)])
-                return read_containers(files, options)
+                return read_containers(self._single_file(), options)
             if any((self.path / name).is_file() for name in _SAVED):
                 return _read_saved(self.path, options)
             files = list_folder(self.path, options.bad_images)
@@ -70,13 +69,17 @@ class Folder(Source):
         Raises:
             ValueError: If there are none.
         """
-        if self.path.is_file() or any((self.path / name).is_file() for name in _SAVED):
+        if any((self.path / name).is_file() for name in _SAVED):
             return self.read(options)
         with _readable(self.path):
-            found = list_folder(self.path, options.bad_images)
+            found = self._single_file() if self.path.is_file() else list_folder(self.path, options.bad_images)
             archives = [path for path in found.others if is_archive(path)]
             files: Files = list_archives(found, archives) if archives and not found.images else found
             return _all_images(files) if files.images else self.read(options)
+
+    def _single_file(self) -> FolderFiles:
+        """A file that holds images, as the only one of its folder."""
+        return FolderFiles(str(self.path), root=self.path.parent, others=[PurePosixPath(self.path.name)])
 
     def streams(self, options: ImageDataArguments) -> Mapping[str, IterableDataset]:
         """Open the tables of the folder without reading their rows."""

@@ -13,6 +13,7 @@ from datasets import Dataset, DatasetDict
 from PIL import Image
 
 from hf_icckd import Augmentation, ImagePipeline, load_image_data
+from hf_icckd.data.images import UnreadableImageError
 from hf_icckd.data.mixing import MixedImages
 from hf_icckd.data.report import data_report
 from hf_icckd.data.report_text import report_table
@@ -66,10 +67,10 @@ def test_tables_archives_and_built_in_data_are_read_too(tmp_path):
             archive.writestr(f"some/where/{seed}.png", png(seed))
     (tmp_path / "zipped").mkdir()
     (tmp_path / "photos.zip").rename(tmp_path / "zipped" / "photos.zip")
-    for name in ("photos.parquet", "saved", "zipped"):
+    for name in ("photos.parquet", "saved", "zipped", "zipped/photos.zip"):
         data = digits(tmp_path / name)
         assert len(data.unlabeled) == 4 and len(data.trained) == 64, name
-        assert any("ignored: column 'label'" in note for note in data.notes) == (name != "zipped")
+        assert any("ignored: column 'label'" in note for note in data.notes) == (not name.startswith("zipped"))
     assert len(digits("synthetic", max_unlabeled_samples=7).unlabeled) == 7
 
 
@@ -101,6 +102,35 @@ def test_batches_hold_both_and_measuring_only_labels(tmp_path, resident):
     assert len(only) == only.unlabeled == 20
     last = only.__getitems__(BatchKey(0, torch.tensor([19]), 1))["pixel_values"]
     assert torch.equal(last[0], batch["pixel_values"][3])
+
+
+def test_they_count_in_how_images_are_read_but_not_in_their_size(tmp_path):
+    labelled = ImagePipeline(load_image_data("digits", max_train_samples=60, max_eval_samples=40))
+    assert (labelled.crop_mode, labelled.uncommon_choices()) == ("center", {})
+    folder = write(tmp_path / "photos", "wide.png")
+    for number in range(70):
+        Image.fromarray(np.full((120, 120), 4095, dtype=np.uint16)).save(folder / f"deep {number}.png")
+    told = {}
+    for pixel_range in (None, (0, 4095)):
+        pipeline = ImagePipeline(digits(folder, pixel_range=pixel_range))
+        assert (pipeline.image_size, pipeline.crop_mode, pipeline.reading.images) == (8, "border", 131)
+        assert ("nearly black" in pipeline.reading.warning) == (pixel_range is None)
+        (told[pixel_range],) = pipeline.uncommon_choices()["deep"]
+    assert "65,535 white (the range of the type)" in told[None] and "4,095 white (--pixel_range)" in told[0, 4095]
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_an_unreadable_one_is_named_by_its_file(tmp_path, resident):
+    folder = write(tmp_path / "photos", "a.png", "c.png")
+    (folder / "b.png").write_bytes(png(9)[:80])
+    pipeline = ImagePipeline(digits(folder), None, resident_max_bytes=2**30 * resident)
+    with pytest.raises(UnreadableImageError, match=r"^unlabelled image \S*b\.png cannot be read as an image .*skip$"):
+        pipeline.dataset("train", training=True).__getitems__(BatchKey(0, torch.tensor([61]), 1))
+    rows = Dataset.from_dict({"image": [{"bytes": png(0), "path": None}, {"bytes": b"none", "path": None}]})
+    rows.to_parquet(str(tmp_path / "table.parquet"))
+    assert ImagePipeline(digits(tmp_path / "table.parquet")).reading.unreadable_example.startswith(
+        "unlabelled image in row 1 cannot be read as an image"
+    )
 
 
 def test_images_are_mixed_with_their_own_kind(tmp_path):
