@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import itertools
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -144,7 +145,7 @@ def _words(folder: Path, first: list[str], given: list[str], net: str) -> list[s
 def _value(words: list[str], name: str) -> str | None:
     """The last value of an option on a command line."""
     found = None
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in itertools.pairwise([*words, ""]):
         option, equals, value = word.partition("=")
         if option == f"--{name}":
             found = value if equals else following

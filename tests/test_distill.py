@@ -130,6 +130,7 @@ def test_a_teacher_that_is_trained_teaches_as_it_is(photos, path, tmp_path, caps
     [
         (["--teacher", "cifar_resnet200"], r"unknown model 'cifar_resnet200'.*did you mean cifar_resnet20 or"),
         (["--student", "resnet8x"], r"unknown model 'resnet8x'"),
+        (["-n", "5"], r"unknown option -n; --help lists all"),
         (["--model", "resnet18"], r"--model is no option here: give the nets as --teacher and --student"),
         (["--teacher_model", "resnet18"], r"--teacher_model is for a teacher that is a file of weights"),
         (["--student_lr", "1"], r"unknown option --student_lr: here it is --learning_rate with student_ in front"),
@@ -197,6 +198,14 @@ def test_options_are_for_both_or_for_one_part():
         ["--pretrained", "false"],
         ["--pretrained", "false", "--pretrained", "true"],
     )
+
+
+def test_words_with_one_dash_are_no_values_and_without_words_defaults_hold():
+    for words in (["-v"], ["photos", "-n", "5"], ["-n", "5", "photos"]):
+        with pytest.raises(UserError, match=r"^error: unknown option -[vn]; --help lists all$"):
+            read_command(words)
+    assert words_of() == ([], []) and words_of("--seed", "-1")[0] == ["--seed", "-1"]
+    assert distill._value([], "seed") is None and distill._value(["--seed", "1", "--seed=2"], "seed") == "2"
 
 
 def test_options_of_a_teacher_that_is_a_file_of_weights_are_the_students():
