@@ -258,14 +258,17 @@ def _run(path: Distillation) -> None:
             logger.info("part %d of %d: the %s", number, len(path.parts), part.name)
         with _about(part.name):
             part.main(part.words, finished=functools.partial(show_finished, quiet=True))
+    distributed.on_first_rank(lambda: _finish(path))
+
+
+def _finish(path: Distillation) -> None:
+    """Export the trained student and print the table of both; for one process alone."""
     folder = path.parts[-1].folder
-    if distributed.rank() == 0:
-        if missing := [name for name in path.formats if not (folder / FORMATS[name].file).is_file()]:
-            with _about("export"):
-                export.main(_export_words(folder, missing))
-        show(pair_table(folder, path.teacher, f"{path.output_dir} is finished"))
-        show(_next(path, folder))
-    distributed.barrier()
+    if missing := [name for name in path.formats if not (folder / FORMATS[name].file).is_file()]:
+        with _about("export"):
+            export.main(_export_words(folder, missing))
+    show(pair_table(folder, path.teacher, f"{path.output_dir} is finished"))
+    show(_next(path, folder))
 
 
 def _export_words(folder: Path, formats: list[str]) -> list[str]:

@@ -134,9 +134,9 @@ def _report(
     """Measure the trained classifier and write model, pictures, card and metrics. Returns what metrics.json holds."""
     trainer.save_model()  # first, so that the model is there whatever happens to the rest
     measured = _measure_splits(trainer, pipeline)
-    results = measured.metrics
-    if trainer.is_world_process_zero():
-        results |= _facts(trainer, pipeline, folder, stopwatch)
+
+    def finish() -> dict[str, Any]:
+        results = measured.metrics | _facts(trainer, pipeline, folder, stopwatch)
         results |= {"leakage": {each.role: each.record for each in leakage}} if leakage else {}
         about_teacher = None if teacher is None else describe_teacher(teacher, folder.values["teacher"])
         run = FinishedRun(
@@ -152,8 +152,9 @@ def _report(
         _mark_as_finished(folder, results)
         folder.clear_checkpoints()
         show(summary_table(results, str(folder.path)))
-    distributed.barrier()
-    return results
+        return results
+
+    return distributed.on_first_rank(finish)
 
 
 class _Measured(NamedTuple):
