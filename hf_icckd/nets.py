@@ -45,7 +45,8 @@ def load_start(model_args: ModelArguments, args: FineTuning) -> tuple[ImageClass
         )
     if model_args.model not in (known, type(model_args).model):
         raise ValueError(
-            f"model is {model_args.model!r} but start_from {model_args.start_from!r} is a {known}; leave out --model"
+            f"model is {model_args.model!r} but start_from {model_args.start_from!r} is a {known}; leave one of them "
+            "out"
         )
     model_args.model = known
     # The weights that the run starts from are part of what it is.

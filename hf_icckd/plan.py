@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from hf_icckd.data import ImagePipeline
 from hf_icckd.losses import describe_terms
+from hf_icckd.models.pretrained import WEIGHTS_FILE
+from hf_icckd.options.schedule import steps_in_epoch, training_steps
 from hf_icckd.options.training import (
     DistillationTrainingArguments,
     StudentTrainingArguments,
@@ -43,19 +45,18 @@ class PartPlan(NamedTuple):
     kept_bytes: int = 0
 
 
-def plan_of(trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFolder, targets: bool) -> PartPlan:
+def plan_of(trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFolder) -> PartPlan:
     """Try a part's first steps and plan the rest; the trainer stays as it is.
 
     Args:
         trainer: The trainer of the part.
         pipeline: Its data.
         folder: The folder of its run.
-        targets: Whether it records what its teacher says.
     """
     args, spec = trainer.args, trainer.classifier.spec
     sampler = trainer.train_dataset.batch_sampler(args.train_batch_size, args.seed)
-    per_epoch = math.ceil(len(sampler) / args.gradient_accumulation_steps)
-    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
+    per_epoch = steps_in_epoch(len(sampler), args)
+    steps = training_steps(args.num_train_epochs, args.max_steps, per_epoch)
     newest = checkpoints.newest_intact(folder.path)
     done = 0 if newest is None else int(newest.name.rpartition("-")[2])
     trial = try_steps(trainer)
@@ -66,14 +67,15 @@ def plan_of(trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFo
         "parameters": f"{parameters:,}",
         "starts from": _start(folder.values) if newest is None else f"its checkpoint of step {done:,}",
         "images": f"{spec.image_size} x {spec.image_size} pixels",
-        "learns by": _learns_by(args),
+        "learns by": _learns_by(trainer),
         "length": f"{steps:,} steps: {epochs:.4g} epochs of {per_epoch:,}",
         "batch": _batch(args, sampler.global_batch_size),
         "optimiser": _optimiser(args),
         "schedule": _schedule(args),
         "memory": f"about {size_text(trial.memory)} for a step",
     }
-    recorded = sampler.num_used * math.ceil(epochs) * len(spec.label_names) * _TARGET_BYTES if targets else 0
+    recorded = _TARGET_BYTES * sampler.num_used * math.ceil(epochs) * len(spec.label_names)
+    recorded = recorded if folder.values.get("recorded_targets") else 0
     kept = 0 if str(args.save_strategy) == "no" else (args.save_total_limit or epochs) + 1  # one more while it writes
     return PartPlan(
         facts,
@@ -92,7 +94,8 @@ def plan_of_finished(folder: Path) -> PartPlan:
             "parameters": f"{results['cost']['parameters']:,}",
             "starts from": "is finished",
             "top-1": f"{results['test']['top1']:.2f} %",
-        }
+        },
+        kept_bytes=(folder / WEIGHTS_FILE).stat().st_size,
     )
 
 
@@ -133,8 +136,12 @@ def time_text(teacher: PartPlan, student: PartPlan) -> str:
     Example:
         >>> time_text(PartPlan({}, seconds=840), PartPlan({}, seconds=350))
         'about 14 minutes for the teacher, 6 minutes for the student'
+        >>> time_text(PartPlan({}), PartPlan({}))
+        'nothing is left to train'
     """
     parts = [(plan.seconds, name) for plan, name in ((teacher, "teacher"), (student, "student")) if plan.seconds]
+    if not parts:
+        return "nothing is left to train"
     return "about " + ", ".join(f"{duration(seconds)} for the {name}" for seconds, name in parts)
 
 
@@ -198,13 +205,15 @@ def _start(values: dict[str, Any]) -> str:
     return "timm's pretrained weights" if values["pretrained"] else "scratch"
 
 
-def _learns_by(args: DistillationTrainingArguments) -> str:
+def _learns_by(trainer: DistillationTrainer) -> str:
+    args = trainer.args
     if isinstance(args, TeacherTrainingArguments):
         terms = ["cross-entropy", *describe_terms(args.terms)]
         return " + ".join(terms) + (", two views" if args.num_views == 2 else "")
     assert isinstance(args, StudentTrainingArguments)
-    weight = "" if args.ce_weight == 1 else f"{args.ce_weight:g} x "
-    return " + ".join([*([f"{weight}cross-entropy"] if args.ce_weight else []), *args.objectives])
+    weight = trainer.term_weights.get("ce", 0)  # no such term where no image has a label
+    ce = ["cross-entropy" if weight == 1 else f"{weight:g} x cross-entropy"] if weight else []
+    return " + ".join([*ce, *args.objectives])
 
 
 def _batch(args: DistillationTrainingArguments, rows: int) -> str:
@@ -220,11 +229,15 @@ def _optimiser(args: DistillationTrainingArguments) -> str:
 
 
 def _schedule(args: DistillationTrainingArguments) -> str:
+    words = str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
     if args.lr_milestones is not None:
-        return "divided by ten at " + listed([f"{each:g}" for each in args.lr_milestones])
-    name = str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
+        words = "divided by ten at " + listed([f"{each:g}" for each in args.lr_milestones])
+    if args.lr_schedule_epochs is not None:
+        words += f", as for {args.lr_schedule_epochs:g} epochs"
+    if args.warmup_epochs is not None:
+        return words + (f", warm-up {args.warmup_epochs:g} epochs" if args.warmup_epochs else "")
     warmup = args.warmup_steps
-    return name + (f", warm-up {f'{warmup:.0%}' if warmup < 1 else f'{warmup:g} steps'}" if warmup else "")
+    return words + (f", warm-up {f'{warmup:.0%}' if warmup < 1 else f'{warmup:g} steps'}" if warmup else "")
 
 
 # ---- time
