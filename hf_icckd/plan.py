@@ -19,6 +19,9 @@ from hf_icckd.options.training import (
 from hf_icckd.runs import checkpoints
 from hf_icckd.runs.folder import RunFolder
 from hf_icckd.runs.records import read_records
+from hf_icckd.training.recorded_batches import recordable
+from hf_icckd.training.student_trainer import StudentTrainer
+from hf_icckd.training.student_with_objective import StudentWithObjective
 from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.training.trial import Trial, try_steps
 from hf_icckd.utils.atomic_files import existing_folder
@@ -26,7 +29,7 @@ from hf_icckd.utils.text import columns, listed
 
 _FORWARD_ONLY = 2  # passes over all splits at the end, which measure and compare
 _NAME, _COLUMN = 20, 38
-_TARGET_BYTES = 2  # of a recorded logit
+_TARGET_BYTES = 2  # of a recorded number
 
 
 class PartPlan(NamedTuple):
@@ -74,15 +77,34 @@ def plan_of(trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFo
         "schedule": _schedule(args),
         "memory": f"about {size_text(trial.memory)} for a step",
     }
-    recorded = _TARGET_BYTES * sampler.num_used * math.ceil(epochs) * len(spec.label_names)
-    recorded = recorded if folder.values.get("recorded_targets") else 0
-    kept = 0 if str(args.save_strategy) == "no" else (args.save_total_limit or epochs) + 1  # one more while it writes
+    recorded = _recorded_bytes(trainer, pipeline, epochs) if folder.values.get("recorded_targets") else 0
+    saved = math.ceil(_times(args.save_strategy, args.save_steps, steps, per_epoch))
+    if args.save_total_limit is not None:
+        saved = min(saved, args.save_total_limit + 1)  # a new one is complete before the oldest is removed
+    evaluations = _times(args.eval_strategy, args.eval_steps, steps, per_epoch)
     return PartPlan(
         facts,
-        _seconds(trial, args, steps, done, epochs, pipeline),
-        int(kept * trial.checkpoint) + recorded,
+        _seconds(trial, args, steps, done, evaluations, pipeline),
+        saved * trial.checkpoint + recorded,
         4 * parameters + recorded,
     )
+
+
+def _recorded_bytes(trainer: DistillationTrainer, pipeline: ImagePipeline, epochs: float) -> int:
+    """What the teacher's recorded outputs will take on the disk."""
+    assert isinstance(trainer, StudentTrainer) and isinstance(trainer.model, StudentWithObjective)
+    dims = recordable(trainer.teacher, pipeline, trainer.model.objectives.teacher_outputs)
+    times = 1 if pipeline.constant else math.ceil(epochs)
+    return _TARGET_BYTES * sum(dims.values()) * len(pipeline.data.trained) * times
+
+
+def _times(strategy: str, every: float | None, steps: int, per_epoch: int) -> float:
+    """How often something is done in a run: never, after each epoch, or every so many steps or that share of all."""
+    if strategy == "no":
+        return 0
+    if strategy == "epoch" or not every:
+        return steps / per_epoch
+    return steps / every if every >= 1 else 1 / every
 
 
 def plan_of_finished(folder: Path) -> PartPlan:
@@ -244,15 +266,19 @@ def _schedule(args: DistillationTrainingArguments) -> str:
 
 
 def _seconds(
-    trial: Trial, args: DistillationTrainingArguments, steps: int, done: int, epochs: float, pipeline: ImagePipeline
+    trial: Trial,
+    args: DistillationTrainingArguments,
+    steps: int,
+    done: int,
+    evaluations: float,
+    pipeline: ImagePipeline,
 ) -> float:
     """Steps that are left, evaluations while training, and what is measured at the end."""
     workers = args.dataloader_num_workers
     batch = max(trial.step, trial.loading / workers) if workers else trial.step + trial.loading
     splits = {name: len(rows) for name, rows in pipeline.data.splits().items()}
     left = (steps - done) / steps
-    evaluations = epochs * left if str(args.eval_strategy) != "no" else 0
-    images = evaluations * splits[pipeline.evaluation_split] + _FORWARD_ONLY * sum(splits.values())
+    images = evaluations * left * splits[pipeline.evaluation_split] + _FORWARD_ONLY * sum(splits.values())
     reading = trial.loading / args.train_batch_size / max(workers, 1)
     each = trial.evaluation + (0 if pipeline.resident else reading)
     return (steps - done) * args.gradient_accumulation_steps * batch + images * each / args.world_size

@@ -262,7 +262,7 @@ def _try_checkpoint(trainer: DistillationTrainer, extra: dict[str, Tensor]) -> N
         optimizer.step()  # the first step makes its state
         state["optimizer"] = optimizer.state_dict()
     place = existing_folder(Path(trainer.args.output_dir))
-    saves = str(trainer.args.save_strategy) != "no"
+    saves = trainer.args.save_strategy != "no"
     _check_room(trainer, place, checkpoints.size_of(state if saves else state["weights"]))
     with tempfile.TemporaryDirectory(dir=place, prefix=checkpoints.REHEARSED) as name:
         folder = Path(name)

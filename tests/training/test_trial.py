@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from torch import nn
 
-from hf_icckd import ImagePipeline, TeacherTrainer, create_classifier, load_image_data
+from hf_icckd import ImagePipeline, TeacherTrainer, create_classifier, load_image_data, plan
 from hf_icckd.training import trial
 from tests.training.test_trainers import teacher_args
 
@@ -38,6 +40,24 @@ def test_a_checkpoint_takes_what_the_trial_says(make, tmp_path, model_ema):
     written = sum(file.stat().st_size for file in checkpoint.iterdir())
     assert told.checkpoint == pytest.approx(written, rel=0.1)  # names and records are not counted
     assert told.memory > told.checkpoint
+
+
+def test_the_plan_counts_checkpoints_as_they_are_written(make, tmp_path):
+    folder = SimpleNamespace(path=tmp_path / "run", values={"pretrained": False})
+    counts = []
+    for options in (
+        {"save_strategy": "no"},
+        {"save_strategy": "epoch", "num_train_epochs": 1, "max_steps": -1},
+        {"save_strategy": "epoch", "num_train_epochs": 9, "max_steps": -1},
+        {"save_strategy": "steps", "save_steps": 2, "save_total_limit": None, "max_steps": 10},
+    ):
+        trainer = make(**options)
+        images = trainer.eval_dataset
+        pipeline = SimpleNamespace(data=SimpleNamespace(splits=lambda n=images: {"validation": n}), resident=True)
+        pipeline.evaluation_split = "validation"
+        planned = plan.plan_of(trainer, pipeline, folder)
+        counts.append(planned.peak_bytes / trial.try_steps(trainer).checkpoint)
+    assert counts == [0, 1, 3, 5]
 
 
 def test_processes_take_steps_until_the_slowest_has_had_its_time(make, monkeypatch):
