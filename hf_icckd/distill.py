@@ -264,15 +264,15 @@ def _run(path: Distillation, load: Load) -> None:
             logger.info("part %d of %d: the %s", number, len(path.parts), part.name)
         with _about(part.name):
             part.main(part.words, finished=functools.partial(show_finished, quiet=True), load=load)
-    distributed.on_first_rank(lambda: _finish(path))
+    distributed.on_first_rank(lambda: _finish(path, load))
 
 
-def _finish(path: Distillation) -> None:
+def _finish(path: Distillation, load: Load) -> None:
     """Export the trained student and print the table of both; for one process alone."""
     folder = path.parts[-1].folder
     if missing := [name for name in path.formats if not (folder / FORMATS[name].file).is_file()]:
         with _about("export"):
-            export.main(_export_words(folder, missing))
+            export.main(_export_words(folder, missing), load=load)
     show(pair_table(folder, path.teacher, f"{path.output_dir} is finished"))
     show(_next(path, folder))
 

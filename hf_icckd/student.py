@@ -57,7 +57,7 @@ def main(
         check_architecture(model_args.model)
         objectives = _objectives(data_args, args)  # an error shows before anything is loaded
         teacher = _teacher_of(objectives, model_args, stand_in)
-        start, identity = load_start(model_args, args)
+        start, identity = load_start(model_args, args, chosen.given)
         # The teacher's weights are part of what the run is, wherever they are stored.
         folder = RunFolder(
             "student",
