@@ -211,7 +211,7 @@ def test_a_full_disk_is_refused_with_what_is_needed(photos, tmp_path, monkeypatc
     usage = type("Usage", (), {"free": 3_000_000})
     monkeypatch.setattr("shutil.disk_usage", lambda place: usage)
     with pytest.raises(UserError, match=r"needs up to \d\.\d MB, .* 3\.0 MB are free"):
-        run(photos, tmp_path / "out")
+        run(photos, tmp_path / "out", "--teacher_max_steps", "20")  # with several checkpoints
     assert not list(tmp_path.iterdir())
 
 
