@@ -236,7 +236,7 @@ def test_cost_that_can_not_be_measured(make, monkeypatch):
 
 
 def test_state_that_a_checkpoint_can_not_hold(make):
-    trainer = make()
+    trainer = make(save_strategy="epoch")
     trainer.stateful["own"] = SimpleNamespace(state_dict=lambda: {"step": 3})
     with pytest.raises(ValueError, match="writing and reading a checkpoint would fail"):
         rehearse(trainer)
