@@ -4,8 +4,8 @@
     python benchmarks/photographs.py $IMAGENETTE wheels runs/photographs [--seeds 3] [--rates]
 
 $IMAGENETTE holds train-*.parquet and test-*.parquet of Imagenette at 128 pixels. The teacher is EfficientNet-Lite2 with
-ImageNet's weights, fine-tuned as `hf-icckd distill` does it. Students are EfficientNet-Lite0, from ImageNet's weights or
-from none, taught by it or by labels alone. Nobody looks at the test split before the end of a run.
+ImageNet's weights, fine-tuned as `hf-icckd distill` does it. Students are EfficientNet-Lite0, from ImageNet's weights
+or from none, taught by it or by labels alone. The test split is measured once, at the end of a run.
 
 --rates compares learning rates for the two pretrained nets instead, on 500 other images of the training split.
 
@@ -41,7 +41,7 @@ RATES = ("0.0003", "0.001", "0.0001", "0.003")
 
 
 def write_images(source: Path, folder: Path) -> None:
-    """Folders of images: photos/ to train and test with, choices/ with the same to train with and others to choose by."""
+    """Folders of images: photos/ to train and test with; choices/ has the same to train with, and others to choose by."""
     for split in ("train", "test"):
         rows = defaultdict(list)
         for file in sorted(source.glob(f"{split}-*.parquet")):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import itertools
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import NamedTuple
 import torch
 
 from hf_icckd import export, student, teacher
-from hf_icckd.data import ImageData, load_image_data
+from hf_icckd.data import ImageData
+from hf_icckd.data.from_options import Load, LoadOnce
 from hf_icckd.data.pipeline import SMALL_IMAGE
 from hf_icckd.data.pixel_reading import pixel_reading
 from hf_icckd.data.report import data_report, with_mirroring
@@ -42,7 +44,7 @@ from hf_icckd.runs.folder import no_empty_folders
 from hf_icckd.runs.layout import ARGS_FILE, METRICS_FILE
 from hf_icckd.runs.pair import pair_table
 from hf_icckd.runs.provenance import device_name
-from hf_icckd.session import show_finished
+from hf_icckd.session import check_compared, show_finished
 from hf_icckd.training.rehearsal import rehearse
 from hf_icckd.utils import distributed
 from hf_icckd.utils.atomic_files import user_path
@@ -103,49 +105,65 @@ def main(argv: list[str] | None = None) -> None:
     set_up_logging(args.process_index == 0, args.log_level == "debug")
     with readable_errors(), _one_report():
         formats = _formats(options)
+        load = LoadOnce()
         with args.main_process_first(desc="reading the data set"):
-            data = load_image_data(data_args)
+            data = load(data_args)
         path = _path(options, words, data, formats)
         if options.dry_run or not all(part.finished for part in path.parts):
             _show(_report(data, data_args))
             with no_empty_folders(*(part.folder for part in path.parts)):
-                _plan(path, args, logging.INFO if options.dry_run else logging.WARNING)
+                _plan(path, args, load, options.dry_run)
         if not options.dry_run:
-            _run(path)
+            _run(path, load)
 
 
 def _path(options: DistillOptions, words: DistillWords, data: ImageData, formats: list[str]) -> Distillation:
     """The parts, with all their options."""
     small = (pixel_reading(data).longest or SMALL_IMAGE) <= SMALL_IMAGE
-    named, chosen = (options.teacher, options.student), _SMALL if small else _PHOTOGRAPHS
-    teaches, learns = (given or default for given, default in zip(named, chosen, strict=True))
+    default_teacher, default_student = _SMALL if small else _PHOTOGRAPHS
     output_dir = Path(options.output_dir or f"runs/{user_path(data.name).resolve().name}")
     _check_folder(output_dir)
     parts = []
     if trains_a_teacher(options):
         folder = output_dir / "teacher"
-        parts.append(Part("teacher", teacher.main, folder, _words(folder, _TEACHER, words.teacher, teaches)))
+        own = _words(folder, _TEACHER, words.teacher, options.teacher, default_teacher)
+        parts.append(Part("teacher", teacher.main, folder, own))
         teaches = str(folder)
+    else:
+        assert options.teacher is not None  # or it would be trained
+        teaches = options.teacher
     first = ["--teacher", teaches]
     if _value(words.student, "teacher_targets") not in (None, "live"):
         first += ["--teacher_targets_dir", str(output_dir / "teacher-targets")]
     folder = output_dir / "student"
-    parts.append(Part("student", student.main, folder, _words(folder, first, words.student, learns)))
+    own = _words(folder, first, words.student, options.student, default_student)
+    parts.append(Part("student", student.main, folder, own))
     return Distillation(output_dir, teaches, parts, formats)
 
 
-def _words(folder: Path, first: list[str], given: list[str], net: str) -> list[str]:
-    """Command line of a part; what the user gives comes late, where it counts."""
-    if _value(given, "start_from") is None:
+def _words(folder: Path, first: list[str], given: list[str], named: str | None, default: str) -> list[str]:
+    """Command line of a part; what the user gives comes late, where it counts.
+
+    Args:
+        folder: Folder of the part.
+        first: Options of the part that the user may change.
+        given: Those that the user gave.
+        named: The net that the user named.
+        default: The net without a name, unless there is a classifier to start from, which has its own.
+    """
+    start, net = _value(given, "start_from"), named or default
+    if named is not None or start is None:
         check_architecture(net)
-        first = [*first, "--model", net, "--pretrained", str(has_pretrained(net)).lower()]
+        first = [*first, "--model", net]
+    if start is None:
+        first = [*first, "--pretrained", str(has_pretrained(net)).lower()]
     return [*first, *given, "--output_dir", str(folder)]
 
 
 def _value(words: list[str], name: str) -> str | None:
     """The last value of an option on a command line."""
     found = None
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in itertools.pairwise([*words, ""]):
         option, equals, value = word.partition("=")
         if option == f"--{name}":
             found = value if equals else following
@@ -183,76 +201,68 @@ def _check_folder(folder: Path) -> None:
 # ---- the plan
 
 
-def _plan(path: Distillation, args: DistillationTrainingArguments, unsaid: int) -> None:
+def _plan(path: Distillation, args: DistillationTrainingArguments, load: Load, dry_run: bool) -> None:
     """Try a step of each part, print the plan, and refuse what could not work.
 
     Args:
         path: What is to be done.
         args: Options of a part, for the device.
-        unsaid: Level of the log up to which the parts say nothing here.
+        load: Loads the data set.
+        dry_run: Whether this is all that is done.
     """
     plans: dict[str, PartPlan] = {}
-    stand_in: list[ImageClassifier] = []  # what teaches as long as no teacher is trained
+    tried: list[tuple[ImageClassifier, ImageData]] = []  # what was tried, and the data that it will be trained on
 
     def plan(trainer, pipeline, folder, teaching) -> None:
-        name = folder.values["recipe"]
+        check_compared(pipeline, folder, tried[0][1] if tried else None)
         rehearse(trainer)
-        plans[name] = plan_of(trainer, pipeline, folder, recorded and name == "student")
-        stand_in.append(trainer.classifier)
+        plans[folder.values["recipe"]] = plan_of(trainer, pipeline, folder)
+        tried.append((trainer.classifier, pipeline.data))
 
+    # Runs say again what is silenced here. A dry run is not silent, and makes no repository on the Hub.
+    level, hub = (logging.INFO, ["--push_to_hub", "false"]) if dry_run else (logging.WARNING, [])
     for part in path.parts:
-        words = part.words
-        recorded = _value(words, "teacher_targets") not in (None, "live")
-        if part.name == "student":
-            words = _live(words)
-        teaching = {"teacher": stand_in[0]} if stand_in else {}
+        options = {"record": False, "stand_in": tried[0][0] if tried else None} if part.name == "student" else {}
         logger.info("trying a step of the %s", part.name)
-        with _quiet(unsaid), _about(part.name):
-            part.main(words, train=plan, finished=lambda folder, args: None, **teaching)
+        with _quiet(level), _about(part.name):
+            part.main([*part.words, *hub], train=plan, finished=lambda folder, args: None, load=load, **options)
         plans.setdefault(part.name, plan_of_finished(part.folder) if part.finished else PartPlan({}))
     plans.setdefault("teacher", plan_of_given(path.teacher))
     pair = plans["teacher"], plans["student"]
     lines = [
         ("device", f"{args.world_size} x {device_name(args)}, {args.precision}"),
-        ("disk", check_room(path.output_dir, *pair, len(path.formats))),
+        ("disk", distributed.on_first_rank(lambda: check_room(path.output_dir, *pair, len(path.formats)))),
         ("export", ", ".join(path.formats) or "none"),
         ("time", time_text(*pair)),
     ]
     _show(plan_text(*pair, f"plan of {path.output_dir}", lines))
-    stand_in.clear()
+    tried.clear()
     gc.collect()
     if args.device.type == "cuda":
         torch.cuda.empty_cache()
 
 
-def _live(words: list[str]) -> list[str]:
-    """Options of a student without those of recorded outputs, which belong to a trained teacher."""
-    kept = list(words)
-    for name in ("--teacher_targets", "--teacher_targets_dir"):
-        while name in kept:
-            place = kept.index(name)
-            del kept[place : place + 2]
-    return [word for word in kept if not word.startswith(("--teacher_targets=", "--teacher_targets_dir="))]
-
-
 # ---- the parts
 
 
-def _run(path: Distillation) -> None:
+def _run(path: Distillation, load: Load) -> None:
     """Train what is not trained, export the student, and print the table of both."""
     for number, part in enumerate(path.parts, start=1):
         if not part.finished:
             logger.info("part %d of %d: the %s", number, len(path.parts), part.name)
         with _about(part.name):
-            part.main(part.words, finished=functools.partial(show_finished, quiet=True))
+            part.main(part.words, finished=functools.partial(show_finished, quiet=True), load=load)
+    distributed.on_first_rank(lambda: _finish(path, load))
+
+
+def _finish(path: Distillation, load: Load) -> None:
+    """Export the trained student and print the table of both; for one process alone."""
     folder = path.parts[-1].folder
-    if distributed.rank() == 0:
-        if missing := [name for name in path.formats if not (folder / FORMATS[name].file).is_file()]:
-            with _about("export"):
-                export.main(_export_words(folder, missing))
-        show(pair_table(folder, path.teacher, f"{path.output_dir} is finished"))
-        show(_next(path, folder))
-    distributed.barrier()
+    if missing := [name for name in path.formats if not (folder / FORMATS[name].file).is_file()]:
+        with _about("export"):
+            export.main(_export_words(folder, missing), load=load)
+    show(pair_table(folder, path.teacher, f"{path.output_dir} is finished"))
+    show(_next(path, folder))
 
 
 def _export_words(folder: Path, formats: list[str]) -> list[str]:

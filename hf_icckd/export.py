@@ -8,7 +8,7 @@ from typing import Any
 
 from hf_icckd.cards.card import write_card
 from hf_icckd.data import ImageData, load_image_data
-from hf_icckd.data.from_options import load_data
+from hf_icckd.data.from_options import Load, load_data
 from hf_icckd.evaluation.deploy import Checks, Deployment, deploy
 from hf_icckd.evaluation.deployed_table import deployed_table
 from hf_icckd.models.classifier import ImageClassifier, check_same_classes
@@ -25,14 +25,19 @@ from hf_icckd.utils.text import json_text, show
 logger = logging.getLogger(__name__)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Write the files; for a finished run, add what was measured to its metrics and its card."""
+def main(argv: list[str] | None = None, *, load: Load = load_image_data) -> None:
+    """Write the files; for a finished run, add what was measured to its metrics and its card.
+
+    Args:
+        argv: Words of the command line; None for those of the program.
+        load: Loads the data set that the run's folder records.
+    """
     data_args, args = parse_command("export", argv)
     set_up_logging()
     with readable_errors("file with --output"):
         folder, targets = user_path(args.folder), _targets(args)
         model = from_pretrained(args.folder)
-        data = _find_data(data_args, args, model)
+        data = _find_data(data_args, args, model, load)
         checks = Checks(
             args.tolerance, args.logit_tolerance, args.num_images, args.calibration_images, args.weight_bits
         )
@@ -72,13 +77,15 @@ def _targets(args: ExportArguments) -> dict[str, Path]:
     return {name: output / file for name, file in names.items()}
 
 
-def _find_data(data_args: ExportDataArguments, args: ExportArguments, model: ImageClassifier) -> ImageData | None:
+def _find_data(
+    data_args: ExportDataArguments, args: ExportArguments, model: ImageClassifier, load: Load
+) -> ImageData | None:
     """The data set that the user names, or that the run's folder records; None if that is not there and not needed."""
     try:
         if data_args.dataset:
             data = load_data(data_args)
         else:  # known from training: the log need not describe it again
-            data = load_image_data(with_recorded_data(data_args, user_path(args.folder), "model"))
+            data = load(with_recorded_data(data_args, user_path(args.folder), "model"))
         check_same_classes(model.spec.label_names, tuple(data.label_names), "model")
     except ValueError as error:
         if data_args.dataset:

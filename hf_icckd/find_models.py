@@ -1,4 +1,4 @@
-"""List architectures that could teach or learn: `hf-icckd models [--max_params 5M]`."""
+"""List architectures that could teach or learn: `hf-icckd models [PATTERN] [--max_params 5M]`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
         low, high = args.params_range()
         found = find_architectures(args.pattern, low, high, args.pretrained_only)
         if not found:
-            raise ValueError("no architecture fits; allow more parameters with --max_params, or another --pattern")
+            raise ValueError("no architecture fits; allow more parameters with --max_params, or another pattern")
         show(models_table(found))
 
 
@@ -44,7 +44,7 @@ def models_table(found: list[Architecture]) -> str:
         ]
         lines += [start + words[0], *(" " * len(start) + each for each in words[1:])]
     count = "1 architecture" if len(found) == 1 else f"{len(found):,} architectures, largest first"
-    return "\n".join([*lines, f"{count}; --pattern NAME lists all weights of one"])
+    return "\n".join([*lines, f"{count}; hf-icckd models NAME lists all weights of one"])
 
 
 def _weights(licences: dict[str, str], all_of_them: bool) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from transformers import set_seed
@@ -24,10 +24,17 @@ logger = logging.getLogger(__name__)
 ModelArguments = TeacherModelArguments | StudentModelArguments
 
 
-def load_start(model_args: ModelArguments, args: FineTuning) -> tuple[ImageClassifier | None, dict[str, str]]:
+def load_start(
+    model_args: ModelArguments, args: FineTuning, given: Collection[str]
+) -> tuple[ImageClassifier | None, dict[str, str]]:
     """The classifier to start from, if there is one, and what it adds to the identity of the run.
 
     Its architecture becomes that of the options.
+
+    Args:
+        model_args: What to start from.
+        args: What is to be frozen.
+        given: Names of the options that the user gave.
 
     Raises:
         ValueError: If it can't be loaded or trained, `--model` names another architecture, or a backbone with new
@@ -43,9 +50,10 @@ def load_start(model_args: ModelArguments, args: FineTuning) -> tuple[ImageClass
             f"start_from {model_args.start_from!r} is a {known}, which is not a net of timm: it can teach but not be "
             "trained here; start from a timm model"
         )
-    if model_args.model not in (known, type(model_args).model):
+    if "model" in given and model_args.model != known:
         raise ValueError(
-            f"model is {model_args.model!r} but start_from {model_args.start_from!r} is a {known}; leave out --model"
+            f"model is {model_args.model!r} but start_from {model_args.start_from!r} is a {known}; leave one of them "
+            "out"
         )
     model_args.model = known
     # The weights that the run starts from are part of what it is.

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from hf_icckd.data import ImagePipeline
 from hf_icckd.losses import describe_terms
+from hf_icckd.models.pretrained import WEIGHTS_FILE
+from hf_icckd.options.schedule import steps_in_epoch, training_steps
 from hf_icckd.options.training import (
     DistillationTrainingArguments,
     StudentTrainingArguments,
@@ -17,6 +19,9 @@ from hf_icckd.options.training import (
 from hf_icckd.runs import checkpoints
 from hf_icckd.runs.folder import RunFolder
 from hf_icckd.runs.records import read_records
+from hf_icckd.training.recorded_batches import recordable
+from hf_icckd.training.student_trainer import StudentTrainer
+from hf_icckd.training.student_with_objective import StudentWithObjective
 from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.training.trial import Trial, try_steps
 from hf_icckd.utils.atomic_files import existing_folder
@@ -24,7 +29,7 @@ from hf_icckd.utils.text import columns, listed
 
 _FORWARD_ONLY = 2  # passes over all splits at the end, which measure and compare
 _NAME, _COLUMN = 20, 38
-_TARGET_BYTES = 2  # of a recorded logit
+_TARGET_BYTES = 2  # of a recorded number
 
 
 class PartPlan(NamedTuple):
@@ -43,19 +48,18 @@ class PartPlan(NamedTuple):
     kept_bytes: int = 0
 
 
-def plan_of(trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFolder, targets: bool) -> PartPlan:
+def plan_of(trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFolder) -> PartPlan:
     """Try a part's first steps and plan the rest; the trainer stays as it is.
 
     Args:
         trainer: The trainer of the part.
         pipeline: Its data.
         folder: The folder of its run.
-        targets: Whether it records what its teacher says.
     """
     args, spec = trainer.args, trainer.classifier.spec
     sampler = trainer.train_dataset.batch_sampler(args.train_batch_size, args.seed)
-    per_epoch = math.ceil(len(sampler) / args.gradient_accumulation_steps)
-    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
+    per_epoch = steps_in_epoch(len(sampler), args)
+    steps = training_steps(args.num_train_epochs, args.max_steps, per_epoch)
     newest = checkpoints.newest_intact(folder.path)
     done = 0 if newest is None else int(newest.name.rpartition("-")[2])
     trial = try_steps(trainer)
@@ -66,21 +70,41 @@ def plan_of(trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFo
         "parameters": f"{parameters:,}",
         "starts from": _start(folder.values) if newest is None else f"its checkpoint of step {done:,}",
         "images": f"{spec.image_size} x {spec.image_size} pixels",
-        "learns by": _learns_by(args),
+        "learns by": _learns_by(trainer),
         "length": f"{steps:,} steps: {epochs:.4g} epochs of {per_epoch:,}",
         "batch": _batch(args, sampler.global_batch_size),
         "optimiser": _optimiser(args),
         "schedule": _schedule(args),
         "memory": f"about {size_text(trial.memory)} for a step",
     }
-    recorded = sampler.num_used * math.ceil(epochs) * len(spec.label_names) * _TARGET_BYTES if targets else 0
-    kept = 0 if str(args.save_strategy) == "no" else (args.save_total_limit or epochs) + 1  # one more while it writes
+    recorded = _recorded_bytes(trainer, pipeline, epochs) if folder.values.get("recorded_targets") else 0
+    saved = math.ceil(_times(args.save_strategy, args.save_steps, steps, per_epoch))
+    if args.save_total_limit is not None:
+        saved = min(saved, args.save_total_limit + 1)  # a new one is complete before the oldest is removed
+    evaluations = _times(args.eval_strategy, args.eval_steps, steps, per_epoch)
     return PartPlan(
         facts,
-        _seconds(trial, args, steps, done, epochs, pipeline),
-        int(kept * trial.checkpoint) + recorded,
+        _seconds(trial, args, steps, done, evaluations, pipeline),
+        saved * trial.checkpoint + recorded,
         4 * parameters + recorded,
     )
+
+
+def _recorded_bytes(trainer: DistillationTrainer, pipeline: ImagePipeline, epochs: float) -> int:
+    """What the teacher's recorded outputs will take on the disk."""
+    assert isinstance(trainer, StudentTrainer) and isinstance(trainer.model, StudentWithObjective)
+    dims = recordable(trainer.teacher, pipeline, trainer.model.objectives.teacher_outputs)
+    times = 1 if pipeline.constant else math.ceil(epochs)
+    return _TARGET_BYTES * sum(dims.values()) * len(pipeline.data.trained) * times
+
+
+def _times(strategy: str, every: float | None, steps: int, per_epoch: int) -> float:
+    """How often something is done in a run: never, after each epoch, or every so many steps or that share of all."""
+    if strategy == "no":
+        return 0
+    if strategy == "epoch" or not every:
+        return steps / per_epoch
+    return steps / every if every >= 1 else 1 / every
 
 
 def plan_of_finished(folder: Path) -> PartPlan:
@@ -92,7 +116,8 @@ def plan_of_finished(folder: Path) -> PartPlan:
             "parameters": f"{results['cost']['parameters']:,}",
             "starts from": "is finished",
             "top-1": f"{results['test']['top1']:.2f} %",
-        }
+        },
+        kept_bytes=(folder / WEIGHTS_FILE).stat().st_size,
     )
 
 
@@ -133,8 +158,12 @@ def time_text(teacher: PartPlan, student: PartPlan) -> str:
     Example:
         >>> time_text(PartPlan({}, seconds=840), PartPlan({}, seconds=350))
         'about 14 minutes for the teacher, 6 minutes for the student'
+        >>> time_text(PartPlan({}), PartPlan({}))
+        'nothing is left to train'
     """
     parts = [(plan.seconds, name) for plan, name in ((teacher, "teacher"), (student, "student")) if plan.seconds]
+    if not parts:
+        return "nothing is left to train"
     return "about " + ", ".join(f"{duration(seconds)} for the {name}" for seconds, name in parts)
 
 
@@ -198,13 +227,15 @@ def _start(values: dict[str, Any]) -> str:
     return "timm's pretrained weights" if values["pretrained"] else "scratch"
 
 
-def _learns_by(args: DistillationTrainingArguments) -> str:
+def _learns_by(trainer: DistillationTrainer) -> str:
+    args = trainer.args
     if isinstance(args, TeacherTrainingArguments):
         terms = ["cross-entropy", *describe_terms(args.terms)]
         return " + ".join(terms) + (", two views" if args.num_views == 2 else "")
     assert isinstance(args, StudentTrainingArguments)
-    weight = "" if args.ce_weight == 1 else f"{args.ce_weight:g} x "
-    return " + ".join([*([f"{weight}cross-entropy"] if args.ce_weight else []), *args.objectives])
+    weight = trainer.term_weights.get("ce", 0)  # no such term where no image has a label
+    ce = ["cross-entropy" if weight == 1 else f"{weight:g} x cross-entropy"] if weight else []
+    return " + ".join([*ce, *args.objectives])
 
 
 def _batch(args: DistillationTrainingArguments, rows: int) -> str:
@@ -220,26 +251,34 @@ def _optimiser(args: DistillationTrainingArguments) -> str:
 
 
 def _schedule(args: DistillationTrainingArguments) -> str:
+    words = str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
     if args.lr_milestones is not None:
-        return "divided by ten at " + listed([f"{each:g}" for each in args.lr_milestones])
-    name = str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
+        words = "divided by ten at " + listed([f"{each:g}" for each in args.lr_milestones])
+    if args.lr_schedule_epochs is not None:
+        words += f", as for {args.lr_schedule_epochs:g} epochs"
+    if args.warmup_epochs is not None:
+        return words + (f", warm-up {args.warmup_epochs:g} epochs" if args.warmup_epochs else "")
     warmup = args.warmup_steps
-    return name + (f", warm-up {f'{100 * warmup:.0f} %' if warmup < 1 else f'{warmup:g} steps'}" if warmup else "")
+    return words + (f", warm-up {f'{100 * warmup:.0f} %' if warmup < 1 else f'{warmup:g} steps'}" if warmup else "")
 
 
 # ---- time
 
 
 def _seconds(
-    trial: Trial, args: DistillationTrainingArguments, steps: int, done: int, epochs: float, pipeline: ImagePipeline
+    trial: Trial,
+    args: DistillationTrainingArguments,
+    steps: int,
+    done: int,
+    evaluations: float,
+    pipeline: ImagePipeline,
 ) -> float:
     """Steps that are left, evaluations while training, and what is measured at the end."""
     workers = args.dataloader_num_workers
     batch = max(trial.step, trial.loading / workers) if workers else trial.step + trial.loading
     splits = {name: len(rows) for name, rows in pipeline.data.splits().items()}
     left = (steps - done) / steps
-    evaluations = epochs * left if str(args.eval_strategy) != "no" else 0
-    images = evaluations * splits[pipeline.evaluation_split] + _FORWARD_ONLY * sum(splits.values())
+    images = evaluations * left * splits[pipeline.evaluation_split] + _FORWARD_ONLY * sum(splits.values())
     reading = trial.loading / args.train_batch_size / max(workers, 1)
     each = trial.evaluation + (0 if pipeline.resident else reading)
     return (steps - done) * args.gradient_accumulation_steps * batch + images * each / args.world_size

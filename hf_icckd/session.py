@@ -23,7 +23,7 @@ from hf_icckd.data import ImageData, ImagePipeline
 from hf_icckd.data.report import data_report
 from hf_icckd.data.report_text import report_table
 from hf_icckd.evaluation.cost import cost_metrics
-from hf_icckd.evaluation.leakage import Leakage, compare_with_models
+from hf_icckd.evaluation.leakage import Leakage, check_planned, compare_with_models
 from hf_icckd.evaluation.split import SplitOutputs, split_metrics
 from hf_icckd.hub.push import push_to_hub
 from hf_icckd.metrics.class_tables import class_table, image_table
@@ -32,6 +32,7 @@ from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.pretrained import from_pretrained
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs.folder import RunFolder
+from hf_icckd.runs.identity import DATA
 from hf_icckd.runs.layout import DATA_REPORT_FILE, METRICS_FILE
 from hf_icckd.runs.provenance import environment, how_computed
 from hf_icckd.runs.records import read_control, read_options
@@ -78,12 +79,37 @@ def train_and_report(
     with folder.owned(data.fingerprint()) as checkpoint:
         spec = trainer.classifier.spec
         distributed.on_first_rank(lambda: record_images(folder, data, spec.mean, spec.std))
-        control = _read_control(trainer.args, folder, pipeline)
+        control = distributed.on_first_rank(lambda: _control_of(folder, pipeline))
         distributed.on_first_rank(lambda: _write_report(folder, pipeline))
         stopwatch = _train(trainer, checkpoint)
         results = _report(trainer, pipeline, folder, teacher, control, stopwatch, leakage)
     publish(folder, trainer.args)
     return results
+
+
+def check_compared(pipeline: ImagePipeline, folder: RunFolder, teacher_data: ImageData | None = None) -> None:
+    """Compare a run that is only planned with its control and with models that were trained on its test images.
+
+    Args:
+        pipeline: Data of the run.
+        folder: Folder of the run.
+        teacher_data: Data set of a teacher that is not trained yet; None for another teacher, and without one.
+
+    Raises:
+        ValueError: If `train_and_report` would refuse the run for one of them.
+    """
+
+    def check() -> None:
+        data, values = pipeline.data, folder.values
+        if teacher_data is not None:
+            allowed = bool(values.get("allow_leakage"))
+            check_planned(data, "teacher", values["teacher"], teacher_data, allowed)
+            values = values | {"teacher": None}
+        compare_with_models(data, values)
+        folder.note_data(data.fingerprint())
+        _control_of(folder, pipeline)
+
+    distributed.on_first_rank(check)
 
 
 def _write_report(folder: RunFolder, pipeline: ImagePipeline) -> None:
@@ -92,18 +118,12 @@ def _write_report(folder: RunFolder, pipeline: ImagePipeline) -> None:
     write_text(folder.path / DATA_REPORT_FILE, report_table(report, classes=None) + "\n")
 
 
-def _read_control(
-    args: DistillationTrainingArguments, folder: RunFolder, pipeline: ImagePipeline
-) -> dict[str, Any] | None:
+def _control_of(folder: RunFolder, pipeline: ImagePipeline) -> dict[str, Any] | None:
     """Record of the control, read before anything is trained so that a wrong one is refused at once."""
-
-    def read() -> dict[str, Any] | None:
-        if args.control is None:
-            return None
-        values = folder.values
-        return read_control(args.control, values["recipe"], values["data_fingerprint"], len(pipeline.data.test))
-
-    return distributed.on_first_rank(read)
+    values = folder.values
+    if values["control"] is None:
+        return None
+    return read_control(values["control"], values["recipe"], values[DATA], len(pipeline.data.test))
 
 
 def _train(trainer: DistillationTrainer, checkpoint: str | None) -> Stopwatch:
@@ -134,9 +154,9 @@ def _report(
     """Measure the trained classifier and write model, pictures, card and metrics. Returns what metrics.json holds."""
     trainer.save_model()  # first, so that the model is there whatever happens to the rest
     measured = _measure_splits(trainer, pipeline)
-    results = measured.metrics
-    if trainer.is_world_process_zero():
-        results |= _facts(trainer, pipeline, folder, stopwatch)
+
+    def finish() -> dict[str, Any]:
+        results = measured.metrics | _facts(trainer, pipeline, folder, stopwatch)
         results |= {"leakage": {each.role: each.record for each in leakage}} if leakage else {}
         about_teacher = None if teacher is None else describe_teacher(teacher, folder.values["teacher"])
         run = FinishedRun(
@@ -152,8 +172,9 @@ def _report(
         _mark_as_finished(folder, results)
         folder.clear_checkpoints()
         show(summary_table(results, str(folder.path)))
-    distributed.barrier()
-    return results
+        return results
+
+    return distributed.on_first_rank(finish)
 
 
 class _Measured(NamedTuple):

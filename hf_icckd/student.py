@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hf_icckd.cards.licences import warn_of_licences
 from hf_icckd.data import ImagePipeline, load_image_data
-from hf_icckd.data.from_options import load_pipeline
+from hf_icckd.data.from_options import Load, load_pipeline
 from hf_icckd.data.pipeline import Channels
 from hf_icckd.losses import WeightedObjectives, check_outputs, parse_objectives, refuse_mixed, refuse_unlabeled
 from hf_icckd.models.architectures import check_architecture
@@ -26,6 +26,7 @@ from hf_icckd.runs.chosen_options import ChosenOptions
 from hf_icckd.runs.folder import RunFolder, no_empty_folders
 from hf_icckd.runs.records import recorded_accuracy
 from hf_icckd.session import Finished, Train, show_finished, train_and_report
+from hf_icckd.training.recorded_batches import recordable
 from hf_icckd.training.run_images import as_begun
 from hf_icckd.training.student_trainer import StudentTrainer
 from hf_icckd.training.teacher_targets import TeacherTargets
@@ -35,15 +36,19 @@ from hf_icckd.utils import distributed
 def main(
     argv: list[str] | None = None,
     *,
-    teacher: ImageClassifier | None = None,
+    stand_in: ImageClassifier | None = None,
+    record: bool = True,
     train: Train = train_and_report,
     finished: Finished = show_finished,
+    load: Load = load_image_data,
 ) -> None:
     """Distil a student as the command line says, or resume a run that was interrupted.
 
     Args:
-        teacher: Stands in for the teacher that the options name.
-        train: As for the recipe of teachers; so is `finished`.
+        stand_in: Stands in for the teacher that the options name, if that is not trained yet.
+        record: Whether the teacher's outputs are recorded if the options ask for it; false for a trial, in which the
+            teacher runs.
+        train: As for the recipe of teachers; so are `finished` and `load`.
     """
     data_args, model_args, args = parse_command("student", argv, RECIPES["student"], chosen := ChosenOptions())
     set_up_logging(args.process_index == 0, args.log_level == "debug")
@@ -51,10 +56,8 @@ def main(
         chosen.log()
         check_architecture(model_args.model)
         objectives = _objectives(data_args, args)  # an error shows before anything is loaded
-        stands_in = teacher is not None
-        teacher = teacher or _named_teacher(model_args)
-        check_outputs(objectives, teacher, "teacher")
-        start, identity = load_start(model_args, args)
+        teacher = _teacher_of(objectives, model_args, stand_in)
+        start, identity = load_start(model_args, args, chosen.given)
         # The teacher's weights are part of what the run is, wherever they are stored.
         folder = RunFolder(
             "student",
@@ -68,13 +71,13 @@ def main(
             **identity,
         )
         if folder.finished:
-            folder.check_data(lambda: load_image_data(data_args).fingerprint())
+            folder.check_data(lambda: load(data_args).fingerprint())
             finished(folder, args)
             return
-        # A teacher that something stands in for is not trained yet, so its folder states nothing.
-        warn_of_licences({**folder.values, "teacher": None} if stands_in else folder.values)
+        # Of a teacher that is not trained yet nothing is recorded, and the Hub may know another one by that name.
+        warn_of_licences(folder.values if stand_in is None else folder.values | {"teacher": None})
         trained = trained_pixels(model_args, model_args.model, start)
-        pipeline = _pipeline(data_args, args, trained, teacher, folder)
+        pipeline = _pipeline(data_args, args, trained, teacher, folder, load)
         student = build_classifier(
             model_args, data_args, pipeline, args.seed, lambda: (teacher.spec.mean, teacher.spec.std), start
         )
@@ -85,8 +88,8 @@ def main(
             pipeline.dataset("train", training=True),
             pipeline.dataset(pipeline.evaluation_split),
             objectives,
-            targets=_open_targets(args, teacher, pipeline, objectives.teacher_outputs),
-            teacher_record=recorded_accuracy(model_args.teacher),
+            targets=_open_targets(args, teacher, pipeline, objectives.teacher_outputs, record),
+            teacher_record=recorded_accuracy(model_args.teacher) if stand_in is None else None,
             labeled_dataset=pipeline.dataset("train"),
         )
         train(trainer, pipeline, folder, teacher)
@@ -98,6 +101,7 @@ def _pipeline(
     trained: Pixels | None,
     teacher: ImageClassifier,
     folder: RunFolder,
+    load: Load,
 ) -> ImagePipeline:
     """The data of student and teacher. Raises ValueError if the teacher has other classes."""
     pixels, crop_mode, mean = _wanted_pixels(trained, teacher.spec)
@@ -109,6 +113,7 @@ def _pipeline(
         mean=mean,
         teacher=teacher.spec,
         prepare=partial(as_begun, folder),
+        load=load,
     )
     check_teacher_classes(teacher, tuple(pipeline.data.label_names))
     return pipeline
@@ -132,14 +137,28 @@ def _objectives(data_args: StudentDataArguments, args: StudentTrainingArguments)
 
 
 def _named_teacher(model_args: StudentModelArguments) -> ImageClassifier:
-    """The teacher; without classes if it has no classification layer or the options say not to use it."""
+    """The teacher as it is stored; without classes if it has no classification layer."""
     if model_args.teacher == StudentModelArguments.teacher and not Path(model_args.teacher).exists():
         raise ValueError(
             f"there is no teacher in {model_args.teacher!r}; train one first with hf-icckd teacher, or name one with "
             "--teacher"
         )
-    teacher = from_pretrained(model_args.teacher, _weights_file(model_args), needs_head=False)
-    return teacher if model_args.teacher_head else by_embeddings(teacher)
+    return from_pretrained(model_args.teacher, _weights_file(model_args), needs_head=False)
+
+
+def _teacher_of(
+    objectives: WeightedObjectives, model_args: StudentModelArguments, stand_in: ImageClassifier | None
+) -> ImageClassifier:
+    """What the options name, or stands in for it, as it teaches: without classes if they say not to use its head.
+
+    Raises:
+        ValueError: If an objective reads what it does not have.
+    """
+    teacher = stand_in or _named_teacher(model_args)
+    if not model_args.teacher_head:
+        teacher = by_embeddings(teacher)
+    check_outputs(objectives, teacher, "teacher")
+    return teacher
 
 
 def _wanted_pixels(
@@ -169,12 +188,20 @@ def _weights_file(model_args: StudentModelArguments) -> WeightsFile | None:
 
 
 def _open_targets(
-    args: StudentTrainingArguments, teacher: ImageClassifier, pipeline: ImagePipeline, outputs: tuple[str, ...]
+    args: StudentTrainingArguments,
+    teacher: ImageClassifier,
+    pipeline: ImagePipeline,
+    outputs: tuple[str, ...],
+    record: bool,
 ) -> TeacherTargets | None:
-    """Recorded teacher outputs, if the options ask for them."""
+    """Recorded teacher outputs, if the options ask for them; if none may be recorded, the options become live."""
     # Processes open the folder together; if their options differed, some would wait for ever.
     distributed.check_equal({name: getattr(args, name) for name in ("teacher_targets", "teacher_targets_dir")})
     if args.teacher_targets == "live":
+        return None
+    if not record:
+        recordable(teacher, pipeline, outputs)  # what can't be recorded later is an error now
+        args.teacher_targets, args.teacher_targets_dir = "live", None
         return None
     return TeacherTargets(
         args.teacher_targets_dir or "runs/teacher-targets",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hf_icckd.cards.licences import warn_of_licences
 from hf_icckd.data import load_image_data
-from hf_icckd.data.from_options import load_pipeline
+from hf_icckd.data.from_options import Load, load_pipeline
 from hf_icckd.losses import full_specs, parse_terms, refuse_mixed
 from hf_icckd.models.architectures import check_architecture, default_cfg
 from hf_icckd.nets import Pixels, build_classifier, load_start, trained_pixels
@@ -22,7 +22,11 @@ from hf_icckd.training.teacher_trainer import TeacherTrainer, check_terms
 
 
 def main(
-    argv: list[str] | None = None, *, train: Train = train_and_report, finished: Finished = show_finished
+    argv: list[str] | None = None,
+    *,
+    train: Train = train_and_report,
+    finished: Finished = show_finished,
+    load: Load = load_image_data,
 ) -> None:
     """Train a teacher as the command line says, or resume a run that was interrupted.
 
@@ -30,6 +34,7 @@ def main(
         argv: Words of the command line; None for those of the program.
         train: Called with all that was built.
         finished: Called instead for a run that is finished.
+        load: Loads the data set.
     """
     data_args, model_args, args = parse_command("teacher", argv, RECIPES["teacher"], chosen := ChosenOptions())
     set_up_logging(args.process_index == 0, args.log_level == "debug")
@@ -41,10 +46,10 @@ def main(
             refuse_mixed(terms)
         check_one_remedy(args.class_weights, args.logit_adjustment, data_args.sampling)
         args.terms = full_specs(args.terms)  # as the run is recorded
-        start, identity = load_start(model_args, args)
+        start, identity = load_start(model_args, args, chosen.given)
         folder = RunFolder("teacher", args, data_args, model_args, chosen_options=chosen.recorded, **identity)
         if folder.finished:
-            folder.check_data(lambda: load_image_data(data_args).fingerprint())
+            folder.check_data(lambda: load(data_args).fingerprint())
             finished(folder, args)
             return
         warn_of_licences(folder.values)
@@ -56,6 +61,7 @@ def main(
             *_wanted_pixels(trained, model_args.model),
             mean=None if trained is None else trained.mean,
             prepare=partial(as_begun, folder),
+            load=load,
         )
         begun = None if folder.removed is None else folder.removed.before
         statistics = pipeline.channel_statistics if begun is None else lambda: (begun.mean, begun.std)

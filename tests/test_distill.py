@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from hf_icckd import distill, student, teacher
+from hf_icckd import StudentTrainingArguments, distill, plan, student, teacher
+from hf_icckd.cards import licences
+from hf_icckd.data import from_options
+from hf_icckd.data.from_options import LoadOnce
 from hf_icckd.options.command_line import UserError
+from hf_icckd.options.data import StudentDataArguments, TrainingDataArguments
 from hf_icckd.options.distill_words import read_command
 from hf_icckd.plan import PartPlan, plan_text
+from hf_icckd.training import hub_callback
 
 NETS = ["--teacher", "cifar_resnet20", "--student", "cifar_resnet8", "--teacher_pretrained", "false"]
 QUICK = ["--teacher_max_steps", "2", "--student_max_steps", "3", "--per_device_train_batch_size", "8",
@@ -64,6 +70,9 @@ def test_a_second_call_repeats_nothing_and_prints_the_table(path, photos, capsys
     assert {file: file.stat().st_mtime_ns for file in path.rglob("*") if file.is_file()} == before
     assert f"{path} is finished" in out and f"hf-icckd demo {path / 'teacher'} {path / 'student'}" in out
     assert "plan of" not in out and "test top-5" not in out
+    run(photos, path, "--dry_run", "true")
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "time nothing is left to train" in lines and "starts from is finished is finished" in lines
 
 
 def test_a_changed_option_is_refused(path, photos):
@@ -103,11 +112,32 @@ def test_a_path_that_was_stopped_after_the_teacher_resumes(photos, path, tmp_pat
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_dry_run_prints_the_plan_and_leaves_nothing(photos, tmp_path, capsys, caplog):
-    run(photos, tmp_path / "some" / "where", "--dry_run", "true", "--student_teacher_targets", "auto")
+def test_a_path_with_recorded_outputs_resumes_in_its_student(photos, path, tmp_path, capsys):
+    words = [str(photos), "--teacher", str(path / "teacher"), "--student", "cifar_resnet8", "--max_steps", "1"]
+    words += [*QUICK[4:], "--teacher_targets", "auto", "--output_dir", str(tmp_path / "out")]
+    distill.main(words)
+    metrics = tmp_path / "out" / "student" / "metrics.json"
+    metrics.unlink()
+    distill.main(words)
+    assert metrics.is_file() and "plan of" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"student: output folder .* it differs in: recorded_targets True -> False"):
+        distill.main([*words, "--teacher_targets", "live"])
+
+
+def test_a_dry_run_prints_the_plan_and_leaves_nothing(photos, tmp_path, capsys, monkeypatch):
+    asked: list[str] = []
+    loaded: list[str] = []
+    load = from_options.load_image_data
+    # The teacher is not trained yet: whatever the Hub has under its name is another one.
+    monkeypatch.setattr(licences, "stated_licence", asked.append)
+    monkeypatch.setattr(student, "recorded_accuracy", lambda name: pytest.fail(f"the record of {name} was read"))
+    monkeypatch.setattr(hub_callback, "prepare_repo", lambda *args, **options: pytest.fail("a repository was made"))
+    monkeypatch.setattr(from_options, "load_image_data", lambda data: loaded.append(data.dataset) or load(data))
+    words = ["--student_teacher_targets", "auto", "--student_push_to_hub", "true"]
+    run(photos, tmp_path / "some" / "where", "--dry_run", "true", *words)
     out = capsys.readouterr().out
     assert not list(tmp_path.iterdir())
-    assert "licence" not in caplog.text  # the teacher that is not trained yet has none to state
+    assert not asked and loaded == [str(photos)]
     lines = out[out.index("plan of") :].splitlines()
     table = {line[:20].strip(): line[20:] for line in lines}
     assert table["net"].split() == ["cifar_resnet20", "cifar_resnet8"]
@@ -131,6 +161,7 @@ def test_a_teacher_that_is_trained_teaches_as_it_is(photos, path, tmp_path, caps
     [
         (["--teacher", "cifar_resnet200"], r"unknown model 'cifar_resnet200'.*did you mean cifar_resnet20 or"),
         (["--student", "resnet8x"], r"unknown model 'resnet8x'"),
+        (["-n", "5"], r"unknown option -n; --help lists all"),
         (["--model", "resnet18"], r"--model is no option here: give the nets as --teacher and --student"),
         (["--teacher_model", "resnet18"], r"--teacher_model is for a teacher that is a file of weights"),
         (["--student_lr", "1"], r"unknown option --student_lr: here it is --learning_rate with student_ in front"),
@@ -143,6 +174,22 @@ def test_wrong_command_lines_end_in_one_line(photos, tmp_path, words, message):
     with pytest.raises(SystemExit, match=message) as end:
         run(photos, tmp_path / "out", *words)
     assert str(end.value).startswith("error: ") and "\n" not in str(end.value)
+
+
+def test_what_the_student_would_be_refused_for_is_refused_before_the_teacher_is_trained(photos, path, tmp_path):
+    for words, message in (
+        (["--teacher_head", "false"], "the objective kd compares logits, but the teacher cifar_resnet20 has embeddin"),
+        (["--student_control", str(tmp_path)], "control .* is not a finished run"),
+        (["--student_control", str(path / "teacher")], "is a run of the recipe 'teacher', expected 'student'"),
+        (
+            ["--teacher_test_fraction", "0.1", "--student_test_fraction", "0.5"],
+            "would be trained on .* of the test",
+        ),
+        (["--student", "resnet18", "--student_start_from", str(path / "student")], "model is 'resnet18' but start_fr"),
+    ):
+        with pytest.raises(UserError, match=f"^error: student: .*{message}"):
+            run(photos, tmp_path / "out", "--rehearsal", "false", *words)
+        assert not list(tmp_path.iterdir())
 
 
 def test_folders_of_something_else_are_refused(photos, path, tmp_path):
@@ -164,7 +211,7 @@ def test_a_full_disk_is_refused_with_what_is_needed(photos, tmp_path, monkeypatc
     usage = type("Usage", (), {"free": 3_000_000})
     monkeypatch.setattr("shutil.disk_usage", lambda place: usage)
     with pytest.raises(UserError, match=r"needs up to \d\.\d MB, .* 3\.0 MB are free"):
-        run(photos, tmp_path / "out")
+        run(photos, tmp_path / "out", "--teacher_max_steps", "20")  # with several checkpoints
     assert not list(tmp_path.iterdir())
 
 
@@ -200,6 +247,14 @@ def test_options_are_for_both_or_for_one_part():
     )
 
 
+def test_words_with_one_dash_are_no_values_and_without_words_defaults_hold():
+    for words in (["-v"], ["photos", "-n", "5"], ["-n", "5", "photos"]):
+        with pytest.raises(UserError, match=r"^error: unknown option -[vn]; --help lists all$"):
+            read_command(words)
+    assert words_of() == ([], []) and words_of("--seed", "-1")[0] == ["--seed", "-1"]
+    assert distill._value([], "seed") is None and distill._value(["--seed", "1", "--seed=2"], "seed") == "2"
+
+
 def test_options_of_a_teacher_that_is_a_file_of_weights_are_the_students():
     words = ["--teacher_model", "resnet18", "--teacher_image_size", "64"]
     assert words_of("--teacher", "net.pth", *words) == ([], words)
@@ -218,6 +273,25 @@ def test_a_file_of_options_comes_first(tmp_path):
     (tmp_path / "path.yaml").write_text("teacher_learning_rat: 0.1\n")
     with pytest.raises(UserError, match=r"unknown option 'teacher_learning_rat' in .*mean 'teacher_learning_rate'"):
         words_of(str(tmp_path / "path.yaml"))
+
+
+def test_a_data_set_is_loaded_once_and_notes_stay_with_their_run():
+    load = LoadOnce()
+    first = load(TrainingDataArguments("digits", max_train_samples=40))
+    first.hashes()
+    first.notes.append("of the first run")
+    second = load(StudentDataArguments("digits", max_train_samples=40))
+    assert second.train is first.train and "_hashes" in vars(second) and "of the first run" not in second.notes
+    assert len(load(TrainingDataArguments("digits", max_train_samples=41)).train) == 41
+
+
+def test_the_plan_says_what_is_learned_and_the_warm_up(tmp_path):
+    args = StudentTrainingArguments(tmp_path, warmup_epochs=2, lr_milestones=[0.5, 0.75], num_threads=1)
+    assert plan._schedule(args) == "divided by ten at 0.5, 0.75, warm-up 2 epochs"
+    args = StudentTrainingArguments(tmp_path, warmup_steps=0.1, lr_schedule_epochs=200, num_threads=1)
+    assert plan._schedule(args) == "cosine, as for 200 epochs, warm-up 10%"
+    for weights, words in (({"ce": 1.0}, "cross-entropy + kd"), ({"ce": 0.5}, "0.5 x cross-entropy + kd"), ({}, "kd")):
+        assert plan._learns_by(SimpleNamespace(args=args, term_weights=weights | {"kd": 1.0})) == words
 
 
 def test_the_table_of_the_plan_wraps_long_words():

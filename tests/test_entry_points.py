@@ -192,7 +192,11 @@ def test_what_a_teacher_went_on_from_makes_the_run(runs, tmp_path):
         (["--start_from", "{teacher}", "--pretrained", "true"], "pretrained is true, expected one of them"),
         (
             ["--start_from", "{teacher}", "--model", "cifar_resnet56"],
-            "model is 'cifar_resnet56' but start_from .* is a",
+            "model is 'cifar_resnet56' but start_from .* is a cifar_resnet8; leave one of them out",
+        ),
+        (  # the default, but named
+            ["--start_from", "{teacher}", "--model", "cifar_resnet20"],
+            "model is 'cifar_resnet20' but start_from .* is a",
         ),
         (["--start_from", "no/where/at/all"], "is not a folder here, a timm architecture or a Hub id"),
     ],

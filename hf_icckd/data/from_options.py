@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +14,39 @@ from hf_icckd.data.pipeline import Channels
 from hf_icckd.data.report import data_report
 from hf_icckd.data.report_text import report_table
 from hf_icckd.models.classifier import ClassifierSpec
-from hf_icckd.options.data import ImageDataArguments, TrainingDataArguments
+from hf_icckd.options.checks import default_of
+from hf_icckd.options.data import ImageDataArguments, TrainingDataArguments, UnlabeledDataArguments
 from hf_icckd.options.training import DistillationTrainingArguments
 
 logger = logging.getLogger(__name__)
 
 _LOGGED_CLASSES = 10  # every run logs the table, also a resumed one
+Load = Callable[[ImageDataArguments], ImageData]
+
+
+class LoadOnce:
+    """Loads a data set once for several runs that read it with the same options.
+
+    Each run gets a data set of its own, with the hashes and other things that are known of its images by then, and
+    without the notes that other runs made.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, tuple[ImageData, list[str]]] = {}
+
+    def __call__(self, options: ImageDataArguments) -> ImageData:
+        """As `load_image_data`."""
+        read = dataclasses.fields(UnlabeledDataArguments)  # some runs have no option of images without labels
+        key = repr([getattr(options, each.name, default_of(each)) for each in read])
+        if key in self._loaded:
+            latest, notes = self._loaded[key]
+            data = copy.copy(latest)
+        else:
+            data = load_image_data(options)
+            notes = data.notes
+        data.notes = [*notes]
+        self._loaded[key] = data, [*notes]
+        return data
 
 
 def load_pipeline(
@@ -32,6 +61,7 @@ def load_pipeline(
     mean: Channels | None = None,
     teacher: ClassifierSpec | None = None,
     prepare: Callable[[ImageData], ImageData] | None = None,
+    load: Load = load_image_data,
 ) -> ImagePipeline:
     """Load the data set and prepare it for a net that wants these pixels; see `ImagePipeline`.
 
@@ -43,9 +73,10 @@ def load_pipeline(
         interpolation: As there.
         max_size: As there.
         prepare: Changes the loaded data set before it is used; all processes call it together.
+        load: Loads the data set.
     """
     with args.main_process_first(desc="reading the data set"):
-        data = load_image_data(data_args)
+        data = load(data_args)
     if prepare is not None:
         data = prepare(data)
     # Small images are never enlarged here but by the net, as when the model is evaluated by itself.

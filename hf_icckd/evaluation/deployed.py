@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -14,7 +15,7 @@ from tqdm.auto import tqdm
 from hf_icckd.data import ImageData
 from hf_icckd.data.decoded import CroppedImages, DecodedImages
 from hf_icckd.data.framing import evaluation_framing
-from hf_icckd.data.sampling import BatchKey, balanced_subset, make_loader
+from hf_icckd.data.sampling import BatchKey, balanced_subset
 from hf_icckd.data.sources.stream import StreamedSplit
 from hf_icckd.data.streamed import StreamedImages
 from hf_icckd.metrics.per_class import class_counts, recall
@@ -46,18 +47,32 @@ def calibration_images(data: ImageData, spec: ClassifierSpec, count: int) -> Ten
     """
     images = framed_split(data, "train", spec)
     if isinstance(images, StreamedImages):
-        stored = list(islice(images.split.read(0, 0), count))
-        key = BatchKey(0, torch.arange(len(stored)), len(stored), stored)
+        key = _key_of(list(islice(images.split.read(0, 0), count)))
     else:
         rows = torch.from_numpy(balanced_subset(data.labels("train"), count))
         key = BatchKey(0, rows, len(rows))
     return images.__getitems__(key)["pixel_values"][:, 0]
 
 
+def _all_images(images: CroppedImages) -> Iterator[BatchKey]:
+    """Keys of a whole split in order. A batch sampler would leave out what is the share of other processes."""
+    if isinstance(images, StreamedImages):
+        stored = images.split.read(None, 0)
+        while batch := list(islice(stored, _BATCH)):
+            yield _key_of(batch)
+    else:
+        for rows in torch.arange(len(images)).split(_BATCH):
+            yield BatchKey(0, rows, len(rows))
+
+
+def _key_of(stored: list[dict[str, Any]]) -> BatchKey:
+    return BatchKey(0, torch.arange(len(stored)), len(stored), stored)
+
+
 def formats_accuracy(
     runs: Mapping[str, Run], images: CroppedImages, names: Sequence[str], description: str | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Run every format over the same images.
+    """Run every format over the same images, all of them on the one process that calls this.
 
     Args:
         runs: By format; the first one is what the others are compared with.
@@ -70,8 +85,9 @@ def formats_accuracy(
     """
     logits: dict[str, list[Tensor]] = {name: [] for name in runs}
     labels: list[Tensor] = []
-    loader = make_loader(images, images.batch_sampler(_BATCH))
-    for batch in tqdm(loader, desc=description, disable=description is None, leave=False):
+    total, hidden = math.ceil(len(images) / _BATCH), description is None
+    for key in tqdm(_all_images(images), desc=description, total=total, disable=hidden, leave=False):
+        batch = images.__getitems__(key)
         pixels = np.ascontiguousarray(batch["pixel_values"][:, 0].numpy())
         for name, run in runs.items():
             logits[name].append(torch.from_numpy(run(pixels)))

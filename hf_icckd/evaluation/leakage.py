@@ -31,6 +31,7 @@ class Leakage:
         own: How many of those are in the run's own training split too.
         complete: Whether the images of all models that it comes from are known.
         streamed: Whether the split is read as a stream, whose images are not hashed.
+        planned: Whether the model is not trained yet.
     """
 
     role: str
@@ -41,6 +42,7 @@ class Leakage:
     own: int = 0
     complete: bool = True
     streamed: bool = False
+    planned: bool = False
 
     @property
     def record(self) -> dict[str, Any]:
@@ -148,6 +150,26 @@ def compare_with_models(data: ImageData, values: Mapping[str, Any]) -> list[Leak
     return found
 
 
+def check_planned(data: ImageData, role: str, name: str, its_data: ImageData, allowed: bool) -> None:
+    """Compare the test images of a run with the training images of a model that is going to be trained before it.
+
+    Args:
+        data: Data set of the run.
+        role: What the model will be to the run.
+        name: Folder of the model.
+        its_data: Data set that the model will be trained on.
+
+    Raises:
+        ValueError: If more than 1 % of the test images are among them, unless that is allowed.
+    """
+    hashes, theirs = data.hashes(), its_data.hashes()
+    if hashes is None or theirs is None:
+        return
+    seen = np.isin(hashes["test"], theirs["train"])
+    own = int(np.isin(hashes["test"][seen], hashes["train"]).sum())
+    check_leakage([Leakage(role, name, "test", len(seen), int(seen.sum()), own, planned=True)], allowed)
+
+
 def check_unlabeled(data: ImageData, allowed: bool) -> None:
     """Compare images without labels with the test images; a few that are both are noted.
 
@@ -190,10 +212,11 @@ def check_leakage(found: list[Leakage], allowed: bool) -> None:
     """Raise ValueError if a model was trained on more than 1 % of the compared images, unless that is allowed."""
     for each in found:
         if not allowed and each.seen is not None and each.seen > _ALLOWED_SHARE * each.images:
+            trained = f"{'would be' if each.planned else 'was'} trained on {each.seen:,} of {each.images:,} images"
             raise ValueError(
-                f"the {each.role} {each.name!r} was trained on {each.seen:,} of {each.images:,} images of the "
-                f"{each.split} split ({100 * each.seen / each.images:.2f} %), expected at most 1 %: metrics would be "
-                f"too good; give both the same data options, or add --allow_leakage true.{each._own}"
+                f"the {each.role} {each.name!r} {trained} of the {each.split} split "
+                f"({100 * each.seen / each.images:.2f} %), expected at most 1 %: metrics would be too good; give both "
+                f"the same data options, or add --allow_leakage true.{each._own}"
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import json
 import logging
 import re
@@ -160,7 +161,7 @@ def with_names(argv: list[str], positional: Sequence[str], kinds: dict[str, str]
     rest = list(argv)
     while rest:
         word = rest.pop(0)
-        if not _is_option(word):
+        if not is_option(word):
             values.append(word)
             continue
         words.append(word)
@@ -168,7 +169,7 @@ def with_names(argv: list[str], positional: Sequence[str], kinds: dict[str, str]
         most = len(rest) if name in several else 0 if equals else 1
         if kinds.get(name, "").startswith("bool") and rest[:1] and rest[0].lower() not in _BOOLEANS:
             most = 0
-        while rest and most and not _is_option(rest[0]):
+        while rest and most and not is_option(rest[0]):
             words.append(rest.pop(0))
             most -= 1
     for name in positional:
@@ -181,15 +182,17 @@ def with_names(argv: list[str], positional: Sequence[str], kinds: dict[str, str]
             words += [f"--{name}", *values[:taken]]
             values = values[taken:]
     if values:
-        expected = f"only {' '.join(map(str.upper, positional))} without the name of an option"
-        raise UserError(f"{values[0]!r} is one word too many, expected {expected}")
+        alone = " ".join(map(str.upper, positional))
+        expected = f"only {alone} without the name of an option" if alone else "the name of an option in front of it"
+        raise UserError(f"{values[0]!r} is one word too many, expected {expected if kinds else 'none'}")
     return words
 
 
 _BOOLEANS = ("true", "false", "yes", "no", "t", "f", "y", "n", "1", "0")  # those of HfArgumentParser
 
 
-def _is_option(word: str) -> bool:
+def is_option(word: str) -> bool:
+    """Whether a word of a command line is an option, with one dash or two, and no value."""
     return word.startswith("-") and not re.fullmatch(r"-\d+|-\d*\.\d+", word)  # a negative number, as for argparse
 
 
@@ -241,7 +244,7 @@ def own_words() -> list[str]:
 def unknown_option(words: list[str], known: set[str]) -> str:
     """The message about words of a command line that belong to no option."""
     given: dict[str, str | None] = {}
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
+    for word, following in itertools.pairwise([*words, "--"]):
         if word.startswith("--"):
             name, equals, value = word.removeprefix("--").partition("=")
             given[name] = value if equals else None if following.startswith("--") else following

@@ -309,8 +309,8 @@ COMMANDS = {
         "List nets that could teach or learn: parameters, size of their images, licences of their weights.",
         "hf_icckd.find_models",
         (ModelsArguments,),
-        (),
-        ("task", "max_params", "min_params", "pattern", "pretrained_only"),
+        ("pattern",),
+        ("pattern", "task", "max_params", "min_params", "pretrained_only"),
     ),
     "objectives": Command(
         "List what students and teachers can minimise, with defaults and sources.",

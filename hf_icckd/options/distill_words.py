@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from hf_icckd.options.command_line import (
     UserError,
     answer_help,
+    is_option,
     option_kinds,
     option_names,
     own_words,
@@ -130,8 +132,8 @@ def split_words(words: list[str], names: dict[str, set[str]], trained: bool) -> 
 
 def _options(words: list[str]) -> Iterator[tuple[str, list[str]]]:
     """Each option of a command line, without dashes, with its words."""
-    starts = [index for index, word in enumerate(words) if word.startswith("--")]
-    for start, end in zip(starts, [*starts[1:], len(words)], strict=True):
+    starts = [index for index, word in enumerate(words) if is_option(word)]
+    for start, end in itertools.pairwise([*starts, len(words)]):
         yield words[start].removeprefix("--").partition("=")[0], words[start:end]
 
 

@@ -103,7 +103,8 @@ def refuse(args: TrainingArguments, changed: Mapping[str, Any]) -> None:
     for name, reason in _MUST_STAY_FALSE.items():
         if getattr(args, name):
             raise ValueError(f"{name} is true, expected false: {reason}")
-    if str(args.save_strategy) == "best":
+    # Compared without str(): a member of transformers' enumeration equals its word, but reads SaveStrategy.BEST.
+    if args.save_strategy == "best":
         raise ValueError(
             "save_strategy is 'best', expected no, steps or epoch: a run resumes from its newest checkpoint, and with "
             "load_best_model_at_end each of them holds the best weights so far"
@@ -130,8 +131,9 @@ def _refuse_unused(args: TrainingArguments, changed: Mapping[str, Any]) -> None:
             "choose another optimiser, such as --optim adamw_torch"
         )
     if args.optim != "sgd" and "momentum" in changed:
+        optim = getattr(args.optim, "value", args.optim)
         raise ValueError(
-            f"momentum is {changed['momentum']} but optim is {str(args.optim)!r}, which does not read it; leave it out"
+            f"momentum is {changed['momentum']} but optim is {optim!r}, which does not read it; leave it out"
         )
     for name in _UNREAD_BY_SCHEDULE.get(schedule, ()):
         if name in changed:

@@ -17,6 +17,11 @@ def multistep_factor(step: int, warmup: int, milestones: Sequence[float]) -> flo
     return step / max(warmup, 1) if step < warmup else 0.1 ** sum(step >= milestone for milestone in milestones)
 
 
+def steps_in_epoch(batches: int, args: DistillationTrainingArguments) -> int:
+    """Optimiser steps in an epoch of so many batches."""
+    return math.ceil(batches / args.gradient_accumulation_steps)
+
+
 def training_steps(epochs: float, max_steps: int, steps_per_epoch: int) -> int:
     """Optimiser steps of a whole run; `max_steps` counts if it is above 0."""
     return max_steps if max_steps > 0 else math.ceil(epochs * steps_per_epoch)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from hf_icckd._version import __version__
 from hf_icckd.utils.atomic_files import contiguous_state, sync
@@ -179,6 +180,11 @@ def state_of(parts: dict[str, Stateful]) -> dict[str, Tensor]:
     """Tensors of several parts, each under `part.name`; all ranks call this together."""
     states = {name: part.state_dict() for name, part in parts.items()}
     return {f"{name}.{key}": value for name, state in states.items() for key, value in state.items()}
+
+
+def size_of(state: Any) -> int:
+    """Bytes that the tensors of nested dicts and lists take; of sharded ones, those of the whole tensors."""
+    return sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(state) if isinstance(leaf, Tensor))
 
 
 def part_of(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -45,11 +45,13 @@ class ChosenOptions:
     Attributes:
         values: What was chosen.
         recorded: Names of all options that were chosen when the run was begun.
+        given: Names of the options that the user gave.
     """
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.recorded: list[str] = []
+        self.given: set[str] = set()
 
     def __call__(self, read: Namespace, given: Collection[str]) -> dict[str, Any]:
         """Return the values of options that the user did not give.
@@ -58,6 +60,7 @@ class ChosenOptions:
             read: Values of all options, as far as the user gave them.
             given: Names of the options that the user gave.
         """
+        self.given = set(given)
         if record := read_options(read.output_dir):
             self.recorded = list(record.get(CHOSEN) or ())
             self.values = {name: record[name] for name in self.recorded if name in record and name not in given}

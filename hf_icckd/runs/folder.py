@@ -115,6 +115,11 @@ class RunFolder:
         self.starts_over = not has_checkpoint
         self.removed = removed if has_checkpoint else None
 
+    def note_data(self, fingerprint: str) -> None:
+        """Make the content of the data set part of what the run is."""
+        # A run that resumes without removed images keeps the fingerprint that it was begun with.
+        self.values[DATA] = fingerprint if self.removed is None else self.recorded_data
+
     def clear_checkpoints(self) -> None:
         """Remove the checkpoints of a finished run, which then holds no pickle."""
         for checkpoint in checkpoints.checkpoints(self.path):
@@ -174,8 +179,7 @@ class RunFolder:
             ValueError: If processes differ in options or data, another process holds the folder, or the run in it
                 had other data.
         """
-        # A run that resumes without removed images keeps the fingerprint that it was begun with.
-        self.values[DATA] = data_fingerprint if self.removed is None else self.recorded_data
+        self.note_data(data_fingerprint)
         distributed.check_equal({name: value for name, value in self.values.items() if matters(name)})
         lock = FileLock(self.path / ".lock")
         try:

@@ -24,7 +24,8 @@ def pair_table(student: Path, teacher: str, title: str) -> str:
         title: First line.
     """
     _, results = read_records(student)
-    of_teacher = {"test": results["teacher_test"], "cost": results["teacher"]["cost"]}
+    # A teacher by embeddings has no classes, so no accuracy was measured.
+    of_teacher = {"test": results.get("teacher_test", {}), "cost": results["teacher"]["cost"]}
     folder = Path(teacher)
     pairs = [(of_teacher, folder), (results, student)]
     shown = [

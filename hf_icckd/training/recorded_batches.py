@@ -1,4 +1,4 @@
-"""Data sets for teacher targets: the rows of one epoch, to record, and batches that hold what was recorded."""
+"""For teacher targets: which outputs can be recorded, the rows of one epoch, and batches with what was recorded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,29 @@ from typing import Any
 
 from torch import Tensor
 
+from hf_icckd.data import ImagePipeline
 from hf_icckd.data.sampling import BatchDataset, BatchKey, KeyedBatchSampler
+from hf_icckd.models.classifier import ImageClassifier
+
+
+def recordable(teacher: ImageClassifier, pipeline: ImagePipeline, outputs: tuple[str, ...]) -> dict[str, int]:
+    """Length of each output that is recorded. Raises ValueError if one that is needed can't be."""
+    if pipeline.data.streamed:
+        raise ValueError(
+            "teacher_targets can't be recorded of a stream, whose images have no row numbers; leave --streaming "
+            "out, or take --teacher_targets live"
+        )
+    dims = {"logits": len(teacher.spec.label_names), "embeddings": teacher.embedding_dim}
+    if too_large := sorted(set(outputs) - dims.keys()):
+        raise ValueError(
+            f"an objective compares {' and '.join(too_large)}, which are too large to record for every image and "
+            "epoch; take --teacher_targets live, which runs the teacher in every step"
+        )
+    wanted = {name: dim for name, dim in dims.items() if name in {"logits", *outputs} and dim != 0}
+    found = {name: dim for name, dim in wanted.items() if dim is not None}
+    if found.keys() != wanted.keys():
+        raise ValueError(f"teacher {teacher.spec.architecture} has no embeddings to record; take --objectives kd")
+    return found
 
 
 class EpochRows(BatchDataset):

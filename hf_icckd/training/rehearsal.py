@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import shutil
 import tempfile
 import time
@@ -25,7 +24,7 @@ from hf_icckd.evaluation.split import split_metrics
 from hf_icckd.models.classifier import ClassifierSpec
 from hf_icckd.models.pretrained import WEIGHTS_FILE
 from hf_icckd.models.reload import check_reload
-from hf_icckd.options.schedule import training_steps
+from hf_icckd.options.schedule import steps_in_epoch, training_steps
 from hf_icckd.runs import checkpoints
 from hf_icckd.training.resumable import OPTIMIZER_FILE
 from hf_icckd.training.student_trainer import StudentTrainer
@@ -67,7 +66,7 @@ def rehearse(trainer: DistillationTrainer) -> None:
     start = time.perf_counter()
     if trainer.best is not None:
         batches = len(trainer.train_dataset.batch_sampler(args.train_batch_size, args.seed))
-        steps_per_epoch = math.ceil(batches / args.gradient_accumulation_steps)
+        steps_per_epoch = steps_in_epoch(batches, args)
         steps = training_steps(args.num_train_epochs, args.max_steps, steps_per_epoch)
         trainer.best.check_evaluated(steps, steps_per_epoch)
     with untouched(trainer), torch.compiler.set_stance("force_eager"):
@@ -244,10 +243,15 @@ def _cost(trainer: DistillationTrainer) -> None:
 
 def _checkpoint(trainer: DistillationTrainer) -> None:
     """Write what a checkpoint holds beside the run's folder, read it again and remove it."""
-    if trainer.best is not None:
-        trainer.best.keep()  # as after an evaluation
-    extra = checkpoints.state_of(trainer.stateful)  # all processes together
+    extra = further_state(trainer)  # all processes together
     distributed.on_first_rank(lambda: _try_checkpoint(trainer, extra))
+
+
+def further_state(trainer: DistillationTrainer) -> dict[str, Tensor]:
+    """What a checkpoint will hold beside weights and optimiser, as after an evaluation; all processes together."""
+    if trainer.best is not None:
+        trainer.best.keep()
+    return checkpoints.state_of(trainer.stateful)
 
 
 def _try_checkpoint(trainer: DistillationTrainer, extra: dict[str, Tensor]) -> None:
@@ -258,8 +262,8 @@ def _try_checkpoint(trainer: DistillationTrainer, extra: dict[str, Tensor]) -> N
         optimizer.step()  # the first step makes its state
         state["optimizer"] = optimizer.state_dict()
     place = existing_folder(Path(trainer.args.output_dir))
-    saves = str(trainer.args.save_strategy) != "no"
-    _check_room(trainer, place, _bytes(state if saves else state["weights"]))
+    saves = trainer.args.save_strategy != "no"
+    _check_room(trainer, place, checkpoints.size_of(state if saves else state["weights"]))
     with tempfile.TemporaryDirectory(dir=place, prefix=checkpoints.REHEARSED) as name:
         folder = Path(name)
         save_file(contiguous_state(state["weights"]), folder / WEIGHTS_FILE, metadata={"format": "pt"})
@@ -270,10 +274,6 @@ def _try_checkpoint(trainer: DistillationTrainer, extra: dict[str, Tensor]) -> N
         if optimizer is not None:
             torch.save(state["optimizer"], folder / OPTIMIZER_FILE)
             optimizer.load_state_dict(torch.load(folder / OPTIMIZER_FILE, map_location="cpu", weights_only=True))
-
-
-def _bytes(state: Any) -> int:
-    return sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(state) if isinstance(leaf, Tensor))
 
 
 def _check_room(trainer: DistillationTrainer, place: Path, one: int) -> None:

@@ -7,7 +7,6 @@ reading one file. Checked against transformers 5.24 and accelerate 1.15.
 from __future__ import annotations
 
 import logging
-import math
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from transformers import Trainer
 
 from hf_icckd.data.sampling import BatchDataset, make_loader
 from hf_icckd.models.pretrained import WEIGHTS_FILE
-from hf_icckd.options.schedule import set_learning_rates
+from hf_icckd.options.schedule import set_learning_rates, steps_in_epoch
 from hf_icckd.options.training import DistillationTrainingArguments
 from hf_icckd.runs import checkpoints
 from hf_icckd.training.best_weights import BestWeights
@@ -171,7 +170,7 @@ class ResumableTrainer(Trainer):
             logger.info(
                 "%d images of every epoch are left out: too few for a batch", sampler.num_samples - sampler.num_used
             )
-        self.steps_per_epoch = math.ceil(len(sampler) / self.args.gradient_accumulation_steps)
+        self.steps_per_epoch = steps_in_epoch(len(sampler), self.args)
         if self.train_dataset.resident and self.args.dataloader_num_workers:
             logger.info("the training images are in memory: no loading workers are started")
         return make_loader(self.train_dataset, sampler, **self.args.loading)

@@ -27,14 +27,13 @@ from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.data.splits.fingerprint import split_fingerprint
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.models.pretrained import fingerprint
-from hf_icckd.training.recorded_batches import EpochRows
+from hf_icckd.training.recorded_batches import EpochRows, recordable
 from hf_icckd.utils import distributed
 from hf_icckd.utils.atomic_files import replace_file, replace_tensors, user_path
 
 FORMAT = 1
 IDENTITY_FILE, _LOCK_FILE = "targets.json", ".lock"
 BLOCK_ROWS = 32_768  # an interruption loses at most this many
-_RECORDABLE = ("logits", "embeddings")
 _LOCK_SECONDS = 5
 _AGAIN = "move it away, and --teacher_targets auto records it again"
 
@@ -80,22 +79,9 @@ class TeacherTargets:
         precision: str = "float32",
         create: bool = True,
     ):
-        if pipeline.data.streamed:
-            raise ValueError(
-                "teacher_targets can't be recorded of a stream, whose images have no row numbers; leave --streaming "
-                "out, or take --teacher_targets live"
-            )
-        if too_large := sorted(set(outputs) - set(_RECORDABLE)):
-            raise ValueError(
-                f"an objective compares {' and '.join(too_large)}, which are too large to record for every image and "
-                "epoch; take --teacher_targets live, which runs the teacher in every step"
-            )
+        wanted = recordable(teacher, pipeline, outputs)
         self.folder, self.precision = user_path(folder), precision
         self.num_rows = len(pipeline.data.trained)
-        dims = {"logits": len(teacher.spec.label_names), "embeddings": teacher.embedding_dim}
-        wanted = {name: dims[name] for name in _RECORDABLE if name in {"logits", *outputs} and dims[name] != 0}
-        if None in wanted.values():
-            raise ValueError(f"teacher {teacher.spec.architecture} has no embeddings to record; take --objectives kd")
 
         def open_folder() -> dict[str, Any]:
             identity = _identity(teacher, pipeline, precision)

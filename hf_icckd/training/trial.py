@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
-from hf_icckd.training.rehearsal import first_batch
+from hf_icckd.runs.checkpoints import size_of
+from hf_icckd.training.rehearsal import first_batch, further_state
 from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.training.untouched import untouched
+from hf_icckd.utils import distributed
 
 _SECONDS, _MOST_STEPS = 2.0, 10
 
@@ -24,8 +25,9 @@ class Trial(NamedTuple):
         loading: Seconds to read and augment the images of a batch in one process.
         step: Seconds of forward pass, backward pass and optimiser step with a batch.
         evaluation: Seconds to classify one image.
-        memory: Bytes of weights, gradients, optimiser state, batch and activations, on the device of the training.
-        checkpoint: Bytes of weights and optimiser state.
+        memory: Bytes of weights, gradients, optimiser state, batch and activations, on the device of the training;
+            with an average of the weights, the best ones, and what terms keep.
+        checkpoint: Bytes of a checkpoint: weights, optimiser state and what else must survive a resume.
     """
 
     loading: float
@@ -46,6 +48,7 @@ def try_steps(trainer: DistillationTrainer) -> Trial:
     with untouched(trainer), torch.compiler.set_stance("force_eager"):
         try:
             return _try(trainer)
+        # Not shared with other processes: they may wait for this one in the middle of a step, and end with it.
         except torch.OutOfMemoryError as error:
             rows, times = trainer.args.per_device_train_batch_size, trainer.args.gradient_accumulation_steps
             raise ValueError(
@@ -64,17 +67,18 @@ def _try(trainer: DistillationTrainer) -> Trial:
     kept = _Kept(trainer.model)
     with torch.autograd.graph.saved_tensors_hooks(kept.add, lambda tensor: tensor):
         seconds = [_step(trainer, optimizer, batch)]
-    while sum(seconds) < _SECONDS and len(seconds) <= _MOST_STEPS:
+    # Terms may gather images, so all processes take the same number of steps: until the slowest has had its time.
+    while distributed.any_rank(sum(seconds) < _SECONDS) and len(seconds) <= _MOST_STEPS:
         seconds.append(_step(trainer, optimizer, batch))
-    state = _bytes(trainer.model.state_dict()) + _bytes(optimizer.state_dict())
-    gradients = _bytes([parameter.grad for parameter in trainer.model.parameters()])
+    state = size_of([trainer.model.state_dict(), optimizer.state_dict(), further_state(trainer)])
+    gradients = size_of([parameter.grad for parameter in trainer.model.parameters()])
     teacher = getattr(trainer, "teacher", None)
-    frozen = 0 if teacher is None else _bytes(teacher.state_dict())
+    frozen = 0 if teacher is None else size_of(teacher.state_dict())
     return Trial(
         loading,
         statistics.median(seconds[1:] or seconds),
         _evaluation(trainer, batch["pixel_values"][:, 0]) / len(batch["labels"]),
-        state + gradients + frozen + _bytes(batch) + kept.bytes,
+        state + gradients + frozen + size_of(batch) + kept.bytes,
         state,
     )
 
@@ -117,7 +121,3 @@ def _evaluation(trainer: DistillationTrainer, images: Tensor) -> float:
 def _wait(trainer: DistillationTrainer) -> None:
     if trainer.args.device.type != "cpu":
         torch.accelerator.synchronize(trainer.args.device)
-
-
-def _bytes(state: Any) -> int:
-    return sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(state) if isinstance(leaf, Tensor))

@@ -187,14 +187,15 @@ def not_finite(values: dict[str, Tensor], another: str) -> str | None:
 
 
 def on_first_rank(function: Callable[[], T]) -> T:
-    """Call a function on the first rank and return its result (plain data) on all; its error ends all ranks."""
+    """Call a function on the first rank and return its result (plain data) on all; its error, or exit, ends all."""
     if world_size() == 1:
         return function()
     result, error = None, None
     if rank() == 0:
         try:
             result = function()
-        except Exception as caught:  # raised below, after the others know: they must not wait for the result
+        # Raised below, after the others know: they must not wait for the result. A UserError is a SystemExit.
+        except (Exception, SystemExit) as caught:
             error = caught
     shared = [(result, error is not None)]
     dist.broadcast_object_list(shared, src=0)

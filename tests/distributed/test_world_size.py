@@ -163,9 +163,10 @@ def test_processes_agree_or_fail_at_once(results, world):
         same, different = each["check_equal"]
         assert same == ""
         assert ("process 1 has data 'y', process 0 'x'; start all processes with the same" in different) == (world > 1)
-        result, refused = each["on_first_rank"]
+        result, refused, left = each["on_first_rank"]
         assert result == {"rank": 0}
         assert refused == ("only process 0 can know" if rank == 0 else "exit 1")
+        assert left == ("exit error: one line" if rank == 0 else "exit 1")
         assert each["any_rank"] == [False, True]
         assert each["exit_code"] == 138
 

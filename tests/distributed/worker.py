@@ -119,6 +119,7 @@ def collectives() -> dict:
     results["on_first_rank"] = [
         distributed.on_first_rank(lambda: {"rank": rank}),
         refusal(distributed.on_first_rank, fail),
+        refusal(distributed.on_first_rank, lambda: sys.exit("error: one line")),
     ]
     results["any_rank"] = [distributed.any_rank(False), distributed.any_rank(rank == distributed.world_size() - 1)]
     stop = StopOnSignal(lambda: None)

@@ -150,6 +150,15 @@ def test_images_are_framed_in_the_size_of_the_model(digits):
     assert found["onnx"] == found["torch"] and found["torch"]["agreement"] == 100
 
 
+def test_one_of_several_processes_measures_all_images(trained, digits, monkeypatch):
+    runs, images = {"torch": run_torch(trained)}, framed_split(digits, "test", trained.spec)
+    alone = formats_accuracy(runs, images, digits.label_names)
+    monkeypatch.setattr("hf_icckd.utils.distributed.world_size", lambda: 3)
+    seen: list[int] = []
+    runs = {"torch": lambda pixels: seen.append(len(pixels)) or run_torch(trained)(pixels)}
+    assert formats_accuracy(runs, images, digits.label_names) == alone and sum(seen) == len(images)
+
+
 def test_streams_are_read_too(trained, digits, tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()

@@ -60,7 +60,7 @@ def test_the_table_fits_a_terminal(capsys):
     find_models.main(["--pattern", "vit_tiny_*", "--task", "teacher"])
     lines = capsys.readouterr().out.strip().splitlines()
     assert max(map(len, lines)) <= 100 and "fair-noncommercial-research-license" in " ".join(lines)
-    find_models.main(["--pattern", "resnet18"])
+    find_models.main(["resnet18"])
     text = capsys.readouterr().out
     assert "fb_ssl_yfcc100m_ft_in1k, cc-by-nc-4.0" in text and "11.7 M" in text
 

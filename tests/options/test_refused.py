@@ -8,6 +8,8 @@ from dataclasses import fields
 import pytest
 import torch
 from transformers import Trainer, TrainingArguments
+from transformers.trainer_utils import SaveStrategy
+from transformers.training_args import OptimizerNames
 
 from hf_icckd import TeacherTrainingArguments
 from hf_icckd.options import training
@@ -83,6 +85,8 @@ def test_options_without_effect_are_taken_and_listed(tmp_path):
         ({"adam_beta1": 0.8}, "adam_beta1 is 0.8 but optim is 'sgd', which does not read it"),
         ({"optim_args": "a=1"}, "optim_args is 'a=1' but optim is 'sgd'"),
         ({"optim": "adamw_torch", "momentum": 0.8}, "momentum is 0.8 but optim is 'adamw_torch'"),
+        ({"optim": OptimizerNames.ADAMW_TORCH, "momentum": 0.8}, "momentum is 0.8 but optim is 'adamw_torch'"),
+        ({"save_strategy": SaveStrategy.BEST}, "save_strategy is 'best', expected no, steps or epoch"),
         ({"lr_milestones": [0.5], "lr_scheduler_type": "linear"}, "lr_scheduler_type is 'linear' but lr_milestones"),
         ({"lr_scheduler_type": "greedy"}, "lr_scheduler_type is 'greedy', expected a schedule of steps"),
         ({"dataloader_multiprocessing_context": "spawn"}, "but dataloader_num_workers is 0"),

@@ -236,7 +236,7 @@ def test_cost_that_can_not_be_measured(make, monkeypatch):
 
 
 def test_state_that_a_checkpoint_can_not_hold(make):
-    trainer = make()
+    trainer = make(save_strategy="epoch")
     trainer.stateful["own"] = SimpleNamespace(state_dict=lambda: {"step": 3})
     with pytest.raises(ValueError, match="writing and reading a checkpoint would fail"):
         rehearse(trainer)
@@ -251,6 +251,8 @@ def test_a_disk_without_room(make, monkeypatch, only, caplog):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=800_000))
     rehearse(trainer)
     assert "too little for 3 checkpoints" in caplog.text
+    monkeypatch.setattr(rehearsal, "OPTIMIZER_FILE", "no/such/folder")  # without checkpoints, only weights are tried
+    rehearse(make(save_strategy="no"))
 
 
 def test_a_run_that_can_not_work_leaves_no_folder(pipeline, tmp_path, monkeypatch):
