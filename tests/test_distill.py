@@ -289,7 +289,7 @@ def test_the_plan_says_what_is_learned_and_the_warm_up(tmp_path):
     args = StudentTrainingArguments(tmp_path, warmup_epochs=2, lr_milestones=[0.5, 0.75], num_threads=1)
     assert plan._schedule(args) == "divided by ten at 0.5, 0.75, warm-up 2 epochs"
     args = StudentTrainingArguments(tmp_path, warmup_steps=0.1, lr_schedule_epochs=200, num_threads=1)
-    assert plan._schedule(args) == "cosine, as for 200 epochs, warm-up 10%"
+    assert plan._schedule(args) == "cosine, as for 200 epochs, warm-up 10 %"
     for weights, words in (({"ce": 1.0}, "cross-entropy + kd"), ({"ce": 0.5}, "0.5 x cross-entropy + kd"), ({}, "kd")):
         assert plan._learns_by(SimpleNamespace(args=args, term_weights=weights | {"kd": 1.0})) == words
 
