@@ -8,7 +8,7 @@ from pathlib import Path
 from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.onnx import export_onnx, plain_copy
 from hf_icckd.models.pretrained import from_pretrained
-from hf_icckd.models.runtimes import run_openvino
+from hf_icckd.models.runtimes import openvino_core, run_openvino
 from hf_icckd.models.same_logits import LogitComparison, check_comparison_options, check_same_logits
 from hf_icckd.utils.atomic_files import sync
 from hf_icckd.utils.formats import FORMATS, check_installed
@@ -72,7 +72,7 @@ def _convert(source: Path, target: Path, architecture: str) -> None:
 
     try:
         # The reader of the runtime and not `openvino.convert_model`, which reports its use over the network.
-        converted = openvino.Core().read_model(str(source))
+        converted = openvino_core().read_model(str(source))
         for entry in onnx.load(str(source)).metadata_props:
             converted.set_rt_info(entry.value, ["hf_icckd", entry.key])
         openvino.save_model(converted, str(target), compress_to_fp16=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -12,6 +13,8 @@ import torch
 from hf_icckd.utils.formats import check_installed
 
 if TYPE_CHECKING:
+    from openvino import Core
+
     from hf_icckd.models.classifier import ImageClassifier
 
 Run: TypeAlias = Callable[[np.ndarray], np.ndarray]  # (B, 3, H, W) uint8 to (B, C) float32 logits
@@ -80,6 +83,18 @@ def open_onnx(file: str | Path, threads: int | None = None) -> OnnxSession:
         raise ValueError(f"model {str(file)!r} can't be read by ONNX Runtime: {text}; export it again") from error
 
 
+@functools.cache
+def openvino_core() -> Core:
+    """OpenVINO's runtime, one for the whole process.
+
+    Each keeps a stack for signals as long as it lives. If one ends while a later one lives, the process is left with
+    a stack that is unmapped, and the next signal kills it.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def run_openvino(file: str | Path, threads: int | None = None, precision: str | None = None) -> Run:
     """Run an OpenVINO file of this package, or an ONNX file, in OpenVINO on the CPU.
 
@@ -88,20 +103,16 @@ def run_openvino(file: str | Path, threads: int | None = None, precision: str | 
         threads: Threads to compute with; None for as many as torch has.
         precision: What to compute in, such as `f32`; None for OpenVINO's own choice on this processor.
     """
-    import openvino
-
     properties: dict[str, int | str] = {"INFERENCE_NUM_THREADS": threads or torch.get_num_threads()}
     if precision is not None:
         properties["INFERENCE_PRECISION_HINT"] = precision
-    compiled = openvino.Core().compile_model(str(file), "CPU", properties)
+    compiled = openvino_core().compile_model(str(file), "CPU", properties)
     return lambda images: np.asarray(compiled({"images": images})["logits"])
 
 
 def openvino_precision() -> str:
     """What OpenVINO computes float32 models in on this processor: `f32`, or `bf16` where it is built in."""
-    import openvino
-
-    return openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
+    return openvino_core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
 
 
 def run_file(file: str | Path, threads: int | None = None) -> Run:
@@ -126,9 +137,7 @@ def input_size(file: str | Path) -> int:
         ValueError: If an ONNX file can't be read, or takes no images of one size.
     """
     if Path(file).suffix.lower() == ".xml":
-        import openvino
-
-        return openvino.Core().read_model(str(file)).input("images").get_partial_shape()[2].get_length()
+        return openvino_core().read_model(str(file)).input("images").get_partial_shape()[2].get_length()
     shape = open_onnx(file).input_shape
     if len(shape) != 4 or not isinstance(shape[2], int):
         raise ValueError(

@@ -15,11 +15,6 @@ import pytest
 
 from tests import ROOT
 
-# At the end of a whole run the worker that had it was killed, three times of three; by itself it passes.
-pytestmark = pytest.mark.skipif(
-    "PYTEST_XDIST_WORKER" in os.environ, reason="is run by itself, with -n 0, as .ci/run does"
-)
-
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
 # As the superuser of a user namespace, the first host joins a cable to the second and tells when it is there.
 FIRST_HOST = f"""

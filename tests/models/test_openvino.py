@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+from pathlib import Path
 
 import numpy as np
 import openvino
@@ -11,7 +13,7 @@ import torch
 
 from hf_icckd import export_openvino
 from hf_icckd.models import openvino as openvino_export
-from hf_icckd.models.runtimes import input_size, openvino_precision, run_file
+from hf_icckd.models.runtimes import input_size, openvino_core, openvino_precision, run_file
 from tests.models.test_onnx import NAMES, make
 
 
@@ -21,7 +23,7 @@ def test_raw_pixels_in_logits_out(tmp_path, architecture, size):
     done = export_openvino(model, tmp_path / "model.xml", num_images=20)
     assert done.max_difference <= 1e-4 and done.agreement == 1
     assert sorted(each.name for each in tmp_path.iterdir()) == ["model.bin", "model.xml"]
-    core = openvino.Core()
+    core = openvino_core()
     net = core.read_model(str(tmp_path / "model.xml"))
     assert json.loads(net.get_rt_info(["hf_icckd", "label_names"]).value) == [*NAMES]
     assert net.input("images").get_element_type() == openvino.Type.u8 and input_size(tmp_path / "model.xml") == size
@@ -34,6 +36,23 @@ def test_raw_pixels_in_logits_out(tmp_path, architecture, size):
         found = run_file(tmp_path / "model.xml", threads=1)(images.numpy())  # in this processor's own precision
         assert found.shape == (rows, 3) and np.abs(found - expected.numpy()).max() < 0.1
     assert openvino_precision() in ("f32", "bf16", "f16")
+
+
+def test_the_stack_for_signals_is_there_when_models_are_gone(tmp_path):
+    """OpenVINO exchanges it; if it were left unmapped, the next signal would kill the process."""
+
+    class Stack(ctypes.Structure):
+        _fields_ = (("base", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+    export_openvino(make(), tmp_path / "model.xml", num_images=5)
+    first = run_file(tmp_path / "model.xml")
+    openvino_precision()
+    second = run_file(tmp_path / "model.xml")
+    del first, second
+    stack = Stack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+    ranges = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines()]
+    assert stack.base is None or any(int(start, 16) <= stack.base < int(end, 16) for start, end in ranges)
 
 
 def test_files_that_differ_are_not_written(tmp_path, monkeypatch):
