@@ -45,6 +45,9 @@ from .losses import (
     DistillationObjective as DistillationObjective,
 )
 from .losses import (
+    EmbeddingRegression as EmbeddingRegression,
+)
+from .losses import (
     IntraClassContrastiveLoss as IntraClassContrastiveLoss,
 )
 from .losses import (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from hf_icckd.metrics.catalogue import METRICS
@@ -21,7 +22,8 @@ def summary_table(results: dict[str, Any], title: str, split: str = "test") -> s
     if f"teacher_{split}" in results:
         rows.append(("teacher's top-1", _shown(results[f"teacher_{split}"], "top1")))
         rows.append(("agreement with teacher", _shown(measured, "agreement")))
-    rows.append((f"{split} top-5", _shown(measured, "top5")))
+    if results.get("per_class", {}).get(split, {}).get("classes", math.inf) > 5:  # else it is 100 % of any model
+        rows.append((f"{split} top-5", _shown(measured, "top5")))
     rows += _class_rows(results, split)
     rows.append((f"{split} NLL, ECE", _shown(measured, "nll", "ece")))
     if "distance_ratio" in measured:
