@@ -265,7 +265,7 @@ def test_a_config_without_crop_is_evaluated_whole(tmp_path):
     ("architecture", "message"),
     [
         ("resnt18", "unknown model 'resnt18'.*did you mean .*resnet18"),
-        ("coat_lite_tiny", "can't classify an image of 8 x 8 pixels: .*Kernel size.*take --image_size 224"),
+        ("coat_lite_tiny", "can't classify an image of 8 x 8 pixels: .*Kernel size.*its own size is 224, give that"),
         ("tv_resnet34", "no longer has a model 'tv_resnet34': it is called 'resnet34.tv_in1k' now"),
         ("swin_base_patch4_window7_224_in22k", "it is called 'swin_base_patch4_window7_224.ms_in22k' now"),
         ("resnet18.foo", "unknown weights 'foo' of 'resnet18', expected one of: .*a1_in1k"),

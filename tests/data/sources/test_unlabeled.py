@@ -164,7 +164,7 @@ def test_test_images_among_them_are_leakage(tmp_path):
     data = digits(folder)
     assert "Images of the test split that the unlabeled split holds too: 1." in data.duplicates.sentences()
     with pytest.raises(
-        ValueError, match=r"images without labels hold 1 of 40 images of the test split \(2.50%\), exp"
+        ValueError, match=r"images without labels hold 1 of 40 images of the test split \(2.50 %\), exp"
     ):
         check_unlabeled(data, allowed=False)
     check_unlabeled(data, allowed=True)
