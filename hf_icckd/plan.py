@@ -25,7 +25,7 @@ from hf_icckd.training.student_with_objective import StudentWithObjective
 from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.training.trial import Trial, try_steps
 from hf_icckd.utils.atomic_files import existing_folder
-from hf_icckd.utils.text import columns, listed
+from hf_icckd.utils.text import columns, listed, percent
 
 _FORWARD_ONLY = 2  # passes over all splits at the end, which measure and compare
 _NAME, _COLUMN = 20, 38
@@ -259,7 +259,7 @@ def _schedule(args: DistillationTrainingArguments) -> str:
     if args.warmup_epochs is not None:
         return words + (f", warm-up {args.warmup_epochs:g} epochs" if args.warmup_epochs else "")
     warmup = args.warmup_steps
-    return words + (f", warm-up {f'{100 * warmup:.0f} %' if warmup < 1 else f'{warmup:g} steps'}" if warmup else "")
+    return words + (f", warm-up {percent(warmup, 0) if warmup < 1 else f'{warmup:g} steps'}" if warmup else "")
 
 
 # ---- time

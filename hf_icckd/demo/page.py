@@ -14,7 +14,7 @@ from hf_icckd.data.depth import Range
 from hf_icckd.data.images import decode_image
 from hf_icckd.demo.comparison import Answer, ask, describe, relate
 from hf_icckd.models.classifier import ImageClassifier
-from hf_icckd.utils.text import escape_markdown
+from hf_icckd.utils.text import escape_markdown, percent
 
 if TYPE_CHECKING:
     import gradio
@@ -156,7 +156,7 @@ def _handlers(
 
 def _opinion(found: dict[str, Any], temperature: float) -> str:
     name, share = found["soft_label"][0]
-    return f"### It says **{escape_markdown(name)}**.\nAt temperature {temperature:g}, with {100 * share:.2f} %."
+    return f"### It says **{escape_markdown(name)}**.\nAt temperature {temperature:g}, with {percent(share)}."
 
 
 def _verdict(found: dict[str, Any]) -> str:

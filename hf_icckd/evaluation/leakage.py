@@ -12,6 +12,7 @@ import numpy as np
 from hf_icckd.data import ImageData
 from hf_icckd.data.sources.image_data import UNLABELED
 from hf_icckd.runs.images import read_images
+from hf_icckd.utils.text import percent
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Leakage:
         if self.seen:
             return (
                 f"The {self.role} was trained on {self.seen:,} of {self.images:,} images of the {self.split} split "
-                f"({100 * self.seen / self.images:.2f} %), so metrics on it may be too good.{self._own}"
+                f"({percent(self.seen / self.images)}), so metrics on it may be too good.{self._own}"
             )
         if not self.complete:
             return (
@@ -183,7 +184,7 @@ def check_unlabeled(data: ImageData, allowed: bool) -> None:
     seen = int(np.isin(hashes["test"], hashes[UNLABELED]).sum())
     if seen == 0:
         return
-    found = f"{seen:,} of {total:,} images of the test split ({100 * seen / total:.2f} %)"
+    found = f"{seen:,} of {total:,} images of the test split ({percent(seen / total)})"
     if seen > _ALLOWED_SHARE * total and not allowed:
         raise ValueError(
             f"the images without labels hold {found}, expected at most 1 %: metrics would be too good; leave them out "
@@ -215,7 +216,7 @@ def check_leakage(found: list[Leakage], allowed: bool) -> None:
             trained = f"{'would be' if each.planned else 'was'} trained on {each.seen:,} of {each.images:,} images"
             raise ValueError(
                 f"the {each.role} {each.name!r} {trained} of the {each.split} split "
-                f"({100 * each.seen / each.images:.2f} %), expected at most 1 %: metrics would be too good; give both "
+                f"({percent(each.seen / each.images)}), expected at most 1 %: metrics would be too good; give both "
                 f"the same data options, or add --allow_leakage true.{each._own}"
             )
 

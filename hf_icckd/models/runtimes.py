@@ -78,7 +78,7 @@ def open_onnx(file: str | Path, threads: int | None = None) -> OnnxSession:
     check_installed(("onnxruntime",), "onnx", f"the ONNX file {str(file)!r}")
     try:
         return OnnxSession(file, threads)
-    except Exception as error:
+    except Exception as error:  # its errors share no type
         text = " ".join(str(error).split())[:200]
         raise ValueError(f"model {str(file)!r} can't be read by ONNX Runtime: {text}; export it again") from error
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_icckd.models.runtimes import Run
+from hf_icckd.utils.text import percent
 
 if TYPE_CHECKING:
     from hf_icckd.models.classifier import ImageClassifier
@@ -60,8 +61,8 @@ def check_same_logits(
         raise ValueError(
             f"the {kind} file of {classifier.spec.architecture} differs from torch on {num_images} images: logits by "
             f"up to {difference:.2g} where the largest is {largest:.2g}, expected at most {tolerance * largest:.2g}; "
-            f"the same class in {agreement:.2%}, expected at least {_MIN_AGREEMENT:.1%}; {path} is not written. If "
-            "logits are only rounded differently, pass a larger --logit_tolerance (tolerance in Python)"
+            f"the same class in {percent(agreement)}, expected at least {percent(_MIN_AGREEMENT, 1)}; {path} is not "
+            "written. If logits are only rounded differently, pass a larger --logit_tolerance (tolerance in Python)"
         )
     return LogitComparison(difference, agreement)
 

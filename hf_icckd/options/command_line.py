@@ -109,7 +109,7 @@ def parse_command(
     command, argv = COMMANDS[name], own_words() if argv is None else list(argv)
     answer_help(name, argv)
     types = list(command.options) if types is None else types
-    config = argv[:1] if argv and argv[0].endswith((".yaml", ".yml")) and name != "study" else []
+    config = argv[:1] if argv and _is_config(argv[0], command.positional) else []
     words = with_names(argv[len(config) :], command.positional, option_kinds(types))
     return parse_arguments(types, command.summary, config + words, choose)
 
@@ -175,7 +175,7 @@ def with_names(argv: list[str], positional: Sequence[str], kinds: dict[str, str]
     for name in positional:
         taken = len(values) if name in several else 1
         if values[:taken]:
-            if values[0].endswith((".yaml", ".yml")) and name != "study":
+            if _is_config(values[0], positional):
                 raise UserError(f"{values[0]} stands after options; give the YAML file first")
             if f"--{name}" in (word.partition("=")[0] for word in words):
                 raise UserError(f"{values[0]!r} is taken as --{name}, which is given too; leave one of them out")
@@ -189,6 +189,11 @@ def with_names(argv: list[str], positional: Sequence[str], kinds: dict[str, str]
 
 
 _BOOLEANS = ("true", "false", "yes", "no", "t", "f", "y", "n", "1", "0")  # those of HfArgumentParser
+
+
+def _is_config(word: str, positional: Sequence[str]) -> bool:
+    """Whether a word is a YAML file of options; that of a study is its description."""
+    return word.endswith((".yaml", ".yml")) and "study" not in positional
 
 
 def is_option(word: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.metrics.class_tables import worst_classes, worst_confusions
 from hf_icckd.runs.kept_weights import kept_rows
-from hf_icckd.utils.text import format_table
+from hf_icckd.utils.text import format_table, percent
 
 _SHOWN_CLASSES = 3
 _IMBALANCE = 2  # images of the largest class for one of the smallest, from which on it is worth a line
@@ -45,7 +45,7 @@ def summary_table(results: dict[str, Any], title: str, split: str = "test") -> s
             )
         )
     if "gated_fraction" in results.get("training", {}):
-        rows.append(("anchors past the gate", f"{100 * results['training']['gated_fraction']:.1f} %"))
+        rows.append(("anchors past the gate", percent(results["training"]["gated_fraction"], 1)))
     rows += kept_rows(results)
     cost = results["cost"]
     flops = f"{cost['flops']:,}" if "flops" in cost else "not counted"

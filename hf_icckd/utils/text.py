@@ -20,6 +20,16 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def percent(share: float, digits: int = 2) -> str:
+    """A share, 0 to 1, in percent.
+
+    Example:
+        >>> percent(0.025), percent(0.1, 0)
+        ('2.50 %', '10 %')
+    """
+    return f"{100 * share:.{digits}f} %"
+
+
 def format_table(rows: list[tuple[str, str]], title: str) -> str:
     """Format two columns of text under a title."""
     width = max(columns(name) for name, _ in rows)

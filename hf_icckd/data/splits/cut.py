@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from hf_icckd.data.labels.columns import labels_of
 from hf_icckd.data.splits.content import content_of, with_content
+from hf_icckd.utils.text import percent
 
 GROUP = "group"  # column of the text of a group that no cut may tear apart
 _NAMED = 5
@@ -135,7 +136,7 @@ def cut_off(splits: dict[str, Dataset], name: str, fraction: float, label_names:
     return CutSplit(
         {**splits, "train": train.select(kept), name: train.select(taken)},
         f"cut off the training images: {100 * fraction:g} % {chosen}",
-        f"{len(taken):,} images ({100 * len(taken) / len(labels):.2f} %, asked for {100 * fraction:g} %) were cut off "
+        f"{len(taken):,} images ({percent(len(taken) / len(labels))}, asked for {100 * fraction:g} %) were cut off "
         f"the training images {chosen}, so that they stay the same when others are added or removed.",
         _notes_on_classes(cut, name, label_names, "group" if grouped else "image"),
     )
