@@ -77,7 +77,7 @@ def check_drop_args(architecture: str, options: Mapping[str, Any]) -> None:
         if name not in options:
             continue
         try:
-            _on_meta(architecture, **{name: options[name]})
+            meta_net(architecture, **{name: options[name]})
         except TypeError as error:
             raise ValueError(
                 f"{option} is {options[name]} but {architecture} has no {name} in timm; leave out --{option}"
@@ -93,11 +93,11 @@ def is_transformer_like(architecture: str) -> bool:
         [False, True, True, True]
     """
     check_architecture(architecture)
-    kinds = {kind.__name__ for module in _on_meta(architecture).modules() for kind in type(module).__mro__}
+    kinds = {kind.__name__ for module in meta_net(architecture).modules() for kind in type(module).__mro__}
     return any("Attention" in kind or "LayerNorm" in kind or "RmsNorm" in kind for kind in kinds)
 
 
-def _on_meta(architecture: str, **options: Any) -> nn.Module:
+def meta_net(architecture: str, **options: Any) -> nn.Module:
     """A net without values, and none of the global generator's numbers taken."""
     with torch.random.fork_rng(devices=[]):
         try:
@@ -107,12 +107,15 @@ def _on_meta(architecture: str, **options: Any) -> nn.Module:
             return _built(architecture, **options)
 
 
-@functools.cache
-def _norm_eps(architecture: str, pretrained: bool) -> float | None:
-    """Epsilon of all BatchNorm layers; None if it isn't the same in all."""
-    net = _on_meta(architecture, pretrained=pretrained)
+def norm_eps(net: nn.Module) -> float | None:
+    """Epsilon of all BatchNorm layers; None if there are none, or it isn't the same in all."""
     values = {layer.eps for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)}
     return values.pop() if len(values) == 1 else None
+
+
+@functools.cache
+def _norm_eps(architecture: str, pretrained: bool) -> float | None:
+    return norm_eps(meta_net(architecture, pretrained=pretrained))
 
 
 def _built(architecture: str, pretrained: bool = False, **options: Any) -> nn.Module:

@@ -10,14 +10,14 @@ from typing import Any
 from timm.layers import BatchNormAct2d, ClassifierHead, create_conv2d
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.resnetv2 import ResNetV2
-from torch import Tensor, nn
+from torch import nn
 
-from hf_icckd.models._cifar import cifar_cfg, correct_reductions, resolve_taps
+from hf_icckd.models._cifar import Sections, cifar_cfg, correct_reductions, feature_cfg, resolve_taps
 
 __all__ = ["CifarWideResNet"]
 
 
-class CifarWideResNet(ResNetV2):
+class CifarWideResNet(Sections, ResNetV2):
     """timm's pre-activation ResNet with a 3x3 stem of stride 1, three stages of basic blocks and a linear head.
 
     Maps images `(batch, in_chans, height, width)` of any size to logits `(batch, num_classes)`.
@@ -77,45 +77,13 @@ class CifarWideResNet(ResNetV2):
             self.head.fc.reset_parameters()  # timm draws it from N(0, 0.01^2)
             nn.init.zeros_(self.head.fc.bias)
 
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | Sequence[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Run the network and return its feature maps too, before the next batch norm and ReLU.
+    def sections(self) -> list[nn.Module]:
+        """Stem and stages, each with its feature map before the next batch norm and ReLU."""
+        return [self.stem, *self.stages]
 
-        Written out here because older releases of timm look for a stem of stride 2.
-
-        Args:
-            x: Images, `(batch, in_chans, height, width)`.
-            indices: Maps to return out of 0 (stem) to 3 (last stage); an integer asks for the last n, `None` for all.
-            norm: Whether to apply the final batch norm and ReLU to the last stage's map.
-            stop_early: Whether to stop at the last map asked for.
-            output_fmt: Must be `"NCHW"`.
-            intermediates_only: Whether to return the list alone.
-
-        Returns:
-            The final features and the list of maps, each `(batch, num_chs, height / reduction, width / reduction)`
-            with odd sizes rounded up.
-        """
-        if output_fmt != "NCHW":
-            raise ValueError(f"output_fmt is {output_fmt!r}, expected 'NCHW'; leave it out")
-        taps = resolve_taps(indices)
-        sections = [self.stem, *self.stages]
-        if stop_early:
-            sections = sections[: max(taps) + 1]
-        maps = []
-        for tap, section in enumerate(sections):
-            x = section(x)
-            if tap in taps:
-                maps.append(self.norm(x) if norm and tap == 3 else x)
-        if intermediates_only:
-            return maps
-        return self.norm(x) if len(sections) == 4 else x, maps
+    def last_layer(self) -> nn.Module:
+        """Batch norm and ReLU after the last stage."""
+        return self.norm
 
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
@@ -125,18 +93,29 @@ class CifarWideResNet(ResNetV2):
 
 
 def _create(variant: str, pretrained: bool, **kwargs: Any) -> CifarWideResNet:
-    feature_cfg = {"out_indices": (0, 1, 2, 3), "flatten_sequential": True}
-    return build_model_with_cfg(CifarWideResNet, variant, pretrained, feature_cfg=feature_cfg, **kwargs)
+    return build_model_with_cfg(CifarWideResNet, variant, pretrained, feature_cfg=feature_cfg(4), **kwargs)
 
 
 _cfg = cifar_cfg(first_conv="stem.conv", classifier="head.fc")
-default_cfgs = generate_default_cfgs({"cifar_wrn_16_2": _cfg, "cifar_wrn_40_2": _cfg})
+default_cfgs = generate_default_cfgs({f"cifar_wrn_{size}": _cfg for size in ("16_1", "16_2", "40_1", "40_2")})
+
+
+@register_model
+def cifar_wrn_16_1(pretrained: bool = False, **kwargs: Any) -> CifarWideResNet:
+    """WRN-16-1, 16 to 64 channels."""
+    return _create("cifar_wrn_16_1", pretrained, **{"depth": 16, "widen": 1, **kwargs})
 
 
 @register_model
 def cifar_wrn_16_2(pretrained: bool = False, **kwargs: Any) -> CifarWideResNet:
     """WRN-16-2, 32 to 128 channels."""
     return _create("cifar_wrn_16_2", pretrained, **{"depth": 16, "widen": 2, **kwargs})
+
+
+@register_model
+def cifar_wrn_40_1(pretrained: bool = False, **kwargs: Any) -> CifarWideResNet:
+    """WRN-40-1, 16 to 64 channels."""
+    return _create("cifar_wrn_40_1", pretrained, **{"depth": 40, "widen": 1, **kwargs})
 
 
 @register_model

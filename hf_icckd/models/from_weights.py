@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+import timm
+import torch
+from torch import Tensor, nn
 
-from hf_icckd.models.architectures import check_architecture, default_cfg
+from hf_icckd.models.architectures import check_architecture, default_cfg, meta_net, norm_eps
 from hf_icckd.models.classifier import ImageClassifier, create_classifier, unnamed
+from hf_icckd.models.from_torchvision import MEAN, STD, rename_by_shape, torchvision_net
+from hf_icckd.models.literature_names import from_literature
+from hf_icckd.models.same_logits import random_images
 from hf_icckd.models.state_dicts import read_state_dict
 
 if TYPE_CHECKING:
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _SHOWN = 3
+_TOLERANCE = 1e-4  # between torchvision's logits and timm's, relative to the largest
 
 
 @dataclass(frozen=True)
@@ -48,23 +54,75 @@ class WeightsFile:
 def load_weights_file(path: Path, about: WeightsFile) -> ImageClassifier:
     """Build the net and load its weights, in evaluation mode. Its classes have no names.
 
+    Tensors may have the names of timm, of the distillation literature's repositories (`cifar_*` nets) or of
+    torchvision.
+
     Raises:
         ValueError: If the file can't be read, the weights are those of another net, or nothing says how images are
             normalised.
     """
     name = about.architecture
     check_architecture(name)
-    state = read_state_dict(path, about.key)
+    state = from_literature(name, read_state_dict(path, about.key))
+    if (source := torchvision_net(name, state)) is not None:
+        return _load_from_torchvision(path, about, state, source)
     _check_normalisation(path, about)
-    classifier = create_classifier(
-        name,
-        unnamed(_num_classes(state, path, about)),
+    classifier = _classifier(about, _num_classes(state, path, about))
+    _load(classifier.net, state, f"the weights in {str(path)!r} are not those of {name}", _likely(name, state))
+    return classifier.eval()
+
+
+def _classifier(about: WeightsFile, num_classes: int, **model_args: float) -> ImageClassifier:
+    return create_classifier(
+        about.architecture,
+        unnamed(num_classes),
         image_size=about.image_size,
         mean=about.mean,
         std=about.std,
+        model_args=model_args,
     )
-    _load(classifier.net, state, f"the weights in {str(path)!r} are not those of {name}")
-    return classifier.eval()
+
+
+def _load_from_torchvision(
+    path: Path, about: WeightsFile, state: dict[str, Tensor], source: nn.Module
+) -> ImageClassifier:
+    """timm's net with the weights of torchvision's, if both compute the same."""
+    if about.mean is None and about.std is None:
+        about = replace(about, mean=MEAN, std=STD)
+    _check_normalisation(path, about)
+    num_classes = next(reversed(state.values())).shape[0]
+    classifier = _classifier(about, num_classes).eval()
+    eps = norm_eps(source)
+    if eps is not None and eps != norm_eps(classifier.net):
+        classifier = _classifier(about, num_classes, bn_eps=eps).eval()
+    failed = f"the weights in {str(path)!r} are those of torchvision's {type(source).__name__}, but timm's"
+    try:
+        renamed = rename_by_shape(state, classifier.net.state_dict())
+    except ValueError as error:
+        raise ValueError(f"{failed} {about.architecture} has other tensors: {error}; take another net") from error
+    classifier.net.load_state_dict(renamed, strict=False)
+    images = random_images(2, classifier.spec.image_size, torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        found, expected = classifier(images).logits, source(classifier.preprocess(images))
+    difference = float((found - expected).abs().max() / expected.abs().max())
+    if not difference <= _TOLERANCE:
+        raise ValueError(
+            f"{failed} {about.architecture} computes something else with them: logits differ by {difference:.1g} of "
+            f"the largest, expected at most {_TOLERANCE:g}; take another net"
+        )
+    return classifier
+
+
+def _likely(architecture: str, state: dict[str, Tensor]) -> str:
+    """What else the weights may be, as advice."""
+    if architecture.startswith("cifar_"):
+        for other in timm.list_models("cifar_*"):
+            renamed = from_literature(other, state)
+            expected = meta_net(other).state_dict()
+            backbone = list(expected)[:-2]  # the classifier has as many rows as there are classes
+            if all(name in renamed and renamed[name].shape == expected[name].shape for name in backbone):
+                return f"they are those of {other}"
+    return "name the architecture that was trained"
 
 
 def _check_normalisation(path: Path, about: WeightsFile) -> None:
@@ -108,7 +166,7 @@ def _num_classes(state: dict[str, Tensor], path: Path, about: WeightsFile) -> in
     return weight.shape[0]
 
 
-def _load(net: TimmNet, state: dict[str, Tensor], failed: str) -> None:
+def _load(net: TimmNet, state: dict[str, Tensor], failed: str, advice: str) -> None:
     expected = net.state_dict()
     # torch before 0.4.1 did not count batches, and nothing computes with the count.
     missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
@@ -124,5 +182,5 @@ def _load(net: TimmNet, state: dict[str, Tensor], failed: str) -> None:
         if names
     ]
     if found:
-        raise ValueError(f"{failed}: {', '.join(found)}; name the architecture that was trained")
+        raise ValueError(f"{failed}: {', '.join(found)}; {advice}")
     net.load_state_dict(state, strict=False)
