@@ -64,7 +64,7 @@ def load_weights_file(path: Path, about: WeightsFile) -> ImageClassifier:
     name = about.architecture
     check_architecture(name)
     state = from_literature(name, read_state_dict(path, about.key))
-    if (source := torchvision_net(name, state)) is not None:
+    if not _names_fit(name, state) and (source := torchvision_net(name, state)) is not None:
         return _load_from_torchvision(path, about, state, source)
     _check_normalisation(path, about)
     classifier = _classifier(about, _num_classes(state, path, about))
@@ -113,14 +113,23 @@ def _load_from_torchvision(
     return classifier
 
 
+def _names_fit(architecture: str, state: dict[str, Tensor]) -> bool:
+    """Whether the backbone's tensors have timm's names and shapes, whatever the number of classes."""
+    shapes = {name: value.shape for name, value in meta_net(architecture).state_dict().items() if not _is_count(name)}
+    return all(name in state and state[name].shape == shapes[name] for name in list(shapes)[:-2])
+
+
+def _is_count(name: str) -> bool:
+    # torch before 0.4.1 did not count batches, and nothing computes with the count.
+    return name.endswith("num_batches_tracked")
+
+
 def _likely(architecture: str, state: dict[str, Tensor]) -> str:
     """What else the weights may be, as advice."""
     if architecture.startswith("cifar_"):
         for other in timm.list_models("cifar_*"):
             renamed = from_literature(other, state)
-            expected = meta_net(other).state_dict()
-            backbone = list(expected)[:-2]  # the classifier has as many rows as there are classes
-            if all(name in renamed and renamed[name].shape == expected[name].shape for name in backbone):
+            if _names_fit(other, renamed) and renamed.keys() <= meta_net(other).state_dict().keys():
                 return f"they are those of {other}"
     return "name the architecture that was trained"
 
@@ -161,15 +170,14 @@ def _num_classes(state: dict[str, Tensor], path: Path, about: WeightsFile) -> in
         shown = ", ".join(list(state)[-_SHOWN:])
         raise ValueError(
             f"the weights in {str(path)!r} have no classification layer {layer!r}, expected those of "
-            f"{about.architecture}; their last tensors are {shown}: give the architecture that was trained"
+            f"{about.architecture}; their last tensors are {shown}: {_likely(about.architecture, state)}"
         )
     return weight.shape[0]
 
 
 def _load(net: TimmNet, state: dict[str, Tensor], failed: str, advice: str) -> None:
     expected = net.state_dict()
-    # torch before 0.4.1 did not count batches, and nothing computes with the count.
-    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    missing = [name for name in expected if name not in state and not _is_count(name)]
     extra = [name for name in state if name not in expected]
     differing = [
         f"{name} {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
