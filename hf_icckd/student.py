@@ -20,6 +20,7 @@ from hf_icckd.options.command_line import parse_command, readable_errors, set_up
 from hf_icckd.options.data import StudentDataArguments
 from hf_icckd.options.imbalance import check_one_remedy
 from hf_icckd.options.nets import StudentModelArguments
+from hf_icckd.options.pairs import nets_of
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.options.training import StudentTrainingArguments
 from hf_icckd.runs.chosen_options import ChosenOptions
@@ -57,6 +58,7 @@ def main(
         check_architecture(model_args.model)
         objectives = _objectives(data_args, args)  # an error shows before anything is loaded
         teacher = _teacher_of(objectives, model_args, stand_in)
+        _check_pair(model_args, teacher)
         start, identity = load_start(model_args, args, chosen.given)
         # The teacher's weights are part of what the run is, wherever they are stored.
         folder = RunFolder(
@@ -93,6 +95,15 @@ def main(
             labeled_dataset=pipeline.dataset("train"),
         )
         train(trainer, pipeline, folder, teacher)
+
+
+def _check_pair(model_args: StudentModelArguments, teacher: ImageClassifier) -> None:
+    found = teacher.spec.architecture
+    if model_args.pair is not None and found != (expected := nets_of(model_args.pair)[0]):
+        raise ValueError(
+            f"pair is {model_args.pair!r}, whose teacher is {expected}, but {model_args.teacher!r} is a {found}; give "
+            "another --teacher, or --model instead of --pair"
+        )
 
 
 def _pipeline(

@@ -20,6 +20,7 @@ from hf_icckd.options.checks import type_text
 from hf_icckd.options.commands import COMMANDS
 from hf_icckd.options.help import asks_for_help, command_help
 from hf_icckd.options.others import name_here
+from hf_icckd.options.pairs import with_nets
 from hf_icckd.options.renamed import RENAMED, new_spelling
 from hf_icckd.utils import distributed
 from hf_icckd.utils.text import name_encoding_hint, show, suggest
@@ -227,6 +228,7 @@ def parse_arguments(
     if argv and argv[0].endswith((".yaml", ".yml")):
         argv = yaml_words(Path(argv[0]), {option.removeprefix("--") for option in options}) + argv[1:]
     try:
+        argv = with_nets(argv, types)
         if choose is not None:
             given = {word.removeprefix("--").partition("=")[0] for word in argv if word.startswith("--")}
             parser.set_defaults(**choose(parser.parse_known_args(argv)[0], given))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from hf_icckd.options.pairs import HELP, check_pair
 from hf_icckd.options.trainer import TeacherOptions
 
 
@@ -13,6 +14,7 @@ class DistillOptions:
     """Which net teaches, which one learns, and what is made of them."""
 
     title: ClassVar[str] = "Nets and folder"
+    of_pair: ClassVar[dict[str, int]] = {"teacher": 0, "student": 1}
 
     teacher: str | None = field(
         default=None,
@@ -29,6 +31,7 @@ class DistillOptions:
             "96 pixels cifar_wrn_16_2."
         },
     )
+    pair: str | None = field(default=None, metadata={"help": HELP.format("teacher and student"), "metavar": "PAIR"})
     pretrained: bool | None = field(
         default=None, metadata={"help": "Start from timm's pretrained weights. Default: if timm has some for the net."}
     )
@@ -44,6 +47,9 @@ class DistillOptions:
         default=False,
         metadata={"help": "Try a step of teacher and student, print the plan, and leave no run."},
     )
+
+    def __post_init__(self) -> None:
+        check_pair(self)
 
 
 @dataclass

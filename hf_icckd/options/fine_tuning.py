@@ -84,23 +84,27 @@ def check_start(args: FineTuning, pretrained: bool, start_from: str | None) -> N
 
 # At batches of 64. The transformer's rate is that of MAE, 5e-4 for 256 images (arXiv 2111.06377, table 9).
 _ADAMW = {"optim": "adamw_torch", "weight_decay": 0.05, "decay_norm_and_bias": False, "warmup_steps": 0.1}
-_RATES = {("cnn", True): 3e-4, ("transformer", True): 1e-4, ("transformer", False): 5e-4}
+_RATES = {("cnn", True): 3e-4, ("light", True): 3e-4, ("transformer", True): 1e-4, ("transformer", False): 5e-4}
+# With SGD, as the literature of distillation trains its light nets (RepDistiller, after arXiv 1910.10699).
+_LIGHT = {"learning_rate": 0.01}
 
 
 def defaults_for(kind: str, pretrained: bool) -> dict[str, Any]:
     """Options that suit a kind of net better than the defaults, which are those of CIFAR nets from scratch.
 
     Pretrained nets and transformers are trained with AdamW, weight decay 0.05 except for norms and biases, and a
-    warm-up over a tenth of the training. CNNs from scratch keep SGD.
+    warm-up over a tenth of the training. CNNs from scratch keep SGD; light nets of CIFAR get a lower rate.
 
     Args:
-        kind: cnn or transformer.
+        kind: cnn, light or transformer.
         pretrained: Whether the net starts from trained weights.
 
     Example:
         >>> defaults_for("cnn", pretrained=True)["learning_rate"], defaults_for("cnn", pretrained=False)
         (0.0003, {})
     """
+    if kind == "light" and not pretrained:
+        return _LIGHT
     rate = _RATES.get((kind, pretrained))
     return {} if rate is None else {**_ADAMW, "learning_rate": rate}
 

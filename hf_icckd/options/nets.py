@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from hf_icckd.options.checks import check_channels, check_range
+from hf_icckd.options.pairs import HELP, check_pair
 
 
 @dataclass
@@ -61,8 +62,14 @@ class TeacherModelArguments(TrainedNet):
     """Which net becomes the teacher."""
 
     title: ClassVar[str] = "Net"
+    of_pair: ClassVar[dict[str, int]] = {"model": 0}
 
     model: str = field(default="cifar_resnet20", metadata={"help": "Architecture: any name of timm's registry."})
+    pair: str | None = field(default=None, metadata={"help": HELP.format("model"), "metavar": "PAIR"})
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_pair(self)
 
 
 @dataclass
@@ -70,8 +77,13 @@ class StudentModelArguments(TrainedNet):
     """Which net learns from which teacher."""
 
     title: ClassVar[str] = "Nets"
+    of_pair: ClassVar[dict[str, int]] = {"model": 1}
 
     model: str = field(default="cifar_resnet8", metadata={"help": "Architecture: any name of timm's registry."})
+    pair: str | None = field(
+        default=None,
+        metadata={"help": HELP.format("model") + " teacher says where the trained teacher is.", "metavar": "PAIR"},
+    )
     teacher: str = field(
         default="runs/teacher",
         metadata={
@@ -110,6 +122,7 @@ class StudentModelArguments(TrainedNet):
 
     def __post_init__(self):
         super().__post_init__()
+        check_pair(self)
         check_range(self, "teacher_image_size", 1, math.inf)
         for name in ("teacher_mean", "teacher_std"):
             check_channels(name, getattr(self, name))

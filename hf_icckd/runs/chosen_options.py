@@ -14,6 +14,7 @@ from hf_icckd.runs.records import read_options
 
 logger = logging.getLogger(__name__)
 
+_LIGHT = ("cifar_mobilenet", "cifar_shufflenet")
 CHOSEN = "chosen_options"  # what all_args.yaml calls their names
 
 
@@ -32,8 +33,12 @@ def suitable_defaults(architecture: str, pretrained: bool) -> dict[str, Any]:
         0.0001
         >>> suitable_defaults("cifar_resnet20", pretrained=False)
         {}
+        >>> suitable_defaults("cifar_shufflenetv2", pretrained=False)
+        {'learning_rate': 0.01}
     """
-    return defaults_for("transformer" if is_transformer_like(architecture) else "cnn", pretrained)
+    light = architecture.startswith(_LIGHT)
+    kind = "light" if light else "transformer" if is_transformer_like(architecture) else "cnn"
+    return defaults_for(kind, pretrained)
 
 
 class ChosenOptions:

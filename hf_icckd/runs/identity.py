@@ -24,6 +24,7 @@ _FREE_OPTIONS = {
     "local_rank",
     "num_threads",
     "output_dir",
+    "pair",  # the nets are compared
     "per_device_eval_batch_size",
     "per_device_train_batch_size",  # the global batch size is compared instead
     "project",
