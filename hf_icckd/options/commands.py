@@ -46,13 +46,33 @@ class EvaluationArguments:
 
     title: ClassVar[str] = "Evaluation"
 
-    model: str = field(default="runs/student", metadata={"help": f"{_MODEL}."})
-    teacher: str | None = field(default=None, metadata={"help": "A second model, to measure agreement with."})
+    model: list[str] = field(
+        default_factory=lambda: ["runs/student"], metadata={"help": f"{_MODEL}; several are compared."}
+    )
+    teacher: str | None = field(
+        default=None, metadata={"help": "Another model, to measure agreement with; for one model."}
+    )
     split: str = field(default="test", metadata={"help": "train, validation or test."})
     batch_size: int = field(default=256, metadata={"help": "Images per step."})
     num_workers: int = field(default=0, metadata={"help": "Processes that decode large images."})
     allow_leakage: bool = field(default=False, metadata={"help": ALLOW_LEAKAGE})
     output_file: str | None = field(default=None, metadata={"help": "JSON file to write all metrics to."})
+    report: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder to write a page to, as report.html, which holds its pictures, and as report.md: classes, "
+            "the worst mistakes with their images, calibration, a map of the embeddings, cost.",
+            "metavar": "FOLDER",
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.teacher is not None and len(self.model) > 1:
+            raise ValueError(
+                f"teacher is {self.teacher!r} but there are {len(self.model)} models; give one model, or leave it out"
+            )
+        if twice := {name for name in self.model if self.model.count(name) > 1}:
+            raise ValueError(f"model has {twice.pop()!r} twice, expected different models; leave one out")
 
 
 @dataclass
@@ -263,11 +283,11 @@ COMMANDS = {
         ("model", "images", "output_file", "top_k", "sort", "batch_size", "num_workers", "pixel_range"),
     ),
     "evaluate": Command(
-        "Measure any classifier on a split.",
+        "Measure classifiers on a split.",
         "hf_icckd.evaluate",
         (DataArguments, EvaluationArguments),
-        ("model", "dataset"),
-        ("model", "dataset", "split", "teacher", "output_file"),
+        ("model",),
+        ("model", "dataset", "split", "teacher", "report", "output_file"),
     ),
     "export": Command(
         "Write a model as ONNX, int8 ONNX or OpenVINO, each checked against torch.",
