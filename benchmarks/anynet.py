@@ -54,13 +54,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder for records.jsonl and README.md")
     parser.add_argument("--quick", action="store_true", help="a dozen nets, one of each kind of fault")
-    parser.add_argument("--nets", nargs="+", help="names of timm instead")
+    parser.add_argument("--nets", nargs="+", help="names of timm instead, such as 'cifar_*'")
     parser.add_argument("--timeout", type=float, default=600, help="seconds for a net")
     parser.add_argument("--jobs", type=int, default=1, help="nets at a time")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     file = args.output / "records.jsonl"
-    nets = args.nets or (QUICK if args.quick else smallest_nets(args.output / "nets.json"))
+    named = [net for pattern in args.nets or () for net in list_models(pattern)]
+    if args.nets and not named:
+        parser.error(f"timm has none of {' '.join(args.nets)}")
+    nets = named or (QUICK if args.quick else smallest_nets(args.output / "nets.json"))
     done = {json.loads(line)["net"] for line in file.read_text().splitlines()} if file.exists() else set()
     waiting, running = [net for net in nets if net not in done], []
     while waiting or running:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 import timm
 
-from benchmarks import anynet, throughput
+from benchmarks import anynet, pair, throughput
 from benchmarks.arms.common import Spec
 from benchmarks.report import chart, table
 from benchmarks.rounds import ROOT, Arm, compare, order, run_rounds
@@ -275,3 +275,24 @@ def test_the_loaders_of_a_net_are_compared(tiny_classifier, tmp_path):
 
 def test_every_quick_net_is_one_of_timm():
     assert set(anynet.QUICK) <= set(timm.list_models())
+
+
+def test_a_row_of_a_pair_stands_alone_after_a_short_schedule(tmp_path, monkeypatch, capsys):
+    commands = []
+
+    def train(role, folder, *words):
+        commands.append([role, folder.name, *map(str, words)])
+        return 50.0 + len(commands)
+
+    monkeypatch.setattr(pair, "train", train)
+    words = ["pair.py", "--pair", "vgg13-vgg8", "--dataset", "here", "--output", str(tmp_path), "--seeds", "2"]
+    monkeypatch.setattr("sys.argv", [*words, "--epochs", "3"])
+    pair.main()
+    short = capsys.readouterr().out
+    assert "3 epochs: a short schedule" in short and "RepDistiller" not in short and "± " in short
+    assert [name for _, name, *_ in commands[:5]] == ["labels", "teacher-ce", "kd-ce", "teacher-term", "kd-term"]
+    assert commands[2][0] == "student" and f"{tmp_path}/seed-0/teacher-ce" in commands[2]
+    assert json.loads((tmp_path / "row.json").read_text())["top1"]["labels"] == [51.0, 56.0]
+    monkeypatch.setattr("sys.argv", words)
+    pair.main()
+    assert "| RepDistiller's table | 70.36 | 74.64 | 72.98 |  |  |" in capsys.readouterr().out

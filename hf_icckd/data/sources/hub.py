@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, IterableDataset, load_dataset
+from datasets import Dataset, IterableDataset, load_dataset, load_dataset_builder
 
 from hf_icckd.data.sources.built_in import BUILT_IN
 from hf_icckd.data.sources.source import Reading, Source, reason, refuse_file_options
 from hf_icckd.data.splits.roles import named_reading
 from hf_icckd.options.data import ImageDataArguments
+from hf_icckd.utils.atomic_files import existing_folder
+
+logger = logging.getLogger(__name__)
+_LARGE = 10**9  # bytes, from which on it is said what a data set takes before it is fetched
 
 
 class Hub(Source):
@@ -24,6 +30,7 @@ class Hub(Source):
     def read(self, options: ImageDataArguments) -> Reading:
         """Fetch the data set, or read the copy that was fetched before."""
         refuse_file_options(self.name, options)
+        self._announce()
         return named_reading(self.name, self._load(streaming=False), options, "split")
 
     def streams(self, options: ImageDataArguments) -> Mapping[str, IterableDataset]:
@@ -35,6 +42,28 @@ class Hub(Source):
         names = {Path(file["filename"]).parent.name for file in rows.cache_files}
         name = names.pop() if len(names) == 1 else ""
         return name if re.fullmatch("[0-9a-f]{40}", name) else None
+
+    def _announce(self) -> None:
+        """Say what a large data set takes on the disk before it is fetched. Raises ValueError if there is no room."""
+        try:
+            builder = load_dataset_builder(self.hub_id, self.config_name)
+        except Exception:  # what is wrong is said when it is loaded
+            return
+        fetched, stored = builder.info.download_size or 0, builder.info.dataset_size or 0
+        folder = Path(builder.cache_dir)
+        if fetched + stored < _LARGE or folder.exists():
+            return
+        free = shutil.disk_usage(existing_folder(folder)).free
+        sizes = (
+            f"dataset {self.hub_id!r} is {fetched / _LARGE:.0f} GB to fetch and {stored / _LARGE:.0f} GB beside that "
+            f"when it is unpacked, and {free / _LARGE:.0f} GB are free in {existing_folder(folder)}"
+        )
+        if fetched + stored > free:
+            raise ValueError(
+                f"{sizes}; choose another place with the environment variable HF_HOME, or read it without storing it: "
+                "--streaming true"
+            )
+        logger.info("%s; --streaming true reads it without storing it", sizes)
 
     def _load(self, streaming: bool) -> Any:
         try:
