@@ -58,7 +58,6 @@ def main(
         check_architecture(model_args.model)
         objectives = _objectives(data_args, args)  # an error shows before anything is loaded
         teacher = _teacher_of(objectives, model_args, stand_in)
-        _check_pair(model_args, teacher)
         start, identity = load_start(model_args, args, chosen.given)
         # The teacher's weights are part of what the run is, wherever they are stored.
         folder = RunFolder(
@@ -163,9 +162,10 @@ def _teacher_of(
     """What the options name, or stands in for it, as it teaches: without classes if they say not to use its head.
 
     Raises:
-        ValueError: If an objective reads what it does not have.
+        ValueError: If an objective reads what it does not have, or it is another net than the pair's.
     """
     teacher = stand_in or _named_teacher(model_args)
+    _check_pair(model_args, teacher)
     if not model_args.teacher_head:
         teacher = by_embeddings(teacher)
     check_outputs(objectives, teacher, "teacher")

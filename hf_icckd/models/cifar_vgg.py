@@ -9,6 +9,8 @@ Krishnan, Phillip Isola. arXiv:1910.10699.
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -49,11 +51,11 @@ class CifarVgg(StagedNet):
         drop_rate: float = 0.0,
     ) -> None:
         strides = (1, 2, 2, 2, 2 if min(to_2tuple(img_size)) >= POOLED_SIZE else 1)
-        stages, reductions, channels = [], [], in_chans
+        stages, channels = [], in_chans
         for stride, depth, width in zip(strides, layers, WIDTHS, strict=True):
             stages.append(_stage(channels, width, depth, stride))
-            reductions.append(stride * (reductions[-1] if reductions else 1))
             channels = width
+        reductions = list(itertools.accumulate(strides, operator.mul))
         super().__init__(stages, WIDTHS, reductions, num_classes, global_pool, drop_rate)
         draw_weights(self)
 

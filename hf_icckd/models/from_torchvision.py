@@ -41,8 +41,7 @@ def torchvision_net(architecture: str, state: Mapping[str, Tensor]) -> nn.Module
     name = NAMES.get(architecture, architecture)
     if name not in torchvision.models.list_models(module=torchvision.models):
         return None
-    last = next(reversed(state.values()))
-    net = torchvision.models.get_model(name, num_classes=last.shape[0] if last.ndim else 1)
+    net = torchvision.models.get_model(name, num_classes=rows_of_last(state))
     versioned = OrderedDict(state)
     versioned._metadata = net.state_dict()._metadata  # type: ignore[attr-defined]  # versions of layers
     try:
@@ -50,6 +49,12 @@ def torchvision_net(architecture: str, state: Mapping[str, Tensor]) -> nn.Module
     except RuntimeError:
         return None
     return net.eval()
+
+
+def rows_of_last(state: Mapping[str, Tensor]) -> int:
+    """Rows of the last tensor: in torchvision's nets the classes, as the classification layer comes last."""
+    last = list(state.values())[-1]
+    return last.shape[0] if last.ndim else 1
 
 
 def rename_by_shape(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hf_icckd.models.architectures import check_architecture, default_cfg, meta_net, norm_eps
 from hf_icckd.models.classifier import ImageClassifier, create_classifier, unnamed
-from hf_icckd.models.from_torchvision import MEAN, STD, rename_by_shape, torchvision_net
+from hf_icckd.models.from_torchvision import MEAN, STD, rename_by_shape, rows_of_last, torchvision_net
 from hf_icckd.models.literature_names import from_literature
 from hf_icckd.models.same_logits import random_images
 from hf_icckd.models.state_dicts import read_state_dict
@@ -90,7 +90,7 @@ def _load_from_torchvision(
     if about.mean is None and about.std is None:
         about = replace(about, mean=MEAN, std=STD)
     _check_normalisation(path, about)
-    num_classes = next(reversed(state.values())).shape[0]
+    num_classes = rows_of_last(state)
     classifier = _classifier(about, num_classes).eval()
     eps = norm_eps(source)
     if eps is not None and eps != norm_eps(classifier.net):

@@ -16,6 +16,7 @@ from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from hf_icckd.models import CifarWideResNet
+from hf_icckd.models._cifar import StagedNet
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier, create_classifier
 from hf_icckd.utils.keyed_random import generator_seed
 
@@ -97,10 +98,13 @@ def _sections(classifier: ImageClassifier) -> tuple[list[str], list[str]]:
         return ["conv1", "bn1", "act1", "maxpool"], stages  # with three stages in the cifar_resnets: layer4 is empty
     if isinstance(net, CifarWideResNet):
         return ["stem"], [f"stages.{name}" for name, _ in net.stages.named_children()]
+    if isinstance(net, StagedNet):
+        stem, *stages = [f"stages.{name}" for name, _ in net.stages.named_children()]
+        return [stem], stages
     raise ValueError(
-        f"student branches can't be made with {classifier.spec.architecture}, expected cifar_resnet*, cifar_wrn_* or "
-        "a net of timm's ResNet class (resnet*, wide_resnet*, resnext*, seresnet* and others), as teacher and as "
-        "student"
+        f"student branches can't be made with {classifier.spec.architecture}, expected cifar_resnet*, cifar_wrn_*, "
+        "cifar_vgg*, cifar_shufflenet* or a net of timm's ResNet class (resnet*, wide_resnet*, resnext*, seresnet* "
+        "and others), as teacher and as student"
     )
 
 

@@ -34,7 +34,7 @@ def how_computed(args: DistillationTrainingArguments) -> str:
     else:
         slow, fast = False, torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     if fast and args.precision == "float32":
-        text += "; --bf16 true is usually faster here"
+        text += "; --bf16 true may be faster here"
     elif slow and args.precision == "bf16":
         text += "; this CPU emulates bf16 at a fraction of the speed of float32: leave --bf16 out"
     return text

@@ -75,6 +75,8 @@ def pixels(size=16, count=4):
         ("cifar_resnet32x4", "cifar_resnet8x4", 16, [(64, 64), (128, 128)]),
         ("cifar_wrn_40_2", "cifar_wrn_16_2", 16, [(32, 32), (64, 64)]),
         ("cifar_resnet8x4", "cifar_wrn_16_2", 16, [(64, 32), (128, 64)]),
+        ("cifar_vgg13", "cifar_vgg8", 16, [(128, 128), (256, 256), (512, 512)]),
+        ("cifar_resnet32x4", "cifar_shufflenetv2", 16, [(64, 116), (128, 232)]),
         ("resnet34", "resnet18", 64, [(64, 64), (128, 128), (256, 256)]),
         ("test_resnet", "resnet18", 64, [(32, 64), (48, 128), (192, 256)]),
     ],
@@ -102,7 +104,10 @@ def test_a_branch_behind_each_stage_but_the_last(big, small, size, channels):
     assert without == []
 
 
-@pytest.mark.parametrize("architecture", ["cifar_resnet8", "cifar_wrn_16_2", "resnet18"])
+@pytest.mark.parametrize(
+    "architecture",
+    ["cifar_resnet8", "cifar_wrn_16_2", "cifar_vgg8", "cifar_shufflenetv1", "cifar_shufflenetv2", "resnet18"],
+)
 def test_a_branch_is_the_student_from_its_stage_on(architecture):
     """Bit for bit, fed with the student's own map; so a twin of the student gets the student's logits from it."""
     student, other = classifier(architecture, 32).eval(), classifier(architecture, 32, seed=1)
@@ -277,7 +282,7 @@ def test_the_recipe_exports_the_teacher_alone(tmp_path):
         (
             "cifar_resnet8",
             "test_convnext",
-            "made with test_convnext, expected cifar_resnet.*, cifar_wrn_.* or a net of",
+            "made with test_convnext, expected cifar_resnet.*, cifar_wrn_.*, cifar_vgg.*, cifar_shufflenet.* or a net",
         ),
         ("test_convnext", "cifar_resnet8", "made with test_convnext, expected cifar_resnet"),
         ("cifar_resnet8", "cifar_resnet9", r"unknown model 'cifar_resnet9'.*did you mean cifar_resnet8"),
