@@ -31,8 +31,8 @@ from hf_icckd.metrics.class_tables import class_table
 from hf_icckd.models.classifier import ImageClassifier, check_same_classes
 from hf_icckd.models.pretrained import from_pretrained
 from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
-from hf_icckd.options.commands import EvaluationArguments
 from hf_icckd.options.data import DataArguments
+from hf_icckd.options.evaluation import EvaluationArguments
 from hf_icckd.runs.summary import summary_table
 from hf_icckd.utils.atomic_files import user_path
 from hf_icckd.utils.machine import best_device, keep_freed_memory

@@ -10,13 +10,13 @@ from typing import ClassVar
 
 from hf_icckd.options.checks import changed_options, check_licence, check_range
 from hf_icckd.options.data import (
-    ALLOW_LEAKAGE,
     DataArguments,
     StudentDataArguments,
     TrainingDataArguments,
 )
 from hf_icckd.options.deployment import BenchmarkArguments, ExportArguments, ExportDataArguments
 from hf_icckd.options.distill import DistillOptions, DistilTeacherOptions
+from hf_icckd.options.evaluation import MODEL, EvaluationArguments
 from hf_icckd.options.fine_tuning import FineTuning
 from hf_icckd.options.imbalance import ClassBalanceArguments
 from hf_icckd.options.kept_weights import KeptWeights
@@ -24,8 +24,6 @@ from hf_icckd.options.lookup import ImportArguments, ModelsArguments
 from hf_icckd.options.nets import StudentModelArguments, TeacherModelArguments
 from hf_icckd.options.prediction import PredictionArguments
 from hf_icckd.options.trainer import Hardware, HubOptions, Optimisation, RunOptions, StudentOptions, TeacherOptions
-
-_MODEL = "Folder of a run, Hub id or a pretrained timm model's name"
 
 
 @dataclass
@@ -38,41 +36,6 @@ class ReportArguments:
         default="contact_sheet.png",
         metadata={"help": "PNG file to write: some training images of each class.", "metavar": "FILE"},
     )
-
-
-@dataclass
-class EvaluationArguments:
-    """Which model to measure, on which split."""
-
-    title: ClassVar[str] = "Evaluation"
-
-    model: list[str] = field(
-        default_factory=lambda: ["runs/student"], metadata={"help": f"{_MODEL}; several are compared."}
-    )
-    teacher: str | None = field(
-        default=None, metadata={"help": "Another model, to measure agreement with; for one model."}
-    )
-    split: str = field(default="test", metadata={"help": "train, validation or test."})
-    batch_size: int = field(default=256, metadata={"help": "Images per step."})
-    num_workers: int = field(default=0, metadata={"help": "Processes that decode large images."})
-    allow_leakage: bool = field(default=False, metadata={"help": ALLOW_LEAKAGE})
-    output_file: str | None = field(default=None, metadata={"help": "JSON file to write all metrics to."})
-    report: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder to write a page to, as report.html, which holds its pictures, and as report.md: classes, "
-            "the worst mistakes with their images, calibration, a map of the embeddings, cost.",
-            "metavar": "FOLDER",
-        },
-    )
-
-    def __post_init__(self) -> None:
-        if self.teacher is not None and len(self.model) > 1:
-            raise ValueError(
-                f"teacher is {self.teacher!r} but there are {len(self.model)} models; give one model, or leave it out"
-            )
-        if twice := {name for name in self.model if self.model.count(name) > 1}:
-            raise ValueError(f"model has {twice.pop()!r} twice, expected different models; leave one out")
 
 
 @dataclass
@@ -120,7 +83,7 @@ class DemoArguments:
 
     models: list[str] = field(
         default_factory=lambda: ["runs/teacher", "runs/student"],
-        metadata={"help": f"One classifier, or a teacher and its student. {_MODEL}."},
+        metadata={"help": f"One classifier, or a teacher and its student. {MODEL}."},
     )
     space: str | None = field(
         default=None,
