@@ -30,13 +30,25 @@ from .evaluation.split import (
 )
 from .hub.push import push_to_hub as push_to_hub
 from .losses import (
+    DIST as DIST,
+)
+from .losses import (
+    DKD as DKD,
+)
+from .losses import (
     KD as KD,
 )
 from .losses import (
     OBJECTIVES as OBJECTIVES,
 )
 from .losses import (
+    PKT as PKT,
+)
+from .losses import (
     RKD as RKD,
+)
+from .losses import (
+    SP as SP,
 )
 from .losses import (
     TEACHER_TERMS as TEACHER_TERMS,

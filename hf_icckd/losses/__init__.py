@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from hf_icckd.losses.class_balance import ClassBalance, inverse_weights, prior_offsets, scaled_weights
 from hf_icckd.losses.class_cache import CachedNegatives, ClassEmbeddingCache
+from hf_icckd.losses.dist import DIST, correlation_loss
+from hf_icckd.losses.dkd import DKD, decoupled_distillation_losses
 from hf_icckd.losses.embedding import EmbeddingRegression, embedding_loss
 from hf_icckd.losses.intra_class import (
     IntraClassContrastiveLoss,
@@ -13,6 +15,7 @@ from hf_icckd.losses.intra_class import (
 )
 from hf_icckd.losses.kd import KD, knowledge_distillation_loss
 from hf_icckd.losses.objective import DistillationBatch, DistillationObjective
+from hf_icckd.losses.pkt import PKT, probabilistic_transfer_loss
 from hf_icckd.losses.registry import (
     OBJECTIVES,
     TEACHER_TERMS,
@@ -29,14 +32,20 @@ from hf_icckd.losses.registry import (
 from hf_icckd.losses.rkd import RKD, rkd_angle_loss, rkd_distance_loss
 from hf_icckd.losses.sftn import SFTN
 from hf_icckd.losses.soft_targets import cross_entropy, labeled_cross_entropy, mixed_targets, targets_of
+from hf_icckd.losses.sp import SP, similarity_preserving_loss
+from hf_icckd.losses.standardisation import standardised
 from hf_icckd.losses.teacher_term import TeacherBatch, TeacherTerm
 from hf_icckd.losses.weighted import WeightedObjectives, WeightedTerms
 
 __all__ = [
+    "DIST",
+    "DKD",
     "KD",
     "OBJECTIVES",
+    "PKT",
     "RKD",
     "SFTN",
+    "SP",
     "TEACHER_TERMS",
     "CachedNegatives",
     "ClassBalance",
@@ -51,7 +60,9 @@ __all__ = [
     "WeightedObjectives",
     "WeightedTerms",
     "check_outputs",
+    "correlation_loss",
     "cross_entropy",
+    "decoupled_distillation_losses",
     "describe_terms",
     "embedding_loss",
     "full_specs",
@@ -64,12 +75,15 @@ __all__ = [
     "parse_objectives",
     "parse_terms",
     "prior_offsets",
+    "probabilistic_transfer_loss",
     "refuse_mixed",
     "refuse_unlabeled",
     "rkd_angle_loss",
     "rkd_distance_loss",
     "scaled_weights",
     "set_term_argument",
+    "similarity_preserving_loss",
+    "standardised",
     "targets_of",
     "term_arguments",
 ]

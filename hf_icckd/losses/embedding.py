@@ -13,19 +13,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, at_least_float32
+from hf_icckd.losses.standardisation import standardised
 from hf_icckd.models.outputs import OutputShapes
-
-
-def normalised(embeddings: Tensor) -> Tensor:
-    """(B, D) embeddings with mean 0 and standard deviation 1 over their D values; constant ones become 0."""
-    centred = embeddings - embeddings.mean(dim=1, keepdim=True)
-    std = centred.square().mean(dim=1, keepdim=True).sqrt()
-    return centred / torch.where(std > 0, std, 1)
 
 
 def embedding_loss(projected: Tensor, teacher_embeddings: Tensor) -> Tensor:
@@ -55,7 +48,7 @@ def embedding_loss(projected: Tensor, teacher_embeddings: Tensor) -> Tensor:
             "must have one shape; project the student's to the length of the teacher's"
         )
     projected, teacher_embeddings = at_least_float32(projected, teacher_embeddings)
-    return F.smooth_l1_loss(projected, normalised(teacher_embeddings).to(projected.dtype))
+    return F.smooth_l1_loss(projected, standardised(teacher_embeddings).to(projected.dtype))
 
 
 class EmbeddingRegression(DistillationObjective):

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hf_icckd.losses.dist import DIST
+from hf_icckd.losses.dkd import DKD
 from hf_icckd.losses.embedding import EmbeddingRegression
 from hf_icckd.losses.intra_class import IntraClassTerm
 from hf_icckd.losses.kd import KD
 from hf_icckd.losses.objective import DistillationObjective
+from hf_icckd.losses.pkt import PKT
 from hf_icckd.losses.rkd import RKD
 from hf_icckd.losses.sftn import SFTN
+from hf_icckd.losses.sp import SP
 from hf_icckd.losses.specs import parse_spec, shortest_spec, write_spec
 from hf_icckd.losses.teacher_term import TeacherTerm
 from hf_icckd.losses.weighted import WeightedObjectives, WeightedTerms
@@ -19,8 +23,12 @@ from hf_icckd.models.foreign import available_outputs
 
 OBJECTIVES: dict[str, type[DistillationObjective]] = {
     "kd": KD,
+    "dkd": DKD,
+    "dist": DIST,
     "embedding": EmbeddingRegression,
     "rkd": RKD,
+    "pkt": PKT,
+    "sp": SP,
 }
 TEACHER_TERMS: dict[str, type[TeacherTerm]] = {
     "intra_class": IntraClassTerm,

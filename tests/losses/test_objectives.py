@@ -124,6 +124,50 @@ def test_hard_inputs_stay_finite(case, dtype, device):
         assert leaf.grad.abs().max() < 1e3
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("case", ["duplicates", "all equal", "zeros", "one image", "one class", "huge"])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_stays_finite(name, case, dtype, device):
+    batch = make_batch(dtype=torch.float32, device=device)
+    rows = {"duplicates": [0, 0, 1, 1, 2, 3], "all equal": [0] * 6, "one image": [0]}.get(case, list(range(6)))
+    scale = {"zeros": 0.0, "huge": 100.0}.get(case, 1.0)
+    labels = torch.arange(len(rows), device=device) % (1 if case == "one class" else 5)
+
+    def chosen(output):
+        return ClassifierOutput(*((scale * each[rows]).to(dtype) for each in output[:2]))
+
+    student = ClassifierOutput(*(each.clone().requires_grad_() for each in chosen(batch.student)[:2]))
+    objective = OBJECTIVES[name]().to(device)
+    objective.build(OutputShapes(5, 4), OutputShapes(5, 7))
+    objective.to(device)
+    made = batch._replace(
+        student=student, teacher=chosen(batch.teacher), labels=labels, sample_ids=labels, global_rows=len(rows),
+        progress=torch.ones((), device=device),
+    )  # fmt: skip
+    enabled = dtype != torch.float32
+    with torch.autocast(device, dtype=dtype if enabled else torch.bfloat16, enabled=enabled):
+        terms = objective(made)
+    assert all(term.dtype == torch.float32 and term.isfinite() for term in terms.values()), terms
+    sum(terms.values()).backward()
+    assert all(each.grad is None or each.grad.isfinite().all() for each in student[:2])
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_bf16_logits_and_embeddings_change_little(name):
+    batch = make_batch(dtype=torch.float32)._replace(progress=torch.ones(()), labels=torch.arange(6) % 5)
+    objective = OBJECTIVES[name]()
+    torch.manual_seed(0)
+    objective.build(OutputShapes(5, 4), OutputShapes(5, 7))
+    rounded = batch._replace(
+        student=ClassifierOutput(*(each.bfloat16() for each in batch.student[:2])),
+        teacher=ClassifierOutput(*(each.bfloat16() for each in batch.teacher[:2])),
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = objective(rounded)
+    for term, value in objective(batch).items():
+        assert half[term].item() == pytest.approx(value.item(), rel=0.05), term
+
+
 def test_close_pairs_keep_their_distance():
     """The usual |a|^2 + |b|^2 - 2ab would have lost it in float32."""
     base = torch.full((2, 64), 100.0)
@@ -154,7 +198,10 @@ def test_every_objective_has_weights_for_its_terms_and_a_citation():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (["rdk"], r"unknown objective 'rdk', expected one of: kd, embedding, rkd \(did you mean 'rkd'\?\)"),
+        (
+            ["rdk"],
+            r"unknown objective 'rdk', expected one of: kd, dkd, dist, .* \(did you mean 'rkd'\?\)",
+        ),
         (["kd:temprature=3"], r"cannot read 'temprature=3'.*weight, temperature.*did you mean 'temperature'"),
         (["kd:temperature"], "cannot read 'temperature'"),
         (["kd:temperature=warm"], "temperature is 'warm'.*expected a number"),
