@@ -30,6 +30,9 @@ from .evaluation.split import (
 )
 from .hub.push import push_to_hub as push_to_hub
 from .losses import (
+    AT as AT,
+)
+from .losses import (
     DIST as DIST,
 )
 from .losses import (
@@ -37,6 +40,9 @@ from .losses import (
 )
 from .losses import (
     KD as KD,
+)
+from .losses import (
+    NST as NST,
 )
 from .losses import (
     OBJECTIVES as OBJECTIVES,
@@ -54,10 +60,16 @@ from .losses import (
     TEACHER_TERMS as TEACHER_TERMS,
 )
 from .losses import (
+    VID as VID,
+)
+from .losses import (
     DistillationObjective as DistillationObjective,
 )
 from .losses import (
     EmbeddingRegression as EmbeddingRegression,
+)
+from .losses import (
+    FitNet as FitNet,
 )
 from .losses import (
     IntraClassContrastiveLoss as IntraClassContrastiveLoss,

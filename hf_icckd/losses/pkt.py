@@ -35,8 +35,8 @@ def probabilistic_transfer_loss(student_embeddings: Tensor, teacher_embeddings: 
     Example:
         >>> import torch
         >>> x = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
-        >>> probabilistic_transfer_loss(3 * x, x).item()
-        0.0
+        >>> abs(probabilistic_transfer_loss(3 * x, x).item()) < 1e-6
+        True
     """
     student, teacher = at_least_float32(student_embeddings, teacher_embeddings)
     with no_autocast(student):

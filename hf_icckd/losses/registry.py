@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hf_icckd.losses.at import AT
 from hf_icckd.losses.dist import DIST
 from hf_icckd.losses.dkd import DKD
 from hf_icckd.losses.embedding import EmbeddingRegression
+from hf_icckd.losses.fitnet import FitNet
 from hf_icckd.losses.intra_class import IntraClassTerm
 from hf_icckd.losses.kd import KD
+from hf_icckd.losses.nst import NST
 from hf_icckd.losses.objective import DistillationObjective
 from hf_icckd.losses.pkt import PKT
 from hf_icckd.losses.rkd import RKD
@@ -17,6 +20,7 @@ from hf_icckd.losses.sftn import SFTN
 from hf_icckd.losses.sp import SP
 from hf_icckd.losses.specs import parse_spec, shortest_spec, write_spec
 from hf_icckd.losses.teacher_term import TeacherTerm
+from hf_icckd.losses.vid import VID
 from hf_icckd.losses.weighted import WeightedObjectives, WeightedTerms
 from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.foreign import available_outputs
@@ -29,6 +33,10 @@ OBJECTIVES: dict[str, type[DistillationObjective]] = {
     "rkd": RKD,
     "pkt": PKT,
     "sp": SP,
+    "fitnet": FitNet,
+    "at": AT,
+    "vid": VID,
+    "nst": NST,
 }
 TEACHER_TERMS: dict[str, type[TeacherTerm]] = {
     "intra_class": IntraClassTerm,

@@ -32,8 +32,8 @@ def similarity_preserving_loss(student_embeddings: Tensor, teacher_embeddings: T
     Example:
         >>> import torch
         >>> x = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
-        >>> similarity_preserving_loss(3 * x, x).item()
-        0.0
+        >>> similarity_preserving_loss(3 * x, x).item() < 1e-12
+        True
     """
     student, teacher = at_least_float32(student_embeddings, teacher_embeddings)
     with no_autocast(student):

@@ -13,6 +13,11 @@ from hf_icckd import KD, OBJECTIVES, RKD, ClassifierOutput, DistillationBatch, W
 from hf_icckd.losses import knowledge_distillation_loss, parse_objectives, rkd_angle_loss, rkd_distance_loss
 from hf_icckd.models.outputs import OutputShapes
 
+SHAPES = (
+    OutputShapes(5, 4, tuple((width, 2, 2) for width in (3, 3, 4, 4))),
+    OutputShapes(5, 7, tuple((width, 4, 4) for width in (5, 5, 7, 7))),
+)
+
 
 def make_batch(n=6, classes=5, student_dim=4, teacher_dim=7, seed=0, dtype=torch.float64, device="cpu"):
     generator = torch.Generator().manual_seed(seed)
@@ -20,9 +25,12 @@ def make_batch(n=6, classes=5, student_dim=4, teacher_dim=7, seed=0, dtype=torch
     def randn(*shape):
         return torch.randn(*shape, generator=generator, dtype=torch.float64).to(device, dtype)
 
+    def maps(first, last, size):
+        return tuple(randn(n, width, size, size) for width in (first, first, last, last))
+
     return DistillationBatch(
-        student=ClassifierOutput(randn(n, classes), randn(n, student_dim)),
-        teacher=ClassifierOutput(randn(n, classes), randn(n, teacher_dim)),
+        student=ClassifierOutput(randn(n, classes), randn(n, student_dim), maps(3, 4, 2)),
+        teacher=ClassifierOutput(randn(n, classes), randn(n, teacher_dim), maps(5, 7, 4)),
         labels=torch.zeros(n, dtype=torch.long, device=device),
         sample_ids=torch.arange(n, device=device),
         progress=torch.zeros((), device=device),
@@ -134,11 +142,14 @@ def test_every_objective_stays_finite(name, case, dtype, device):
     labels = torch.arange(len(rows), device=device) % (1 if case == "one class" else 5)
 
     def chosen(output):
-        return ClassifierOutput(*((scale * each[rows]).to(dtype) for each in output[:2]))
+        maps = tuple((scale * each[rows]).to(dtype) for each in output.feature_maps)
+        return ClassifierOutput(*((scale * each[rows]).to(dtype) for each in output[:2]), maps)
 
-    student = ClassifierOutput(*(each.clone().requires_grad_() for each in chosen(batch.student)[:2]))
+    given = chosen(batch.student)
+    leaves = [each.clone().requires_grad_() for each in (*given[:2], *given.feature_maps)]
+    student = ClassifierOutput(*leaves[:2], tuple(leaves[2:]))
     objective = OBJECTIVES[name]().to(device)
-    objective.build(OutputShapes(5, 4), OutputShapes(5, 7))
+    objective.build(*SHAPES)
     objective.to(device)
     made = batch._replace(
         student=student, teacher=chosen(batch.teacher), labels=labels, sample_ids=labels, global_rows=len(rows),
@@ -149,7 +160,12 @@ def test_every_objective_stays_finite(name, case, dtype, device):
         terms = objective(made)
     assert all(term.dtype == torch.float32 and term.isfinite() for term in terms.values()), terms
     sum(terms.values()).backward()
-    assert all(each.grad is None or each.grad.isfinite().all() for each in student[:2])
+    assert all(each.grad is None or each.grad.isfinite().all() for each in leaves)
+
+
+def half_of(output):
+    maps = tuple(each.bfloat16() for each in output.feature_maps)
+    return ClassifierOutput(*(each.bfloat16() for each in output[:2]), maps)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -157,10 +173,10 @@ def test_bf16_logits_and_embeddings_change_little(name):
     batch = make_batch(dtype=torch.float32)._replace(progress=torch.ones(()), labels=torch.arange(6) % 5)
     objective = OBJECTIVES[name]()
     torch.manual_seed(0)
-    objective.build(OutputShapes(5, 4), OutputShapes(5, 7))
+    objective.build(*SHAPES)
     rounded = batch._replace(
-        student=ClassifierOutput(*(each.bfloat16() for each in batch.student[:2])),
-        teacher=ClassifierOutput(*(each.bfloat16() for each in batch.teacher[:2])),
+        student=half_of(batch.student),
+        teacher=half_of(batch.teacher),
     )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = objective(rounded)
@@ -190,7 +206,7 @@ def test_weighted_sum_names_and_weighs_terms():
 def test_every_objective_has_weights_for_its_terms_and_a_citation():
     for objective in OBJECTIVES.values():
         made = objective()
-        made.build(OutputShapes(5, 4), OutputShapes(5, 7))
+        made.build(*SHAPES)
         assert set(made.double()(make_batch())) == set(objective.term_weights)
         assert objective.citation.startswith("@")
 
