@@ -44,9 +44,10 @@ def hint_loss(predicted: Tensor, teacher_map: Tensor) -> Tensor:
 class FitNet(DistillationObjective):
     """Hints as an objective with the one term `fitnet`, the sum over stages; see `hint_loss`.
 
-    `build` makes a 1x1 convolution for each stage, which is trained with the student and not exported. The paper trains
-    on hints alone first; here, as in RepDistiller, whose weight this is, they are a term beside others from the start.
-    RepDistiller's regressors have batch norm and ReLU too, which would make the loss depend on the number of processes.
+    `build` makes a 1x1 convolution for each stage, which is trained with the student and not exported. The paper
+    trains on hints alone first; here, as in RepDistiller, whose weight this is, they are a term beside others from the
+    start. RepDistiller's regressors have batch norm and ReLU too, which would make the loss depend on the number of
+    processes.
 
     Args:
         stages: The student's feature maps, such as `2/3`; by default the one at two thirds of the way.

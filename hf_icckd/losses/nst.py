@@ -20,8 +20,8 @@ from hf_icckd.models.outputs import OutputShapes
 def selectivity_transfer_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """Squared maximum mean discrepancy between the channels of two maps, mean over images.
 
-    A channel is its pattern over the places of an image, at length 1; the kernel of two patterns is the square of their
-    inner product. Memory is B C^2.
+    A channel is its pattern over the places of an image, at length 1; the kernel of two patterns is their inner
+    product squared. Memory is B C^2.
 
     Args:
         student_map: (B, C_s, H, W), with gradient.

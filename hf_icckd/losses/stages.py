@@ -1,7 +1,7 @@
 """Which feature maps of student and teacher are compared, and at which size.
 
-Maps are counted as timm's `forward_intermediates` returns them: 0 is the stem of a convolutional net, and each block of
-a ViT is one map.
+Maps are counted as timm's `forward_intermediates` returns them: 0 is the stem of a convolutional net, and each block
+of a ViT is one map.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def _numbers(stages: str, last: int, objective: str) -> list[int]:
     found = [int(each) if each.isdigit() else -1 for each in stages.split("/")]
     if not all(0 <= each <= last for each in found) or len({*found}) != len(found):
         raise ValueError(
-            f"stages is {stages!r} in the objective {objective}, expected {ALL}, {HINT}, or different numbers from 0 to "
-            f"{last} with slashes between them, such as 2/3: the student's feature maps"
+            f"stages is {stages!r} in the objective {objective}, expected {ALL}, {HINT}, or different numbers from 0 "
+            f"to {last} with slashes between them, such as 2/3: the student's feature maps"
         )
     return found
 

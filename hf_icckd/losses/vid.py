@@ -1,8 +1,8 @@
 """Variational information distillation: the student predicts the teacher's maps, and how sure it is of each channel.
 
 Reference:
-    Ahn, Hu, Damianou, Lawrence, Dai: Variational Information Distillation for Knowledge Transfer. CVPR 2019, arXiv
-    1904.05835.
+    Ahn, Hu, Damianou, Lawrence, Dai: Variational Information Distillation for Knowledge Transfer. CVPR 2019,
+    arXiv 1904.05835.
 """
 
 from __future__ import annotations
