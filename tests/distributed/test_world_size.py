@@ -17,6 +17,7 @@ RUNS = [
         "intra_class",
         "kd",
         "kd+rkd",
+        "others",
         "recorded",
         "mixed",
         "unlabeled",

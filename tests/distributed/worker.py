@@ -47,6 +47,7 @@ TERMS = (
     "loss/rkd_distance",
     "loss/rkd_angle",
     "loss/embedding",
+    *(f"loss/{name}" for name in ("dkd", "dist_inter", "dist_intra", "pkt", "sp", "at", "fitnet", "vid", "nst")),
 )
 
 
@@ -206,6 +207,13 @@ def teachers(worker: Worker, accumulation: int) -> dict[str, TeacherTrainer]:
     return {name: worker.teacher(name, accumulation=accumulation, **kind) for name, kind in kinds.items()}
 
 
+# All in one run, at weights that leave none of them alone.
+OTHERS = [
+    "dkd:weight=0.2,warmup=0.5", "dist:weight=0.2", "pkt:weight=0.01", "sp:weight=0.01", "at:weight=0.1",
+    "fitnet:weight=0.01", "vid:weight=0.1", "nst:weight=0.1",
+]  # fmt: skip
+
+
 def students(worker: Worker, accumulation: int) -> dict[str, StudentTrainer]:
     """One of each kind, with one or two micro-batches in a step."""
     # Pairs may stand in two processes at the end of an epoch.
@@ -220,6 +228,7 @@ def students(worker: Worker, accumulation: int) -> dict[str, StudentTrainer]:
         "alone": {"objectives": ["embedding"], "images": alone},
         "kd": {"objectives": ["kd"]},
         "kd+rkd": rkd,
+        "others": {"objectives": OTHERS},
         "recorded": rkd | {"recorded": True},  # with the second accumulation: replayed
     }
     return {name: worker.student(accumulation, **kind) for name, kind in kinds.items()}
