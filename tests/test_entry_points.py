@@ -288,7 +288,7 @@ def test_evaluate_looks_first_where_it_is_to_write(runs, tmp_path, capsys):
     with pytest.raises(UserError, match=r"output_file is '.*/nowhere/x\.json', whose folder does not exist; create"):
         evaluate.main(["--model", f"{runs}/student", "--output_file", f"{tmp_path}/nowhere/x.json"])
     assert not capsys.readouterr().out
-    with pytest.raises(UserError, match=r"Is a directory.*choose another file with --output_file"):
+    with pytest.raises(UserError, match=r"Is a directory.*choose another place with --output_file"):
         evaluate.main(["--model", f"{runs}/student", "--max_eval_samples", "20", "--output_file", str(tmp_path)])
 
 

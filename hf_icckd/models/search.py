@@ -58,7 +58,7 @@ def find_architectures(
         ValueError: If no name fits the pattern.
 
     Example:
-        >>> [(each.name, each.parameters) for each in find_architectures("cifar_wrn_*")]
+        >>> [(each.name, each.parameters) for each in find_architectures("cifar_wrn_*_2")]
         [('cifar_wrn_40_2', 2255156), ('cifar_wrn_16_2', 703284)]
     """
     names = timm.list_models(pattern)

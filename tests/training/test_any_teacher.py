@@ -101,7 +101,8 @@ def test_only_what_reads_embeddings_is_refused(pipeline, tiny_classifier, tmp_pa
     ):
         check_outputs(parse_objectives(["kd", "rkd"]), own, "teacher")
     with pytest.raises(
-        ValueError, match=r"OwnObjective compares embeddings.* only; take --objectives kd, or .* say so in"
+        ValueError,
+        match=r"OwnObjective compares embeddings.* only; take --objectives kd or dkd or dist, or .* say so in",
     ):
         check_outputs(WeightedObjectives([(KD(), 1.0), (OwnObjective(), 1.0)]), own, "teacher")
     dataset = pipeline.dataset("train", training=True)

@@ -41,7 +41,9 @@ default_cfgs = generate_default_cfgs({"pretrained_resnet": _CFG})
 @register_model
 def pretrained_resnet(pretrained: bool = False, **options) -> nn.Module:
     """A net that is another one when weights are loaded into it."""
-    net = build_model_with_cfg(CifarResNet, "pretrained_resnet", pretrained, depth=8, widths=NARROW, **options)
+    net = build_model_with_cfg(
+        CifarResNet, "pretrained_resnet", pretrained, layers=(1, 1, 1), widths=NARROW, **options
+    )
     if not pretrained:
         net.act1 = nn.SiLU()
     return net
