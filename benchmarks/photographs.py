@@ -9,19 +9,21 @@ weights or from none, taught by it or by labels alone. The test split is measure
 
 --rates compares learning rates for the two pretrained nets instead, on 500 other images of the training split.
 
-Runs that are finished are not repeated, and one that was cut off goes on.
+Runs that are finished are not repeated, and one that was cut off goes on. runs.json keeps what was measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
 import random
 import statistics
 import sys
 import zipfile
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as parquet
 import timm
@@ -94,6 +96,15 @@ def compare_nets(folder: Path, seeds: int, epochs: int, epochs_of_new: int) -> N
     print("| --- |" + " ---: |" * (seeds + 1))
     for name, values in accuracies.items():
         print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in (*values, statistics.mean(values))) + " |")
+    if seeds:
+        own = [folder / f"seed-{seed}" / name for seed in range(seeds) for name in accuracies]
+        (folder / "runs.json").write_text(json.dumps({f"{each.parent.name}/{each.name}": kept(each) for each in own}))
+
+
+def kept(folder: Path) -> dict[str, Any]:
+    """What is kept of a run: its metrics on the test split, its cost, and how it was made."""
+    results = json.loads((folder / "metrics.json").read_text())
+    return {name: results[name] for name in ("test", "cost", "training", "environment")}
 
 
 def compare_rates(folder: Path, epochs: int) -> None:
