@@ -641,8 +641,10 @@ def test_cards_of_real_runs_are_what_the_renderer_writes(folder):
         == (folder / "README.md").read_bytes()
     )
     command = shlex.split(results["environment"]["command"])
-    assert command[:3] == ["python", "-m", f"hf_icckd.{arguments['recipe']}"]
-    parse_arguments(RECIPES[arguments["recipe"]], "", command[3:])
+    recipe = arguments["recipe"]
+    begins = ["python", "-m", f"hf_icckd.{recipe}"] if command[0] == "python" else ["hf-icckd", recipe]
+    assert command[: len(begins)] == begins
+    parse_command(recipe, command[len(begins) :], RECIPES[recipe])
 
 
 def test_there_are_cards_of_a_teacher_and_of_a_student():
