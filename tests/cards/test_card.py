@@ -32,7 +32,7 @@ from hf_icckd.data.images import decode_image
 from hf_icckd.losses import TEACHER_TERMS
 from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.options.checks import changed_options, check_licence
-from hf_icckd.options.command_line import UserError, parse_arguments
+from hf_icckd.options.command_line import UserError, parse_arguments, parse_command
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.options.training import TeacherTrainingArguments
 from hf_icckd.runs.records import read_control, read_records
