@@ -11,10 +11,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, at_least_float32, no_autocast
+from hf_icckd.losses.objective import DistillationBatch, at_least_float32, no_autocast
 from hf_icckd.losses.similarities import directions
-from hf_icckd.losses.stages import ALL, maps_of, pair_stages
-from hf_icckd.models.outputs import OutputShapes
+from hf_icckd.losses.stages import MapObjective
 
 
 def attention_transfer_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
@@ -46,7 +45,7 @@ def attention_transfer_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
         return (own - given).square().mean()
 
 
-class AT(DistillationObjective):
+class AT(MapObjective):
     """Attention transfer as an objective with the one term `at`, the sum over stages; see `attention_transfer_loss`.
 
     The weight is the paper's, and RepDistiller's.
@@ -61,10 +60,6 @@ class AT(DistillationObjective):
     """
 
     term_weights: ClassVar[dict[str, float]] = {"at": 1000.0}
-    teacher_outputs: ClassVar[tuple[str, ...]] = ("feature_maps",)
-    reads_progress: ClassVar[bool] = False
-    takes_mixed: ClassVar[bool] = True
-    takes_unlabeled: ClassVar[bool] = True
     citation: ClassVar[str] = """@inproceedings{zagoruyko2017paying,
   title = {Paying More Attention to Attention: Improving the Performance of Convolutional Neural Networks via Attention
     Transfer},
@@ -73,16 +68,7 @@ class AT(DistillationObjective):
   year = {2017}
 }"""
 
-    def __init__(self, stages: str = ALL):
-        super().__init__()
-        self.stages = stages
-        self.pairs: list[tuple[int, int]] = []
-
-    def build(self, student: OutputShapes, teacher: OutputShapes) -> None:
-        """Choose the maps. Raises ValueError if there are none."""
-        self.pairs = pair_stages(student, teacher, self.stages, "at")
-
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return `{"at": scalar}`."""
-        losses = [attention_transfer_loss(*each) for each in maps_of(batch, self.pairs, "at")]
+        losses = [attention_transfer_loss(*each) for each in self.maps_of(batch)]
         return {"at": torch.stack(losses).sum()}

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, at_least_float32
-from hf_icckd.losses.stages import HINT, maps_of, pair_stages
+from hf_icckd.losses.objective import DistillationBatch, at_least_float32
+from hf_icckd.losses.stages import HINT, MapObjective
 from hf_icckd.models.outputs import OutputShapes
 
 
@@ -41,7 +41,7 @@ def hint_loss(predicted: Tensor, teacher_map: Tensor) -> Tensor:
     return F.mse_loss(predicted, teacher_map.to(predicted.dtype))
 
 
-class FitNet(DistillationObjective):
+class FitNet(MapObjective):
     """Hints as an objective with the one term `fitnet`, the sum over stages; see `hint_loss`.
 
     `build` makes a 1x1 convolution for each stage, which is trained with the student and not exported. The paper
@@ -62,10 +62,6 @@ class FitNet(DistillationObjective):
     """
 
     term_weights: ClassVar[dict[str, float]] = {"fitnet": 100.0}
-    teacher_outputs: ClassVar[tuple[str, ...]] = ("feature_maps",)
-    reads_progress: ClassVar[bool] = False
-    takes_mixed: ClassVar[bool] = True
-    takes_unlabeled: ClassVar[bool] = True
     citation: ClassVar[str] = """@inproceedings{romero2015fitnets,
   title = {{FitNets}: Hints for Thin Deep Nets},
   author = {Romero, Adriana and Ballas, Nicolas and Kahou, Samira Ebrahimi and Chassang, Antoine and Gatta, Carlo and
@@ -75,21 +71,19 @@ class FitNet(DistillationObjective):
 }"""
 
     def __init__(self, stages: str = HINT):
-        super().__init__()
-        self.stages = stages
-        self.pairs: list[tuple[int, int]] = []
+        super().__init__(stages)
         self.regressors = nn.ModuleList()
 
     def build(self, student: OutputShapes, teacher: OutputShapes) -> None:
         """Choose the maps and make the convolutions. Raises ValueError if there are no maps."""
-        self.pairs = pair_stages(student, teacher, self.stages, "fitnet")
+        super().build(student, teacher)
         assert student.feature_maps is not None and teacher.feature_maps is not None
         for own, given in self.pairs:
             self.regressors.append(nn.Conv2d(student.feature_maps[own][0], teacher.feature_maps[given][0], 1))
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return `{"fitnet": scalar}`."""
-        maps = maps_of(batch, self.pairs, "fitnet")
+        maps = self.maps_of(batch)
         losses = [
             hint_loss(regressor(own), given) for regressor, (own, given) in zip(self.regressors, maps, strict=True)
         ]

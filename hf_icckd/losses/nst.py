@@ -11,10 +11,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, at_least_float32, no_autocast
+from hf_icckd.losses.objective import DistillationBatch, at_least_float32, no_autocast
 from hf_icckd.losses.similarities import directions
-from hf_icckd.losses.stages import ALL, maps_of, pair_stages
-from hf_icckd.models.outputs import OutputShapes
+from hf_icckd.losses.stages import MapObjective
 
 
 def selectivity_transfer_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
@@ -54,7 +53,7 @@ def _kernel(first: Tensor, second: Tensor) -> Tensor:
     return (first @ second.transpose(1, 2)).square().mean()
 
 
-class NST(DistillationObjective):
+class NST(MapObjective):
     """Neuron selectivity transfer as an objective with the one term `nst`, the sum over stages.
 
     See `selectivity_transfer_loss`. The weight is the paper's for this kernel, and RepDistiller's.
@@ -69,10 +68,6 @@ class NST(DistillationObjective):
     """
 
     term_weights: ClassVar[dict[str, float]] = {"nst": 50.0}
-    teacher_outputs: ClassVar[tuple[str, ...]] = ("feature_maps",)
-    reads_progress: ClassVar[bool] = False
-    takes_mixed: ClassVar[bool] = True
-    takes_unlabeled: ClassVar[bool] = True
     citation: ClassVar[str] = """@article{huang2017like,
   title = {Like What You Like: Knowledge Distill via Neuron Selectivity Transfer},
   author = {Huang, Zehao and Wang, Naiyan},
@@ -80,16 +75,7 @@ class NST(DistillationObjective):
   year = {2017}
 }"""
 
-    def __init__(self, stages: str = ALL):
-        super().__init__()
-        self.stages = stages
-        self.pairs: list[tuple[int, int]] = []
-
-    def build(self, student: OutputShapes, teacher: OutputShapes) -> None:
-        """Choose the maps. Raises ValueError if there are none."""
-        self.pairs = pair_stages(student, teacher, self.stages, "nst")
-
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return `{"nst": scalar}`."""
-        losses = [selectivity_transfer_loss(*each) for each in maps_of(batch, self.pairs, "nst")]
+        losses = [selectivity_transfer_loss(*each) for each in self.maps_of(batch)]
         return {"nst": torch.stack(losses).sum()}

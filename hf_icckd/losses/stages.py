@@ -6,10 +6,12 @@ of a ViT is one map.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_icckd.losses.objective import DistillationBatch
+from hf_icckd.losses.objective import DistillationBatch, DistillationObjective
 from hf_icckd.models.outputs import OutputShapes
 
 ALL, HINT = "all", "hint"
@@ -58,19 +60,44 @@ def _numbers(stages: str, last: int, objective: str) -> list[int]:
     return found
 
 
-def maps_of(batch: DistillationBatch, pairs: list[tuple[int, int]], objective: str) -> list[tuple[Tensor, Tensor]]:
-    """The maps of both models, each pair at the smaller of its two sizes.
+class MapObjective(DistillationObjective):
+    """What objectives on feature maps share. Its one term has the name of the objective.
 
-    Raises:
-        ValueError: If `build` was not called.
+    Args:
+        stages: As for `pair_stages`.
     """
-    if not pairs:
-        raise ValueError(
-            f"the objective {objective} knows no shapes yet; call build(student_shapes, teacher_shapes) first, as "
-            "StudentTrainer does"
-        )
-    assert batch.student.feature_maps is not None and batch.teacher.feature_maps is not None
-    return [at_one_size(batch.student.feature_maps[own], batch.teacher.feature_maps[given]) for own, given in pairs]
+
+    teacher_outputs: ClassVar[tuple[str, ...]] = ("feature_maps",)
+    reads_progress: ClassVar[bool] = False
+    takes_mixed: ClassVar[bool] = True
+    takes_unlabeled: ClassVar[bool] = True
+
+    def __init__(self, stages: str = ALL):
+        super().__init__()
+        (self.name,) = self.term_weights
+        self.stages = stages
+        self.pairs: list[tuple[int, int]] = []
+
+    def build(self, student: OutputShapes, teacher: OutputShapes) -> None:
+        """Choose the maps. Raises ValueError if there are none."""
+        self.pairs = pair_stages(student, teacher, self.stages, self.name)
+
+    def maps_of(self, batch: DistillationBatch) -> list[tuple[Tensor, Tensor]]:
+        """The maps of both models, each pair at the smaller of its two sizes.
+
+        Raises:
+            ValueError: If `build` was not called.
+        """
+        if not self.pairs:
+            raise ValueError(
+                f"the objective {self.name} knows no shapes yet; call build(student_shapes, teacher_shapes) first, as "
+                "StudentTrainer does"
+            )
+        assert batch.student.feature_maps is not None and batch.teacher.feature_maps is not None
+        return [
+            at_one_size(batch.student.feature_maps[own], batch.teacher.feature_maps[given])
+            for own, given in self.pairs
+        ]
 
 
 def at_one_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, at_least_float32, no_autocast
-from hf_icckd.losses.stages import ALL, maps_of, pair_stages
+from hf_icckd.losses.objective import DistillationBatch, at_least_float32, no_autocast
+from hf_icckd.losses.stages import ALL, MapObjective
 from hf_icckd.models.outputs import OutputShapes
 
 _FIRST_VARIANCE, _SMALLEST_VARIANCE = 5.0, 1e-5  # as in RepDistiller; the paper gives neither
@@ -48,7 +48,7 @@ def variational_information_loss(mean: Tensor, variance: Tensor, teacher_map: Te
         return ((teacher_map.to(mean.dtype) - mean).square() / spread + spread.log()).mean() / 2
 
 
-class VID(DistillationObjective):
+class VID(MapObjective):
     """Variational information distillation as an objective with the one term `vid`, the sum over stages.
 
     `build` makes three 1x1 convolutions and a variance per channel for each stage, which are trained with the student
@@ -64,10 +64,6 @@ class VID(DistillationObjective):
     """
 
     term_weights: ClassVar[dict[str, float]] = {"vid": 1.0}
-    teacher_outputs: ClassVar[tuple[str, ...]] = ("feature_maps",)
-    reads_progress: ClassVar[bool] = False
-    takes_mixed: ClassVar[bool] = True
-    takes_unlabeled: ClassVar[bool] = True
     citation: ClassVar[str] = """@inproceedings{ahn2019variational,
   title = {Variational Information Distillation for Knowledge Transfer},
   author = {Ahn, Sungsoo and Hu, Shell Xu and Damianou, Andreas and Lawrence, Neil D. and Dai, Zhenwen},
@@ -76,15 +72,13 @@ class VID(DistillationObjective):
 }"""
 
     def __init__(self, stages: str = ALL):
-        super().__init__()
-        self.stages = stages
-        self.pairs: list[tuple[int, int]] = []
+        super().__init__(stages)
         self.predictors = nn.ModuleList()
         self.raw_variances = nn.ParameterList()
 
     def build(self, student: OutputShapes, teacher: OutputShapes) -> None:
         """Choose the maps, make convolutions and variances. Raises ValueError if there are no maps."""
-        self.pairs = pair_stages(student, teacher, self.stages, "vid")
+        super().build(student, teacher)
         assert student.feature_maps is not None and teacher.feature_maps is not None
         first = math.log(math.expm1(_FIRST_VARIANCE - _SMALLEST_VARIANCE))  # softplus gives the first variance
         for own, given in self.pairs:
@@ -96,7 +90,7 @@ class VID(DistillationObjective):
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return `{"vid": scalar}`."""
-        maps = maps_of(batch, self.pairs, "vid")
+        maps = self.maps_of(batch)
         losses = [
             variational_information_loss(predictor(own), F.softplus(raw) + _SMALLEST_VARIANCE, given)
             for predictor, raw, (own, given) in zip(self.predictors, self.raw_variances, maps, strict=True)
