@@ -64,8 +64,11 @@ def load_transformers(folder: Path, name: str) -> ImageClassifier:
     # transformers raises many types for what it can't load.
     except Exception as error:
         text = " ".join(str(error).split())
+        hint = ""
+        if not (folder / PROCESSOR_FILE).is_file():
+            hint = f"; it has no {PROCESSOR_FILE}, so its images may have another size: save its image processor there"
         raise ValueError(
-            f"model {name!r} can't be loaded by transformers: {text[:400]}{'...' if len(text) > 400 else ''}"
+            f"model {name!r} can't be loaded by transformers: {text[:400]}{'...' if len(text) > 400 else ''}{hint}"
         ) from error
     if layer is None:
         logger.info("%s has no single linear classification layer, so it has logits but no embeddings", name)

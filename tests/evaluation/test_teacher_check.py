@@ -65,6 +65,17 @@ def test_a_useful_answer_on_unequal_classes_is_not_near_chance():
     assert check_teacher(torch.eye(2)[answers], labels).problem(["no", "yes"]) is None
 
 
+def test_luck_in_another_order_is_not_taken_for_the_order():
+    """An untrained net gives a few images of a class the same wrong answer."""
+    labels = torch.arange(80) % 10
+    answers = torch.where(torch.arange(80) < 8 * 10, labels * 0 + 3, labels)
+    answers[labels == 5] = 7
+    check = check_teacher(torch.eye(10)[answers], labels)
+    assert check.near_chance and check.reordered
+    problem = check.problem([f"c{number}" for number in range(10)])
+    assert "--classes" not in problem and "another teacher" in problem
+
+
 def test_classes_in_another_order_are_shown_with_the_option_that_follows_them():
     logits, labels = outputs(380)
     order = [2, 0, 3, 1]

@@ -116,6 +116,12 @@ def test_a_missing_preprocessor_is_said(tmp_path, caplog):
     assert (spec.image_size, spec.mean, spec.crop_mode) == (224, (0.5, 0.5, 0.5), "squash")
 
 
+def test_a_default_size_that_does_not_fit_says_what_is_missing(tmp_path):
+    write(tmp_path, MODELS["vit"][0], None, {})  # transformers prepares 224 pixels by default
+    with pytest.raises(ValueError, match=r"Input image size .*; it has no preprocessor_config\.json.*save its image"):
+        from_pretrained(tmp_path)
+
+
 def test_a_folder_of_the_wrapper_for_timm(tmp_path):
     torch.manual_seed(0)
     own = create_classifier("test_resnet", list(NAMES.values()), image_size=64)
