@@ -6,13 +6,18 @@ Reference:
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, at_least_float32, no_autocast
+from hf_icckd.losses.objective import (
+    DistillationBatch,
+    DistillationObjective,
+    check_temperature,
+    checked_logits,
+    no_autocast,
+)
 from hf_icckd.utils.distributed import gather_rows, gather_rows_with_gradient
 
 
@@ -72,13 +77,12 @@ class DIST(DistillationObjective):
 
     def __init__(self, temperature: float = 4.0):
         super().__init__()
-        if not 0 < temperature < math.inf:
-            raise ValueError(f"DIST temperature is {temperature}, expected a number above 0, for example 4")
+        check_temperature("DIST", temperature)
         self.temperature = temperature
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return `{"dist_inter": scalar, "dist_intra": scalar}`."""
-        student, teacher = at_least_float32(
+        student, teacher = checked_logits(
             gather_rows_with_gradient(batch.student.logits, batch.global_rows),
             gather_rows(batch.teacher.logits, batch.global_rows),
         )

@@ -13,7 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, at_least_float32, no_autocast
+from hf_icckd.losses.objective import (
+    DistillationBatch,
+    DistillationObjective,
+    check_temperature,
+    checked_logits,
+    no_autocast,
+)
 from hf_icckd.losses.standardisation import standardised
 
 
@@ -48,12 +54,7 @@ def decoupled_distillation_losses(
         >>> [loss.item() for loss in decoupled_distillation_losses(logits, logits, torch.tensor([0]), 4.0)]
         [0.0, 0.0]
     """
-    if student_logits.shape != teacher_logits.shape:
-        raise ValueError(
-            f"student logits {tuple(student_logits.shape)} and teacher logits {tuple(teacher_logits.shape)} must have "
-            "one shape; distil between models of the same classes"
-        )
-    student_logits, teacher_logits = at_least_float32(student_logits, teacher_logits)
+    student_logits, teacher_logits = checked_logits(student_logits, teacher_logits)
     with no_autocast(student_logits):
         student, teacher = (
             _target_and_others(logits / temperature, labels) for logits in (student_logits, teacher_logits)
@@ -113,8 +114,7 @@ class DKD(DistillationObjective):
         standardise: bool = False,
     ):
         super().__init__()
-        if not 0 < temperature < math.inf:
-            raise ValueError(f"DKD temperature is {temperature}, expected a number above 0, for example 4")
+        check_temperature("DKD", temperature)
         for name, value in (("alpha", alpha), ("beta", beta)):
             if not 0 <= value < math.inf:
                 raise ValueError(f"DKD {name} is {value}, expected a finite number of at least 0")
@@ -125,7 +125,7 @@ class DKD(DistillationObjective):
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return `{"dkd": scalar}`."""
-        student, teacher = at_least_float32(batch.student.logits, batch.teacher.logits)
+        student, teacher = checked_logits(batch.student.logits, batch.teacher.logits)
         if self.standardise:
             student, teacher = standardised(student), standardised(teacher)
         target, others = decoupled_distillation_losses(student, teacher, batch.labels, self.temperature)

@@ -6,13 +6,18 @@ Reference:
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, at_least_float32, no_autocast
+from hf_icckd.losses.objective import (
+    DistillationBatch,
+    DistillationObjective,
+    check_temperature,
+    checked_logits,
+    no_autocast,
+)
 from hf_icckd.losses.standardisation import standardised
 
 
@@ -41,12 +46,7 @@ def knowledge_distillation_loss(student_logits: Tensor, teacher_logits: Tensor, 
         >>> knowledge_distillation_loss(student, teacher, temperature=1.0)
         tensor(0.3278)
     """
-    if student_logits.shape != teacher_logits.shape:
-        raise ValueError(
-            f"student logits {tuple(student_logits.shape)} and teacher logits {tuple(teacher_logits.shape)} must have "
-            "one shape; distil between models of the same classes"
-        )
-    student_logits, teacher_logits = at_least_float32(student_logits, teacher_logits)
+    student_logits, teacher_logits = checked_logits(student_logits, teacher_logits)
     with no_autocast(student_logits):
         student_log_probs = F.log_softmax(student_logits / temperature, dim=1)
         teacher_log_probs = F.log_softmax(teacher_logits / temperature, dim=1)
@@ -85,13 +85,12 @@ class KD(DistillationObjective):
 
     def __init__(self, temperature: float = 4.0, standardise: bool = False):
         super().__init__()
-        if not 0 < temperature < math.inf:
-            raise ValueError(f"KD temperature is {temperature}, expected a number above 0, for example 4")
+        check_temperature("KD", temperature)
         self.temperature, self.standardise = temperature, standardise
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return `{"kd": scalar}`."""
-        student, teacher = at_least_float32(batch.student.logits, batch.teacher.logits)
+        student, teacher = checked_logits(batch.student.logits, batch.teacher.logits)
         if self.standardise:
             student, teacher = standardised(student), standardised(teacher)
         return {"kd": knowledge_distillation_loss(student, teacher, self.temperature)}

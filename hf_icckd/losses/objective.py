@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from hf_icckd.models.outputs import ClassifierOutput, OutputShapes
+from hf_icckd.utils.distributed import gather_rows, gather_rows_with_gradient
 
 
 class DistillationObjective(nn.Module):
@@ -66,6 +68,23 @@ def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors)
 
 
+def checked_logits(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (B, C) of both models in at least float32. Raises ValueError if their shapes differ."""
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"student logits {tuple(student.shape)} and teacher logits {tuple(teacher.shape)} must have one shape; "
+            "distil between models of the same classes"
+        )
+    raised = at_least_float32(student, teacher)
+    return raised[0], raised[1]
+
+
+def check_temperature(objective: str, temperature: float) -> None:
+    """Raise ValueError unless a softmax temperature is a number above 0."""
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"{objective} temperature is {temperature}, expected a number above 0, for example 4")
+
+
 def no_autocast(tensor: Tensor) -> torch.autocast:
     """Context in which matrix products keep the precision of their operands, even under autocast."""
     return torch.autocast(device_type=tensor.device.type, enabled=False)
@@ -99,3 +118,10 @@ class DistillationBatch(NamedTuple):
     sample_ids: Tensor
     progress: Tensor
     global_rows: int
+
+
+def embeddings_of_all(batch: DistillationBatch) -> tuple[Tensor, Tensor]:
+    """Embeddings of student and teacher for all images of the global batch, for objectives that compare images."""
+    assert batch.student.embeddings is not None and batch.teacher.embeddings is not None
+    student = gather_rows_with_gradient(batch.student.embeddings, batch.global_rows)
+    return student, gather_rows(batch.teacher.embeddings, batch.global_rows)

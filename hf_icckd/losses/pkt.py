@@ -10,9 +10,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, at_least_float32, no_autocast
+from hf_icckd.losses.objective import (
+    DistillationBatch,
+    DistillationObjective,
+    at_least_float32,
+    embeddings_of_all,
+    no_autocast,
+)
 from hf_icckd.losses.similarities import cosines
-from hf_icckd.utils.distributed import gather_rows, gather_rows_with_gradient
 
 _EPSILON = 1e-7  # as in the authors' code; a probability is 0 for an opposite direction
 
@@ -75,7 +80,4 @@ class PKT(DistillationObjective):
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return `{"pkt": scalar}`."""
-        assert batch.student.embeddings is not None and batch.teacher.embeddings is not None
-        student = gather_rows_with_gradient(batch.student.embeddings, batch.global_rows)
-        teacher = gather_rows(batch.teacher.embeddings, batch.global_rows)
-        return {"pkt": probabilistic_transfer_loss(student, teacher)}
+        return {"pkt": probabilistic_transfer_loss(*embeddings_of_all(batch))}

@@ -12,8 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, at_least_float32, no_autocast
-from hf_icckd.utils.distributed import gather_rows, gather_rows_with_gradient
+from hf_icckd.losses.objective import (
+    DistillationBatch,
+    DistillationObjective,
+    at_least_float32,
+    embeddings_of_all,
+    no_autocast,
+)
 
 
 def _relative_distances(embeddings: Tensor) -> Tensor:
@@ -102,9 +107,7 @@ class RKD(DistillationObjective):
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return `{"rkd_distance": scalar, "rkd_angle": scalar}`."""
-        assert batch.student.embeddings is not None and batch.teacher.embeddings is not None
-        student = gather_rows_with_gradient(batch.student.embeddings, batch.global_rows)
-        teacher = gather_rows(batch.teacher.embeddings, batch.global_rows)
+        student, teacher = embeddings_of_all(batch)
         return {
             "rkd_distance": rkd_distance_loss(student, teacher),
             "rkd_angle": rkd_angle_loss(student, teacher),

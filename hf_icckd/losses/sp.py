@@ -10,9 +10,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, at_least_float32, no_autocast
+from hf_icckd.losses.objective import (
+    DistillationBatch,
+    DistillationObjective,
+    at_least_float32,
+    embeddings_of_all,
+    no_autocast,
+)
 from hf_icckd.losses.similarities import directions
-from hf_icckd.utils.distributed import gather_rows, gather_rows_with_gradient
 
 
 def similarity_preserving_loss(student_embeddings: Tensor, teacher_embeddings: Tensor) -> Tensor:
@@ -67,7 +72,4 @@ class SP(DistillationObjective):
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return `{"sp": scalar}`."""
-        assert batch.student.embeddings is not None and batch.teacher.embeddings is not None
-        student = gather_rows_with_gradient(batch.student.embeddings, batch.global_rows)
-        teacher = gather_rows(batch.teacher.embeddings, batch.global_rows)
-        return {"sp": similarity_preserving_loss(student, teacher)}
+        return {"sp": similarity_preserving_loss(*embeddings_of_all(batch))}

@@ -84,7 +84,7 @@ def check_start(args: FineTuning, pretrained: bool, start_from: str | None) -> N
 
 # At batches of 64. The transformer's rate is that of MAE, 5e-4 for 256 images (arXiv 2111.06377, table 9).
 _ADAMW = {"optim": "adamw_torch", "weight_decay": 0.05, "decay_norm_and_bias": False, "warmup_steps": 0.1}
-_RATES = {("cnn", True): 3e-4, ("light", True): 3e-4, ("transformer", True): 1e-4, ("transformer", False): 5e-4}
+_RATES = {("cnn", True): 3e-4, ("transformer", True): 1e-4, ("transformer", False): 5e-4}
 # With SGD, as the literature of distillation trains its light nets (RepDistiller, after arXiv 1910.10699).
 _LIGHT = {"learning_rate": 0.01}
 
@@ -103,8 +103,10 @@ def defaults_for(kind: str, pretrained: bool) -> dict[str, Any]:
         >>> defaults_for("cnn", pretrained=True)["learning_rate"], defaults_for("cnn", pretrained=False)
         (0.0003, {})
     """
-    if kind == "light" and not pretrained:
-        return _LIGHT
+    if kind == "light":
+        if not pretrained:
+            return _LIGHT
+        kind = "cnn"
     rate = _RATES.get((kind, pretrained))
     return {} if rate is None else {**_ADAMW, "learning_rate": rate}
 

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -266,6 +267,8 @@ def test_data_of_the_hub_have_a_revision(tmp_path, monkeypatch):
         folder.mkdir(parents=True, exist_ok=True)
         arrow = next((tmp_path / name).glob("*.arrow")).rename(folder / f"digits-{name}.arrow")
         splits[name] = Dataset.from_file(str(arrow))
+    builder = SimpleNamespace(info=SimpleNamespace(download_size=1, dataset_size=1), cache_dir=str(tmp_path))
+    monkeypatch.setattr(hub, "load_dataset_builder", lambda *args: builder)
     monkeypatch.setattr(hub, "load_dataset", lambda *args, **options: splits)
     data = load_image_data("me/digits")
     assert (data.hub_id, data.revision) == ("me/digits", "ab" * 20)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, IterableDataset, load_dataset, load_dataset_builder
+from datasets import Dataset, DatasetBuilder, IterableDataset, load_dataset, load_dataset_builder
 
 from hf_icckd.data.sources.built_in import BUILT_IN
 from hf_icckd.data.sources.source import Reading, Source, reason, refuse_file_options
@@ -30,7 +31,6 @@ class Hub(Source):
     def read(self, options: ImageDataArguments) -> Reading:
         """Fetch the data set, or read the copy that was fetched before."""
         refuse_file_options(self.name, options)
-        self._announce()
         return named_reading(self.name, self._load(streaming=False), options, "split")
 
     def streams(self, options: ImageDataArguments) -> Mapping[str, IterableDataset]:
@@ -43,20 +43,25 @@ class Hub(Source):
         name = names.pop() if len(names) == 1 else ""
         return name if re.fullmatch("[0-9a-f]{40}", name) else None
 
-    def _announce(self) -> None:
+    def _load(self, streaming: bool) -> Any:
+        with self._explained():
+            builder = None if streaming else load_dataset_builder(self.hub_id, self.config_name)
+        if builder is not None:
+            self._announce(builder)
+        with self._explained():
+            return load_dataset(self.hub_id, self.config_name, streaming=streaming)
+
+    def _announce(self, builder: DatasetBuilder) -> None:
         """Say what a large data set takes on the disk before it is fetched. Raises ValueError if there is no room."""
-        try:
-            builder = load_dataset_builder(self.hub_id, self.config_name)
-        except Exception:  # what is wrong is said when it is loaded
-            return
         fetched, stored = builder.info.download_size or 0, builder.info.dataset_size or 0
         folder = Path(builder.cache_dir)
         if fetched + stored < _LARGE or folder.exists():
             return
-        free = shutil.disk_usage(existing_folder(folder)).free
+        place = existing_folder(folder)
+        free = shutil.disk_usage(place).free
         sizes = (
             f"dataset {self.hub_id!r} is {fetched / _LARGE:.0f} GB to fetch and {stored / _LARGE:.0f} GB beside that "
-            f"when it is unpacked, and {free / _LARGE:.0f} GB are free in {existing_folder(folder)}"
+            f"when it is unpacked, and {free / _LARGE:.0f} GB are free in {place}"
         )
         if fetched + stored > free:
             raise ValueError(
@@ -65,9 +70,11 @@ class Hub(Source):
             )
         logger.info("%s; --streaming true reads it without storing it", sizes)
 
-    def _load(self, streaming: bool) -> Any:
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Errors as one ValueError that says what helps."""
         try:
-            return load_dataset(self.hub_id, self.config_name, streaming=streaming)
+            yield
         except Exception as error:  # the Hub client and the builders raise dozens of types
             why = reason(error)
             if "onfig name is missing" in why or "pick one among the available configs" in why:

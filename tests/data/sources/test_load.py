@@ -6,6 +6,7 @@ import io
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -467,19 +468,21 @@ def test_a_hub_data_set(monkeypatch):
         asked.append((*names, streaming))
         return DatasetDict(train=labelled(EVEN, ["a", "b"], fine=EVEN), test=labelled([1], ["a", "b"], fine=[0]))
 
+    builder = SimpleNamespace(info=SimpleNamespace(download_size=1, dataset_size=1), cache_dir="nowhere")
+    monkeypatch.setattr("hf_icckd.data.sources.hub.load_dataset_builder", lambda *names: builder)
     monkeypatch.setattr("hf_icckd.data.sources.hub.load_dataset", load)
     data = load_image_data("someone/something", config_name="small", label_column="fine")
     assert (asked, data.label_names, len(data.test)) == ([("someone/something", "small", False)], ["x", "y"], 1)
 
 
 def test_a_hub_data_set_that_is_not_to_be_had(monkeypatch):
-    def load(*names, streaming):
+    def build(*names):
         try:
             raise FileNotFoundError("Config name is missing.\nPlease pick one of: ['fine', 'coarse']")
         except FileNotFoundError as error:
             raise RuntimeError("wrapped") from error
 
-    monkeypatch.setattr("hf_icckd.data.sources.hub.load_dataset", load)
+    monkeypatch.setattr("hf_icckd.data.sources.hub.load_dataset_builder", build)
     with pytest.raises(
         ValueError, match=r"'nobody/nothing' has several .*--dataset_config_name.*\['fine', 'coarse'\]"
     ) as caught:
