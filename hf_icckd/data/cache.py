@@ -40,12 +40,17 @@ def cache_errors() -> Iterator[None]:
     """Say of an error at a folder of the Hugging Face caches which one it is, and how to choose another."""
     try:
         yield
-    except OSError as error:
-        path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+    except Exception as error:
+        first: BaseException = error  # builders wrap it
+        while first.__cause__ is not None:
+            first = first.__cause__
+        if not isinstance(first, OSError):
+            raise
+        path = Path(os.fsdecode(first.filename)) if isinstance(first.filename, str | bytes) else None
         for folder in map(Path, (datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE)):
             if path is not None and (path.is_relative_to(folder) or folder.is_relative_to(path)):
                 raise ValueError(
-                    f"the cache folder {str(folder)!r} can't be used ({error.strerror}); set HF_HOME to a folder that "
+                    f"the cache folder {str(folder)!r} can't be used ({first.strerror}); set HF_HOME to a folder that "
                     "can be written"
                 ) from error
         raise
