@@ -33,6 +33,24 @@ from .losses import (
     AT as AT,
 )
 from .losses import (
+    BCEKD as BCEKD,
+)
+from .losses import (
+    CC as CC,
+)
+from .losses import (
+    CKD as CKD,
+)
+from .losses import (
+    CMI as CMI,
+)
+from .losses import (
+    CRD as CRD,
+)
+from .losses import (
+    CTKD as CTKD,
+)
+from .losses import (
     DIST as DIST,
 )
 from .losses import (
@@ -40,6 +58,9 @@ from .losses import (
 )
 from .losses import (
     KD as KD,
+)
+from .losses import (
+    MLKD as MLKD,
 )
 from .losses import (
     NST as NST,
@@ -57,10 +78,16 @@ from .losses import (
     SP as SP,
 )
 from .losses import (
+    SRRL as SRRL,
+)
+from .losses import (
     TEACHER_TERMS as TEACHER_TERMS,
 )
 from .losses import (
     VID as VID,
+)
+from .losses import (
+    WSLD as WSLD,
 )
 from .losses import (
     DistillationObjective as DistillationObjective,
@@ -72,13 +99,22 @@ from .losses import (
     FitNet as FitNet,
 )
 from .losses import (
+    HardLabel as HardLabel,
+)
+from .losses import (
     IntraClassContrastiveLoss as IntraClassContrastiveLoss,
+)
+from .losses import (
+    ReviewKD as ReviewKD,
 )
 from .losses import (
     TeacherBatch as TeacherBatch,
 )
 from .losses import (
     TeacherTerm as TeacherTerm,
+)
+from .losses import (
+    TfKD as TfKD,
 )
 from .losses import (
     WeightedObjectives as WeightedObjectives,

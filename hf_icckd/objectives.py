@@ -1,69 +1,92 @@
-"""List what students and teachers can minimise: `hf-icckd objectives`."""
+"""List what students and teachers can minimise, or describe some of it: `hf-icckd objectives [NAME ...]`."""
 
 from __future__ import annotations
 
-import re
-import sys
 import textwrap
 
 from hf_icckd.losses import OBJECTIVES, TEACHER_TERMS
+from hf_icckd.losses.description import describe, kind_of, needs_of, replays
 from hf_icckd.losses.objective import DistillationObjective
-from hf_icckd.losses.specs import REQUIRED, default_arguments
 from hf_icckd.losses.teacher_term import TeacherTerm
-from hf_icckd.options.command_line import parse_command
-from hf_icckd.utils.text import show
+from hf_icckd.options.command_line import parse_command, readable_errors
+from hf_icckd.utils.text import show, suggest
 
 _WIDTH = 100
+_COLUMNS = (12, 14, 10, 17, 10, 24, 0)
+_LEGEND = (
+    "B images in a step, C classes, D numbers in an embedding or channels of a map, P places in a map, N further "
+    "images. Recorded: whether --teacher_targets record and replay serve it. Weights are multiplied by "
+    "NAME:weight=VALUE. hf-icckd objectives NAME shows formula, arguments and source."
+)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Print all objectives and terms."""
-    parse_command("objectives", argv)
-    show(objectives_text())
+    """Print the table of all objectives and terms, or what is known of some."""
+    (args,) = parse_command("objectives", argv)
+    with readable_errors():
+        show("\n\n".join(map(description_text, args.names)) if args.names else objectives_table())
 
 
-def objectives_text() -> str:
-    """Objectives of students and terms of teachers, each with its arguments, what it reads and its source."""
-    lines = ["objectives of students: --objectives NAME:argument=value ...", "-" * _WIDTH]
+def objectives_table() -> str:
+    """One line for each objective of students, and one for each term of teachers."""
+    head = _line("objective", "copies", "weight", "cost", "recorded", "needs", "source")
+    lines = ["objectives of students: --objectives NAME:argument=value ...", "", head, "-" * _WIDTH]
     for name, kind in OBJECTIVES.items():
-        lines += _entry(name, kind)
-        lines += _row("terms", ", ".join(f"{weight:g} x {term}" for term, weight in kind.term_weights.items()))
-        lines += _row("reads", "the teacher's " + " and ".join(kind.teacher_outputs).replace("_", " "))
-        lines += _row("source", _source(kind))
-    lines += ["", "terms of teachers beside cross-entropy: --terms NAME:argument=value ..., or none", "-" * _WIDTH]
+        weights = " + ".join(f"{weight:g}" for weight in kind.term_weights.values())
+        if len({*kind.term_weights.values()}) == 1 < len(kind.term_weights):
+            weights = f"{len(kind.term_weights)} x {next(iter(kind.term_weights.values())):g}"
+        recorded = "yes" if replays(kind) else "no"
+        lines.append(
+            _line(name, kind_of(kind), weights, kind.cost, recorded, ", ".join(needs_of(kind)), _source(kind))
+        )
+    lines += ["", "terms of teachers beside cross-entropy: --terms NAME:argument=value ..., or none", ""]
+    lines += [_line("term", "", "weight", "", "", "", "source"), "-" * _WIDTH]
     for name, term in TEACHER_TERMS.items():
-        lines += _entry(name, term)
-        views = "any number of views" if term.num_views is None else f"{term.num_views} views of an image"
-        lines += _row("reads", f"logits and embeddings of {views}")
-        lines += _row("source", _source(term))
-    return "\n".join(lines)
+        lines.append(_line(name, "", f"{term.default_weight:g}", "", "", "", _source(term)))
+    return "\n".join([*lines, "", *textwrap.wrap(_LEGEND, _WIDTH)])
 
 
-def _entry(name: str, kind: type) -> list[str]:
-    summary = (kind.__doc__ or "").strip().partition("\n")[0].partition(";")[0].rstrip(".")
-    given = ", ".join(f"{argument} {_value(value)}" for argument, value in default_arguments(kind).items())
-    return [f"{name}", *_row("what", summary.replace("`", "")), *_row("arguments", given)]
-
-
-def _row(title: str, words: str) -> list[str]:
-    return textwrap.wrap(words, _WIDTH, initial_indent=f"  {title:<11}", subsequent_indent=" " * 13)
-
-
-def _value(value: object) -> str:
-    if value is REQUIRED:
-        return "(to be given)"
-    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+def _line(*cells: str) -> str:
+    return "".join(f"{cell:<{width}}" for cell, width in zip(cells, _COLUMNS, strict=True)).rstrip()
 
 
 def _source(kind: type[DistillationObjective] | type[TeacherTerm]) -> str:
-    """Authors, year and number at arXiv, from the citation and the docstring of the module."""
-    fields = dict(re.findall(r"(\w+)\s*=\s*\{([^{}]*)\}", kind.citation))
-    authors = [each.partition(",")[0].strip() for each in fields.get("author", "").split(" and ")]
-    who = authors[0] if len(authors) == 1 else f"{authors[0]} et al."
-    module = sys.modules[kind.__module__].__doc__ or ""
-    number = re.search(r"arXiv[: ]([0-9]{4}\.[0-9]{4,5})", f"{kind.citation} {module}")
-    parts = [who, fields.get("year", ""), f"arXiv {number[1]}" if number else ""]
-    return f"{fields.get('title', '')} ({', '.join(filter(None, parts))})"
+    described = describe(kind)
+    return described.arxiv or described.authors
+
+
+def description_text(name: str) -> str:
+    """All that is known of an objective or a term.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    known: dict[str, type[DistillationObjective] | type[TeacherTerm]] = {**OBJECTIVES, **TEACHER_TERMS}
+    if name not in known:
+        raise ValueError(
+            f"unknown objective or term {name!r}, expected one of: {', '.join(known)}{suggest(name, known)}"
+        )
+    kind = known[name]
+    about = describe(kind)
+    lines = [name, "-" * _WIDTH, *_row("what", about.summary)]
+    lines += _row("formula", about.formula)
+    for argument in about.arguments:
+        elsewhere = f" ({argument.elsewhere})" if argument.elsewhere else ""
+        lines += _row(argument.name, f"{argument.default}: {argument.meaning.rstrip('.')}{elsewhere}")
+    if issubclass(kind, DistillationObjective):
+        terms = ", ".join(f"{weight:g} x {term}" for term, weight in kind.term_weights.items())
+        lines += _row("terms", terms)
+        lines += _row("reads", "the teacher's " + " and ".join(kind.teacher_outputs).replace("_", " "))
+    for paragraph in about.text:
+        lines += ["", *textwrap.wrap(paragraph, _WIDTH)]
+    if about.relations:
+        lines += ["", *textwrap.wrap(about.relations, _WIDTH)]
+    number = f", arXiv {about.arxiv}" if about.arxiv else ""
+    return "\n".join([*lines, "", *textwrap.wrap(f"{about.title} ({about.authors}{number})", _WIDTH)]).replace("`", "")
+
+
+def _row(title: str, words: str) -> list[str]:
+    return textwrap.wrap(words, _WIDTH, initial_indent=f"  {title:<20}", subsequent_indent=" " * 22)
 
 
 if __name__ == "__main__":

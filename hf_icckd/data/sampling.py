@@ -133,6 +133,7 @@ class BatchDataset(Dataset[dict[str, Any]]):
         mixes: Whether images are mixed with others: then batches hold `mixed_labels` and `mix` too.
         split_name: The split that it is, where that is known.
         resampled: Whether an epoch shows some images more often than others.
+        streamed: Whether images come in the order in which they are stored, without a number of their own.
     """
 
     resident: bool = False
@@ -140,6 +141,7 @@ class BatchDataset(Dataset[dict[str, Any]]):
     mixes: bool = False
     split_name: str | None = None
     resampled: bool = False
+    streamed: bool = False
 
     def __len__(self) -> int:
         """Number of images."""

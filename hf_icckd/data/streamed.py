@@ -54,6 +54,8 @@ class StreamedImages(CroppedImages):
         **options: Keyword arguments of `CroppedImages`.
     """
 
+    streamed = True
+
     def __init__(self, split: StreamedSplit, *args: Any, **options: Any):
         super().__init__(*args, **options)
         self.split = split

@@ -50,6 +50,9 @@ class AT(MapObjective):
 
     The weight is the paper's, and RepDistiller's.
 
+    Formula:
+        `|a_s - a_t|^2 / (H W)` with `a = sum_c m_c^2` at length 1
+
     Args:
         stages: The student's feature maps, such as `2/3`; all but the stem by default.
 
@@ -60,6 +63,7 @@ class AT(MapObjective):
     """
 
     term_weights: ClassVar[dict[str, float]] = {"at": 1000.0}
+    cost: ClassVar[str] = "B P D"
     citation: ClassVar[str] = """@inproceedings{zagoruyko2017paying,
   title = {Paying More Attention to Attention: Improving the Performance of Convolutional Neural Networks via Attention
     Transfer},

@@ -54,8 +54,11 @@ class DIST(DistillationObjective):
     the global batch, whatever the number of processes. Both are multiplied by the squared temperature, which the paper
     leaves out and the authors' code has.
 
+    Formula:
+        `T^2 mean_i (1 - corr(p_s[i, :], p_t[i, :]))` and `T^2 mean_c (1 - corr(p_s[:, c], p_t[:, c]))`
+
     Args:
-        temperature: Softmax temperature of both models; 4 on CIFAR-100 and 1 on ImageNet in the paper.
+        temperature: Softmax temperature of both models; 4 on CIFAR-100 and 1 on ImageNet (paper: tau).
 
     Example:
         >>> from hf_icckd.losses import parse_objectives
@@ -68,6 +71,7 @@ class DIST(DistillationObjective):
     reads_progress: ClassVar[bool] = False
     takes_mixed: ClassVar[bool] = True
     takes_unlabeled: ClassVar[bool] = True
+    cost: ClassVar[str] = "B C"
     citation: ClassVar[str] = """@inproceedings{huang2022knowledge,
   title = {Knowledge Distillation from A Stronger Teacher},
   author = {Huang, Tao and You, Shan and Wang, Fei and Qian, Chen and Xu, Chang},

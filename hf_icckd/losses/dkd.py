@@ -83,10 +83,14 @@ class DKD(DistillationObjective):
 
     The published values of `beta` are 2, 6 or 8 on CIFAR-100, by pair, and 0.5 on ImageNet.
 
+    Formula:
+        `alpha T^2 KL(b_t || b_s) + beta T^2 KL(r_t || r_s)` with `b = [p_y, 1 - p_y]` and `r` the softmax of the
+        classes other than the label y
+
     Args:
-        temperature: Softmax temperature of both models.
-        alpha: Weight of the target class's part.
-        beta: Weight of the other classes' part.
+        temperature: Softmax temperature of both models (paper: T).
+        alpha: Weight of the target class's part (paper: alpha).
+        beta: Weight of the other classes' part (paper: beta).
         warmup: Share of the training over which the term grows from 0; 20 of the paper's 240 epochs.
         standardise: Whether logits are standardised first (arXiv 2403.01858); then a weight of about 9 is published.
 
@@ -98,6 +102,7 @@ class DKD(DistillationObjective):
 
     term_weights: ClassVar[dict[str, float]] = {"dkd": 1.0}
     teacher_outputs: ClassVar[tuple[str, ...]] = ("logits",)
+    cost: ClassVar[str] = "B C"
     citation: ClassVar[str] = """@inproceedings{zhao2022decoupled,
   title = {Decoupled Knowledge Distillation},
   author = {Zhao, Borui and Cui, Quan and Song, Renjie and Qiu, Yiyu and Liang, Jiajun},

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, at_least_float32
+from hf_icckd.losses.projections import built, projection
 from hf_icckd.losses.standardisation import standardised
 from hf_icckd.models.outputs import OutputShapes
 
@@ -57,6 +58,9 @@ class EmbeddingRegression(DistillationObjective):
     `build` makes the projection, a linear layer from the student's embeddings to the teacher's. It is trained with the
     student and not exported.
 
+    Formula:
+        `smooth_l1(W e_s + b, (e_t - mean(e_t)) / std(e_t))`
+
     Example:
         >>> import torch
         >>> from hf_icckd.losses import parse_objectives
@@ -72,6 +76,7 @@ class EmbeddingRegression(DistillationObjective):
     reads_progress: ClassVar[bool] = False
     takes_mixed: ClassVar[bool] = True
     takes_unlabeled: ClassVar[bool] = True
+    cost: ClassVar[str] = "B D^2"
     citation: ClassVar[str] = """@inproceedings{romero2015fitnets,
   title = {{FitNets}: Hints for Thin Deep Nets},
   author = {Romero, Adriana and Ballas, Nicolas and Kahou, Samira Ebrahimi and Chassang, Antoine and Gatta, Carlo and
@@ -93,24 +98,11 @@ class EmbeddingRegression(DistillationObjective):
         self.projection: nn.Linear | None = None
 
     def build(self, student: OutputShapes, teacher: OutputShapes) -> None:
-        """Make the projection.
-
-        Raises:
-            ValueError: If one of the models has no embeddings.
-        """
-        if student.embedding_dim is None or teacher.embedding_dim is None:
-            lacking = "student" if student.embedding_dim is None else "teacher"
-            raise ValueError(
-                f"the objective embedding compares embeddings, but the {lacking} has none; take --objectives kd"
-            )
-        self.projection = nn.Linear(student.embedding_dim, teacher.embedding_dim)
+        """Make the projection. Raises ValueError if one of the models has no embeddings."""
+        self.projection = projection(student, teacher, "embedding")
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return `{"embedding": scalar}`."""
-        if self.projection is None:
-            raise ValueError(
-                "the objective embedding has no projection yet; call build(student_shapes, teacher_shapes) first, as "
-                "StudentTrainer does"
-            )
         assert batch.student.embeddings is not None and batch.teacher.embeddings is not None
-        return {"embedding": embedding_loss(self.projection(batch.student.embeddings), batch.teacher.embeddings)}
+        projected = built(self.projection, "embedding")(batch.student.embeddings)
+        return {"embedding": embedding_loss(projected, batch.teacher.embeddings)}

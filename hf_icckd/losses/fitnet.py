@@ -49,6 +49,9 @@ class FitNet(MapObjective):
     start. RepDistiller's regressors have batch norm and ReLU too, which would make the loss depend on the number of
     processes.
 
+    Formula:
+        `|r(m_s) - m_t|^2 / (C H W)`, r a 1x1 convolution
+
     Args:
         stages: The student's feature maps, such as `2/3`; by default the one at two thirds of the way.
 
@@ -62,6 +65,7 @@ class FitNet(MapObjective):
     """
 
     term_weights: ClassVar[dict[str, float]] = {"fitnet": 100.0}
+    cost: ClassVar[str] = "B P D^2"
     citation: ClassVar[str] = """@inproceedings{romero2015fitnets,
   title = {{FitNets}: Hints for Thin Deep Nets},
   author = {Romero, Adriana and Ballas, Nicolas and Kahou, Samira Ebrahimi and Chassang, Antoine and Gatta, Carlo and

@@ -234,6 +234,10 @@ class IntraClassContrastiveLoss(nn.Module):
 class IntraClassTerm(TeacherTerm):
     """`IntraClassContrastiveLoss` with its class cache, as a term of a teacher's loss.
 
+    Formula:
+        `-log(e(q, k) / (e(q, k) + sum_n e(q, n)))` with `e(a, b) = exp(cos(a, b) / T)`, for images that are classified
+        with a margin
+
     Args:
         margin: Margin in probability that an image must be classified with for the term to apply to it.
         gate: Whether to apply the margin at all.

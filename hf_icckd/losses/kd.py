@@ -6,8 +6,10 @@ Reference:
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -19,9 +21,12 @@ from hf_icckd.losses.objective import (
     no_autocast,
 )
 from hf_icckd.losses.standardisation import standardised
+from hf_icckd.losses.temperature import half_entropy_temperature
+
+AUTO = "auto"
 
 
-def knowledge_distillation_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+def knowledge_distillation_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor) -> Tensor:
     """Mean over images of `T^2 KL(softmax(teacher / T) || softmax(student / T))`.
 
     The factor T^2 keeps the gradient's size independent of the temperature.
@@ -61,9 +66,18 @@ class KD(DistillationObjective):
     arXiv 2403.01858), so that the student need not reach the teacher's range. Published with it are temperature 2 and
     weight 9 beside 0.1 of cross-entropy: `--objectives kd:standardise=true,temperature=2,weight=9 --ce_weight 0.1`.
 
+    The temperature `auto` is the one at which the teacher's mean entropy on unaugmented training images is half of
+    log C, see `half_entropy_temperature`. It is found before the first step and kept in checkpoints.
+
+    Formula:
+        `T^2 KL(p_t || p_s)` with `p = softmax(z / T)`
+
     Args:
-        temperature: Softmax temperature of both models.
+        temperature: Softmax temperature of both models, or `auto` (paper: T).
         standardise: Whether logits are standardised first.
+
+    Attributes:
+        found_temperature: What `auto` has found; NaN before that.
 
     Example:
         >>> from hf_icckd.losses import parse_objectives
@@ -76,6 +90,7 @@ class KD(DistillationObjective):
     reads_progress: ClassVar[bool] = False
     takes_mixed: ClassVar[bool] = True
     takes_unlabeled: ClassVar[bool] = True
+    cost: ClassVar[str] = "B C"
     citation: ClassVar[str] = """@article{hinton2015distilling,
   title = {Distilling the Knowledge in a Neural Network},
   author = {Hinton, Geoffrey and Vinyals, Oriol and Dean, Jeff},
@@ -83,14 +98,39 @@ class KD(DistillationObjective):
   year = {2015}
 }"""
 
-    def __init__(self, temperature: float = 4.0, standardise: bool = False):
+    found_temperature: Tensor
+
+    def __init__(self, temperature: float | Literal["auto"] = 4.0, standardise: bool = False):
         super().__init__()
-        check_temperature("KD", temperature)
-        self.temperature, self.standardise = temperature, standardise
+        self.standardise = standardise
+        self.temperature: float | None = None  # auto
+        if isinstance(temperature, str):
+            if temperature != AUTO:
+                raise ValueError(f"KD temperature is {temperature!r}, expected a number above 0 or {AUTO!r}")
+            self.register_buffer("found_temperature", torch.tensor(torch.nan, dtype=torch.float64))
+        else:
+            check_temperature("KD", temperature)
+            self.temperature = temperature
+
+    def tune(self, teacher_logits: Callable[[], Tensor]) -> None:
+        """Find the temperature, if it is `auto`. Raises ValueError if there is none."""
+        if self.temperature is None:
+            logits = standardised(teacher_logits()) if self.standardise else teacher_logits()
+            self.found_temperature.fill_(half_entropy_temperature(logits))
+
+    def notes(self) -> list[str]:
+        """The temperature that was found."""
+        if self.temperature is not None:
+            return []
+        return [
+            f"KD's temperature is {self.found_temperature.item():.3f}: there the teacher's mean entropy on training "
+            "images is half of the largest."
+        ]
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
-        """Return `{"kd": scalar}`."""
+        """Return `{"kd": scalar}`; NaN if the temperature is `auto` and `tune` was not called."""
         student, teacher = checked_logits(batch.student.logits, batch.teacher.logits)
         if self.standardise:
             student, teacher = standardised(student), standardised(teacher)
-        return {"kd": knowledge_distillation_loss(student, teacher, self.temperature)}
+        temperature = self.found_temperature if self.temperature is None else self.temperature
+        return {"kd": knowledge_distillation_loss(student, teacher, temperature)}

@@ -58,6 +58,9 @@ class NST(MapObjective):
 
     See `selectivity_transfer_loss`. The weight is the paper's for this kernel, and RepDistiller's.
 
+    Formula:
+        `mean (f_s f_s')^2 + mean (f_t f_t')^2 - 2 mean (f_s f_t')^2`, f the channels of a map at length 1
+
     Args:
         stages: The student's feature maps, such as `2/3`; all but the stem by default.
 
@@ -68,6 +71,7 @@ class NST(MapObjective):
     """
 
     term_weights: ClassVar[dict[str, float]] = {"nst": 50.0}
+    cost: ClassVar[str] = "B P D^2"
     citation: ClassVar[str] = """@article{huang2017like,
   title = {Like What You Like: Knowledge Distill via Neuron Selectivity Transfer},
   author = {Huang, Zehao and Wang, Naiyan},

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hf_icckd.models.outputs import ClassifierOutput, OutputShapes
@@ -32,6 +34,9 @@ class DistillationObjective(nn.Module):
             images that they show; say True where it reads neither.
         takes_unlabeled: Whether it is right for images without a label, whose `labels` are -1; say True where it does
             not read them.
+        reads_teacher_layer: Whether it runs the teacher's classification layer, `batch.teacher_layer`.
+        cost: What its computation grows with: B images in a step, C classes, D numbers in an embedding or channels of
+            a map, P places in a map, N further images.
         citation: BibTeX of the source.
 
     Example:
@@ -49,6 +54,8 @@ class DistillationObjective(nn.Module):
     reads_progress: ClassVar[bool] = True
     takes_mixed: ClassVar[bool] = False
     takes_unlabeled: ClassVar[bool] = False
+    reads_teacher_layer: ClassVar[bool] = False
+    cost: ClassVar[str] = "B C"
     citation: ClassVar[str] = ""
 
     def build(self, student: OutputShapes, teacher: OutputShapes) -> None:
@@ -58,9 +65,38 @@ class DistillationObjective(nn.Module):
         the student and kept in checkpoints, and never exported.
         """
 
+    def keep_images(self, num_images: int | None) -> None:
+        """Make buffers with a row for each training image, if the objective needs some; here there are none.
+
+        It is called after `build`. Checkpoints hold the buffers. All processes must write the same into them.
+
+        Args:
+            num_images: How many images there are; `batch.sample_ids` are below it. None for a stream.
+        """
+
+    def tune(self, teacher_logits: Callable[[], Tensor]) -> None:
+        """Set what follows from the teacher's logits, if something does; here nothing.
+
+        All processes call it together before the first step of a run. What it sets must be buffers: a run that resumes
+        takes them from its checkpoint.
+
+        Args:
+            teacher_logits: Runs the teacher over training images as in evaluation, and returns (N, C).
+        """
+
+    def notes(self) -> list[str]:
+        """Sentences for the record of a finished run; here none."""
+        return []
+
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return one scalar for each name in `term_weights`."""
         raise TypeError(f"{type(self).__name__} must define forward(batch)")
+
+
+def mean_square(one: Tensor, other: Tensor) -> Tensor:
+    """Mean of the squared differences, in at least float32."""
+    raised = at_least_float32(one, other)
+    return F.mse_loss(raised[0], raised[1])
 
 
 def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -101,6 +137,8 @@ class DistillationBatch(NamedTuple):
         sample_ids: (B,) index of each image in the training set.
         progress: () fraction of the training that is done, 0 to 1, for scheduled objectives.
         global_rows: Number of images in this step over all processes, for `hf_icckd.utils.distributed.gather_rows`.
+        teacher_layer: The teacher's classification layer, frozen, from embeddings (N, D) to logits (N, C); None unless
+            an objective `reads_teacher_layer`.
 
     Example:
         >>> import torch
@@ -118,6 +156,7 @@ class DistillationBatch(NamedTuple):
     sample_ids: Tensor
     progress: Tensor
     global_rows: int
+    teacher_layer: Callable[[Tensor], Tensor] | None = None
 
 
 def embeddings_of_all(batch: DistillationBatch) -> tuple[Tensor, Tensor]:

@@ -60,6 +60,9 @@ class PKT(DistillationObjective):
 
     It compares all images of the global batch, whatever the number of processes. The weight is RepDistiller's.
 
+    Formula:
+        `mean_ij q_t log(q_t / q_s)` with `q = (1 + cos_ij) / 2` over the sum of its row
+
     Example:
         >>> from hf_icckd.losses import parse_objectives
         >>> parse_objectives(["pkt"]).term_weights
@@ -71,6 +74,7 @@ class PKT(DistillationObjective):
     reads_progress: ClassVar[bool] = False
     takes_mixed: ClassVar[bool] = True
     takes_unlabeled: ClassVar[bool] = True
+    cost: ClassVar[str] = "B^2 D"
     citation: ClassVar[str] = """@inproceedings{passalis2018learning,
   title = {Learning Deep Representations with Probabilistic Knowledge Transfer},
   author = {Passalis, Nikolaos and Tefas, Anastasios},

@@ -6,22 +6,34 @@ from collections.abc import Mapping
 from typing import Any
 
 from hf_icckd.losses.at import AT
+from hf_icckd.losses.bce_kd import BCEKD
+from hf_icckd.losses.cc import CC
+from hf_icckd.losses.ckd import CKD
+from hf_icckd.losses.cmi import CMI
+from hf_icckd.losses.crd import CRD
+from hf_icckd.losses.ctkd import CTKD
 from hf_icckd.losses.dist import DIST
 from hf_icckd.losses.dkd import DKD
 from hf_icckd.losses.embedding import EmbeddingRegression
 from hf_icckd.losses.fitnet import FitNet
+from hf_icckd.losses.hard_label import HardLabel
 from hf_icckd.losses.intra_class import IntraClassTerm
 from hf_icckd.losses.kd import KD
+from hf_icckd.losses.mlkd import MLKD
 from hf_icckd.losses.nst import NST
 from hf_icckd.losses.objective import DistillationObjective
 from hf_icckd.losses.pkt import PKT
+from hf_icckd.losses.review_kd import ReviewKD
 from hf_icckd.losses.rkd import RKD
 from hf_icckd.losses.sftn import SFTN
 from hf_icckd.losses.sp import SP
 from hf_icckd.losses.specs import parse_spec, shortest_spec, write_spec
+from hf_icckd.losses.srrl import SRRL
 from hf_icckd.losses.teacher_term import TeacherTerm
+from hf_icckd.losses.tfkd import TfKD
 from hf_icckd.losses.vid import VID
 from hf_icckd.losses.weighted import WeightedObjectives, WeightedTerms
+from hf_icckd.losses.wsld import WSLD
 from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.foreign import available_outputs
 
@@ -29,18 +41,30 @@ OBJECTIVES: dict[str, type[DistillationObjective]] = {
     "kd": KD,
     "dkd": DKD,
     "dist": DIST,
+    "mlkd": MLKD,
+    "ctkd": CTKD,
+    "wsld": WSLD,
+    "ckd": CKD,
+    "bce_kd": BCEKD,
+    "hard_label": HardLabel,
+    "tfkd": TfKD,
     "embedding": EmbeddingRegression,
     "rkd": RKD,
     "pkt": PKT,
     "sp": SP,
+    "cc": CC,
+    "crd": CRD,
+    "srrl": SRRL,
     "fitnet": FitNet,
     "at": AT,
     "vid": VID,
     "nst": NST,
+    "review_kd": ReviewKD,
 }
 TEACHER_TERMS: dict[str, type[TeacherTerm]] = {
     "intra_class": IntraClassTerm,
     "sftn": SFTN,
+    "cmi": CMI,
 }
 NO_TERMS = "none"  # the spec of a teacher trained by cross-entropy alone
 
@@ -69,6 +93,12 @@ def check_outputs(objectives: WeightedObjectives, model: ImageClassifier, role: 
     """
     there = available_outputs(model)
     for objective in objectives:
+        if objective.reads_teacher_layer and role == "teacher" and model.classification_layer is None:
+            raise ValueError(
+                f"the objective {_name_of(objective) or type(objective).__name__} runs the teacher's classification "
+                f"layer, but {model.spec.architecture} has none that is one layer on its embeddings; take "
+                "--objectives embedding, or another teacher"
+            )
         lacking = [name for name in objective.teacher_outputs if name not in there]
         if lacking:
             name = _name_of(objective)

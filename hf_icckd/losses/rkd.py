@@ -84,6 +84,9 @@ class RKD(DistillationObjective):
 
     Both compare all images of the global batch, whatever the number of processes.
 
+    Formula:
+        `huber(|e_i - e_j| / mean)` over pairs and `huber(cos angle(i, j, k))` over triplets, student against teacher
+
     Relations:
         Usually added to KD: `--objectives kd rkd`.
 
@@ -98,6 +101,7 @@ class RKD(DistillationObjective):
     reads_progress: ClassVar[bool] = False
     takes_mixed: ClassVar[bool] = True
     takes_unlabeled: ClassVar[bool] = True
+    cost: ClassVar[str] = "B^3 + B^2 D"
     citation: ClassVar[str] = """@inproceedings{park2019relational,
   title = {Relational Knowledge Distillation},
   author = {Park, Wonpyo and Kim, Dongju and Lu, Yan and Cho, Minsu},

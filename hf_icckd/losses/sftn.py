@@ -59,6 +59,9 @@ def student_branch_terms(
 class SFTN(TeacherTerm):
     """The terms of a student-friendly teacher, with the paper's weights for CIFAR-100.
 
+    Formula:
+        `CE(b, y)` of the branches b and `3 KL(p_t || p_b)`, mean over branches
+
     Args:
         student: Architecture of the student whose branches are trained along.
 

@@ -52,6 +52,9 @@ class SP(DistillationObjective):
     It compares all images of the global batch, whatever the number of processes. The weight is the paper's, and
     RepDistiller's.
 
+    Formula:
+        `|G_s - G_t|^2 / B^2` with `G = E E'`, rows of length 1
+
     Example:
         >>> from hf_icckd.losses import parse_objectives
         >>> parse_objectives(["sp:weight=0.5"]).term_weights
@@ -63,6 +66,7 @@ class SP(DistillationObjective):
     reads_progress: ClassVar[bool] = False
     takes_mixed: ClassVar[bool] = True
     takes_unlabeled: ClassVar[bool] = True
+    cost: ClassVar[str] = "B^2 D"
     citation: ClassVar[str] = """@inproceedings{tung2019similarity,
   title = {Similarity-Preserving Knowledge Distillation},
   author = {Tung, Frederick and Mori, Greg},

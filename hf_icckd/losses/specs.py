@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,6 +77,9 @@ def _parse_value(text: str, key: str, parameter: inspect.Parameter | None, where
     default = 1.0 if parameter is None else parameter.default
     if isinstance(default, str) or (parameter is not None and parameter.annotation in ("str", str)):
         return text
+    words = re.findall(r"'(\w+)'", str(parameter.annotation)) if parameter is not None else []
+    if text in words:  # of an argument that is otherwise a number
+        return text
     flag = {"true": True, "false": False}.get(text.lower())
     if isinstance(default, bool) or flag is not None:
         if not isinstance(default, bool) or flag is None:
@@ -90,4 +94,4 @@ def _parse_value(text: str, key: str, parameter: inspect.Parameter | None, where
         if isinstance(default, int) and not isinstance(value, int):
             raise ValueError(f"{key} is {text!r} in {where}, expected a whole number")
         return float(value) if isinstance(default, float) else value
-    raise ValueError(f"{key} is {text!r} in {where}, expected a number")
+    raise ValueError(f"{key} is {text!r} in {where}, expected {' or '.join(['a number', *words])}")

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_icckd.losses.objective import DistillationBatch, DistillationObjective
+from hf_icckd.losses.projections import not_built
 from hf_icckd.models.outputs import OutputShapes
 
 ALL, HINT = "all", "hint"
@@ -89,10 +90,7 @@ class MapObjective(DistillationObjective):
             ValueError: If `build` was not called.
         """
         if not self.pairs:
-            raise ValueError(
-                f"the objective {self.name} knows no shapes yet; call build(student_shapes, teacher_shapes) first, as "
-                "StudentTrainer does"
-            )
+            raise not_built(self.name)
         assert batch.student.feature_maps is not None and batch.teacher.feature_maps is not None
         return [
             at_one_size(batch.student.feature_maps[own], batch.teacher.feature_maps[given])

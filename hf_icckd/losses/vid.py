@@ -54,6 +54,9 @@ class VID(MapObjective):
     `build` makes three 1x1 convolutions and a variance per channel for each stage, which are trained with the student
     and not exported. See `variational_information_loss`. The weight is RepDistiller's.
 
+    Formula:
+        `((m_t - r(m_s))^2 / v + log v) / 2`, mean over elements, v a variance for each channel
+
     Args:
         stages: The student's feature maps, such as `2/3`; all but the stem by default.
 
@@ -64,6 +67,7 @@ class VID(MapObjective):
     """
 
     term_weights: ClassVar[dict[str, float]] = {"vid": 1.0}
+    cost: ClassVar[str] = "B P D^2"
     citation: ClassVar[str] = """@inproceedings{ahn2019variational,
   title = {Variational Information Distillation for Knowledge Transfer},
   author = {Ahn, Sungsoo and Hu, Shell Xu and Damianou, Andreas and Lawrence, Neil D. and Dai, Zhenwen},

@@ -25,6 +25,7 @@ class WeightedObjectives(nn.Module):
         term_weights: Weight of every term; the weighted sum is the distillation part of the loss.
         teacher_outputs: What any of them reads of the teacher.
         scheduled: Name of the class of one that may read how much of the run is done; None if none does.
+        reads_teacher_layer: Whether any runs the teacher's classification layer.
 
     Raises:
         ValueError: If there is no objective, two objectives share the name of a term, or a weight is below 0 or not
@@ -45,24 +46,31 @@ class WeightedObjectives(nn.Module):
             sorted({name for objective, _ in objectives for name in objective.teacher_outputs})
         )
         self.term_weights = _term_weights(objectives, "objectives")
+        self.reads_teacher_layer = any(objective.reads_teacher_layer for objective, _ in objectives)
         readers = [type(objective).__name__ for objective, _ in objectives if objective.reads_progress]
         self.scheduled = readers[0] if readers else None
 
     def __iter__(self) -> Iterator[DistillationObjective]:
         return iter(cast("Iterable[DistillationObjective]", self.objectives))
 
-    def build(self, student: OutputShapes, teacher: OutputShapes, seed: int) -> None:
-        """Let each objective make its own parameters; the global generator stays as it is.
+    def build(self, student: OutputShapes, teacher: OutputShapes, seed: int, num_images: int | None = None) -> None:
+        """Let each objective make its own parameters and buffers; the global generator stays as it is.
 
         Args:
             student: Shapes of what the student puts out.
             teacher: Shapes of what the teacher puts out.
             seed: Seed of the run.
+            num_images: Number of training images; None for a stream.
         """
         for place, objective in enumerate(self):
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(generator_seed(seed, place))
                 objective.build(student, teacher)
+                objective.keep_images(num_images)
+
+    def notes(self) -> list[str]:
+        """Sentences of all objectives for the record of a finished run."""
+        return [note for objective in self for note in objective.notes()]
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return the named, unweighted terms of all objectives."""

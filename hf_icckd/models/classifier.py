@@ -115,6 +115,11 @@ class ImageClassifier(nn.Module):
                 blocks |= {kind for kind, count in kinds.items() if count > 1}
         return sorted(kind.__name__ for kind in blocks - {nn.Sequential, nn.ModuleList})
 
+    @property
+    def classification_layer(self) -> nn.Module | None:
+        """The layer from embeddings (B, D) to logits (B, C); None where the head is more than one layer, or none."""
+        return cast(nn.Module, self.net.get_classifier()) if self.head.single_layer else None
+
     def train(self, mode: bool = True) -> ImageClassifier:
         """Set the mode of all layers; those that are `fixed` stay in evaluation mode."""
         super().train(mode)

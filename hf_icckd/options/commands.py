@@ -20,7 +20,7 @@ from hf_icckd.options.evaluation import MODEL, EvaluationArguments
 from hf_icckd.options.fine_tuning import FineTuning
 from hf_icckd.options.imbalance import ClassBalanceArguments
 from hf_icckd.options.kept_weights import KeptWeights
-from hf_icckd.options.lookup import ImportArguments, ModelsArguments
+from hf_icckd.options.lookup import ImportArguments, ModelsArguments, ObjectivesArguments
 from hf_icckd.options.nets import StudentModelArguments, TeacherModelArguments
 from hf_icckd.options.prediction import PredictionArguments
 from hf_icckd.options.trainer import Hardware, HubOptions, Optimisation, RunOptions, StudentOptions, TeacherOptions
@@ -298,7 +298,9 @@ COMMANDS = {
     "objectives": Command(
         "List what students and teachers can minimise, with defaults and sources.",
         "hf_icckd.objectives",
-        (),
+        (ObjectivesArguments,),
+        ("names",),
+        ("names",),
     ),
     "card": Command(
         "Write the model cards of finished runs again, from their records.",

@@ -50,6 +50,17 @@ class ModelsArguments:
         return low, math.inf if self.max_params is None else _count("max_params", self.max_params)
 
 
+@dataclass
+class ObjectivesArguments:
+    """Which objectives and terms are described."""
+
+    title: ClassVar[str] = "Objectives"
+
+    names: list[str] | None = field(
+        default=None, metadata={"help": "Objectives and terms to describe in full; none for the table of all."}
+    )
+
+
 def _count(name: str, text: str) -> float:
     match = re.fullmatch(r"([0-9]+|[0-9]*\.[0-9]+)([KMGB]?)", text.upper())
     if match is None:

@@ -33,7 +33,7 @@ def recordable(teacher: ImageClassifier, pipeline: ImagePipeline, outputs: tuple
 
 
 class EpochRows(BatchDataset):
-    """Consecutive rows of a data set as they are in one epoch."""
+    """Rows of a data set at equal distances, as they are in one epoch."""
 
     def __init__(self, dataset: BatchDataset, epoch: int, rows: range):
         self.dataset, self.epoch, self.rows = dataset, epoch, rows
@@ -44,7 +44,8 @@ class EpochRows(BatchDataset):
 
     def __getitems__(self, key: BatchKey) -> dict[str, Any]:
         """The batch of the data set, `key.indices` counted from the first row."""
-        return self.dataset.__getitems__(key._replace(epoch=self.epoch, indices=key.indices + self.rows.start))
+        indices = key.indices * self.rows.step + self.rows.start
+        return self.dataset.__getitems__(key._replace(epoch=self.epoch, indices=indices))
 
 
 class WithTargets(BatchDataset):

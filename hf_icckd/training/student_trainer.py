@@ -26,7 +26,6 @@ from hf_icckd.losses import (
     refuse_unlabeled,
     targets_of,
 )
-from hf_icckd.metrics.catalogue import BESIDE_TEACHER
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.models.embedding_teacher import check_teacher_classes, has_head, output_shapes
 from hf_icckd.options.training import StudentTrainingArguments
@@ -34,6 +33,7 @@ from hf_icckd.runs.records import RecordedAccuracy
 from hf_icckd.training.class_balance import class_balance
 from hf_icckd.training.head_fitting import fit_head, freeze_head, refuse_idle, trains_head
 from hf_icckd.training.recorded_batches import WithTargets
+from hf_icckd.training.student_checks import check_teaching, images_to_tune_on
 from hf_icckd.training.student_with_objective import StudentWithObjective
 from hf_icckd.training.teacher_targets import TeacherTargets
 from hf_icckd.training.trainer import DistillationTrainer
@@ -59,8 +59,9 @@ class StudentTrainer(DistillationTrainer):
         callbacks: Further callbacks.
         targets: Recorded outputs of the teacher, unless `args.teacher_targets` is live.
         teacher_record: Accuracy that the teacher is known to have; see `train`.
-        labeled_dataset: Labelled images as in evaluation, on which the classification layer is fitted if no term of
-            the loss trains it: before each evaluation and before the student is saved.
+        labeled_dataset: Labelled training images as in evaluation. On them the classification layer is fitted if no
+            term of the loss trains it, before each evaluation and before the student is saved; and the teacher is
+            measured for objectives that ask for that, such as KD with the temperature `auto`.
 
     Attributes:
         teacher_check: What the teacher knows of the evaluation images, once it was checked.
@@ -98,16 +99,11 @@ class StudentTrainer(DistillationTrainer):
         teacher_record: RecordedAccuracy | None = None,
         labeled_dataset: Dataset | None = None,
     ):
-        _check_arguments(args, teacher, targets)
+        check_teaching(args, teacher, targets)
         check_teacher_classes(teacher, model.spec.label_names)
         objectives = objectives or parse_objectives(args.objectives)
         check_outputs(objectives, teacher, "teacher")
         check_outputs(objectives, model, "student")
-        trained = StudentWithObjective(model, objectives)
-        self._feature_maps = trained.feature_maps
-        own, others = (output_shapes(each, self._feature_maps) for each in (model, teacher))
-        objectives.build(own, others, args.seed)
-        objectives.to(next(model.parameters()).dtype)
         if targets is not None and not isinstance(train_dataset, BatchDataset):
             raise ValueError(
                 f"train_dataset is a {type(train_dataset).__name__} but there are recorded targets, expected the "
@@ -116,6 +112,13 @@ class StudentTrainer(DistillationTrainer):
         images = as_training_batches(train_dataset, model.spec.label_names, args.seed)
         if images.mixes:
             refuse_mixed(objectives)
+        self._objectives, self._feature_maps = objectives, "feature_maps" in objectives.teacher_outputs
+        own, others = (output_shapes(each, self._feature_maps) for each in (model, teacher))
+        objectives.build(own, others, args.seed, None if images.streamed else len(images))
+        objectives.to(next(model.parameters()).dtype)
+        trained = StudentWithObjective(
+            model, objectives, teacher.classification_layer if objectives.reads_teacher_layer else None
+        )
         self._unlabeled = images.unlabeled
         self._labeled = self._unlabeled < len(images)
         if self._unlabeled:
@@ -123,7 +126,7 @@ class StudentTrainer(DistillationTrainer):
         head_is_trained = trains_head(objectives) or (self._labeled and args.ce_weight > 0)
         self._labeled_dataset = None if head_is_trained else freeze_head(model, labeled_dataset, args)
         refuse_idle(objectives, args)
-        self._fitted_at = -1
+        self._fitted_at, self._plain_dataset = -1, labeled_dataset
         self.live_dataset, self.targets = images, targets
         self.balance = class_balance(args, images, model.spec.label_names)
         images = images.with_teacher(teacher.spec) if targets is None else WithTargets(images, targets.read)
@@ -144,9 +147,33 @@ class StudentTrainer(DistillationTrainer):
         self.teacher_check: TeacherCheck | None = None
 
     def train(self, resume_from_checkpoint: str | bool | None = None, trial=None, ignore_keys_for_eval=None):
-        """Train as the Trainer does, after `check_teacher`."""
+        """Train as the Trainer does, after `check_teacher` and, in a run that begins, `tune_objectives`."""
         self.check_teacher()
-        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        if not resume_from_checkpoint:
+            self.tune_objectives()
+            for note in self._objectives.notes():
+                logger.info("%s", note)
+        output = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        self.notes += [each for each in self._objectives.notes() if each not in self.notes]
+        return output
+
+    def tune_objectives(self, dataset: Dataset | None = None) -> None:
+        """Let objectives set what follows from the teacher's logits of training images; all processes together.
+
+        Args:
+            dataset: Images in place of the trainer's `labeled_dataset`, for a trial.
+
+        Raises:
+            ValueError: If an objective asks for the logits and the trainer has no such images.
+        """
+
+        def teacher_logits() -> Tensor:
+            images = images_to_tune_on(self._plain_dataset, self.teacher.spec)
+            description = None if self.args.disable_tqdm else "the teacher on training images"
+            return self._predict(self.teacher, images if dataset is None else dataset, description).logits
+
+        for objective in self._objectives:
+            objective.tune(teacher_logits)
 
     def check_teacher(self) -> None:
         """Measure the teacher on the evaluation images, if there are any, once; of several sets the first counts.
@@ -311,28 +338,3 @@ class StudentTrainer(DistillationTrainer):
         outputs = self._predict(self.teacher, own, None if self.args.disable_tqdm else "measuring the teacher")
         self._teacher_outputs = [*kept, (dataset, outputs)]
         return outputs
-
-
-def _check_arguments(args: StudentTrainingArguments, teacher: ImageClassifier, targets: TeacherTargets | None) -> None:
-    """Raise ValueError if a trainer's teacher or targets are not what it can take, or not what its options say."""
-    if (targets is None) != (args.teacher_targets == "live"):
-        raise ValueError(
-            f"teacher_targets is {args.teacher_targets!r} but the trainer was given "
-            f"{'no' if targets is None else 'recorded'} targets; pass TeacherTargets for record, replay and auto "
-            "only"
-        )
-    if targets is not None and targets.precision != args.precision:
-        raise ValueError(
-            f"the teacher targets are of a teacher in {targets.precision}, the arguments say {args.precision}; "
-            "pass TeacherTargets(..., precision=args.precision)"
-        )
-    if not isinstance(teacher, ImageClassifier):
-        raise ValueError(
-            f"the teacher is a {type(teacher).__name__}, expected an ImageClassifier; make one of it with "
-            "hf_icckd.as_teacher(module, label_names, image_size=..., mean=..., std=...)"
-        )
-    if args.load_best_model_at_end and args.metric_for_best_model in BESIDE_TEACHER and not has_head(teacher):
-        raise ValueError(
-            f"metric_for_best_model is {args.metric_for_best_model!r} but the teacher has no classes to agree with, "
-            "expected a metric of the student alone, such as top1"
-        )

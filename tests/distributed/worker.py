@@ -129,7 +129,7 @@ def collectives() -> dict:
     return results
 
 
-INTRA_CLASS = {"terms": ["intra_class:weight=1,margin=0,cache_size=8"]}
+INTRA_CLASS = {"terms": ["intra_class:weight=1,margin=0,cache_size=8", "cmi:weight=0.1"]}
 CE = {"terms": ["none"]}
 
 
@@ -210,7 +210,9 @@ def teachers(worker: Worker, accumulation: int) -> dict[str, TeacherTrainer]:
 # All in one run, at weights that leave none of them alone.
 OTHERS = [
     "dkd:weight=0.2,warmup=0.5", "dist:weight=0.2", "pkt:weight=0.01", "sp:weight=0.01", "at:weight=0.1",
-    "fitnet:weight=0.01", "vid:weight=0.1", "nst:weight=0.1",
+    "fitnet:weight=0.01", "vid:weight=0.1", "nst:weight=0.1", "mlkd:weight=0.01", "ctkd:weight=0.1", "wsld:weight=0.1",
+    "ckd:weight=0.001", "bce_kd:weight=0.01", "hard_label:weight=0.1", "tfkd", "cc:weight=0.01", "srrl:weight=0.01",
+    "crd:weight=0.05,negatives=64", "kd:weight=0.1,temperature=auto",
 ]  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def test_parameters_follow_from_the_seed_and_draw_no_other_number():
 
 
 def test_what_is_wrong_is_said():
-    with pytest.raises(ValueError, match="the objective embedding has no projection yet; call build"):
+    with pytest.raises(ValueError, match="the objective embedding knows no shapes yet; call build"):
         EmbeddingRegression()(make_batch())
     with pytest.raises(ValueError, match="compares embeddings, but the student has none; take --objectives kd"):
         EmbeddingRegression().build(OutputShapes(5, None), OutputShapes(0, 7))

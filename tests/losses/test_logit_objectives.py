@@ -1,4 +1,4 @@
-"""DKD, DIST and standardised logits against oracles written from the papers."""
+"""Objectives on logits against oracles written from the papers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import math
 import pytest
 import torch
 
-from hf_icckd import DIST, DKD, KD
+from hf_icckd import BCEKD, CKD, CTKD, DIST, DKD, KD, MLKD, WSLD, HardLabel, TfKD
 from hf_icckd.losses import (
     correlation_loss,
     decoupled_distillation_losses,
     knowledge_distillation_loss,
     parse_objectives,
+    soft_label_weights,
     standardised,
 )
 from tests.losses.test_objectives import make_batch
+
+TEMPERED = ("kd", "dkd", "wsld", "ckd", "bce_kd", "tfkd", "crd")
 
 
 def with_labels(batch, progress=1.0):
@@ -131,7 +134,8 @@ def test_standardised_logits_forget_range_and_mean(device):
 def test_gradients_are_those_of_the_formulas():
     batch = with_labels(make_batch(n=4))
     teacher = batch.teacher.logits
-    for objective in (DKD(), DKD(standardise=True), DIST(), KD(2.0, standardise=True)):
+    own = (BCEKD(), TfKD(), CKD(), MLKD(), MLKD(standardise=True), CTKD().double(), HardLabel())
+    for objective in (DKD(), DKD(standardise=True), DIST(), KD(2.0, standardise=True), *own):
 
         def loss(logits, objective=objective):
             terms = objective(batch._replace(student=batch.student._replace(logits=logits)))
@@ -148,6 +152,11 @@ def test_gradients_are_those_of_the_formulas():
         ("dkd:beta=-1", "DKD beta is -1.0, expected a finite number of at least 0"),
         ("dkd:warmup=2", "DKD warmup is 2.0, expected a share of the training from 0 to 1"),
         ("dist:temperature=-1", "DIST temperature is -1.0"),
+        ("tfkd:correct=2", "TfKD correct is 2.0, expected a share from 0 to 1"),
+        ("ctkd:warmup=-1", "CTKD warmup is -1.0, expected a share of the training"),
+        ("crd:negatives=0", "CRD negatives is 0, expected at least 1"),
+        ("review_kd:warmup=3", "ReviewKD warmup is 3.0, expected a share of the training"),
+        *((f"{name}:temperature=0", "temperature is 0.0, expected a number above 0") for name in TEMPERED),
     ],
 )
 def test_wrong_arguments_are_explained(spec, message):
@@ -158,3 +167,120 @@ def test_wrong_arguments_are_explained(spec, message):
 def test_models_of_other_classes_are_refused():
     with pytest.raises(ValueError, match="models of the same classes"):
         decoupled_distillation_losses(torch.zeros(2, 3), torch.zeros(2, 4), torch.zeros(2, dtype=torch.long), 1.0)
+
+
+def test_hard_labels_are_what_the_teacher_says(device):
+    batch = make_batch(device=device)
+    said = batch.teacher.logits.argmax(1).tolist()
+    rows = [softmax(row) for row in batch.student.logits.tolist()]
+    expected = -sum(math.log(row[label]) for row, label in zip(rows, said, strict=True)) / len(rows)
+    assert HardLabel()(batch)["hard_label"].item() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_bce_kd_equals_the_oracle(device, temperature):
+    batch = make_batch(device=device)
+    expected = 0.0
+    for student, teacher in zip(batch.student.logits.tolist(), batch.teacher.logits.tolist(), strict=True):
+        for s, t in zip(student, teacher, strict=True):
+            p, q = (1 / (1 + math.exp(-value / temperature)) for value in (t, s))
+            expected += kl([p, 1 - p], [q, 1 - q])
+    expected *= temperature**2 / len(batch.labels)
+    assert BCEKD(temperature)(batch)["bce_kd"].item() == pytest.approx(expected, abs=1e-12)
+    assert BCEKD()(batch._replace(student=batch.teacher))["bce_kd"].item() == 0
+
+
+def test_tfkd_equals_the_oracle():
+    batch = with_labels(make_batch())
+    classes, expected = batch.student.logits.shape[1], 0.0
+    for row, label in zip(batch.student.logits.tolist(), batch.labels.tolist(), strict=True):
+        made_up = [0.9 if place == label else 0.1 / (classes - 1) for place in range(classes)]
+        expected += kl(softmax([value / 2 for value in made_up]), softmax(row)) / len(batch.labels)
+    objective = TfKD(correct=0.9, temperature=2.0)
+    assert objective(batch)["tfkd"].item() == pytest.approx(expected, abs=1e-12)
+    other = batch._replace(teacher=batch.student)
+    assert objective(other)["tfkd"].item() == objective(batch)["tfkd"].item()
+
+
+def test_wsld_equals_the_oracle():
+    batch = with_labels(make_batch())
+    expected = 0.0
+    for student, teacher, label in zip(batch.student.logits, batch.teacher.logits, batch.labels.tolist(), strict=True):
+        own, given = (-math.log(softmax(each.tolist())[label]) for each in (student, teacher))
+        p, q = (softmax([value / 2 for value in each.tolist()]) for each in (teacher, student))
+        expected += (1 - math.exp(-own / (given + 1e-7))) * kl(p, q) * 4 / len(batch.labels)
+    assert WSLD()(batch)["wsld"].item() == pytest.approx(expected, abs=1e-12)
+    assert WSLD()(batch._replace(student=batch.teacher))["wsld"].item() == 0
+
+
+def test_wsld_leaves_out_images_that_the_student_is_sure_of():
+    student, teacher = torch.tensor([[50.0, 0.0]]), torch.tensor([[0.0, 0.0]])
+    assert soft_label_weights(student, teacher, torch.tensor([0])).item() < 1e-6
+    assert soft_label_weights(teacher, student, torch.tensor([0])).item() == 1
+
+
+def test_ckd_equals_the_oracle(device):
+    batch = make_batch(device=device)
+    own, given = (
+        [[value / math.sqrt(sum(each**2 for each in row)) for value in row] for row in each.logits.tolist()]
+        for each in (batch.student, batch.teacher)
+    )
+    expected = 0.0
+    for place, anchor in enumerate(given):
+        chances = softmax([sum(a * b for a, b in zip(anchor, row, strict=True)) / 0.5 for row in own])
+        expected -= math.log(chances[place]) / len(given)
+    assert CKD(temperature=0.5)(batch)["ckd"].item() == pytest.approx(expected, abs=1e-12)
+    moved = batch._replace(student=batch.student._replace(logits=3 * batch.student.logits))
+    assert CKD(temperature=0.5)(moved)["ckd"].item() == pytest.approx(expected, abs=1e-12)
+    assert CKD()(make_batch(n=1))["ckd"].item() == 0
+
+
+def test_mlkd_equals_the_oracle(device):
+    batch = make_batch(device=device)
+    n, c = batch.student.logits.shape
+    images = of_batch = of_classes = 0.0
+    for temperature in (2, 3, 4, 5, 6):
+        p, q = (
+            [softmax([value / temperature for value in row]) for row in each.logits.tolist()]
+            for each in (batch.teacher, batch.student)
+        )
+        images += temperature**2 * sum(kl(a, b) for a, b in zip(p, q, strict=True)) / n
+        for i in range(n):
+            for j in range(n):
+                inner = [sum(a * b for a, b in zip(each[i], each[j], strict=True)) for each in (p, q)]
+                of_batch += (inner[0] - inner[1]) ** 2 / n
+        for a in range(c):
+            for b in range(c):
+                inner = [sum(row[a] * row[b] for row in each) for each in (p, q)]
+                of_classes += (inner[0] - inner[1]) ** 2 / c
+    terms = MLKD()(batch)
+    assert terms["mlkd_image"].item() == pytest.approx(images, abs=1e-12)
+    assert terms["mlkd_batch"].item() == pytest.approx(of_batch, abs=1e-12)
+    assert terms["mlkd_class"].item() == pytest.approx(of_classes, abs=1e-12)
+    assert all(term.item() == pytest.approx(0) for term in MLKD()(batch._replace(student=batch.teacher)).values())
+
+
+def test_ctkd_is_kd_at_a_temperature_that_works_against_the_student():
+    batch = with_labels(make_batch())
+    objective = CTKD(warmup=0.5).double()
+    temperature = 1 + 20 / (1 + math.exp(-1))
+    expected = knowledge_distillation_loss(batch.student.logits, batch.teacher.logits, temperature)
+    (value,) = objective(batch).values()
+    torch.testing.assert_close(value, expected)
+    value.backward()
+    step = 1e-6
+    raised = 1 + 20 / (1 + math.exp(-1 - step))
+    slope = knowledge_distillation_loss(batch.student.logits, batch.teacher.logits, raised) - expected
+    assert objective.raw_temperature.grad.item() == pytest.approx(-slope.item() / step, rel=1e-4)
+    objective.raw_temperature.grad = None
+    sum(objective(with_labels(batch, progress=0.0)).values()).backward()
+    assert objective.raw_temperature.grad.item() == 0  # the curriculum begins with a temperature that stays
+
+
+@pytest.mark.parametrize("kind", [MLKD, CTKD])
+def test_standardised_variants_forget_range_and_mean(kind):
+    batch = with_labels(make_batch())
+    moved = batch._replace(student=batch.student._replace(logits=7 * batch.student.logits - 2))
+    objective = kind(standardise=True).double()
+    for found, expected in zip(objective(moved).values(), objective(batch).values(), strict=True):
+        torch.testing.assert_close(found, expected)

@@ -1,4 +1,4 @@
-"""FitNet, AT, VID and NST against oracles written from the papers, and which maps they compare."""
+"""FitNet, AT, VID, NST and ReviewKD against oracles written from the papers, and which maps they compare."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from hf_icckd import AT, NST, VID, FitNet
+from hf_icckd import AT, NST, VID, FitNet, ReviewKD
 from hf_icckd.losses import (
     attention_transfer_loss,
+    hierarchical_context_loss,
     hint_loss,
     parse_objectives,
     selectivity_transfer_loss,
@@ -18,7 +19,7 @@ from hf_icckd.losses import (
 )
 from hf_icckd.losses.stages import at_one_size, pair_stages
 from hf_icckd.models.outputs import OutputShapes
-from tests.losses.test_objectives import SHAPES, make_batch
+from tests.losses.test_objectives import SHAPES, build, make_batch
 
 
 def maps(channels, seed, size=3, images=2):
@@ -86,7 +87,9 @@ def test_identical_maps_of_any_scale_cost_nothing(loss):
         assert loss(own[:, [2, 0, 1]], own).item() == pytest.approx(0, abs=1e-14)
 
 
-@pytest.mark.parametrize("loss", [attention_transfer_loss, selectivity_transfer_loss, hint_loss])
+@pytest.mark.parametrize(
+    "loss", [attention_transfer_loss, selectivity_transfer_loss, hint_loss, hierarchical_context_loss]
+)
 def test_gradients_are_those_of_the_formulas(loss):
     student, teacher = maps(3, 0, size=2).requires_grad_(), maps(3, 1, size=2)
     assert torch.autograd.gradcheck(lambda own: loss(own, teacher), student)
@@ -98,11 +101,10 @@ def test_gradients_of_vid():
     assert torch.autograd.gradcheck(lambda *made: variational_information_loss(*made, teacher), arguments)
 
 
-@pytest.mark.parametrize("kind", [FitNet, VID])
+@pytest.mark.parametrize("kind", [FitNet, VID, ReviewKD])
 def test_the_gradient_reaches_every_adapter(kind):
-    objective = kind(stages="1/2/3")
-    objective.build(*SHAPES)
-    batch = make_batch(dtype=torch.float32)
+    objective = build(kind(stages="1/2/3"))
+    batch = make_batch(dtype=torch.float32)._replace(progress=torch.ones(()))
     sum(objective(batch).values()).backward()
     assert list(objective.parameters())
     assert all(each.grad is not None and each.grad.abs().sum() > 0 for each in objective.parameters())
@@ -159,3 +161,50 @@ def test_stages_are_an_option():
     objectives = parse_objectives(["at:stages=2/3", "kd"])
     objectives.build(*SHAPES, seed=0)
     assert next(iter(objectives)).pairs == [(2, 2), (3, 3)]
+
+
+def test_the_hierarchical_loss_equals_the_oracle():
+    student, teacher = maps(2, 0, size=8), maps(2, 1, size=8)
+
+    def mean_square(own, given):
+        return ((own - given) ** 2).mean().item()
+
+    def pooled(x, side):
+        cell = 8 // side
+        return torch.stack(
+            [
+                x[:, :, i * cell : (i + 1) * cell, j * cell : (j + 1) * cell].mean(dim=(2, 3))
+                for i in range(side) for j in range(side)
+            ]
+        )  # fmt: skip
+
+    levels = [(1.0, mean_square(student, teacher))]
+    levels += [
+        (w, mean_square(pooled(student, side), pooled(teacher, side))) for w, side in ((0.5, 4), (0.25, 2), (0.125, 1))
+    ]
+    expected = sum(weight * value for weight, value in levels) / 1.875
+    assert hierarchical_context_loss(student, teacher).item() == pytest.approx(expected, abs=1e-14)
+    assert hierarchical_context_loss(student, student).item() == 0
+
+
+def test_review_kd_merges_from_the_last_map_on():
+    objective = build(ReviewKD(stages="1/3", warmup=0))
+    batch = make_batch(dtype=torch.float32)
+    own, given = batch.student, batch.teacher
+    deep, second, first = objective.fusions[2], objective.fusions[1], objective.fusions[0]
+    merged = deep.narrow(own.embeddings[:, :, None, None])
+    expected = hierarchical_context_loss(deep.predict(merged), given.embeddings[:, :, None, None])
+    for fusion, mine, wanted in ((second, own.feature_maps[3], given.feature_maps[3]),
+                                 (first, own.feature_maps[1], given.feature_maps[1])):  # fmt: skip
+        here, deeper = fusion.narrow(mine), nn.functional.interpolate(merged, (2, 2))
+        shares = fusion.attention(torch.cat([here, deeper], dim=1)).sigmoid()
+        merged = nn.functional.interpolate(here * shares[:, :1] + deeper * shares[:, 1:], (4, 4))
+        expected = expected + hierarchical_context_loss(fusion.predict(merged), wanted)
+    torch.testing.assert_close(objective(batch)["review_kd"], expected)
+
+
+def test_review_kd_warms_up():
+    batch = make_batch(dtype=torch.float32)
+    objective = build(ReviewKD(warmup=0.5))
+    values = [objective(batch._replace(progress=torch.tensor(each)))["review_kd"].item() for each in (0.0, 0.25, 1.0)]
+    assert values[0] == 0 and values[1] == pytest.approx(values[2] / 2)

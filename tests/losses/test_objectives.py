@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from hf_icckd import KD, OBJECTIVES, RKD, ClassifierOutput, DistillationBatch, WeightedObjectives
 from hf_icckd.losses import knowledge_distillation_loss, parse_objectives, rkd_angle_loss, rkd_distance_loss
@@ -28,6 +29,7 @@ def make_batch(n=6, classes=5, student_dim=4, teacher_dim=7, seed=0, dtype=torch
     def maps(first, last, size):
         return tuple(randn(n, width, size, size) for width in (first, first, last, last))
 
+    layer = nn.Linear(teacher_dim, classes).requires_grad_(False).to(device, dtype)
     return DistillationBatch(
         student=ClassifierOutput(randn(n, classes), randn(n, student_dim), maps(3, 4, 2)),
         teacher=ClassifierOutput(randn(n, classes), randn(n, teacher_dim), maps(5, 7, 4)),
@@ -35,7 +37,16 @@ def make_batch(n=6, classes=5, student_dim=4, teacher_dim=7, seed=0, dtype=torch
         sample_ids=torch.arange(n, device=device),
         progress=torch.zeros((), device=device),
         global_rows=n,
+        teacher_layer=layer,
     )
+
+
+def build(objective, num_images=6):
+    """With what the trainer gives it."""
+    torch.manual_seed(0)
+    objective.build(*SHAPES)
+    objective.keep_images(num_images)
+    return objective
 
 
 def huber(a, b):
@@ -148,9 +159,7 @@ def test_every_objective_stays_finite(name, case, dtype, device):
     given = chosen(batch.student)
     leaves = [each.clone().requires_grad_() for each in (*given[:2], *given.feature_maps)]
     student = ClassifierOutput(*leaves[:2], tuple(leaves[2:]))
-    objective = OBJECTIVES[name]().to(device)
-    objective.build(*SHAPES)
-    objective.to(device)
+    objective = build(OBJECTIVES[name]()).to(device)
     made = batch._replace(
         student=student, teacher=chosen(batch.teacher), labels=labels, sample_ids=labels, global_rows=len(rows),
         progress=torch.ones((), device=device),
@@ -171,16 +180,14 @@ def half_of(output):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_bf16_logits_and_embeddings_change_little(name):
     batch = make_batch(dtype=torch.float32)._replace(progress=torch.ones(()), labels=torch.arange(6) % 5)
-    objective = OBJECTIVES[name]()
-    torch.manual_seed(0)
-    objective.build(*SHAPES)
+    objective, again = (build(OBJECTIVES[name]()) for _ in range(2))
     rounded = batch._replace(
         student=half_of(batch.student),
         teacher=half_of(batch.teacher),
     )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = objective(rounded)
-    for term, value in objective(batch).items():
+    for term, value in again(batch).items():
         assert half[term].item() == pytest.approx(value.item(), rel=0.05), term
 
 
@@ -205,8 +212,7 @@ def test_weighted_sum_names_and_weighs_terms():
 
 def test_every_objective_has_weights_for_its_terms_and_a_citation():
     for objective in OBJECTIVES.values():
-        made = objective()
-        made.build(*SHAPES)
+        made = build(objective())
         assert set(made.double()(make_batch())) == set(objective.term_weights)
         assert objective.citation.startswith("@")
 

@@ -1,4 +1,4 @@
-"""PKT and SP against oracles written from the papers."""
+"""PKT, SP and CC against oracles written from the papers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from hf_icckd import PKT, SP
-from hf_icckd.losses import probabilistic_transfer_loss, similarity_preserving_loss
+from hf_icckd import CC, PKT, SP
+from hf_icckd.losses import correlation_congruence_loss, probabilistic_transfer_loss, similarity_preserving_loss
 from tests.losses.test_objectives import make_batch
 
-LOSSES = (probabilistic_transfer_loss, similarity_preserving_loss)
+LOSSES = (probabilistic_transfer_loss, similarity_preserving_loss, correlation_congruence_loss)
 
 
 def neighbours(x):
@@ -43,6 +43,23 @@ def test_sp_equals_the_oracle(device):
     own, given = rows(batch.student.embeddings), rows(batch.teacher.embeddings)
     expected = sum((own[i][j] - given[i][j]) ** 2 for i in range(n) for j in range(n)) / n**2
     assert SP()(batch)["sp"].item() == pytest.approx(expected, abs=1e-14)
+
+
+def test_cc_equals_the_oracle(device):
+    """The series of equation 8 of arXiv 1904.01802, which is close to the Gaussian it stands for."""
+    batch = make_batch(device=device)
+    n, gamma = len(batch.labels), 0.4
+
+    def kernel(a, b):
+        cosine = (a @ b / (a.norm() * b.norm())).item()
+        series = sum((2 * gamma * cosine) ** p / math.factorial(p) for p in range(3)) * math.exp(-2 * gamma)
+        assert series == pytest.approx(math.exp(-gamma * (2 - 2 * cosine)), abs=0.06)
+        return series
+
+    pairs = [(i, j) for i in range(n) for j in range(n)]
+    own, given = batch.student.embeddings, batch.teacher.embeddings
+    expected = sum((kernel(own[i], own[j]) - kernel(given[i], given[j])) ** 2 for i, j in pairs) / n**2
+    assert CC()(batch)["cc"].item() == pytest.approx(expected, abs=1e-14)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -82,8 +82,8 @@ def test_branches_of_a_student_friendly_teacher_take_them():
 
 
 def test_who_takes_mixed_images():
-    assert [name for name, kind in OBJECTIVES.items() if not kind.takes_mixed] == ["dkd"]
-    assert [name for name, kind in TEACHER_TERMS.items() if not kind.takes_mixed] == ["intra_class"]
+    assert [name for name, kind in OBJECTIVES.items() if not kind.takes_mixed] == ["dkd", "wsld", "tfkd", "crd"]
+    assert [name for name, kind in TEACHER_TERMS.items() if not kind.takes_mixed] == ["intra_class", "cmi"]
     refuse_mixed(parse_objectives(["kd", "rkd"]))
     refuse_mixed(parse_terms(["sftn:student=cifar_resnet8"]))
     refuse_mixed(parse_terms(["intra_class:weight=0"]))

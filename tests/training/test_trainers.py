@@ -216,13 +216,22 @@ def test_resume_equals_uninterrupted(deterministic, pipeline, tiny_classifier, t
     assert_same_state(whole.model, again.model)
 
 
-def test_student_resume_equals_uninterrupted(deterministic, pipeline, tiny_classifier, tmp_path):
+@pytest.mark.parametrize(
+    "objectives",
+    [["kd", "rkd"], ["kd:temperature=auto", "ctkd", "crd:negatives=64", "srrl", "review_kd"]],
+    ids=["plain", "with state"],
+)
+def test_student_resume_equals_uninterrupted(deterministic, pipeline, tiny_classifier, tmp_path, objectives):
     def train(resume=None, seed=0):
         args = student_args(
-            tmp_path, objectives=["kd", "rkd"], max_steps=6, save_strategy="steps", save_steps=4, save_total_limit=5
+            tmp_path, objectives=objectives, max_steps=6, save_strategy="steps", save_steps=4, save_total_limit=5
         )
         trainer = StudentTrainer(
-            tiny_classifier(seed=seed), tiny_classifier(seed=9), args, pipeline.dataset("train", training=True)
+            tiny_classifier(seed=seed),
+            tiny_classifier(seed=9),
+            args,
+            pipeline.dataset("train", training=True),
+            labeled_dataset=pipeline.dataset("train"),
         )
         trainer.train(resume_from_checkpoint=resume)
         return trainer.model
