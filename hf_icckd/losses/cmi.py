@@ -49,7 +49,7 @@ def class_divergence(logits: Tensor, class_means: Tensor) -> Tensor:
 
 
 class CMI(TeacherTerm):
-    """Conditional mutual information as a term that is subtracted: minus `class_divergence`.
+    """Conditional mutual information, which is subtracted; see `class_divergence`.
 
     The mean of a class is a running one over steps, detached, with all views of all processes. It is brought up to
     date before an image is compared with it, so that no image is ever without. The paper gives an already trained
@@ -60,6 +60,11 @@ class CMI(TeacherTerm):
 
     Relations:
         The intra-class term keeps embeddings of a class apart, this one what a student sees of them: probabilities.
+
+    Example:
+        >>> from hf_icckd.losses import parse_terms
+        >>> parse_terms(["cmi:weight=0.3"]).term_weights
+        {'cmi': 0.3}
     """
 
     default_weight: ClassVar[float] = 0.15

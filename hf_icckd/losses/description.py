@@ -90,6 +90,14 @@ def describe(kind: type[DistillationObjective] | type[TeacherTerm]) -> Descripti
     )
 
 
+def references(kind: type) -> list[str]:
+    """What the functions beside a class say of their sources: equations, and which of several versions they are."""
+    functions = [each for name, each in inspect.getmembers(sys.modules[kind.__module__], inspect.isfunction)
+                 if each.__module__ == kind.__module__ and not name.startswith("_")]  # fmt: skip
+    found = [" ".join(_sections(inspect.getdoc(each) or "").get("Reference", "").split()) for each in functions]
+    return [f"`{each.__name__}`: {text}" for each, text in zip(functions, found, strict=True) if text]
+
+
 def _sections(doc: str) -> dict[str, str]:
     """Text of each section of a docstring by its heading, that before the first one under an empty name."""
     parts = re.split(rf"^({'|'.join(_SECTIONS)}):\n", doc, flags=re.M)

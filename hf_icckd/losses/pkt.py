@@ -32,10 +32,11 @@ def probabilistic_transfer_loss(student_embeddings: Tensor, teacher_embeddings: 
         teacher_embeddings: (B, D_t).
 
     Returns:
-        Scalar, in at least float32. The paper sums over pairs and the authors' code takes the mean, as here.
+        Scalar, in at least float32.
 
     Reference:
-        arXiv 1803.10837, equations 7 and 8 with the cosine kernel.
+        arXiv 1803.10837, equations 7 and 8 with the cosine kernel. The paper sums over pairs and the authors' code
+        takes the mean, as here.
 
     Example:
         >>> import torch

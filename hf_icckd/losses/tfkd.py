@@ -43,7 +43,7 @@ def virtual_teacher_loss(student_logits: Tensor, labels: Tensor, correct: float,
 
     Example:
         >>> virtual_teacher_loss(torch.zeros(1, 2), torch.tensor([0]), correct=0.99, temperature=0.5)
-        tensor(0.2829)
+        tensor(0.3194)
     """
     (student,) = at_least_float32(student_logits)
     with no_autocast(student):
