@@ -12,7 +12,7 @@ from hf_icckd.options.command_line import parse_command, readable_errors
 from hf_icckd.utils.text import show, suggest
 
 _WIDTH = 100
-_COLUMNS = (12, 14, 9, 15, 10, 23, 0)
+_COLUMNS = (12, 14, 9, 15, 9, 24, 0)
 _LEGEND = (
     "B images in a step, C classes, D numbers in an embedding or channels of a map, P places in a map, N further "
     "images. Recorded: whether --teacher_targets record and replay serve it. Weights are multiplied by "
