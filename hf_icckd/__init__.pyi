@@ -142,6 +142,7 @@ from .models.classifier import (
 from .models.classifier import (
     create_classifier as create_classifier,
 )
+from .models.ensemble import ensemble as ensemble
 from .models.foreign import as_teacher as as_teacher
 from .models.from_weights import WeightsFile as WeightsFile
 from .models.onnx import export_onnx as export_onnx

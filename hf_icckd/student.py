@@ -13,6 +13,7 @@ from hf_icckd.losses import WeightedObjectives, check_outputs, parse_objectives,
 from hf_icckd.models.architectures import check_architecture
 from hf_icckd.models.classifier import ClassifierSpec, CropMode, ImageClassifier
 from hf_icckd.models.embedding_teacher import by_embeddings, check_teacher_classes
+from hf_icckd.models.ensemble import ensemble
 from hf_icckd.models.from_weights import WeightsFile
 from hf_icckd.models.pretrained import fingerprint, from_pretrained
 from hf_icckd.nets import Pixels, build_classifier, load_start, trained_pixels
@@ -25,7 +26,7 @@ from hf_icckd.options.recipes import RECIPES
 from hf_icckd.options.training import StudentTrainingArguments
 from hf_icckd.runs.chosen_options import ChosenOptions
 from hf_icckd.runs.folder import RunFolder, no_empty_folders
-from hf_icckd.runs.records import recorded_accuracy
+from hf_icckd.runs.records import RecordedAccuracy, recorded_accuracy
 from hf_icckd.session import Finished, Train, show_finished, train_and_report
 from hf_icckd.training.recorded_batches import recordable
 from hf_icckd.training.run_images import as_begun
@@ -90,7 +91,7 @@ def main(
             pipeline.dataset(pipeline.evaluation_split),
             objectives,
             targets=_open_targets(args, teacher, pipeline, objectives.teacher_outputs, record),
-            teacher_record=recorded_accuracy(model_args.teacher) if stand_in is None else None,
+            teacher_record=_record_of(model_args) if stand_in is None else None,
             labeled_dataset=pipeline.dataset("train"),
         )
         train(trainer, pipeline, folder, teacher)
@@ -153,7 +154,15 @@ def _named_teacher(model_args: StudentModelArguments) -> ImageClassifier:
             f"there is no teacher in {model_args.teacher!r}; train one first with hf-icckd teacher, or name one with "
             "--teacher"
         )
-    return from_pretrained(model_args.teacher, _weights_file(model_args), needs_head=False)
+    first = from_pretrained(model_args.teacher, _weights_file(model_args), needs_head=False)
+    if not model_args.ensemble_with:
+        return first
+    return ensemble([first, *map(from_pretrained, model_args.ensemble_with)], model_args.ensemble_weights)
+
+
+def _record_of(model_args: StudentModelArguments) -> RecordedAccuracy | None:
+    """Accuracy that the teacher is known to have; of an ensemble nobody has measured it."""
+    return None if model_args.ensemble_with else recorded_accuracy(model_args.teacher)
 
 
 def _teacher_of(

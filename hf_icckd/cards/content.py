@@ -21,6 +21,7 @@ from hf_icckd.evaluation.cost import cost_metrics
 from hf_icckd.evaluation.split import SplitOutputs
 from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier
 from hf_icckd.models.embedding_teacher import has_head
+from hf_icckd.models.ensemble import EnsembleNet
 from hf_icckd.models.hub_names import hub_name
 from hf_icckd.models.state_dicts import is_weights_file
 from hf_icckd.runs.records import loss_row, method_of, read_options
@@ -161,12 +162,13 @@ def describe_teacher(teacher: ImageClassifier, name: str) -> dict[str, Any]:
 
     Args:
         teacher: The teacher, on the device on which its latency is measured.
-        name: Folder, Hub id or timm name it was loaded from.
+        name: Folder, Hub id or timm name it was loaded from; of an ensemble, the first one's.
     """
+    alone = not isinstance(teacher.net, EnsembleNet)
     return {
         "architecture": teacher.spec.architecture,
-        "hub_id": hub_id(name),
-        "method": method_of(read_options(name)) or None,
+        "hub_id": hub_id(name) if alone else None,
+        "method": (method_of(read_options(name)) or None) if alone else None,
         **({} if has_head(teacher) else {"by_embeddings": True}),
         "cost": cost_metrics(teacher),
     }

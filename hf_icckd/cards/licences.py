@@ -39,6 +39,8 @@ def inherited_licences(options: dict[str, Any]) -> list[dict[str, Any]]:
 def _models(options: dict[str, Any]) -> list[tuple[str, str]]:
     """Role and name of each model that a run reads."""
     found = [(_TEACHER, options["teacher"])] if options.get("teacher") else []
+    others = options.get("ensemble_with") or []
+    found += [(f"{_TEACHER} {number}", name) for number, name in enumerate(others, start=2)]
     if options.get("start_from"):
         found.append((_START, options["start_from"]))
     elif options.get("pretrained"):
@@ -52,7 +54,8 @@ def _inherited_by(name: str) -> list[dict[str, Any]]:
     if recorded is not None:
         return recorded
     options = read_options(name)  # of a run before 0.3, whose teacher may lie elsewhere by now
-    return inherited_licences({**options, "teacher": None, "start_from": None}) if options else []
+    elsewhere = {"teacher": None, "ensemble_with": None, "start_from": None}
+    return inherited_licences(options | elsewhere) if options else []
 
 
 def possessive(role: str) -> str:

@@ -204,6 +204,7 @@ def origins_of(values: Mapping[str, Any]) -> dict[str, str]:
         values: All options of the run.
     """
     models = {"teacher": values.get("teacher"), "start checkpoint": values.get("start_from")}
+    models |= {f"teacher {number}": name for number, name in enumerate(values.get("ensemble_with") or [], start=2)}
     if values.get("pretrained"):
         models["pretrained start"] = values["model"]
     return {role: name for role, name in models.items() if name}

@@ -91,6 +91,17 @@ class StudentModelArguments(TrainedNet):
             "name of a pretrained timm model, or a .pth, .pt, .pth.tar or .safetensors file with --teacher_model."
         },
     )
+    ensemble_with: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Further teachers, named as --teacher is: the mean of all their logits teaches. They must have "
+            "the same classes and size of images; for objectives on logits."
+        },
+    )
+    ensemble_weights: list[float] | None = field(
+        default=None,
+        metadata={"help": "How much each teacher of the ensemble counts, --teacher first; default: all alike."},
+    )
     teacher_head: bool = field(
         default=True,
         metadata={
@@ -124,6 +135,11 @@ class StudentModelArguments(TrainedNet):
         super().__post_init__()
         check_pair(self)
         check_range(self, "teacher_image_size", 1, math.inf)
+        if self.ensemble_weights is not None and self.ensemble_with is None:
+            raise ValueError(
+                f"ensemble_weights is {self.ensemble_weights} but there is no ensemble_with: one teacher has no "
+                "weight; name the others with --ensemble_with, or leave it out"
+            )
         for name in ("teacher_mean", "teacher_std"):
             check_channels(name, getattr(self, name))
         for name in ("teacher_weights", "teacher_image_size", "teacher_mean", "teacher_std"):

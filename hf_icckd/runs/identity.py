@@ -51,7 +51,7 @@ _FOUND_BY: dict[str, tuple[str, ...]] = {
         "label_groups", "test_fraction", "validation_fraction", "max_train_samples", "max_eval_samples",
         "unlabeled_dataset", "max_unlabeled_samples",
     ),
-    "teacher_fingerprint": ("teacher",),
+    "teacher_fingerprint": ("teacher", "ensemble_with"),
     "start_fingerprint": ("start_from",),
 }  # fmt: skip
 PLACES = {

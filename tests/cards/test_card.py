@@ -402,9 +402,9 @@ def test_citations_are_of_the_methods_that_were_used(runs):
 def test_a_teachers_card_says_what_its_terms_are_for(runs):
     arguments, results = read_records(runs / "teacher")
     assert TEACHER_TERMS["intra_class"].purpose in text_of(runs / "teacher")
-    both = render(CardData(arguments | {"terms": ["intra_class", "sftn:student=cifar_resnet8"]}, results))
+    both = render(CardData(arguments | {"terms": ["intra_class", "sftn:student=cifar_resnet8", "cmi"]}, results))
     assert all(term.purpose and term.purpose in both for term in TEACHER_TERMS.values())
-    assert "0.05 x intra-class term + branches of cifar_resnet8 (SFTN)" in both and "park2021learning" in both
+    assert "0.05 x intra-class term + branches of cifar_resnet8 (SFTN) + -0.15" in both and "park2021learning" in both
     assert "a control for teachers" in text_of(runs / "control-teacher") and "a control for teachers" not in both
 
 
