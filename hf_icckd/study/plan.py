@@ -13,7 +13,7 @@ from hf_icckd.losses import set_term_argument
 from hf_icckd.options.recipes import defaults
 from hf_icckd.study.parts import Comparison, Student, Sweep
 from hf_icckd.study.plan_checks import check_folder_names, check_options, check_sweep_option, check_terms
-from hf_icckd.study.run import ALONE, TARGETS, Run, started_from
+from hf_icckd.study.run import ALONE, TARGETS, Run, started_from, taught_by
 from hf_icckd.study.terms import as_specs, meaning_of
 from hf_icckd.utils.text import suggest
 
@@ -30,7 +30,8 @@ class Plan:
         teacher_options: Options of all teachers.
         student_options: Options of all students.
         pairs: For each pair, the architectures of its `teacher` and `student`.
-        teachers: For each teacher, its options.
+        teachers: For each teacher, its options. With `teacher: "{teacher NAME}"` it is an assistant, which learns from
+            another of them; its options are those of the student recipe, `model` among them.
         students: For each student, how it is distilled.
         alone: Networks of the student's architecture trained without a teacher: their options of the teacher recipe.
         comparison: The primary comparison.
@@ -100,7 +101,8 @@ class Plan:
     def teacher(self, pair: str, teacher: str, seed: int) -> Run:
         """Run of a teacher; `{student}` in an option becomes the architecture of the pair's student."""
         nets = self.pairs[pair]
-        options = self.options | self.teacher_options | self.teacher_variants()[teacher]
+        own = self.teacher_variants()[teacher]
+        options = self.options | (self.student_options if taught_by(own) else self.teacher_options) | own
         options = {"model": nets["teacher"], **_filled(options, nets["student"]), "seed": seed}
         return Run(pair, teacher, None, seed, None, options)
 
@@ -169,8 +171,8 @@ class Plan:
 
         def add(*runs: Run) -> None:
             for run in runs:
-                if run.start_run is not None:
-                    add(self.teacher(run.pair, run.start_run.teacher, run.seed))
+                if run.student is None and run.needed_run is not None:
+                    add(self.teacher(run.pair, run.needed_run.teacher, run.seed))
                 found.setdefault(run.name, run)
 
         def add_teacher(pair: str, teacher: str, seed: int, students: list[str]) -> None:
@@ -297,7 +299,9 @@ def _check_options(plan: Plan) -> None:
         check_options(recipe, "options", plan.options)
     groups = {"teacher_options": plan.teacher_options} | plan.teacher_variants()
     for where, options in (*groups.items(), *plan.alone.items()):
-        check_options("teacher", where, options)
+        assistant = taught_by(options) is not None and where in plan.teachers
+        own = {name: value for name, value in options.items() if not (assistant and name == "teacher")}
+        check_options("student" if assistant else "teacher", where, own)
     check_options("student", "student_options", plan.student_options)
     for name, student in plan.students.items():
         for options in (student.options, *student.trials):
@@ -312,6 +316,17 @@ def _check_starts(plan: Plan) -> None:
                 f"teacher {name!r} starts from {start!r}{suggest(start, plan.teachers)}, expected one of the study's "
                 "teachers that does not itself start from another"
             )
+    for name in plan.teachers:
+        chain = [name]
+        while (above := taught_by(plan.teachers[chain[-1]])) is not None:
+            if above not in plan.teachers:
+                raise ValueError(
+                    f"teacher {chain[-1]!r} learns from {above!r}{suggest(above, plan.teachers)}, expected one of the "
+                    f"study's teachers: {', '.join(plan.teachers)}"
+                )
+            if above in chain:
+                raise ValueError(f"teachers learn from one another in a circle: {' from '.join([*chain, above])}")
+            chain.append(above)
 
 
 def _check_seeds(plan: Plan) -> None:

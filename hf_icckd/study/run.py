@@ -14,7 +14,7 @@ from hf_icckd.options.recipes import defaults
 TARGETS = "teacher-targets"  # prefix of the folders with a teacher's recorded outputs
 ALONE = "alone"  # takes the place of a teacher's name for students without one
 _OPTIMISER = defaults("teacher")["optim"]
-_START = re.compile(r"\{teacher (.+)\}")
+_TEACHER = re.compile(r"\{teacher (.+)\}")
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,16 @@ class Run:
 
     @property
     def recipe(self) -> str:
-        """Recipe that trains it: `teacher` without a teacher, `student` with one."""
-        return "teacher" if self.student is None or self.teacher == ALONE else "student"
+        """Recipe that trains it: `teacher` without a teacher, `student` with one, as an assistant has, too."""
+        return "teacher" if self.teacher_run is None else "student"
 
     @property
     def teacher_run(self) -> Run | None:
-        """Run of a student's teacher."""
-        return None if self.recipe == "teacher" else Run(self.pair, self.teacher, None, self.seed)
+        """Run of the teacher of a student, or of an assistant."""
+        if self.student is None:
+            above = taught_by(self.options or {})
+            return None if above is None else Run(self.pair, above, None, self.seed)
+        return None if self.teacher == ALONE else Run(self.pair, self.teacher, None, self.seed)
 
     @property
     def start_run(self) -> Run | None:
@@ -104,5 +107,14 @@ def _targets_folder(teacher: Path, objectives: list[str]) -> Path:
 
 def started_from(options: dict[str, Any]) -> str | None:
     """Name of the teacher that `start_from: "{teacher NAME}"` refers to, or None."""
-    found = _START.fullmatch(str(options.get("start_from") or ""))
+    return _named(options.get("start_from"))
+
+
+def taught_by(options: dict[str, Any]) -> str | None:
+    """Name of the teacher that an assistant learns from, `teacher: "{teacher NAME}"`; None for any other teacher."""
+    return _named(options.get("teacher"))
+
+
+def _named(value: Any) -> str | None:
+    found = _TEACHER.fullmatch(str(value or ""))
     return None if found is None else found[1]

@@ -231,7 +231,7 @@ class StudyRunner:
             if needed.name not in records or needed.name in busy or needed.name in self.failed:
                 continue
             if records[needed.name]["status"] == "diverged":
-                what = "its teacher" if run.student else "the teacher it starts from"
+                what = "its teacher" if run.teacher_run else "the teacher it starts from"
                 self._keep(self._record(run, "diverged", 0.0, f"{what} diverged"))
                 return self._next(busy)  # its end may have made more runs pending
             run = self._made_again(needed) or run
@@ -244,7 +244,7 @@ class StudyRunner:
         if (self.run_folder(run) / METRICS_FILE).is_file():
             return None
         run = self.plan.teacher(run.pair, run.teacher, run.seed)
-        return run if run.start_run is None else self._made_again(run.start_run) or run
+        return run if run.needed_run is None else self._made_again(run.needed_run) or run
 
     def run_folder(self, run: Run) -> Path:
         """Folder of a run."""

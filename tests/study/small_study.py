@@ -60,7 +60,7 @@ if said:
     sys.exit(said)
 for needed in ("teacher", "start_from"):
     assert needed not in options or (pathlib.Path(options[needed]) / "metrics.json").is_file()
-if sys.argv[2] == "hf_icckd.teacher":
+if folder.name == "teacher":  # an assistant is trained by the other recipe
     shutil.copytree({{model!r}}, folder, dirs_exist_ok=True)
 top1 = 50.0 + int(options.get("ce_weight", 0))
 figures = {{"top1": top1}}

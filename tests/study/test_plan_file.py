@@ -89,6 +89,15 @@ def test_names_may_be_numbers(tmp_path):
         ({"tuning_seeds": [0]}, "seed 0 is both"),
         ({"teachers": STUDY["teachers"] | {"x": {"start_from": "{teacher c}"}}}, "'x' starts from 'c'.*mean 'ce'"),
         ({"teachers": STUDY["teachers"] | {"x": {"start_from": "{teacher x}"}}}, "'x' starts from 'x'"),
+        ({"teachers": STUDY["teachers"] | {"x": {"teacher": "{teacher c}"}}}, "'x' learns from 'c'.*mean 'ce'"),
+        (
+            {"teachers": STUDY["teachers"] | {"x": {"teacher": "{teacher y}"}, "y": {"teacher": "{teacher x}"}}},
+            "teachers learn from one another in a circle: x from y from x",
+        ),
+        (
+            {"teachers": STUDY["teachers"] | {"x": {"teacher": "{teacher ce}", "terms": "none"}}},
+            "x has 'terms', which is not an option of the student recipe",
+        ),
         ({"teachers": {"a/b": {}}}, "can't be the name of a folder"),
         ({"teachers": {"alone": {}}}, "is called 'alone'"),
         ({"students": {"kd": {"trials": [{}]}, "tuned": STUDY["students"]["tuned"]}}, "the same budget for all"),

@@ -18,7 +18,7 @@ import yaml
 from hf_icckd.options.command_line import DIVERGED
 from hf_icckd.study import Records, StudyRunner, load_plan
 from hf_icckd.study import runner as runner_module
-from tests.study.small_study import edit_records, names
+from tests.study.small_study import STUDY, edit_records, names
 
 
 def test_a_whole_study(study, fake, tmp_path):
@@ -147,6 +147,37 @@ def test_a_teacher_may_go_on_from_another(finetuned, fake, tmp_path):
     assert records["small/finetuned/seed-0/kd"]["message"] == "its teacher diverged"
     assert records["small/finetuned/seed-1/teacher"]["status"] == "finished"
     assert str(tmp_path) not in (folder / "records.jsonl").read_text()
+
+
+def test_assistants_are_a_chain(study, fake, tmp_path):
+    """A student of an assistant of an assistant of a teacher."""
+    plan = dict(STUDY)
+    assistant = {"objectives": ["kd"], "num_train_epochs": 3}
+    plan["teachers"] = STUDY["teachers"] | {
+        "small": {"model": "cifar_resnet14", "teacher": "{teacher middle}"} | assistant,
+        "middle": {"model": "cifar_resnet20", "teacher": "{teacher ce}"} | assistant,
+    }
+    study.write_text(yaml.safe_dump(plan | {"sweeps": {}, "seeds": [0]}, sort_keys=False))
+    plan, folder = load_plan(study), tmp_path / "out"
+    order = names(plan)
+    chain = [order.index(f"small/{name}/seed-0/teacher") for name in ("ce", "middle", "small")]
+    assert chain == sorted(chain)
+    run = plan.teacher("small", "small", 0)
+    assert (
+        run.recipe == "student" and run.options["model"] == "cifar_resnet14" and run.options["num_train_epochs"] == 3
+    )
+    words = run.words("runs")
+    assert words[0] == "hf_icckd.student" and "--terms" not in words
+    assert words[words.index("--teacher") + 1] == "runs/small/middle/seed-0/teacher"
+    assert StudyRunner(plan, folder, jobs=2).run()
+    subprocess.run(["rm", "-r", folder / "runs"], check=True)
+    lines = (folder / "records.jsonl").read_text().splitlines(keepends=True)
+    (folder / "records.jsonl").write_text("".join(x for x in lines if "small/small/seed-0/kd" not in x))
+    done = len(fake.log())
+    assert StudyRunner(plan, folder).run()
+    again = [line.split()[1].partition("runs/")[2] for line in fake.log()[done:]]
+    assert again == [f"small/{each}" for each in ("ce/seed-0/teacher", "middle/seed-0/teacher", "small/seed-0/teacher",
+                                                  "small/seed-0/kd")]  # fmt: skip
 
 
 def test_all_that_is_needed_is_trained_again_in_turn(finetuned, fake, ended, tmp_path):

@@ -131,7 +131,7 @@ def missing_table(plan: Plan, records: dict[str, dict]) -> str:
             above = records.get(run.needed_run.name, {}) if run.needed_run else {}
             why = "waits for its trials" if run.options is None else "not run yet"
             if above.get("status") == "diverged":
-                why = "its teacher diverged" if run.student else "the teacher it starts from diverged"
+                why = "its teacher diverged" if run.teacher_run else "the teacher it starts from diverged"
             teacher = "none" if run.teacher == ALONE else label(plan, run.teacher)
             what = "teacher" if run.student is None else label(plan, run.student)
             what += "" if run.trial is None else " (trials)"
