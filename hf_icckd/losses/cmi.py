@@ -102,7 +102,9 @@ class CMI(TeacherTerm):
     def _update(self, logits: Tensor, labels: Tensor) -> None:
         """Move the means of the classes that are in a step of (N, V, C) logits towards their mean there."""
         with no_autocast(logits):
-            chosen = F.one_hot(labels, len(self.means)).to(self.means.dtype)
+            # `one_hot` would read the largest label, which waits for the device.
+            classes = torch.arange(len(self.means), device=labels.device)
+            chosen = (labels.unsqueeze(1) == classes).to(self.means.dtype)
             sums = chosen.T @ logits.to(self.means.dtype).softmax(dim=2).mean(dim=1)
         counts = chosen.sum(dim=0).unsqueeze(1)
         fresh = sums / counts.clamp(min=1)

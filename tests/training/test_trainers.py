@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TrainerCallback, get_cosine_schedule_with_warmup
 
 from hf_icckd import (
+    OBJECTIVES,
     Augmentation,
     ImagePipeline,
     StudentTrainer,
@@ -349,12 +350,15 @@ class _Synchronisations(TorchDispatchMode):
 
 
 def test_no_host_synchronisation_in_a_step(pipeline, tiny_classifier, tmp_path):
-    trainer = train_teacher(pipeline, tiny_classifier(), tmp_path / "teacher", max_steps=1)
+    terms = ["intra_class", "sftn:student=cifar_resnet8", "cmi"]
+    objectives = [name for name in OBJECTIVES if name != "kd"] + ["kd:temperature=auto"]
+    trainer = train_teacher(pipeline, tiny_classifier(), tmp_path / "teacher", max_steps=1, terms=terms)
     student = StudentTrainer(
         tiny_classifier(),
         tiny_classifier(seed=1),
-        student_args(tmp_path / "student", objectives=["kd", "rkd"], max_steps=1),
+        student_args(tmp_path / "student", objectives=objectives, max_steps=1),
         pipeline.dataset("train", training=True),
+        labeled_dataset=pipeline.dataset("train"),
     )
     student.train()
     for each in (trainer, student):
