@@ -59,6 +59,8 @@ def _check_question(path: Path, plan: Plan) -> None:
     """Raise ValueError if the comparison has changed since the study began; it must be named beforehand."""
     before = yaml.safe_load(path.read_text(encoding="utf-8")).get("comparison") if path.is_file() else None
     now = dataclasses.asdict(plan.comparison)
+    # A study that was begun before an attribute existed has it at its default.
+    before = before and dict.fromkeys(now) | before
     if before not in (None, now):
         differing = [name for name in now if before.get(name) != now[name]]
         changes = "; ".join(f"{name} {before.get(name)!r} -> {now[name]!r}" for name in differing)

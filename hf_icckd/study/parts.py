@@ -45,10 +45,12 @@ class Sweep:
 class Comparison:
     """The primary comparison, named beforehand; the p values of all others are corrected for their number.
 
+    It is of two teachers by one student or, with `control_student`, of two students of one teacher.
+
     Attributes:
-        teacher: Name of the teacher that is claimed to be better.
-        control: Name of the teacher it is compared with.
-        student: Name of the student whose metric counts.
+        teacher: Name of the teacher that is claimed to be better; of two students, their teacher.
+        control: Name of the teacher it is compared with; of two students, their teacher again.
+        student: Name of the student whose metric counts, or that is claimed to be better.
         metric: The metric, on the test split.
         smallest_effect: Smallest difference that matters, in the metric's units; 0.5 points if left out for top-1.
     """
@@ -58,6 +60,7 @@ class Comparison:
     student: str
     metric: str = "top1"
     smallest_effect: float | None = None
+    control_student: str | None = None  # of two students of one teacher, the one the other is compared with
 
     def __post_init__(self):
         if self.smallest_effect is None and self.metric == "top1":

@@ -259,7 +259,7 @@ def _check_names(plan: Plan) -> None:
     comparison = plan.comparison
     asked: list[tuple[str, dict[str, Any]]] = [
         *((name, plan.teachers) for name in (comparison.teacher, comparison.control)),
-        (comparison.student, plan.students),
+        *((name, plan.students) for name in (comparison.student, comparison.control_student) if name is not None),
     ]
     for sweep in plan.sweeps.values():
         asked += [(sweep.base, plan.teachers), *((name, plan.students) for name in sweep.students)]
@@ -270,8 +270,17 @@ def _check_names(plan: Plan) -> None:
 
 def _check_comparison(plan: Plan) -> None:
     comparison = plan.comparison
-    if comparison.teacher == comparison.control:
-        raise ValueError(f"the comparison is of {comparison.control!r} with itself; expected two teachers")
+    if comparison.control_student is None:
+        if comparison.teacher == comparison.control:
+            raise ValueError(
+                f"the comparison is of {comparison.control!r} with itself; expected two teachers, or a "
+                "control_student for two students of one teacher"
+            )
+    elif comparison.teacher != comparison.control or comparison.control_student == comparison.student:
+        raise ValueError(
+            f"the comparison has control_student {comparison.control_student!r}, student {comparison.student!r}, "
+            f"teacher {comparison.teacher!r} and control {comparison.control!r}; expected two students of one teacher"
+        )
     if comparison.smallest_effect is not None and not comparison.smallest_effect > 0:
         raise ValueError(
             f"smallest_effect is {comparison.smallest_effect}, expected a number above 0: the smallest difference "

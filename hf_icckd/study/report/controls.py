@@ -58,7 +58,7 @@ def controls_table(plan: Plan, frame: pd.DataFrame) -> str:
         if not each["terms"] and not each["label_smoothing"] and not each["start_from"]
     }
     length = claimed["num_train_epochs"]
-    found = {
+    of_teachers = {
         "cross-entropy on the same two views, same steps, same schedule": [
             name for name, each in plain.items() if each == claimed | {"terms": {}}
         ],
@@ -73,6 +73,8 @@ def controls_table(plan: Plan, frame: pd.DataFrame) -> str:
         ],
         "SFTN-style teacher": [name for name, each in options.items() if "sftn" in each["terms"]],
     }
+    # Two students of one teacher share what these are about.
+    found = of_teachers if plan.comparison.control_student is None else {}
     rows = [[what, _mark(names), _done(plan, frame, names)] for what, names in found.items()]
     trials = len(plan.students[plan.comparison.student].trials)
     validation = option(plan.options | plan.student_options, "validation_fraction")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -102,10 +103,11 @@ def difference(treated: pd.Series, control: pd.Series, comparisons: int = 1) -> 
 
 
 def differences(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
-    """Difference of every student from the control's student, the primary comparison first.
+    """Difference of every student from its control, the primary comparison first.
 
-    The primary comparison is not corrected. All others of the same student and pair are one family, corrected by
-    Holm's method; those not measured yet count as p = 1, so that an unfinished study follows the same rules. Their
+    The control is the student of that name of the control, or the control student of the same teacher. The primary
+    comparison is not corrected. All others of the same student (or the same teacher) and pair are one family,
+    corrected by Holm's method; those not measured yet count as p = 1, as in an unfinished study. Their
     verdicts follow from joint (Bonferroni) intervals, which are wider than the single 95 % intervals. There is no
     verdict until every planned seed has ended.
 
@@ -113,7 +115,7 @@ def differences(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
         frame: Rows of `main_runs`.
 
     Returns:
-        One row for each pair, student and teacher except the control: pair, teacher, student, primary, n, mean, sd,
+        One row for each pair, student and teacher except controls: pair, teacher, student, primary, n, mean, sd,
         low, high, p, holm (NaN for the primary one), diverged (number of seeds at which a run of either side
         diverged), seeds_needed, verdict.
     """
@@ -121,32 +123,56 @@ def differences(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
     column = f"test.{comparison.metric}"
     for pair in plan.pairs:
         of_pair = frame[frame.pair == pair]
-        for student in _first(plan.students, comparison.student):
-            control = arm(of_pair, comparison.control, student, column)
-            for teacher in _first(plan.teachers, comparison.teacher):
-                if teacher == comparison.control:
-                    continue
-                treated = arm(of_pair, teacher, student, column)
-                primary = teacher == comparison.teacher and student == comparison.student
-                others = len(plan.teachers) - 1 - (student == comparison.student)
-                found = difference(treated, control)
-                judged = found if primary else difference(treated, control, others)
-                sides = [_diverged(frame, pair, side, student) for side in (teacher, comparison.control)]
-                rows.append(
-                    {"pair": pair, "teacher": teacher, "student": student}
-                    | {"primary": primary}
-                    | found
-                    | {"holm": math.nan, "diverged": len(set.union(*sides))}
-                    | {"seeds_needed": seeds_needed(found["sd"], smallest_effect(comparison))}
-                    | {"verdict": verdict(judged, comparison)}
-                )
+        for side, control, family in _sides(plan):
+            treated, base = (arm(of_pair, *each, column) for each in (side, control))
+            primary = side == (comparison.teacher, comparison.student)
+            found = difference(treated, base)
+            judged = found if primary else difference(treated, base, family)
+            diverged = set.union(*(_diverged(frame, pair, *each) for each in (side, control)))
+            rows.append(
+                {"pair": pair, "teacher": side[0], "student": side[1]}
+                | {"primary": primary}
+                | found
+                | {"holm": math.nan, "diverged": len(diverged)}
+                | {"seeds_needed": seeds_needed(found["sd"], smallest_effect(comparison))}
+                | {"verdict": verdict(judged, comparison)}
+            )
     return _corrected(pd.DataFrame(rows, columns=_DIFFERENCE), plan)
+
+
+def _sides(plan: Plan) -> Iterator[tuple[tuple[str, str], tuple[str, str], int]]:
+    """Teacher and student of both sides of each comparison, and how many are corrected together with it."""
+    comparison = plan.comparison
+    for first in family_names(plan):
+        if comparison.control_student is None:
+            others = [name for name in _first(plan.teachers, comparison.teacher) if name != comparison.control]
+            family = len(others) - (first == comparison.student)
+            for teacher in others:
+                yield (teacher, first), (comparison.control, first), family
+        else:
+            others = [name for name in _first(plan.students, comparison.student) if name != comparison.control_student]
+            family = len(others) - (first == comparison.teacher)
+            for student in others:
+                yield (first, student), (first, comparison.control_student), family
+
+
+def family_names(plan: Plan) -> list[str]:
+    """Names of the families of comparisons, that of the primary one first: students, or teachers of two students."""
+    comparison = plan.comparison
+    if comparison.control_student is None:
+        return _first(plan.students, comparison.student)
+    return _first(plan.teachers, comparison.teacher)
+
+
+def family_column(plan: Plan) -> str:
+    """Column of `differences` that tells families apart."""
+    return "student" if plan.comparison.control_student is None else "teacher"
 
 
 def _corrected(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """The table of `differences` with Holm's p, and with verdicts that fit it and the runs that have ended."""
     comparison = plan.comparison
-    for _, family in table[~table.primary.astype(bool)].groupby(["pair", "student"]):
+    for _, family in table[~table.primary.astype(bool)].groupby(["pair", family_column(plan)]):
         corrected = multipletests(family.p.fillna(1.0), method="holm")[1]
         table.loc[family.index, "holm"] = np.where(family.p.isna(), math.nan, corrected)
     # Holm's method can find a difference that the joint intervals do not show.

@@ -21,7 +21,14 @@ from hf_icckd.study.report.cells import (
     value_label,
 )
 from hf_icckd.study.report.frames import TEACHER, arm, sweep_runs
-from hf_icckd.study.report.statistics import difference, gains, partial_rank_correlation, rank_correlation, summary
+from hf_icckd.study.report.statistics import (
+    difference,
+    family_column,
+    gains,
+    partial_rank_correlation,
+    rank_correlation,
+    summary,
+)
 from hf_icckd.study.run import ALONE
 
 _TEACHER_METRICS = (
@@ -72,14 +79,16 @@ def students_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
     return text
 
 
-def differences_table(plan: Plan, found: pd.DataFrame, pair: str, student: str) -> str:
-    """Paired differences from the control, for one student."""
+def differences_table(plan: Plan, found: pd.DataFrame, pair: str, family: str) -> str:
+    """Paired differences from the control, for one of `family_names`."""
     decimals = METRICS[plan.comparison.metric].decimals
-    header = ["teacher", "what it says", "difference", "95 % interval", "pairs", "p", "Holm p", "seeds needed"]
+    column = family_column(plan)
+    shown = "teacher" if column == "student" else "student"
+    header = [shown, "what it says", "difference", "95 % interval", "pairs", "p", "Holm p", "seeds needed"]
     rows = []
-    for row in found[(found.pair == pair) & (found.student == student)].itertuples():
+    for row in found[(found.pair == pair) & (found[column] == family)].itertuples():
         diverged = f", {row.diverged} diverged" if row.diverged else ""
-        name = label(plan, row.teacher)
+        name = label(plan, getattr(row, shown))
         rows.append(
             [
                 f"**{name}** (primary)" if row.primary else name,

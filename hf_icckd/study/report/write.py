@@ -20,7 +20,7 @@ from hf_icckd.study.plan import Plan
 from hf_icckd.study.report import captions, cells, controls, protocol, tables
 from hf_icckd.study.report.captions import Picture
 from hf_icckd.study.report.frames import all_runs, check_comparison, curves, main_runs, run_metrics, smallest_effect
-from hf_icckd.study.report.statistics import differences
+from hf_icckd.study.report.statistics import differences, family_names
 from hf_icckd.utils.atomic_files import replace_file
 
 
@@ -81,7 +81,8 @@ def _context(plan: Plan, records: dict[str, dict], command: str) -> dict[str, An
     drawn = captions.pictures(plan, rows, main, curves(known))
     return {
         "plan": plan,
-        "control": cells.label(plan, plan.comparison.control),
+        "control": cells.label(plan, plan.comparison.control_student or plan.comparison.control),
+        "control_teacher": cells.label(plan, plan.comparison.control),
         "effect": _effect(plan),
         "epoch": "epoch chosen on the validation split" if controls.keeps_best(plan) else "last epoch",
         "answers": [_answer(plan, row) for row in primary],
@@ -114,9 +115,13 @@ def _answer(plan: Plan, row: Any) -> str:
     """The primary comparison in one sentence, with its numbers."""
     comparison, metric = plan.comparison, METRICS[plan.comparison.metric]
     student, teacher, control = (
-        cells.label(plan, name) for name in (comparison.student, comparison.teacher, comparison.control)
+        cells.label(plan, name)
+        for name in (comparison.student, comparison.teacher, comparison.control_student or comparison.control)
     )
-    head = f"**{cells.escape(row.pair)}: {student} students of {teacher}, against those of {control}: {row.verdict}.**"
+    sides = f"{student} students of {teacher}, against those of {control}"
+    if comparison.control_student is not None:
+        sides = f"{student} against {control}, students of {teacher}"
+    head = f"**{cells.escape(row.pair)}: {sides}: {row.verdict}.**"
     facts = []
     if row.n:
         facts.append(f"Difference in {metric.title}, test split: {cells.signed(row.mean, metric.decimals)}")
@@ -141,13 +146,11 @@ def _needed(plan: Plan, row: Any) -> str:
 
 
 def _pair(plan: Plan, rows: pd.DataFrame, main: pd.DataFrame, found: pd.DataFrame, pair: str) -> dict[str, Any]:
-    first = plan.comparison.student
     return {
         "name": pair,
         "students": tables.students_table(plan, main, pair),
         "differences": [
-            (cells.label(plan, student), tables.differences_table(plan, found, pair, student))
-            for student in [first, *(name for name in plan.students if name != first)]
+            (cells.label(plan, name), tables.differences_table(plan, found, pair, name)) for name in family_names(plan)
         ],
         "teachers": tables.teachers_table(plan, main, pair),
         "teacher_differences": tables.teacher_differences_table(plan, main, pair),

@@ -368,3 +368,25 @@ def test_gain_is_unknown_without_the_control(plan, records):
     points = statistics.gains(frames.main_runs(plan, frames.run_metrics(some)), "ce", "test.top1")
     assert points[(points.seed == 2) & (points.student == "kd")].gain.isna().all()
     assert points[(points.seed == 1) & (points.student == "kd")].gain.notna().all()
+
+
+def test_students_of_one_teacher_are_compared_with_one_of_them():
+    """Paired by seed; all but the primary one are a family, teacher by teacher."""
+    students = make_plan().students
+    students |= {"dkd": students["kd"], "dist": students["rkd"]}
+    comparison = Comparison("ce", "ce", "rkd", control_student="kd")
+    plan = make_plan(students=students, comparison=comparison, sweeps={})
+    rows = frames.main_runs(plan, frames.run_metrics(make_records(plan)))
+    found = statistics.differences(plan, rows)
+    assert list(zip(found.teacher, found.student, strict=True))[:4] == [
+        ("ce", "rkd"), ("ce", "dkd"), ("ce", "dist"), ("intra", "rkd"),
+    ]  # fmt: skip
+    assert found.primary.tolist() == [True] + [False] * (3 * 5 - 1)
+    first = found.iloc[0]
+    sides = [
+        rows[(rows.teacher == "ce") & (rows.student == name)].set_index("seed")["test.top1"] for name in ("rkd", "kd")
+    ]
+    assert first["mean"] == pytest.approx((sides[0] - sides[1]).mean()) and math.isnan(first.holm)
+    family = found[(found.teacher == "ce") & ~found.primary.astype(bool)]
+    low, high = sorted(family.p)
+    assert sorted(family.holm) == pytest.approx(sorted([min(1, 2 * low), max(min(1, 2 * low), high)]))

@@ -462,3 +462,18 @@ def test_whatever_is_missing_tables_stay_whole(tmp_path, seed):
         assert {len(row) for row in rows} == {len(rows[0])}
     assert any(row[0] == "a | b `c` *d*" for rows in page.tables for row in rows)
     assert not any(tag == "b" or "example.org" in str(attrs) for tag, attrs in page.tags)
+
+
+def test_a_report_about_students_of_one_teacher(tmp_path):
+    plan = make_plan()
+    plan = small_plan(
+        teachers={"ce": plan.teachers["ce"]},
+        students=plan.students,
+        comparison=Comparison("ce", "ce", "rkd", control_student="kd"),
+    )
+    text = write_report(plan, make_records(plan), tmp_path, COMMAND).with_suffix(".md").read_text()
+    assert re.search(r"\*\*small: rkd against KD, students of cross-entropy: .*\.\*\*", text)
+    assert "Differences are from the control (KD) with the same seed" in text
+    assert "| student | what it says |" in text and "**rkd** (primary)" in text
+    assert "Differences from the control (cross-entropy)" not in text  # there is one teacher
+    assert "cross-entropy on the same two views" not in text and "student tuned on a validation split" in text
