@@ -76,7 +76,8 @@ def description_text(name: str) -> str:
     if issubclass(kind, DistillationObjective):
         terms = ", ".join(f"{weight:g} x {term}" for term, weight in kind.term_weights.items())
         lines += _row("terms", terms)
-        lines += _row("reads", "the teacher's " + " and ".join(kind.teacher_outputs).replace("_", " "))
+        read = " and ".join(kind.teacher_outputs).replace("_", " ")
+        lines += _row("reads", f"the teacher's {read}" if read else "nothing of the teacher")
     for paragraph in about.text:
         lines += ["", *textwrap.wrap(paragraph, _WIDTH)]
     if about.relations:

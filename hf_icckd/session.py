@@ -35,7 +35,7 @@ from hf_icckd.runs.folder import RunFolder
 from hf_icckd.runs.identity import DATA
 from hf_icckd.runs.layout import DATA_REPORT_FILE, METRICS_FILE
 from hf_icckd.runs.provenance import environment, how_computed
-from hf_icckd.runs.records import read_control, read_options
+from hf_icckd.runs.records import read_control, read_options, teachers_of
 from hf_icckd.runs.summary import summary_table
 from hf_icckd.training.kept_weights import kept_weights
 from hf_icckd.training.rehearsal import rehearse
@@ -158,7 +158,7 @@ def _report(
     def finish() -> dict[str, Any]:
         results = measured.metrics | _facts(trainer, pipeline, folder, stopwatch)
         results |= {"leakage": {each.role: each.record for each in leakage}} if leakage else {}
-        about_teacher = None if teacher is None else describe_teacher(teacher, folder.values["teacher"])
+        about_teacher = None if teacher is None else describe_teacher(teacher, *teachers_of(folder.values).values())
         run = FinishedRun(
             folder.values, folder.changed, trainer.classifier.spec, trainer.state.log_history, about_teacher, control
         )

@@ -154,10 +154,7 @@ def _named_teacher(model_args: StudentModelArguments) -> ImageClassifier:
             f"there is no teacher in {model_args.teacher!r}; train one first with hf-icckd teacher, or name one with "
             "--teacher"
         )
-    first = from_pretrained(model_args.teacher, _weights_file(model_args), needs_head=False)
-    if not model_args.ensemble_with:
-        return first
-    return ensemble([first, *map(from_pretrained, model_args.ensemble_with)], model_args.ensemble_weights)
+    return from_pretrained(model_args.teacher, _weights_file(model_args), needs_head=False)
 
 
 def _record_of(model_args: StudentModelArguments) -> RecordedAccuracy | None:
@@ -175,6 +172,8 @@ def _teacher_of(
     """
     teacher = stand_in or _named_teacher(model_args)
     _check_pair(model_args, teacher)
+    if model_args.ensemble_with:
+        teacher = ensemble([teacher, *map(from_pretrained, model_args.ensemble_with)], model_args.ensemble_weights)
     if not model_args.teacher_head:
         teacher = by_embeddings(teacher)
     check_outputs(objectives, teacher, "teacher")

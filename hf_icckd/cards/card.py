@@ -215,8 +215,9 @@ class CardData:
     @property
     def citations(self) -> list[str]:
         """BibTeX of the methods that made the model, its teacher and the classifier that training started from."""
-        earlier = [(self.results.get(name) or {}).get("method") for name in ("teacher", "start")]
-        return citations(self.arguments, *filter(None, earlier))
+        earlier = [self.results.get(name) or {} for name in ("teacher", "start")]
+        methods = [each.get("method") for known in earlier for each in (known, *known.get("members", []))]
+        return citations(self.arguments, *filter(None, methods))
 
     @property
     def papers(self) -> list[str]:

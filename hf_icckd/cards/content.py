@@ -21,7 +21,6 @@ from hf_icckd.evaluation.cost import cost_metrics
 from hf_icckd.evaluation.split import SplitOutputs
 from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier
 from hf_icckd.models.embedding_teacher import has_head
-from hf_icckd.models.ensemble import EnsembleNet
 from hf_icckd.models.hub_names import hub_name
 from hf_icckd.models.state_dicts import is_weights_file
 from hf_icckd.runs.records import loss_row, method_of, read_options
@@ -148,8 +147,9 @@ def calibration_rows(outputs: SplitOutputs) -> list[dict[str, float]]:
 
 
 def _base_models(run: FinishedRun) -> list[str]:
-    """Hub ids of the teacher and of the model that training started from, as far as they are on the Hub."""
-    found = [] if run.teacher is None else [run.teacher["hub_id"]]
+    """Hub ids of the teachers and of the model that training started from, as far as they are on the Hub."""
+    teachers = [] if run.teacher is None else [run.teacher, *run.teacher.get("members", [])]
+    found = [each["hub_id"] for each in teachers]
     if run.values.get("start_from"):
         found.append(hub_id(run.values["start_from"]))
     elif run.values["pretrained"]:
@@ -157,18 +157,18 @@ def _base_models(run: FinishedRun) -> list[str]:
     return [each for each in found if each is not None]
 
 
-def describe_teacher(teacher: ImageClassifier, name: str) -> dict[str, Any]:
+def describe_teacher(teacher: ImageClassifier, *names: str) -> dict[str, Any]:
     """Architecture, address, training and cost of a teacher.
 
     Args:
         teacher: The teacher, on the device on which its latency is measured.
-        name: Folder, Hub id or timm name it was loaded from; of an ensemble, the first one's.
+        *names: Folder, Hub id or timm name it was loaded from; of an ensemble, those of all its members.
     """
-    alone = not isinstance(teacher.net, EnsembleNet)
+    members = [{"hub_id": hub_id(name), "method": method_of(read_options(name)) or None} for name in names]
+    known: dict[str, Any] = {"hub_id": None, "method": None, "members": members} if len(names) > 1 else members[0]
     return {
         "architecture": teacher.spec.architecture,
-        "hub_id": hub_id(name) if alone else None,
-        "method": (method_of(read_options(name)) or None) if alone else None,
+        **known,
         **({} if has_head(teacher) else {"by_embeddings": True}),
         "cost": cost_metrics(teacher),
     }

@@ -6,11 +6,11 @@ import logging
 from typing import Any
 
 from hf_icckd.models.licences import model_title, stated_licence, terms_of
-from hf_icckd.runs.records import read_options, recorded_metrics
+from hf_icckd.runs.records import read_options, recorded_metrics, teachers_of
 from hf_icckd.utils import distributed
 
 logger = logging.getLogger(__name__)
-_TEACHER, _START = "teacher", "start weights"
+_START = "start weights"
 
 
 def inherited_licences(options: dict[str, Any]) -> list[dict[str, Any]]:
@@ -38,9 +38,7 @@ def inherited_licences(options: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _models(options: dict[str, Any]) -> list[tuple[str, str]]:
     """Role and name of each model that a run reads."""
-    found = [(_TEACHER, options["teacher"])] if options.get("teacher") else []
-    others = options.get("ensemble_with") or []
-    found += [(f"{_TEACHER} {number}", name) for number, name in enumerate(others, start=2)]
+    found = list(teachers_of(options).items())
     if options.get("start_from"):
         found.append((_START, options["start_from"]))
     elif options.get("pretrained"):

@@ -12,6 +12,7 @@ import numpy as np
 from hf_icckd.data import ImageData
 from hf_icckd.data.sources.image_data import UNLABELED
 from hf_icckd.runs.images import read_images
+from hf_icckd.runs.records import teachers_of
 from hf_icckd.utils.text import percent
 
 logger = logging.getLogger(__name__)
@@ -203,8 +204,7 @@ def origins_of(values: Mapping[str, Any]) -> dict[str, str]:
     Args:
         values: All options of the run.
     """
-    models = {"teacher": values.get("teacher"), "start checkpoint": values.get("start_from")}
-    models |= {f"teacher {number}": name for number, name in enumerate(values.get("ensemble_with") or [], start=2)}
+    models = {**teachers_of(values), "start checkpoint": values.get("start_from")}
     if values.get("pretrained"):
         models["pretrained start"] = values["model"]
     return {role: name for role, name in models.items() if name}

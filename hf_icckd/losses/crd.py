@@ -120,8 +120,8 @@ class CRD(DistillationObjective):
         """Make the memory. Raises ValueError for a stream, whose images have no numbers."""
         if num_images is None:
             raise ValueError(
-                "the objective crd keeps embeddings of every training image, but the images are a stream; leave "
-                "--streaming out, or take --objectives ckd, which compares the images of a batch"
+                "the objective crd keeps embeddings of every training image, but their number is not known here, as "
+                "of a stream; leave --streaming out, or take --objectives ckd, which compares the images of a batch"
             )
         self._seed = int(torch.randint(2**62, ()))
         self.register_buffer("memory", F.normalize(torch.rand(2, num_images, _DIM) * 2 - 1, dim=2))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from hf_icckd.losses.objective import DistillationObjective
+from hf_icckd.losses.objective import DistillationObjective, outputs_read
 from hf_icckd.losses.specs import REQUIRED, default_arguments
 from hf_icckd.losses.teacher_term import TeacherTerm
 from hf_icckd.models.outputs import OutputShapes
@@ -121,7 +121,7 @@ def _value(value: object) -> str:
 
 def kind_of(objective: type[DistillationObjective]) -> str:
     """What a student copies by it: logits, embeddings or feature maps."""
-    outputs = objective.teacher_outputs
+    outputs = outputs_read(objective, "student")
     return "feature maps" if "feature_maps" in outputs else outputs[0]
 
 

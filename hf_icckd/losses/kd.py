@@ -56,7 +56,8 @@ def knowledge_distillation_loss(student_logits: Tensor, teacher_logits: Tensor, 
         student_log_probs = F.log_softmax(student_logits / temperature, dim=1)
         teacher_log_probs = F.log_softmax(teacher_logits / temperature, dim=1)
         kl = F.kl_div(student_log_probs, teacher_log_probs, reduction="batchmean", log_target=True)
-        return kl * temperature**2
+        square = temperature**2
+        return kl * (square.to(kl.dtype) if isinstance(square, Tensor) else square)
 
 
 class KD(DistillationObjective):

@@ -28,6 +28,7 @@ class DistillationObjective(nn.Module):
         term_weights: Weight of each term in the literature.
         teacher_outputs: Fields of the teacher's `ClassifierOutput` that it reads; only these are sure to be there.
             Feature maps are computed if an objective names them, and can't be recorded.
+        student_outputs: Fields of the student's output that it reads, if they are not the same.
         reads_progress: Whether it may read `batch.progress`. A run that is under way can become longer only if no
             objective does; say False where that is so.
         takes_mixed: Whether it is right for mixed images, whose `labels` and `sample_ids` tell only one of the two
@@ -51,6 +52,7 @@ class DistillationObjective(nn.Module):
 
     term_weights: ClassVar[dict[str, float]] = {}
     teacher_outputs: ClassVar[tuple[str, ...]] = ("logits", "embeddings")
+    student_outputs: ClassVar[tuple[str, ...] | None] = None
     reads_progress: ClassVar[bool] = True
     takes_mixed: ClassVar[bool] = False
     takes_unlabeled: ClassVar[bool] = False
@@ -91,6 +93,13 @@ class DistillationObjective(nn.Module):
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return one scalar for each name in `term_weights`."""
         raise TypeError(f"{type(self).__name__} must define forward(batch)")
+
+
+def outputs_read(objective: DistillationObjective | type[DistillationObjective], role: str) -> tuple[str, ...]:
+    """Fields of a `ClassifierOutput` that an objective reads of the `student` or the `teacher`."""
+    if role == "student" and objective.student_outputs is not None:
+        return objective.student_outputs
+    return objective.teacher_outputs
 
 
 def mean_square(one: Tensor, other: Tensor) -> Tensor:

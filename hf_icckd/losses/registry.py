@@ -21,7 +21,7 @@ from hf_icckd.losses.intra_class import IntraClassTerm
 from hf_icckd.losses.kd import KD
 from hf_icckd.losses.mlkd import MLKD
 from hf_icckd.losses.nst import NST
-from hf_icckd.losses.objective import DistillationObjective
+from hf_icckd.losses.objective import DistillationObjective, outputs_read
 from hf_icckd.losses.pkt import PKT
 from hf_icckd.losses.review_kd import ReviewKD
 from hf_icckd.losses.rkd import RKD
@@ -99,10 +99,10 @@ def check_outputs(objectives: WeightedObjectives, model: ImageClassifier, role: 
                 f"layer, but {model.spec.architecture} has none that is one layer on its embeddings; take "
                 "--objectives embedding, or another teacher"
             )
-        lacking = [name for name in objective.teacher_outputs if name not in there]
+        lacking = [name for name in outputs_read(objective, role) if name not in there]
         if lacking:
             name = _name_of(objective)
-            possible = [each for each, kind in OBJECTIVES.items() if set(kind.teacher_outputs) <= there]
+            possible = [each for each, kind in OBJECTIVES.items() if {*outputs_read(kind, role)} <= there]
             hint = "" if name else " If it reads less than that, say so in its teacher_outputs."
             raise ValueError(
                 f"the objective {name or type(objective).__name__} compares {_listed(lacking)}, but the {role} "

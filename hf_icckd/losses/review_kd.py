@@ -126,6 +126,7 @@ class ReviewKD(MapObjective):
     def build(self, student: OutputShapes, teacher: OutputShapes) -> None:
         """Choose the maps and make the layers. Raises ValueError if there are no maps or no embeddings."""
         super().build(student, teacher)
+        self.pairs.sort()  # from the last on, in whatever order they were named
         assert student.feature_maps is not None and teacher.feature_maps is not None
         widths = [(student.feature_maps[own][0], teacher.feature_maps[given][0]) for own, given in self.pairs]
         widths.append(embedding_dims(student, teacher, "review_kd"))

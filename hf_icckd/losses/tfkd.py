@@ -78,7 +78,8 @@ class TfKD(DistillationObjective):
     """
 
     term_weights: ClassVar[dict[str, float]] = {"tfkd": 0.1}
-    teacher_outputs: ClassVar[tuple[str, ...]] = ("logits",)
+    teacher_outputs: ClassVar[tuple[str, ...]] = ()
+    student_outputs: ClassVar[tuple[str, ...] | None] = ("logits",)
     reads_progress: ClassVar[bool] = False
     cost: ClassVar[str] = "B C"
     citation: ClassVar[str] = """@inproceedings{yuan2020revisiting,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,34 +18,35 @@ class EnsembleNet(nn.Module):
     """The nets of several classifiers; images come in as the first wants them, each net gets them as it wants them."""
 
     shares: Tensor
+    means: Tensor  # (K, 3) of each member, kept with the weights: they are part of what the ensemble is
+    stds: Tensor
     embedding_dim = None  # those of several nets have no common space
 
     def __init__(self, members: Sequence[ImageClassifier], shares: Sequence[float]):
         super().__init__()
         self.members = nn.ModuleList(members)
         self.num_classes = len(members[0].spec.label_names)
-        self.register_buffer("shares", torch.tensor([each / sum(shares) for each in shares], dtype=torch.float64))
+        self.register_buffer("shares", torch.tensor([each / sum(shares) for each in shares]))
+        self.register_buffer("means", torch.tensor([each.spec.mean for each in members]))
+        self.register_buffer("stds", torch.tensor([each.spec.std for each in members]))
 
     def classifier_outputs(self, images: Tensor, feature_maps: bool = False) -> ClassifierOutput:
-        """Weighted mean of the members' logits, which have mean 0 over classes first."""
-        total: Tensor | None = None
-        for member, share in zip(self.members, self.shares, strict=True):
-            assert isinstance(member, ImageClassifier)
-            logits = member.outputs(self._normalised(images, member)).logits
-            logits = share.to(logits.dtype) * (logits - logits.mean(dim=1, keepdim=True))
-            total = logits if total is None else total + logits
-        assert total is not None
-        return ClassifierOutput(total, None)
+        """Weighted mean of the members' logits."""
+        logits = [
+            share.to(images.dtype) * cast(ImageClassifier, member).outputs(self._normalised(images, place)).logits
+            for place, (member, share) in enumerate(zip(self.members, self.shares, strict=True))
+        ]
+        return ClassifierOutput(torch.stack(logits).sum(dim=0), None)
 
-    def _normalised(self, images: Tensor, member: ImageClassifier) -> Tensor:
+    def _normalised(self, images: Tensor, place: int) -> Tensor:
         """From the first member's mean and deviation to those of another; nothing changes where they are the same."""
-        first = self.members[0]
-        assert isinstance(first, ImageClassifier)
-        if (first.spec.mean, first.spec.std) == (member.spec.mean, member.spec.std):
+        specs = [cast(ImageClassifier, self.members[each]).spec for each in (0, place)]
+        if (specs[0].mean, specs[0].std) == (specs[1].mean, specs[1].std):
             return images
-        # Both are pixels * scale + shift.
-        ratio = member.scale / first.scale
-        return images * ratio + (member.shift - first.shift * ratio)
+        (first_mean, first_std), (mean, std) = (
+            [each[row].view(1, 3, 1, 1).to(images.dtype) for each in (self.means, self.stds)] for row in (0, place)
+        )
+        return (images * first_std + first_mean - mean) / std
 
 
 def ensemble(members: Sequence[ImageClassifier], weights: Sequence[float] | None = None) -> ImageClassifier:
@@ -74,7 +77,7 @@ def ensemble(members: Sequence[ImageClassifier], weights: Sequence[float] | None
     if len(members) < 2:
         raise ValueError(f"an ensemble of {len(members)} classifier was asked for, expected two or more")
     weights = [1.0] * len(members) if weights is None else list(weights)
-    if len(weights) != len(members) or min(weights) <= 0:
+    if len(weights) != len(members) or not all(0 < each < math.inf for each in weights):
         raise ValueError(
             f"the ensemble's weights are {weights} for {len(members)} teachers, expected a number above 0 for each, "
             "the first one's first"

@@ -94,7 +94,7 @@ def as_teacher(
 
 def is_foreign(classifier: ImageClassifier) -> bool:
     """Whether the net is not timm's, so that it can teach but not be trained or saved here."""
-    return isinstance(classifier.net, ForeignNet)
+    return hasattr(classifier.net, "classifier_outputs")
 
 
 def available_outputs(classifier: ImageClassifier) -> set[str]:

@@ -94,8 +94,8 @@ class StudentModelArguments(TrainedNet):
     ensemble_with: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Further teachers, named as --teacher is: the mean of all their logits teaches. They must have "
-            "the same classes and size of images; for objectives on logits."
+            "help": "Further teachers, folders, Hub ids or names of timm: the mean of all logits teaches. They must "
+            "have the same classes and size of images; for objectives on logits."
         },
     )
     ensemble_weights: list[float] | None = field(

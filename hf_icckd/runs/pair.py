@@ -23,18 +23,19 @@ def pair_table(student: Path, teacher: str, title: str) -> str:
         teacher: Folder of its teacher, or what else that is loaded by.
         title: First line.
     """
-    _, results = read_records(student)
+    arguments, results = read_records(student)
     # A teacher by embeddings has no classes, so no accuracy was measured.
     of_teacher = {"test": results.get("teacher_test", {}), "cost": results["teacher"]["cost"]}
     folder = Path(teacher)
-    pairs = [(of_teacher, folder), (results, student)]
+    teachers = [folder, *map(Path, arguments.get("ensemble_with") or [])]
+    pairs = [(of_teacher, teachers), (results, [student])]
     shown = [
         ("", ["teacher", "student"]),
         ("net", [results["teacher"]["architecture"], results["model"]["architecture"]]),
         *((f"test {words}", [_metric(each["test"], name) for each, _ in pairs]) for name, words in _SHOWN.items()),
         ("parameters", [f"{each['cost']['parameters']:,}" for each, _ in pairs]),
         ("latency of an image", [f"{each['cost']['latency_ms']:.2f} ms" for each, _ in pairs]),
-        ("size of the weights", [_size(place / WEIGHTS_FILE) for _, place in pairs]),
+        ("size of the weights", [_size(*(place / WEIGHTS_FILE for place in places)) for _, places in pairs]),
     ]
     width = max(len(first) for _, (first, _) in shown) + 2
     rows = [(name, f"{first:<{width}}{second}") for name, (first, second) in shown]
@@ -53,5 +54,8 @@ def _metric(measured: dict[str, Any], name: str) -> str:
     return METRICS[name].show(measured[name]) if name in measured else ""
 
 
-def _size(file: Path) -> str:
-    return f"{file.stat().st_size / 1e6:.1f} MB" if file.is_file() else ""
+def _size(*files: Path) -> str:
+    """Megabytes of all files together; empty if one is not there."""
+    if not all(file.is_file() for file in files):
+        return ""
+    return f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -91,6 +92,21 @@ def recorded_accuracy(name: str) -> RecordedAccuracy | None:
         return RecordedAccuracy(float(test["top1"]), int(test["images"]))
     except (ValueError, LookupError, TypeError):
         return None
+
+
+def teachers_of(options: Mapping[str, Any]) -> dict[str, str]:
+    """Folder or name of each teacher of a run by its role: `teacher`, `teacher 2`, ...
+
+    Args:
+        options: Options of the run.
+
+    Example:
+        >>> teachers_of({"teacher": "runs/a", "ensemble_with": ["runs/b"]}), teachers_of({"model": "resnet18"})
+        ({'teacher': 'runs/a', 'teacher 2': 'runs/b'}, {})
+    """
+    names = [options.get("teacher"), *(options.get("ensemble_with") or [])]
+    roles = ["teacher", *(f"teacher {number}" for number in range(2, len(names) + 1))]
+    return {role: name for role, name in zip(roles, names, strict=True) if name}
 
 
 def read_options(folder: str | Path) -> dict[str, Any]:

@@ -96,13 +96,16 @@ class Plan:
         }
         return self.teachers | swept
 
+    def options_of_teacher(self, name: str) -> dict[str, Any]:
+        """All options that a teacher is given; an assistant has those of students."""
+        own = self.teacher_variants()[name]
+        return self.options | (self.student_options if taught_by(own) else self.teacher_options) | own
+
     # ---- runs
 
     def teacher(self, pair: str, teacher: str, seed: int) -> Run:
         """Run of a teacher; `{student}` in an option becomes the architecture of the pair's student."""
-        nets = self.pairs[pair]
-        own = self.teacher_variants()[teacher]
-        options = self.options | (self.student_options if taught_by(own) else self.teacher_options) | own
+        nets, options = self.pairs[pair], self.options_of_teacher(teacher)
         options = {"model": nets["teacher"], **_filled(options, nets["student"]), "seed": seed}
         return Run(pair, teacher, None, seed, None, options)
 
@@ -308,7 +311,12 @@ def _check_options(plan: Plan) -> None:
         check_options(recipe, "options", plan.options)
     groups = {"teacher_options": plan.teacher_options} | plan.teacher_variants()
     for where, options in (*groups.items(), *plan.alone.items()):
-        assistant = taught_by(options) is not None and where in plan.teachers
+        assistant = taught_by(options) is not None
+        if assistant and where not in plan.teachers:
+            raise ValueError(
+                f"{where} has teacher {options['teacher']!r}, which only entries of teachers may have; assistants "
+                "can't be swept: name each of them under teachers"
+            )
         own = {name: value for name, value in options.items() if not (assistant and name == "teacher")}
         check_options("student" if assistant else "teacher", where, own)
     check_options("student", "student_options", plan.student_options)
@@ -325,7 +333,12 @@ def _check_starts(plan: Plan) -> None:
                 f"teacher {name!r} starts from {start!r}{suggest(start, plan.teachers)}, expected one of the study's "
                 "teachers that does not itself start from another"
             )
-    for name in plan.teachers:
+    for name, options in plan.teachers.items():
+        if started_from(options) and taught_by(options):
+            raise ValueError(
+                f"teacher {name!r} both starts from another teacher and learns from one, expected one of the two; an "
+                "assistant starts from scratch or from pretrained weights"
+            )
         chain = [name]
         while (above := taught_by(plan.teachers[chain[-1]])) is not None:
             if above not in plan.teachers:

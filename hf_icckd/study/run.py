@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,13 +97,16 @@ class Run:
             folder = Path(runs, self.teacher_run.name)
             options["teacher"] = str(folder)
             if options.get("teacher_targets", "live") != "live":
-                options["teacher_targets_dir"] = str(_targets_folder(folder, options.get("objectives", ["kd"])))
+                options["teacher_targets_dir"] = str(_targets_folder(folder, options))
         return [f"hf_icckd.{self.recipe}", *option_words(options)]
 
 
-def _targets_folder(teacher: Path, objectives: list[str]) -> Path:
+def _targets_folder(teacher: Path, options: dict[str, Any]) -> Path:
     """Folder of a teacher's recorded outputs, shared by all students that need the same ones."""
-    needed = parse_objectives(objectives).teacher_outputs
+    needed = list(parse_objectives(options.get("objectives", ["kd"])).teacher_outputs)
+    if options.get("ensemble_with"):
+        others = json.dumps([options["ensemble_with"], options.get("ensemble_weights")])
+        needed.append(hashlib.sha256(others.encode()).hexdigest()[:8])
     return teacher.with_name("-".join([TARGETS, *needed]))
 
 

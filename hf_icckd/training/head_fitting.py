@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from hf_icckd.evaluation.split import SplitOutputs
 from hf_icckd.losses import WeightedObjectives
+from hf_icckd.losses.objective import outputs_read
 from hf_icckd.metrics.linear_probe import linear_probe
 from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.options.fine_tuning import FineTuning
@@ -39,8 +40,8 @@ def refuse_idle(objectives: WeightedObjectives, args: FineTuning) -> None:
 
 def _without_logits(objectives: WeightedObjectives) -> list[str]:
     """Weighted terms of objectives that don't read the student's logits."""
-    terms = [name for each in objectives if "logits" not in each.teacher_outputs for name in each.term_weights]
-    return [name for name in terms if objectives.term_weights[name]]
+    without = [each for each in objectives if "logits" not in outputs_read(each, "student")]
+    return [name for each in without for name in each.term_weights if objectives.term_weights[name]]
 
 
 def freeze_head(classifier: ImageClassifier, images: Dataset | None, args: FineTuning) -> Dataset:

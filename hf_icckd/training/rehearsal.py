@@ -170,8 +170,8 @@ def first_batch(trainer: DistillationTrainer, rows: int) -> dict[str, Any]:
 def _try_step(trainer: DistillationTrainer, rows: int) -> None:
     model, args = trainer.model, trainer.args
     batch = trainer._prepare_input(first_batch(trainer, rows))
-    if isinstance(trainer, StudentTrainer):  # with few images, for it is undone: this asks whether it works
-        trainer.tune_objectives(FirstImages(trainer.live_dataset.for_classifier(trainer.teacher.spec), rows))
+    if isinstance(trainer, StudentTrainer):
+        trainer.tune_objectives(trial=True)
     model.train()
     model.zero_grad()
     trainer.averages.reset()

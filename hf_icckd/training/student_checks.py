@@ -13,14 +13,14 @@ from hf_icckd.options.training import StudentTrainingArguments
 from hf_icckd.training.recorded_batches import EpochRows
 from hf_icckd.training.teacher_targets import TeacherTargets
 
-_MOST_MEASURED = 50_000  # images, whose mean entropy is that of millions to some thousandths
+_MOST_MEASURED = 20_000  # images, whose mean entropy is that of millions to some thousandths
 
 
 def images_to_tune_on(dataset: Dataset | None, teacher: ClassifierSpec) -> BatchDataset:
-    """Training images as a teacher gets them in evaluation: all, or 50,000 to 100,000 at equal distances.
+    """Training images as a teacher gets them in evaluation: all, or of more than 20,000 some at equal distances.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are none, or they are a long stream, of which the first would not stand for all.
     """
     if dataset is None:
         raise ValueError(
@@ -28,8 +28,14 @@ def images_to_tune_on(dataset: Dataset | None, teacher: ClassifierSpec) -> Batch
             "images; give labeled_dataset=pipeline.dataset('train')"
         )
     own = as_batches(dataset, teacher.label_names).for_classifier(teacher)
-    step = len(own) // _MOST_MEASURED
-    return own if step < 2 or own.streamed else EpochRows(own, 0, range(0, len(own), step))
+    if len(own) <= _MOST_MEASURED:
+        return own
+    if own.streamed:
+        raise ValueError(
+            f"an objective measures the teacher on training images, but they are a stream of {len(own):,}; give KD a "
+            "temperature, for example kd:temperature=4, or leave --streaming out"
+        )
+    return EpochRows(own, 0, range(0, len(own), -(-len(own) // _MOST_MEASURED)))
 
 
 def check_teaching(args: StudentTrainingArguments, teacher: ImageClassifier, targets: TeacherTargets | None) -> None:

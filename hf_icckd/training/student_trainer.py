@@ -157,11 +157,11 @@ class StudentTrainer(DistillationTrainer):
         self.notes += [each for each in self._objectives.notes() if each not in self.notes]
         return output
 
-    def tune_objectives(self, dataset: Dataset | None = None) -> None:
+    def tune_objectives(self, trial: bool = False) -> None:
         """Let objectives set what follows from the teacher's logits of training images; all processes together.
 
         Args:
-            dataset: Images in place of the trainer's `labeled_dataset`, for a trial.
+            trial: Whether only to try: made-up logits take the place of the teacher's, which may not be trained yet.
 
         Raises:
             ValueError: If an objective asks for the logits and the trainer has no such images.
@@ -169,8 +169,10 @@ class StudentTrainer(DistillationTrainer):
 
         def teacher_logits() -> Tensor:
             images = images_to_tune_on(self._plain_dataset, self.teacher.spec)
+            if trial:
+                return 5 * torch.eye(len(self.teacher.spec.label_names))
             description = None if self.args.disable_tqdm else "the teacher on training images"
-            return self._predict(self.teacher, images if dataset is None else dataset, description).logits
+            return self._predict(self.teacher, images, description).logits
 
         for objective in self._objectives:
             objective.tune(teacher_logits)

@@ -120,5 +120,5 @@ def test_it_must_know_the_number_of_images():
     objective.build(*SHAPES)
     with pytest.raises(ValueError, match="crd has no memory yet; call keep_images"):
         objective(make_batch())
-    with pytest.raises(ValueError, match="the images are a stream; leave --streaming out, or take --objectives ckd"):
+    with pytest.raises(ValueError, match="as of a stream; leave --streaming out, or take --objectives ckd"):
         objective.keep_images(None)

@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
-from hf_icckd import BCEKD, CKD, CTKD, DIST, DKD, KD, MLKD, WSLD, HardLabel, TfKD
+from hf_icckd import BCEKD, CKD, CTKD, DIST, DKD, KD, MLKD, WSLD, HardLabel, TfKD, create_classifier
 from hf_icckd.losses import (
+    check_outputs,
     correlation_loss,
     decoupled_distillation_losses,
     knowledge_distillation_loss,
@@ -16,6 +17,8 @@ from hf_icckd.losses import (
     soft_label_weights,
     standardised,
 )
+from hf_icckd.models.embedding_teacher import by_embeddings
+from hf_icckd.training.head_fitting import trains_head
 from tests.losses.test_objectives import make_batch
 
 TEMPERED = ("kd", "dkd", "wsld", "ckd", "bce_kd", "tfkd", "crd")
@@ -284,3 +287,9 @@ def test_standardised_variants_forget_range_and_mean(kind):
     objective = kind(standardise=True).double()
     for found, expected in zip(objective(moved).values(), objective(batch).values(), strict=True):
         torch.testing.assert_close(found, expected)
+
+
+def test_tfkd_needs_no_teacher_with_classes():
+    objectives = parse_objectives(["tfkd"])
+    check_outputs(objectives, by_embeddings(create_classifier("cifar_resnet8", ["a", "b"], image_size=8)), "teacher")
+    assert trains_head(objectives)

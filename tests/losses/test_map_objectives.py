@@ -203,6 +203,12 @@ def test_review_kd_merges_from_the_last_map_on():
     torch.testing.assert_close(objective(batch)["review_kd"], expected)
 
 
+def test_review_kd_takes_maps_in_any_order():
+    batch = make_batch(dtype=torch.float32)
+    one, other = (build(ReviewKD(stages=each, warmup=0))(batch)["review_kd"] for each in ("1/3", "3/1"))
+    torch.testing.assert_close(one, other)
+
+
 def test_review_kd_warms_up():
     batch = make_batch(dtype=torch.float32)
     objective = build(ReviewKD(warmup=0.5))

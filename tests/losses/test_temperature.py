@@ -37,6 +37,7 @@ def test_a_teacher_that_knows_nothing_has_none():
 def test_kd_takes_what_it_found(standardise):
     objective, batch = KD("auto", standardise).double(), make_batch()
     assert objective(batch)["kd"].isnan()
+    assert KD("auto")(make_batch(dtype=torch.float32))["kd"].dtype == torch.float32
     objective.tune(lambda: batch.teacher.logits)
     fixed = KD(objective.found_temperature.item(), standardise)
     torch.testing.assert_close(objective(batch)["kd"], fixed(batch)["kd"])
@@ -70,9 +71,27 @@ def test_it_is_measured_on_unaugmented_images_once(pipeline, tiny_classifier, tm
     assert trainer.notes == objective.notes()
     monkeypatch.setattr(student_checks, "_MOST_MEASURED", len(plain) // 3)
     trainer.tune_objectives()
-    third = half_entropy_temperature(logits[::3])
+    third = half_entropy_temperature(logits[::4])
     assert objective.found_temperature.item() == pytest.approx(third)
     assert knowledge_distillation_loss(logits, logits, third).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_a_teacher_that_is_not_trained_yet_passes_the_rehearsal(pipeline, tiny_classifier, tmp_path):
+    trainer = trainer_of(pipeline, tiny_classifier, tmp_path, labeled_dataset=pipeline.dataset("train"))
+    with torch.no_grad():
+        for weight in trainer.teacher.classification_layer.parameters():
+            weight.zero_()
+    rehearse(trainer)
+    with pytest.raises(ValueError, match="temperature is auto, but at no temperature"):
+        trainer.train()
+
+
+def test_a_long_stream_is_refused(pipeline, tiny_classifier, monkeypatch):
+    images = pipeline.dataset("train")
+    monkeypatch.setattr(type(images), "streamed", True)
+    monkeypatch.setattr(student_checks, "_MOST_MEASURED", 10)
+    with pytest.raises(ValueError, match="they are a stream of 160; give KD a temperature"):
+        student_checks.images_to_tune_on(images, tiny_classifier().spec)
 
 
 def test_without_such_images_it_says_so_before_training(pipeline, tiny_classifier, tmp_path):

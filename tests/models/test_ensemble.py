@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -13,6 +14,9 @@ from hf_icckd.cards.licences import inherited_licences
 from hf_icckd.evaluation.leakage import origins_of
 from hf_icckd.losses import check_outputs, parse_objectives
 from hf_icckd.models.ensemble import ensemble
+from hf_icckd.models.pretrained import fingerprint, save_pretrained
+from hf_icckd.options.nets import StudentModelArguments
+from hf_icckd.runs.pair import pair_table
 
 NAMES = ["a", "b", "c"]
 
@@ -45,7 +49,7 @@ def test_two_of_a_kind_are_one():
     one = member(0)
     logits = one(pixels()).logits
     both = ensemble([one, one]).double()(pixels()).logits
-    torch.testing.assert_close(both, logits - logits.mean(1, keepdim=True))
+    torch.testing.assert_close(both, logits)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +59,7 @@ def test_two_of_a_kind_are_one():
         ([member(1, names=["a", "c", "b"])], None, "first teacher and teacher 2 name 2 classes differently"),
         ([member(1, size=16)], None, "the first teacher has image_size 8, teacher 2 16; an ensemble gets one image"),
         ([member(1)], [1, 2, 3], r"weights are \[1, 2, 3\] for 2 teachers, expected a number above 0 for each"),
-        ([member(1)], [1, 0], "expected a number above 0 for each"),
+        *(([member(1)], [1, wrong], "expected a number above 0 for each") for wrong in (0, math.nan, math.inf)),
     ],
 )
 def test_members_that_do_not_fit_are_refused(others, weights, message):
@@ -63,11 +67,32 @@ def test_members_that_do_not_fit_are_refused(others, weights, message):
         ensemble([member(0), *others], weights)
 
 
+def test_how_a_member_sees_pixels_is_part_of_what_the_ensemble_is():
+    first, one, other = member(0), member(1), member(1, std=(0.2,) * 3)
+    assert fingerprint(ensemble([first, one])) != fingerprint(ensemble([first, other]))
+    with pytest.raises(ValueError, match="is not a net of timm, so it can teach but not be saved here"):
+        save_pretrained("nowhere", ensemble([first, one]))
+
+
 def test_objectives_that_read_embeddings_say_that_there_are_none():
     both = ensemble([member(0), member(1)])
     check_outputs(parse_objectives(["kd", "dkd", "dist"]), both, "teacher")
     with pytest.raises(ValueError, match=r"rkd compares embeddings, but the teacher cifar_resnet8 \+ cifar_resnet8"):
         check_outputs(parse_objectives(["rkd"]), both, "teacher")
+
+
+def test_a_teacher_that_is_not_trained_yet_stands_in_for_the_first(tmp_path):
+    """The trial of `hf-icckd distill`: what can't work is an error before the teacher is trained."""
+    save_pretrained(tmp_path / "other", member(1))
+    options = StudentModelArguments(
+        model="cifar_resnet20", pair="resnet110-resnet20", ensemble_with=[str(tmp_path / "other")]
+    )
+    torch.manual_seed(0)
+    stand_in = create_classifier("cifar_resnet110", NAMES, image_size=8)
+    found = student._teacher_of(parse_objectives(["kd"]), options, stand_in)
+    assert found.spec.architecture == "cifar_resnet110 + cifar_resnet8"  # of the pair, the first counts
+    with pytest.raises(ValueError, match="rkd compares embeddings"):
+        student._teacher_of(parse_objectives(["rkd"]), options, stand_in)
 
 
 def test_every_teacher_is_looked_at():
@@ -88,6 +113,9 @@ def test_a_student_of_two_teachers(tmp_path):
     student.main(words)
     found = json.loads((tmp_path / "student" / "metrics.json").read_text())
     assert found["teacher"]["architecture"] == "cifar_resnet8 + cifar_resnet8" and found["teacher"]["method"] is None
+    assert [each["method"]["model"] for each in found["teacher"]["members"]] == ["cifar_resnet8"] * 2
+    table = pair_table(tmp_path / "student", folders[0], "both")
+    assert re.search(r"size of the weights +0\.6 MB +0\.3 MB", table), table
     assert set(found["leakage"]) == {"teacher", "teacher 2"}
     card = (tmp_path / "student" / "README.md").read_text()
     assert "cifar_resnet8 + cifar_resnet8" in card

@@ -107,6 +107,19 @@ def test_names_may_be_numbers(tmp_path):
             "teachers learn from one another in a circle: x from y from x",
         ),
         (
+            {"teachers": STUDY["teachers"] | {"x": {"teacher": "{teacher ce}", "start_from": "{teacher ce}"}}},
+            "'x' both starts from another teacher and learns from one",
+        ),
+        (
+            {
+                "sweeps": {
+                    "rate": {"base": "x", "option": "learning_rate", "values": [0.1], "seeds": [0], "students": []}
+                },
+                "teachers": STUDY["teachers"] | {"x": {"teacher": "{teacher ce}"}},
+            },
+            "assistants can't be swept: name each of them under teachers",
+        ),
+        (
             {"teachers": STUDY["teachers"] | {"x": {"teacher": "{teacher ce}", "terms": "none"}}},
             "x has 'terms', which is not an option of the student recipe",
         ),

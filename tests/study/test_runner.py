@@ -18,6 +18,8 @@ import yaml
 from hf_icckd.options.command_line import DIVERGED
 from hf_icckd.study import Records, StudyRunner, load_plan
 from hf_icckd.study import runner as runner_module
+from hf_icckd.study.report.controls import controls_table
+from hf_icckd.study.report.frames import run_metrics
 from tests.study.small_study import STUDY, edit_records, names
 
 
@@ -168,6 +170,8 @@ def test_assistants_are_a_chain(study, fake, tmp_path):
     )
     words = run.words("runs")
     assert words[0] == "hf_icckd.student" and "--terms" not in words
+    early = controls_table(plan, run_metrics({}))
+    assert "middle" not in early and "small" not in early  # no controls for teachers
     assert words[words.index("--teacher") + 1] == "runs/small/middle/seed-0/teacher"
     assert StudyRunner(plan, folder, jobs=2).run()
     subprocess.run(["rm", "-r", folder / "runs"], check=True)

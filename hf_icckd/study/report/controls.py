@@ -11,6 +11,7 @@ from hf_icckd.options.recipes import defaults
 from hf_icckd.study.plan import Plan
 from hf_icckd.study.report.cells import escape, label, number, table
 from hf_icckd.study.report.frames import TEACHER, main_runs
+from hf_icckd.study.run import taught_by
 
 TERMINAL_TOP1 = 99.0  # top-1 on the training split (%) at which the terminal phase begins
 MIN_SEEDS = 5
@@ -24,7 +25,7 @@ def option(options: dict[str, Any], name: str) -> Any:
 
 def teacher_options(plan: Plan, teacher: str) -> dict[str, Any]:
     """All options that a plan gives a teacher."""
-    return plan.options | plan.teacher_options | plan.teacher_variants()[teacher]
+    return plan.options_of_teacher(teacher)
 
 
 def keeps_best(plan: Plan) -> bool:
@@ -50,8 +51,8 @@ def gate_pairs(plan: Plan) -> list[tuple[str, str]]:
 
 def controls_table(plan: Plan, frame: pd.DataFrame) -> str:
     """The controls without which a gain means nothing, and whether the study has them."""
-    options = {name: plan.resolved(own) for name, own in plan.teachers.items()}
-    claimed = options[plan.comparison.teacher]
+    options = {name: plan.resolved(own) for name, own in plan.teachers.items() if taught_by(own) is None}
+    claimed = plan.resolved(plan.teachers[plan.comparison.teacher])
     plain = {
         name: each
         for name, each in options.items()
