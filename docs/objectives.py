@@ -36,7 +36,8 @@ them. This page is made from the classes, by `docs/objectives.py`. To add one of
 LEGEND = """\
 `NAME:weight=VALUE` multiplies these weights, which are the literature's where nothing else is said. Recorded: whether
 [recorded teacher targets](distill.md#many-students-of-one-teacher) serve it. Mixed, unlabelled: whether mixup and
-CutMix, and images without a label, may be trained on with it. Below, a computation grows with B images in a step, C
+CutMix, and images without a label, may be trained on with it. Layers are its own (`ctkd` has a temperature); they are
+trained with the student and not exported. Below, a computation grows with B images in a step, C
 classes, D numbers in an embedding or channels of a map, P places in a map, N further images.
 """
 COST = "Cost: a training step over one with KD, median, on {device} with {pair}, by `{command}`.\n"
