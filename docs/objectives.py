@@ -68,7 +68,8 @@ def page(costs: dict | None) -> str:
     lines += ["", LEGEND]
     if costs:
         command = costs["command"].partition(" --output")[0]
-        lines.append(COST.format(command=command, device=costs["machine"]["device"], pair=costs["pair"]))
+        device = f"{costs['machine']['cores']} cores of {costs['machine']['device']}"
+        lines.append(COST.format(command=command, device=device, pair=costs["pair"]))
         lines += [text + "\n" for name, text in DEARER.items() if ratios.get(name, 0) > 1.5]
     for name, kind in OBJECTIVES.items():
         lines += section(name, kind)
