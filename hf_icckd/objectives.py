@@ -16,7 +16,8 @@ _COLUMNS = (12, 14, 9, 15, 9, 24, 0)
 _LEGEND = (
     "B images in a step, C classes, D numbers in an embedding or channels of a map, P places in a map, N further "
     "images. Recorded: whether --teacher_targets record and replay serve it. Layers are trained with the student and "
-    "not exported. NAME:weight=VALUE multiplies the weights. hf-icckd objectives NAME shows formula, arguments and source."
+    "not exported. NAME:weight=VALUE multiplies the weights. hf-icckd objectives NAME shows formula, arguments and "
+    "source."
 )
 
 

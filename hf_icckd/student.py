@@ -28,6 +28,7 @@ from hf_icckd.runs.chosen_options import ChosenOptions
 from hf_icckd.runs.folder import RunFolder, no_empty_folders
 from hf_icckd.runs.records import RecordedAccuracy, recorded_accuracy
 from hf_icckd.session import Finished, Train, show_finished, train_and_report
+from hf_icckd.training.cross_fitting import cross_fit
 from hf_icckd.training.recorded_batches import recordable
 from hf_icckd.training.run_images import as_begun
 from hf_icckd.training.student_trainer import StudentTrainer
@@ -90,7 +91,7 @@ def main(
             pipeline.dataset("train", training=True),
             pipeline.dataset(pipeline.evaluation_split),
             objectives,
-            targets=_open_targets(args, teacher, pipeline, objectives.teacher_outputs, record),
+            targets=_open_targets(args, model_args, teacher, pipeline, objectives.teacher_outputs, record),
             teacher_record=_record_of(model_args) if stand_in is None else None,
             labeled_dataset=pipeline.dataset("train"),
         )
@@ -159,7 +160,8 @@ def _named_teacher(model_args: StudentModelArguments) -> ImageClassifier:
 
 def _record_of(model_args: StudentModelArguments) -> RecordedAccuracy | None:
     """Accuracy that the teacher is known to have; of an ensemble nobody has measured it."""
-    return None if model_args.ensemble_with else recorded_accuracy(model_args.teacher)
+    several = model_args.ensemble_with or model_args.cross_fitted_with
+    return None if several else recorded_accuracy(model_args.teacher)
 
 
 def _teacher_of(
@@ -172,8 +174,8 @@ def _teacher_of(
     """
     teacher = stand_in or _named_teacher(model_args)
     _check_pair(model_args, teacher)
-    if model_args.ensemble_with:
-        teacher = ensemble([teacher, *map(from_pretrained, model_args.ensemble_with)], model_args.ensemble_weights)
+    if others := model_args.ensemble_with or model_args.cross_fitted_with:
+        teacher = ensemble([teacher, *map(from_pretrained, others)], model_args.ensemble_weights)
     if not model_args.teacher_head:
         teacher = by_embeddings(teacher)
     check_outputs(objectives, teacher, "teacher")
@@ -208,6 +210,7 @@ def _weights_file(model_args: StudentModelArguments) -> WeightsFile | None:
 
 def _open_targets(
     args: StudentTrainingArguments,
+    model_args: StudentModelArguments,
     teacher: ImageClassifier,
     pipeline: ImagePipeline,
     outputs: tuple[str, ...],
@@ -217,11 +220,19 @@ def _open_targets(
     # Processes open the folder together; if their options differed, some would wait for ever.
     distributed.check_equal({name: getattr(args, name) for name in ("teacher_targets", "teacher_targets_dir")})
     if args.teacher_targets == "live":
+        if model_args.cross_fitted_with:
+            raise ValueError(
+                "cross_fitted_with needs recorded targets: which teacher teaches depends on the image; add "
+                "--teacher_targets auto"
+            )
         return None
     if not record:
         recordable(teacher, pipeline, outputs)  # what can't be recorded later is an error now
         args.teacher_targets, args.teacher_targets_dir = "live", None
         return None
+    taught_by = None
+    if model_args.cross_fitted_with:
+        taught_by = cross_fit([model_args.teacher, *model_args.cross_fitted_with], pipeline.data)
     return TeacherTargets(
         args.teacher_targets_dir or "runs/teacher-targets",
         teacher,
@@ -229,6 +240,7 @@ def _open_targets(
         outputs,
         precision=args.precision,
         create=args.teacher_targets != "replay",
+        taught_by=taught_by,
     )
 
 

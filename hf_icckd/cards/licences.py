@@ -52,7 +52,7 @@ def _inherited_by(name: str) -> list[dict[str, Any]]:
     if recorded is not None:
         return recorded
     options = read_options(name)  # of a run before 0.3, whose teacher may lie elsewhere by now
-    elsewhere = {"teacher": None, "ensemble_with": None, "start_from": None}
+    elsewhere = {"teacher": None, "ensemble_with": None, "cross_fitted_with": None, "start_from": None}
     return inherited_licences(options | elsewhere) if options else []
 
 

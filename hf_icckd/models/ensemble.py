@@ -49,6 +49,13 @@ class EnsembleNet(nn.Module):
         return (images * first_std + first_mean - mean) / std
 
 
+def members_of(teacher: ImageClassifier) -> list[ImageClassifier]:
+    """The classifiers of an ensemble; of any other one it alone."""
+    if isinstance(teacher.net, EnsembleNet):
+        return [cast(ImageClassifier, each) for each in teacher.net.members]
+    return [teacher]
+
+
 def ensemble(members: Sequence[ImageClassifier], weights: Sequence[float] | None = None) -> ImageClassifier:
     """One teacher of several: its logits are the weighted mean of theirs.
 

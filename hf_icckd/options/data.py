@@ -89,6 +89,14 @@ class ImageDataArguments:
     validation_fraction: float = field(
         default=0.0, metadata={"help": "Share of the training images to set aside for validation."}
     )
+    fold: str | None = field(
+        default=None,
+        metadata={
+            "help": "K/N, such as 0/5: leave part K (from 0) of N of the training images out, chosen by content; for "
+            "teachers that teach what they have not seen (cross_fitted_with).",
+            "metavar": "K/N",
+        },
+    )
     max_train_samples: int | None = field(
         default=None, metadata={"help": "Use at most this many training images, evenly over the classes."}
     )
@@ -106,8 +114,23 @@ class ImageDataArguments:
         check_range(self, "max_train_samples", 1, math.inf)
         check_range(self, "max_eval_samples", 1, math.inf)
         check_pixel_range(self.pixel_range)
+        self.fold_numbers()
         if self.label_pattern is not None:
             _check_pattern(self.label_pattern)
+
+    def fold_numbers(self) -> tuple[int, int] | None:
+        """Which part is left out, and of how many; None for none.
+
+        Example:
+            >>> ImageDataArguments(fold="0/5").fold_numbers()
+            (0, 5)
+        """
+        if self.fold is None:
+            return None
+        found = re.fullmatch(r"(\d+)/(\d+)", self.fold)
+        if found is None or not (int(found[1]) < int(found[2]) and int(found[2]) >= 2):
+            raise ValueError(f"fold is {self.fold!r}, expected K/N with K from 0 to N - 1, for example 0/5")
+        return int(found[1]), int(found[2])
 
     def pixel_limits(self) -> tuple[float, float] | None:
         """Values of black and white in deep images; None for the range of their type."""

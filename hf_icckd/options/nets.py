@@ -102,6 +102,13 @@ class StudentModelArguments(TrainedNet):
         default=None,
         metadata={"help": "How much each teacher of the ensemble counts, --teacher first; default: all alike."},
     )
+    cross_fitted_with: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Further runs of teachers: each image is taught by the first one that was not trained on it. "
+            "Train them with fold 0/5, 1/5 and so on; needs recorded teacher_targets."
+        },
+    )
     teacher_head: bool = field(
         default=True,
         metadata={
@@ -135,6 +142,11 @@ class StudentModelArguments(TrainedNet):
         super().__post_init__()
         check_pair(self)
         check_range(self, "teacher_image_size", 1, math.inf)
+        if self.ensemble_with and self.cross_fitted_with:
+            raise ValueError(
+                f"ensemble_with is {self.ensemble_with} and cross_fitted_with {self.cross_fitted_with}: an image is "
+                "taught by all or by one; leave one of the two out"
+            )
         if self.ensemble_weights is not None and self.ensemble_with is None:
             raise ValueError(
                 f"ensemble_weights is {self.ensemble_weights} but there is no ensemble_with: one teacher has no "

@@ -48,10 +48,10 @@ _FOUND_BY: dict[str, tuple[str, ...]] = {
     DATA: (
         "dataset", "dataset_config_name", "splits", "train_split", "test_split", "validation_split", "image_column",
         "label_column", "group_column", "labels", "label_pattern", "missing_labels", "duplicates", "classes",
-        "label_groups", "test_fraction", "validation_fraction", "max_train_samples", "max_eval_samples",
+        "label_groups", "test_fraction", "validation_fraction", "fold", "max_train_samples", "max_eval_samples",
         "unlabeled_dataset", "max_unlabeled_samples",
     ),
-    "teacher_fingerprint": ("teacher", "ensemble_with"),
+    "teacher_fingerprint": ("teacher", "ensemble_with", "cross_fitted_with"),
     "start_fingerprint": ("start_from",),
 }  # fmt: skip
 PLACES = {

@@ -8,7 +8,7 @@ from typing import Any
 from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.models.pretrained import WEIGHTS_FILE
 from hf_icckd.runs.layout import CARD_FILE
-from hf_icckd.runs.records import read_records
+from hf_icckd.runs.records import read_records, teachers_of
 from hf_icckd.utils.formats import FORMATS
 from hf_icckd.utils.text import format_table
 
@@ -27,7 +27,7 @@ def pair_table(student: Path, teacher: str, title: str) -> str:
     # A teacher by embeddings has no classes, so no accuracy was measured.
     of_teacher = {"test": results.get("teacher_test", {}), "cost": results["teacher"]["cost"]}
     folder = Path(teacher)
-    teachers = [folder, *map(Path, arguments.get("ensemble_with") or [])]
+    teachers = [folder, *list(map(Path, teachers_of(arguments).values()))[1:]]
     pairs = [(of_teacher, teachers), (results, [student])]
     shown = [
         ("", ["teacher", "student"]),

@@ -104,7 +104,7 @@ def teachers_of(options: Mapping[str, Any]) -> dict[str, str]:
         >>> teachers_of({"teacher": "runs/a", "ensemble_with": ["runs/b"]}), teachers_of({"model": "resnet18"})
         ({'teacher': 'runs/a', 'teacher 2': 'runs/b'}, {})
     """
-    names = [options.get("teacher"), *(options.get("ensemble_with") or [])]
+    names = [options.get("teacher"), *(options.get("ensemble_with") or options.get("cross_fitted_with") or [])]
     roles = ["teacher", *(f"teacher {number}" for number in range(2, len(names) + 1))]
     return {role: name for role, name in zip(roles, names, strict=True) if name}
 

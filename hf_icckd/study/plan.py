@@ -12,8 +12,8 @@ from typing import Any
 from hf_icckd.losses import set_term_argument
 from hf_icckd.options.recipes import defaults
 from hf_icckd.study.parts import Comparison, Student, Sweep
-from hf_icckd.study.plan_checks import check_folder_names, check_options, check_sweep_option, check_terms
-from hf_icckd.study.run import ALONE, TARGETS, Run, started_from, taught_by
+from hf_icckd.study.plan_checks import check_chains, check_folder_names, check_options, check_sweep_option, check_terms
+from hf_icckd.study.run import ALONE, TARGETS, Run, taught_by
 from hf_icckd.study.terms import as_specs, meaning_of
 from hf_icckd.utils.text import suggest
 
@@ -241,7 +241,7 @@ def _check_plan(plan: Plan) -> None:
     _check_comparison(plan)
     _check_terms(plan)
     check_folder_names(plan.teacher_variants())  # sweep values become part of folder names
-    _check_starts(plan)
+    check_chains(plan.teacher_variants(), plan.teachers)
     _check_options(plan)
     _check_seeds(plan)
     _check_trials(plan)
@@ -323,32 +323,6 @@ def _check_options(plan: Plan) -> None:
     for name, student in plan.students.items():
         for options in (student.options, *student.trials):
             check_options("student", name, options)
-
-
-def _check_starts(plan: Plan) -> None:
-    for name, options in plan.teacher_variants().items():
-        start = started_from(options)
-        if start is not None and (start not in plan.teachers or started_from(plan.teachers[start])):
-            raise ValueError(
-                f"teacher {name!r} starts from {start!r}{suggest(start, plan.teachers)}, expected one of the study's "
-                "teachers that does not itself start from another"
-            )
-    for name, options in plan.teachers.items():
-        if started_from(options) and taught_by(options):
-            raise ValueError(
-                f"teacher {name!r} both starts from another teacher and learns from one, expected one of the two; an "
-                "assistant starts from scratch or from pretrained weights"
-            )
-        chain = [name]
-        while (above := taught_by(plan.teachers[chain[-1]])) is not None:
-            if above not in plan.teachers:
-                raise ValueError(
-                    f"teacher {chain[-1]!r} learns from {above!r}{suggest(above, plan.teachers)}, expected one of the "
-                    f"study's teachers: {', '.join(plan.teachers)}"
-                )
-            if above in chain:
-                raise ValueError(f"teachers learn from one another in a circle: {' from '.join([*chain, above])}")
-            chain.append(above)
 
 
 def _check_seeds(plan: Plan) -> None:

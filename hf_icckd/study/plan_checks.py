@@ -9,6 +9,7 @@ from typing import Any
 from hf_icckd.losses import parse_terms
 from hf_icckd.options.data import DataArguments
 from hf_icckd.options.recipes import defaults
+from hf_icckd.study.run import started_from, taught_by
 from hf_icckd.study.terms import OLD_OPTIONS, as_specs, from_old_options, short_specs
 from hf_icckd.utils.text import suggest
 
@@ -65,6 +66,38 @@ def check_terms(where: str, options: dict[str, Any], student: str) -> None:
         parse_terms([spec.replace("{student}", student) for spec in as_specs(options.get("terms", "none"))])
     except ValueError as error:
         raise ValueError(f"{where} has wrong terms: {error}") from error
+
+
+def check_chains(variants: dict[str, dict[str, Any]], teachers: dict[str, dict[str, Any]]) -> None:
+    """Raise ValueError if a teacher starts from, or learns from, one that can't be trained before it.
+
+    Args:
+        variants: Options of all teachers by name, swept ones included.
+        teachers: Those that the plan names.
+    """
+    for name, options in variants.items():
+        start = started_from(options)
+        if start is not None and (start not in teachers or started_from(teachers[start])):
+            raise ValueError(
+                f"teacher {name!r} starts from {start!r}{suggest(start, teachers)}, expected one of the study's "
+                "teachers that does not itself start from another"
+            )
+    for name, options in teachers.items():
+        if started_from(options) and taught_by(options):
+            raise ValueError(
+                f"teacher {name!r} both starts from another teacher and learns from one, expected one of the two; an "
+                "assistant starts from scratch or from pretrained weights"
+            )
+        chain = [name]
+        while (above := taught_by(teachers[chain[-1]])) is not None:
+            if above not in teachers:
+                raise ValueError(
+                    f"teacher {chain[-1]!r} learns from {above!r}{suggest(above, teachers)}, expected one of the "
+                    f"study's teachers: {', '.join(teachers)}"
+                )
+            if above in chain:
+                raise ValueError(f"teachers learn from one another in a circle: {' from '.join([*chain, above])}")
+            chain.append(above)
 
 
 def check_sweep_option(sweep: str, option: str) -> None:

@@ -24,7 +24,7 @@ RECORDS_FILE = "records.jsonl"
 # Options that name a place on this machine; fingerprints identify what was there.
 _PLACES = {
     *("dataset", "label_column", "output_dir", "logging_dir", "run_name"),
-    *("start_from", "teacher", "ensemble_with", "teacher_targets_dir"),
+    *("start_from", "teacher", "ensemble_with", "cross_fitted_with", "teacher_targets_dir"),
 }
 _CURVE = ("epoch", "eval_top1", "eval_nll", "eval_ece", "eval_agreement")
 _METRICS = (

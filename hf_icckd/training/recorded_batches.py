@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from hf_icckd.data import ImagePipeline
 from hf_icckd.data.sampling import BatchDataset, BatchKey, KeyedBatchSampler
-from hf_icckd.models.classifier import ImageClassifier
+from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
+from hf_icckd.utils import distributed
 
 
 def recordable(teacher: ImageClassifier, pipeline: ImagePipeline, outputs: tuple[str, ...]) -> dict[str, int]:
@@ -33,9 +35,9 @@ def recordable(teacher: ImageClassifier, pipeline: ImagePipeline, outputs: tuple
 
 
 class EpochRows(BatchDataset):
-    """Rows of a data set at equal distances, as they are in one epoch."""
+    """Some rows of a data set, as they are in one epoch."""
 
-    def __init__(self, dataset: BatchDataset, epoch: int, rows: range):
+    def __init__(self, dataset: BatchDataset, epoch: int, rows: Tensor):
         self.dataset, self.epoch, self.rows = dataset, epoch, rows
         self.resident = dataset.resident
 
@@ -43,9 +45,49 @@ class EpochRows(BatchDataset):
         return len(self.rows)
 
     def __getitems__(self, key: BatchKey) -> dict[str, Any]:
-        """The batch of the data set, `key.indices` counted from the first row."""
-        indices = key.indices * self.rows.step + self.rows.start
-        return self.dataset.__getitems__(key._replace(epoch=self.epoch, indices=indices))
+        """The batch of the data set; `key.indices` count the chosen rows."""
+        return self.dataset.__getitems__(key._replace(epoch=self.epoch, indices=self.rows[key.indices]))
+
+
+class Source(NamedTuple):
+    """Where recorded outputs come from.
+
+    Attributes:
+        dataset: Training data set with one view, as the teacher gets it; see `BatchDataset.for_classifier`.
+        run: Runs the teacher over a data set; see `hf_icckd.evaluation.split.run_split`.
+        rows: Rows of a block that this teacher is asked about; None for all.
+    """
+
+    dataset: BatchDataset
+    run: Callable[[BatchDataset], Iterable[tuple[ClassifierOutput, Tensor, int]]]
+    rows: Tensor | None = None
+
+
+def outputs_of(
+    sources: Sequence[Source], names: Sequence[str], epoch: int, rows: Tensor
+) -> dict[str, list[Tensor]] | None:
+    """Outputs for rows of an epoch in half precision, in their order; all processes together, None but on the first.
+
+    Args:
+        sources: Teachers, which together are asked about each row once.
+        names: Which outputs.
+        epoch: The epoch.
+        rows: (N,) the rows.
+    """
+    parts: dict[str, list[Tensor]] = {name: [] for name in names}
+    asked = [rows if source.rows is None else source.rows for source in sources]
+    for source, own in zip(sources, asked, strict=True):
+        for output, _, global_rows in source.run(EpochRows(source.dataset, epoch, own)):
+            for name, values in parts.items():
+                whole = distributed.gather_rows(getattr(output, name).half(), global_rows)
+                if distributed.rank() == 0:
+                    values.append(whole.cpu())
+    if distributed.rank() != 0:
+        return None
+    if len(sources) == 1:
+        return parts
+    order = torch.cat(asked).argsort()
+    return {name: [torch.cat(values)[order]] for name, values in parts.items()}
 
 
 class WithTargets(BatchDataset):

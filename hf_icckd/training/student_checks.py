@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch.utils.data import Dataset
 
 from hf_icckd.data.plain import as_batches
@@ -35,7 +36,7 @@ def images_to_tune_on(dataset: Dataset | None, teacher: ClassifierSpec) -> Batch
             f"an objective measures the teacher on training images, but they are a stream of {len(own):,}; give KD a "
             "temperature, for example kd:temperature=4, or leave --streaming out"
         )
-    return EpochRows(own, 0, range(0, len(own), -(-len(own) // _MOST_MEASURED)))
+    return EpochRows(own, 0, torch.arange(0, len(own), -(-len(own) // _MOST_MEASURED)))
 
 
 def check_teaching(args: StudentTrainingArguments, teacher: ImageClassifier, targets: TeacherTargets | None) -> None:

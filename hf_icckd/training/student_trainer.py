@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,8 +32,9 @@ from hf_icckd.models.embedding_teacher import check_teacher_classes, has_head, o
 from hf_icckd.options.training import StudentTrainingArguments
 from hf_icckd.runs.records import RecordedAccuracy
 from hf_icckd.training.class_balance import class_balance
+from hf_icckd.training.cross_fitting import shared_out
 from hf_icckd.training.head_fitting import fit_head, freeze_head, refuse_idle, trains_head
-from hf_icckd.training.recorded_batches import WithTargets
+from hf_icckd.training.recorded_batches import Source, WithTargets
 from hf_icckd.training.student_checks import check_teaching, images_to_tune_on
 from hf_icckd.training.student_with_objective import StudentWithObjective
 from hf_icckd.training.teacher_targets import TeacherTargets
@@ -290,9 +292,12 @@ class StudentTrainer(DistillationTrainer):
     def _record(self, targets: TeacherTargets, epoch: int, start: int) -> None:
         description = None if self.args.disable_tqdm else f"recording the teacher, epoch {epoch + 1}"
         options = self._evaluation_options(description)
+        sources = [
+            Source(self.live_dataset.for_classifier(each.spec), partial(run_split, each, **options), rows)
+            for each, rows in shared_out(self.teacher, targets.rows_of(start), targets.taught_by)
+        ]
         with self.accelerator.autocast():
-            images = self.live_dataset.for_classifier(self.teacher.spec)
-            targets.record(epoch, start, images, lambda rows: run_split(self.teacher, rows, **options))
+            targets.record(epoch, start, *sources)
 
     # ---- a classification layer that nothing trains
 

@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -23,11 +22,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hf_icckd.data import ImagePipeline
-from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.data.splits.fingerprint import split_fingerprint
-from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
+from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.pretrained import fingerprint
-from hf_icckd.training.recorded_batches import EpochRows, recordable
+from hf_icckd.training.recorded_batches import Source, outputs_of, recordable
 from hf_icckd.utils import distributed
 from hf_icckd.utils.atomic_files import replace_file, replace_tensors, user_path
 
@@ -50,8 +48,10 @@ class TeacherTargets:
         outputs: Which outputs are needed: `logits`, `embeddings` or both. Logits are recorded in any case.
         precision: `float32` for the precision of the teacher's weights, `bf16` or `fp16` for autocast.
         create: Whether to make the folder if there are no targets in it.
+        taught_by: (N,) number of the member of the teacher, an ensemble, that teaches each image; None for all.
 
     Attributes:
+        taught_by: As given.
         dims: Length of each recorded output.
         block_rows: Rows in a block.
 
@@ -78,13 +78,15 @@ class TeacherTargets:
         outputs: tuple[str, ...] = ("logits",),
         precision: str = "float32",
         create: bool = True,
+        taught_by: Tensor | None = None,
     ):
         wanted = recordable(teacher, pipeline, outputs)
+        self.taught_by = taught_by
         self.folder, self.precision = user_path(folder), precision
         self.num_rows = len(pipeline.data.trained)
 
         def open_folder() -> dict[str, Any]:
-            identity = _identity(teacher, pipeline, precision)
+            identity = _identity(teacher, pipeline, precision, taught_by)
             own = {"format": FORMAT, "block_rows": BLOCK_ROWS, "outputs": wanted, "identity": identity}
             return self._open_folder(json.loads(json.dumps(own)), create)  # as it comes back from the file
 
@@ -177,6 +179,10 @@ class TeacherTargets:
             ]
         )
 
+    def rows_of(self, start: int) -> Tensor:
+        """Rows of the block that begins with one."""
+        return torch.arange(start, min(start + self.block_rows, self.num_rows))
+
     def check_space(self, blocks: list[tuple[int, int]]) -> int:
         """Bytes that blocks will take; ValueError if the disk has less. Called by one process."""
         rows = sum(min(self.block_rows, self.num_rows - start) for _, start in blocks)
@@ -193,20 +199,13 @@ class TeacherTargets:
 
     # ---- record
 
-    def record(
-        self,
-        epoch: int,
-        start: int,
-        dataset: BatchDataset,
-        run: Callable[[BatchDataset], Iterable[tuple[ClassifierOutput, Tensor, int]]],
-    ) -> None:
+    def record(self, epoch: int, start: int, *sources: Source) -> None:
         """Record a block, all processes together; nothing is done if another run has recorded it by then.
 
         Args:
             epoch: Epoch of the block.
             start: First row of the block.
-            dataset: Training data set with one view, as the teacher gets it; see `BatchDataset.for_classifier`.
-            run: Runs the teacher over a data set; see `hf_icckd.evaluation.split.run_split`.
+            *sources: The teacher, or several that share the rows of the block.
 
         Raises:
             ValueError: If an output is not finite in half precision, or the block can't be written.
@@ -218,14 +217,8 @@ class TeacherTargets:
         if state == "recorded":
             return
         try:
-            parts: dict[str, list[Tensor]] = {name: [] for name in self.dims}
-            rows = range(start, min(start + self.block_rows, self.num_rows))
-            for output, _, global_rows in run(EpochRows(dataset, epoch, rows)):
-                for name, values in parts.items():
-                    whole = distributed.gather_rows(getattr(output, name).half(), global_rows)
-                    if distributed.rank() == 0:
-                        values.append(whole.cpu())
-            distributed.on_first_rank(lambda: self._write(epoch, start, parts))
+            parts = outputs_of(sources, list(self.dims), epoch, self.rows_of(start))
+            distributed.on_first_rank(lambda: self._write(epoch, start, parts or {}))
         finally:
             lock.release()
 
@@ -321,7 +314,9 @@ class TeacherTargets:
         return {"targets": self._digest, "epoch": str(epoch), "start": str(start)}
 
 
-def _identity(teacher: ImageClassifier, pipeline: ImagePipeline, precision: str) -> dict[str, Any]:
+def _identity(
+    teacher: ImageClassifier, pipeline: ImagePipeline, precision: str, taught_by: Tensor | None
+) -> dict[str, Any]:
     """Everything that the recorded values depend on: the teacher, and the pixels that it sees."""
     spec, framing = asdict(teacher.spec), pipeline.framing_for(teacher.spec)
     augmentation = pipeline.augmentation_for(framing)
@@ -333,4 +328,5 @@ def _identity(teacher: ImageClassifier, pipeline: ImagePipeline, precision: str)
         "precision": precision,
         "augmentation": augmentation and augmentation.recorded(),
         **pipeline.uncommon_choices(framing),
+        **({} if taught_by is None else {"taught_by": hashlib.sha256(taught_by.numpy().tobytes()).hexdigest()}),
     }

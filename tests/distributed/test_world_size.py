@@ -19,6 +19,7 @@ RUNS = [
         "kd+rkd",
         "others",
         "recorded",
+        "crossed",
         "mixed",
         "unlabeled",
         "alone",

@@ -35,6 +35,7 @@ from hf_icckd import (
     metrics,
 )
 from hf_icckd.data.sampling import BatchDataset
+from hf_icckd.models.ensemble import ensemble
 from hf_icckd.training import rehearsal
 from hf_icckd.training.signals import StopOnSignal
 from hf_icckd.utils import distributed
@@ -164,15 +165,21 @@ class Worker:
         trainer.train(resume_from_checkpoint=resume)
         return trainer
 
-    def student(self, accumulation: int, images=None, recorded: bool = False, **more) -> StudentTrainer:
+    def student(
+        self, accumulation: int, images=None, recorded: bool = False, crossed: bool = False, **more
+    ) -> StudentTrainer:
         images, guide, targets = images or self.pipeline, classifier(self.data.label_names, 2), None
-        if recorded:
+        if crossed:  # of uneven shares, one of them in few rows
+            guide = ensemble([guide, *(classifier(self.data.label_names, seed) for seed in (3, 4))]).double()
+            taught_by = (torch.arange(151) % 7 > 2).long() + (torch.arange(151) == 40)
+            targets = TeacherTargets(f"{self.folder}/crossed", guide, images, taught_by=taught_by)
+        elif recorded:
             targets = TeacherTargets(f"{self.folder}/targets", guide, images, ("logits", "embeddings"))
         trainer = StudentTrainer(
             classifier(self.data.label_names, 1),
             guide,
             StudentTrainingArguments(
-                **self.options("student", accumulation, teacher_targets="auto" if recorded else "live", **more)
+                **self.options("student", accumulation, teacher_targets="auto" if targets else "live", **more)
             ),
             images.dataset("train", training=True),
             targets=targets,
@@ -231,6 +238,7 @@ def students(worker: Worker, accumulation: int) -> dict[str, StudentTrainer]:
         "kd": {"objectives": ["kd"]},
         "kd+rkd": rkd,
         "others": {"objectives": OTHERS},
+        "crossed": {"objectives": ["kd"], "crossed": True},
         "recorded": rkd | {"recorded": True},  # with the second accumulation: replayed
     }
     return {name: worker.student(accumulation, **kind) for name, kind in kinds.items()}

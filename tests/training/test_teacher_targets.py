@@ -21,7 +21,7 @@ from hf_icckd.losses import KD, OBJECTIVES, WeightedObjectives, parse_objectives
 from hf_icckd.options.command_line import UserError
 from hf_icckd.runs.checkpoints import checkpoints
 from hf_icckd.training import teacher_targets
-from hf_icckd.training.recorded_batches import WithTargets
+from hf_icckd.training.recorded_batches import Source, WithTargets
 from hf_icckd.utils import atomic_files
 from tests.training.test_trainers import assert_same_state, student_args
 
@@ -61,7 +61,7 @@ def losses(trainer):
 def record_all(targets, teacher, pipeline, epochs=1):
     trained_on = pipeline.dataset("train", training=True)
     for block in targets.missing(range(epochs)):
-        targets.record(*block, trained_on, lambda rows: run_split(teacher, rows, batch_size=50))
+        targets.record(*block, Source(trained_on, lambda rows: run_split(teacher, rows, batch_size=50)))
 
 
 @pytest.mark.parametrize("objectives", [["kd"], ["kd", "rkd:weight=0.1"]])
@@ -139,14 +139,14 @@ def test_an_interrupted_recording_goes_on(pipeline, tiny_classifier, tmp_path):
     def interrupted(rows):
         if len(recorded) == 1:
             raise KeyboardInterrupt
-        recorded.append(rows.rows)
+        recorded.append(rows.rows.tolist())
         return run_split(guide, rows, batch_size=50)
 
     live = pipeline.dataset("train", training=True)
     with pytest.raises(KeyboardInterrupt):
         for block in targets.missing(range(1)):
-            targets.record(*block, live, interrupted)
-    assert recorded == [range(0, 64)]
+            targets.record(*block, Source(live, interrupted))
+    assert recorded == [list(range(64))]
     again = TeacherTargets(tmp_path / "targets", guide, pipeline)
     assert again.missing(range(1)) == [(0, 64), (0, 128)]
     record_all(again, guide, pipeline)
@@ -162,7 +162,9 @@ def test_what_another_run_has_recorded_meanwhile_is_taken(pipeline, tiny_classif
     due = one.missing(range(1))
     record_all(other, guide, pipeline)
     for block in due:
-        one.record(*block, pipeline.dataset("train", training=True), lambda rows: pytest.fail("recorded twice"))
+        one.record(
+            *block, Source(pipeline.dataset("train", training=True), lambda rows: pytest.fail("recorded twice"))
+        )
 
 
 def test_a_run_that_goes_on_equals_one_that_was_never_cut(deterministic, pipeline, tiny_classifier, tmp_path):
@@ -431,12 +433,12 @@ def test_runs_that_record_at_once_take_turns(pipeline, tiny_classifier, tmp_path
         order.append("first ends")
 
     def second():
-        other.record(0, 0, live, lambda rows: pytest.fail("recorded twice"))
+        other.record(0, 0, Source(live, lambda rows: pytest.fail("recorded twice")))
         order.append("second")
 
     thread = threading.Thread(target=second)
     with caplog.at_level("INFO"):
-        one.record(0, 0, live, slow)
+        one.record(0, 0, Source(live, slow))
         thread.join()
     assert order == ["first begins", "first ends", "second"]
     assert "another run records into" in caplog.text

@@ -38,7 +38,7 @@ from hf_icckd.data.sources.image_data import ImageData, LeftOut
 from hf_icckd.data.sources.load_stream import load_stream
 from hf_icckd.data.sources.source import Reading, Source
 from hf_icckd.data.sources.unlabeled import add_unlabeled
-from hf_icckd.data.splits.cut import cut_off, notes_on_groups
+from hf_icckd.data.splits.cut import cut_off, notes_on_groups, without_fold
 from hf_icckd.data.splits.drop import drop_duplicates
 from hf_icckd.options.data import ImageDataArguments, UnlabeledDataArguments
 from hf_icckd.utils.atomic_files import user_path
@@ -202,6 +202,11 @@ def _cut(loading: _Loading, options: ImageDataArguments) -> None:
         cut = cut_off(loading.splits, "validation", options.validation_fraction, loading.label_names)
         loading.splits, loading.origins["validation"] = cut.splits, cut.origin
         loading.notes += cut.notes
+    if (fold := options.fold_numbers()) is not None:
+        before = len(loading.splits["train"])
+        loading.splits = without_fold(loading.splits, *fold, loading.label_names)
+        count = before - len(loading.splits["train"])
+        loading.left_out.append(LeftOut(count, f"images of part {options.fold} of the training split (--fold)"))
 
 
 def _limit(loading: _Loading, options: ImageDataArguments) -> None:

@@ -15,6 +15,7 @@ from hf_icckd.options.data import ImageDataArguments
 
 _NOT_STREAMED = {
     "duplicates": "keep", "missing_labels": "error", "group_column": None, "labels": None, "label_pattern": None,
+    "fold": None,
 }  # fmt: skip
 
 

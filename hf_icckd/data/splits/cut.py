@@ -142,6 +142,34 @@ def cut_off(splits: dict[str, Dataset], name: str, fraction: float, label_names:
     )
 
 
+def without_fold(splits: dict[str, Dataset], number: int, folds: int, label_names: list[str]) -> dict[str, Dataset]:
+    """Leave one of several parts of the training split out, by the content of each image or by its group.
+
+    Together the parts are all images, and each image is in one of them, whatever others there are.
+
+    Args:
+        splits: As for `cut_off`.
+        number: Which part, from 0.
+        folds: How many there are.
+        label_names: Name of each class.
+
+    Raises:
+        ValueError: If a class would have no image left, or nothing would be left out.
+    """
+    train = splits["train"] if GROUP in splits["train"].column_names else with_content(splits["train"], "train")
+    values = groups_of(train, "train") if GROUP in train.column_names else content_of(train, "train")
+    left_out = (positions(values, "fold") * folds).astype(np.int64) == number
+    labels = labels_of(train)
+    gone = np.setdiff1d(labels, labels[~left_out])
+    if len(gone) or not left_out.any():
+        what = f"all images of class {label_names[gone[0]]!r}" if len(gone) else "no image"
+        raise ValueError(
+            f"fold is {number}/{folds}, which would leave out {what}; take another number of parts, fewer for classes "
+            "of few images"
+        )
+    return {**splits, "train": train.select(np.flatnonzero(~left_out))}
+
+
 def groups_of(rows: Dataset, name: str) -> np.ndarray:
     """(N,) text of the group of each row.
 
