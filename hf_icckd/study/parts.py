@@ -53,6 +53,7 @@ class Comparison:
         student: Name of the student whose metric counts, or that is claimed to be better.
         metric: The metric, on the test split.
         smallest_effect: Smallest difference that matters, in the metric's units; 0.5 points if left out for top-1.
+        control_student: Name of the student that another of the same teacher is compared with; None for two teachers.
     """
 
     teacher: str
@@ -60,8 +61,24 @@ class Comparison:
     student: str
     metric: str = "top1"
     smallest_effect: float | None = None
-    control_student: str | None = None  # of two students of one teacher, the one the other is compared with
+    control_student: str | None = None
 
     def __post_init__(self):
         if self.smallest_effect is None and self.metric == "top1":
             self.smallest_effect = 0.5
+        if self.control_student is None:
+            if self.teacher == self.control:
+                raise ValueError(
+                    f"the comparison is of {self.control!r} with itself; expected two teachers, or a "
+                    "control_student for two students of one teacher"
+                )
+        elif self.teacher != self.control or self.control_student == self.student:
+            raise ValueError(
+                f"the comparison has control_student {self.control_student!r}, student {self.student!r}, "
+                f"teacher {self.teacher!r} and control {self.control!r}; expected two students of one teacher"
+            )
+        if self.smallest_effect is not None and not self.smallest_effect > 0:
+            raise ValueError(
+                f"smallest_effect is {self.smallest_effect}, expected a number above 0: the smallest difference "
+                "that would matter"
+            )

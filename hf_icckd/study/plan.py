@@ -238,7 +238,6 @@ def best_trial(scores: list[list[float | None]]) -> int | None:
 def _check_plan(plan: Plan) -> None:
     """Raise ValueError, with a one-line message, if parts of a plan contradict each other or the recipes."""
     _check_names(plan)
-    _check_comparison(plan)
     _check_terms(plan)
     check_folder_names(plan.teacher_variants())  # sweep values become part of folder names
     check_chains(plan.teacher_variants(), plan.teachers)
@@ -269,26 +268,6 @@ def _check_names(plan: Plan) -> None:
     for name, known in asked:
         if name not in known:
             raise ValueError(f"the study has no {name!r}{suggest(name, known)}; expected one of: {', '.join(known)}")
-
-
-def _check_comparison(plan: Plan) -> None:
-    comparison = plan.comparison
-    if comparison.control_student is None:
-        if comparison.teacher == comparison.control:
-            raise ValueError(
-                f"the comparison is of {comparison.control!r} with itself; expected two teachers, or a "
-                "control_student for two students of one teacher"
-            )
-    elif comparison.teacher != comparison.control or comparison.control_student == comparison.student:
-        raise ValueError(
-            f"the comparison has control_student {comparison.control_student!r}, student {comparison.student!r}, "
-            f"teacher {comparison.teacher!r} and control {comparison.control!r}; expected two students of one teacher"
-        )
-    if comparison.smallest_effect is not None and not comparison.smallest_effect > 0:
-        raise ValueError(
-            f"smallest_effect is {comparison.smallest_effect}, expected a number above 0: the smallest difference "
-            "that would matter"
-        )
 
 
 def _check_terms(plan: Plan) -> None:
