@@ -70,6 +70,7 @@ def main(
             scheduled=objectives.scheduled,
             teacher_fingerprint=fingerprint(teacher),
             recorded_targets=args.teacher_targets != "live",  # in half precision, so results differ
+            cross_fitted=bool(model_args.cross_fitted_with) or None,  # the same teachers teach otherwise then
             chosen_options=chosen.recorded,
             **identity,
         )
@@ -81,9 +82,8 @@ def main(
         warn_of_licences(folder.values if stand_in is None else folder.values | {"teacher": None})
         trained = trained_pixels(model_args, model_args.model, start)
         pipeline = _pipeline(data_args, args, trained, teacher, folder, load)
-        student = build_classifier(
-            model_args, data_args, pipeline, args.seed, lambda: (teacher.spec.mean, teacher.spec.std), start
-        )
+        scaling = teacher.spec.mean, teacher.spec.std
+        student = build_classifier(model_args, data_args, pipeline, args.seed, lambda: scaling, start)
         trainer = StudentTrainer(
             student,
             teacher,
@@ -226,8 +226,8 @@ def _open_targets(
                 "--teacher_targets auto"
             )
         return None
+    recordable(teacher, pipeline, outputs)  # what can't be recorded later is an error now
     if not record:
-        recordable(teacher, pipeline, outputs)  # what can't be recorded later is an error now
         args.teacher_targets, args.teacher_targets_dir = "live", None
         return None
     taught_by = None

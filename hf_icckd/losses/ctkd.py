@@ -14,7 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from hf_icckd.losses.kd import knowledge_distillation_loss
-from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, at_least_float32, checked_logits
+from hf_icckd.losses.objective import (
+    DistillationBatch,
+    DistillationObjective,
+    at_least_float32,
+    check_warmup,
+    checked_logits,
+)
 from hf_icckd.losses.standardisation import standardised
 
 _LOWEST, _RANGE = 1.0, 20.0  # of the temperature, as in the paper
@@ -104,8 +110,7 @@ class CTKD(DistillationObjective):
 
     def __init__(self, warmup: float = 0.042, standardise: bool = False):
         super().__init__()
-        if not 0 <= warmup <= 1:
-            raise ValueError(f"CTKD warmup is {warmup}, expected a share of the training from 0 to 1")
+        check_warmup("CTKD", warmup)
         self.warmup, self.standardise = warmup, standardise
         self.raw_temperature = nn.Parameter(torch.ones(1))
 

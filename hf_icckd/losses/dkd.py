@@ -17,8 +17,10 @@ from hf_icckd.losses.objective import (
     DistillationBatch,
     DistillationObjective,
     check_temperature,
+    check_warmup,
     checked_logits,
     no_autocast,
+    warmed_up,
 )
 from hf_icckd.losses.standardisation import standardised
 
@@ -123,8 +125,7 @@ class DKD(DistillationObjective):
         for name, value in (("alpha", alpha), ("beta", beta)):
             if not 0 <= value < math.inf:
                 raise ValueError(f"DKD {name} is {value}, expected a finite number of at least 0")
-        if not 0 <= warmup <= 1:
-            raise ValueError(f"DKD warmup is {warmup}, expected a share of the training from 0 to 1")
+        check_warmup("DKD", warmup)
         self.temperature, self.alpha, self.beta = temperature, alpha, beta
         self.warmup, self.standardise = warmup, standardise
 
@@ -135,4 +136,4 @@ class DKD(DistillationObjective):
             student, teacher = standardised(student), standardised(teacher)
         target, others = decoupled_distillation_losses(student, teacher, batch.labels, self.temperature)
         loss = self.alpha * target + self.beta * others
-        return {"dkd": loss * (batch.progress / self.warmup).clamp(max=1) if self.warmup else loss}
+        return {"dkd": warmed_up(loss, batch.progress, self.warmup)}

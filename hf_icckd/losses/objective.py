@@ -130,6 +130,17 @@ def check_temperature(objective: str, temperature: float) -> None:
         raise ValueError(f"{objective} temperature is {temperature}, expected a number above 0, for example 4")
 
 
+def check_warmup(objective: str, warmup: float) -> None:
+    """Raise ValueError unless a warm-up is a share of the training."""
+    if not 0 <= warmup <= 1:
+        raise ValueError(f"{objective} warmup is {warmup}, expected a share of the training from 0 to 1")
+
+
+def warmed_up(loss: Tensor, progress: Tensor, warmup: float) -> Tensor:
+    """A loss that grows from 0 over a share of the training."""
+    return loss * (progress / warmup).clamp(max=1) if warmup else loss
+
+
 def no_autocast(tensor: Tensor) -> torch.autocast:
     """Context in which matrix products keep the precision of their operands, even under autocast."""
     return torch.autocast(device_type=tensor.device.type, enabled=False)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hf_icckd.losses.objective import DistillationBatch, mean_square
+from hf_icckd.losses.objective import DistillationBatch, check_warmup, mean_square, warmed_up
 from hf_icckd.losses.projections import built, embedding_dims
 from hf_icckd.losses.stages import ALL, MapObjective
 from hf_icckd.models.outputs import OutputShapes
@@ -118,8 +118,7 @@ class ReviewKD(MapObjective):
 
     def __init__(self, stages: str = ALL, warmup: float = 0.083):
         super().__init__(stages)
-        if not 0 <= warmup <= 1:
-            raise ValueError(f"ReviewKD warmup is {warmup}, expected a share of the training from 0 to 1")
+        check_warmup("ReviewKD", warmup)
         self.warmup = warmup
         self.fusions: nn.ModuleList | None = None
 
@@ -147,4 +146,4 @@ class ReviewKD(MapObjective):
             predicted, deeper = fusion(mine, deeper, wanted.shape[2:])
             losses.append(hierarchical_context_loss(predicted, wanted))
         loss = torch.stack(losses).sum()
-        return {"review_kd": loss * (batch.progress / self.warmup).clamp(max=1) if self.warmup else loss}
+        return {"review_kd": warmed_up(loss, batch.progress, self.warmup)}

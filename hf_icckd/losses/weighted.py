@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from hf_icckd.losses.objective import DistillationBatch, DistillationObjective
+from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, outputs_read
 from hf_icckd.losses.teacher_term import TeacherTerm
 from hf_icckd.models.outputs import OutputShapes
 from hf_icckd.utils.keyed_random import generator_seed
@@ -71,6 +71,10 @@ class WeightedObjectives(nn.Module):
     def notes(self) -> list[str]:
         """Sentences of all objectives for the record of a finished run."""
         return [note for objective in self for note in objective.notes()]
+
+    def reads_maps(self, role: str) -> bool:
+        """Whether any objective reads feature maps of the `student` or the `teacher`."""
+        return any("feature_maps" in outputs_read(objective, role) for objective in self)
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return the named, unweighted terms of all objectives."""

@@ -93,7 +93,7 @@ class ImageDataArguments:
         default=None,
         metadata={
             "help": "K/N, such as 0/5: leave part K (from 0) of N of the training images out, chosen by content; for "
-            "teachers that teach what they have not seen (cross_fitted_with).",
+            "teachers from scratch that teach what they have not seen (cross_fitted_with).",
             "metavar": "K/N",
         },
     )

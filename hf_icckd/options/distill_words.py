@@ -34,6 +34,8 @@ _OF_ONE_PART = {"control", "hub_model_id", "push_to_hub", "run_name", "start_fro
 _NEVER = {
     "model": "give the nets as --teacher and --student",
     "resume_from_checkpoint": "the same command resumes by itself",
+    "fold": "train each teacher with hf-icckd teacher --fold, then take hf-icckd student --cross_fitted_with",
+    "cross_fitted_with": "train its teachers before, with hf-icckd teacher --fold, then take hf-icckd student",
 }
 
 

@@ -39,6 +39,11 @@ def check_options(recipe: str, where: str, options: dict[str, Any]) -> None:
         if name not in known:
             close = suggest(name, known)
             raise ValueError(f"{where} has {name!r}{close}, which is not an option of the {recipe} recipe")
+        if name in ("fold", "cross_fitted_with"):
+            raise ValueError(
+                f"{where} has {name!r}, but all runs of a study have the same images; train cross-fitted teachers and "
+                "their student with hf-icckd teacher and hf-icckd student"
+            )
         if name in _SET_BY_THE_STUDY:
             raise ValueError(f"{where} has {name!r}, which the study itself sets; leave it out")
         if isinstance(value, str) and isinstance(known[name], (int, float)):  # bool is an int

@@ -27,9 +27,12 @@ def cross_fit(teachers: Sequence[str], data: ImageData) -> Tensor:
     """
     hashes = data.hashes()
     assert hashes is not None  # of a stream nothing is recorded
-    trained = np.concatenate([hashes["train"], hashes.get(UNLABELED, hashes["train"][:0])])
-    chosen = unseen_by(teachers, trained)
-    data.notes.append("Each training image was taught by a teacher that was not trained on it.")
+    splits = [UNLABELED] if data.unlabeled_only else ["train", *([UNLABELED] if UNLABELED in hashes else [])]
+    chosen = unseen_by(teachers, np.concatenate([hashes[split] for split in splits]))
+    data.notes.append(
+        "Each training image was taught by a teacher that was not trained on it. Figures of the teacher are those of "
+        "the mean of all."
+    )
     return chosen
 
 
@@ -54,14 +57,15 @@ def unseen_by(teachers: Sequence[str], hashes: np.ndarray) -> Tensor:
             raise ValueError(
                 f"the teacher {name!r} has no complete record of the images that it, or a model it comes from, was "
                 "trained on, so nobody knows which ones it has not seen; take teachers that were trained here from "
-                "scratch"
+                "scratch, without --pretrained"
             )
         row[:] = np.isin(hashes, recorded.trained)
     seen = known.all(axis=0)
     if seen.any():
         raise ValueError(
             f"{int(seen.sum()):,} of {len(hashes):,} training images were trained on by every teacher, expected one "
-            "for each image that was not; train teacher K of N with --fold K/N, and give both the same data options"
+            "for each image that was not; train teacher K of N with --fold K/N, and give all the same data options, "
+            "with --duplicates drop where copies of an image are in several groups"
         )
     chosen = known.argmin(axis=0)  # the first that is False
     if idle := [name for number, name in enumerate(teachers) if not (chosen == number).any()]:

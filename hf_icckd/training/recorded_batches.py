@@ -28,6 +28,11 @@ def recordable(teacher: ImageClassifier, pipeline: ImagePipeline, outputs: tuple
             "epoch; take --teacher_targets live, which runs the teacher in every step"
         )
     wanted = {name: dim for name, dim in dims.items() if name in {"logits", *outputs} and dim != 0}
+    if not wanted:
+        raise ValueError(
+            "nothing of this teacher is recorded: it has no classes, and no objective reads its embeddings; take "
+            "--teacher_targets live"
+        )
     found = {name: dim for name, dim in wanted.items() if dim is not None}
     if found.keys() != wanted.keys():
         raise ValueError(f"teacher {teacher.spec.architecture} has no embeddings to record; take --objectives kd")
@@ -87,7 +92,8 @@ def outputs_of(
     if len(sources) == 1:
         return parts
     order = torch.cat(asked).argsort()
-    return {name: [torch.cat(values)[order]] for name, values in parts.items()}
+    with torch.autocast("cpu", enabled=False):  # it would refuse float16, and the teachers may have run under it
+        return {name: [torch.cat(values)[order]] for name, values in parts.items()}
 
 
 class WithTargets(BatchDataset):

@@ -17,12 +17,20 @@ from hf_icckd.training.teacher_targets import TeacherTargets
 _MOST_MEASURED = 20_000  # images, whose mean entropy is that of millions to some thousandths
 
 
-def images_to_tune_on(dataset: Dataset | None, teacher: ClassifierSpec) -> BatchDataset:
+def images_to_tune_on(
+    dataset: Dataset | None, teacher: ClassifierSpec, targets: TeacherTargets | None = None
+) -> BatchDataset:
     """Training images as a teacher gets them in evaluation: all, or of more than 20,000 some at equal distances.
 
     Raises:
-        ValueError: If there are none, or they are a long stream, of which the first would not stand for all.
+        ValueError: If there are none, or they are a long stream, of which the first would not stand for all, or they
+            are taught by several teachers in turn.
     """
+    if targets is not None and targets.taught_by is not None:
+        raise ValueError(
+            "an objective measures the teacher on training images, but cross-fitted teachers share those; give KD a "
+            "temperature, for example kd:temperature=4"
+        )
     if dataset is None:
         raise ValueError(
             "an objective reads the teacher's logits of training images as in evaluation, and there are no such "

@@ -114,8 +114,9 @@ class StudentTrainer(DistillationTrainer):
         images = as_training_batches(train_dataset, model.spec.label_names, args.seed)
         if images.mixes:
             refuse_mixed(objectives)
-        self._objectives, self._feature_maps = objectives, "feature_maps" in objectives.teacher_outputs
-        own, others = (output_shapes(each, self._feature_maps) for each in (model, teacher))
+        self._objectives = objectives
+        self._maps = objectives.reads_maps("teacher")
+        own, others = output_shapes(model, objectives.reads_maps("student")), output_shapes(teacher, self._maps)
         objectives.build(own, others, args.seed, None if images.streamed else len(images))
         objectives.to(next(model.parameters()).dtype)
         trained = StudentWithObjective(
@@ -170,7 +171,7 @@ class StudentTrainer(DistillationTrainer):
         """
 
         def teacher_logits() -> Tensor:
-            images = images_to_tune_on(self._plain_dataset, self.teacher.spec)
+            images = images_to_tune_on(self._plain_dataset, self.teacher.spec, self.targets)
             if trial:
                 return 5 * torch.eye(len(self.teacher.spec.label_names))
             description = None if self.args.disable_tqdm else "the teacher on training images"
@@ -253,7 +254,7 @@ class StudentTrainer(DistillationTrainer):
             return ClassifierOutput(logits, embeddings)
         # no_grad, not inference_mode: objectives may keep teacher tensors for their backward pass.
         with torch.no_grad(), self.accelerator.autocast():
-            output = self._run_teacher(images, self._feature_maps)
+            output = self._run_teacher(images, self._maps)
         return output.clone() if self._copy_outputs else output
 
     def begin_epoch(self, epoch: int) -> bool:

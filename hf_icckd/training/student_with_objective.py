@@ -16,9 +16,6 @@ class StudentWithObjective(nn.Module):
         student: The student.
         objectives: Weighted objectives; they may have parameters of their own, which are never exported.
         teacher_layer: The teacher's classification layer, for objectives that run it. It is not trained.
-
-    Attributes:
-        feature_maps: Whether any objective compares feature maps.
     """
 
     def __init__(
@@ -26,10 +23,10 @@ class StudentWithObjective(nn.Module):
     ):
         super().__init__()
         self.student, self.objectives = student, objectives
+        self._maps = objectives.reads_maps("student")
         self._teacher_layer = (teacher_layer,)  # in a tuple it is no part of this module
         # Buffers of objectives are the same in all processes; DDP would send them around in every step.
         self._ddp_params_and_buffers_to_ignore = [f"objectives.{name}" for name, _ in objectives.named_buffers()]
-        self.feature_maps = "feature_maps" in objectives.teacher_outputs
 
     def forward(
         self,
@@ -41,6 +38,6 @@ class StudentWithObjective(nn.Module):
         global_rows: int,
     ) -> tuple[ClassifierOutput, dict[str, Tensor]]:
         """Return the student's output and the unweighted terms of all objectives."""
-        output = self.student(images, self.feature_maps)
+        output = self.student(images, self._maps)
         batch = DistillationBatch(output, teacher, labels, sample_ids, progress, global_rows, self._teacher_layer[0])
         return output, self.objectives(batch)

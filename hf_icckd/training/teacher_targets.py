@@ -84,6 +84,11 @@ class TeacherTargets:
         self.taught_by = taught_by
         self.folder, self.precision = user_path(folder), precision
         self.num_rows = len(pipeline.data.trained)
+        if taught_by is not None and len(taught_by) != self.num_rows:
+            raise ValueError(
+                f"taught_by names the teachers of {len(taught_by)} images, expected one for each of the "
+                f"{self.num_rows} that are trained on"
+            )
 
         def open_folder() -> dict[str, Any]:
             identity = _identity(teacher, pipeline, precision, taught_by)

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import pytest
 import torch
 
-from hf_icckd import BCEKD, CKD, CTKD, DIST, DKD, KD, MLKD, WSLD, HardLabel, TfKD, create_classifier
+from hf_icckd import (
+    BCEKD,
+    CKD,
+    CTKD,
+    DIST,
+    DKD,
+    KD,
+    MLKD,
+    WSLD,
+    DistillationObjective,
+    HardLabel,
+    TfKD,
+    WeightedObjectives,
+    create_classifier,
+)
 from hf_icckd.losses import (
     check_outputs,
     correlation_loss,
@@ -19,6 +34,7 @@ from hf_icckd.losses import (
 )
 from hf_icckd.models.embedding_teacher import by_embeddings
 from hf_icckd.training.head_fitting import trains_head
+from hf_icckd.training.student_with_objective import StudentWithObjective
 from tests.losses.test_objectives import make_batch
 
 TEMPERED = ("kd", "dkd", "wsld", "ckd", "bce_kd", "tfkd", "crd")
@@ -293,3 +309,21 @@ def test_tfkd_needs_no_teacher_with_classes():
     objectives = parse_objectives(["tfkd"])
     check_outputs(objectives, by_embeddings(create_classifier("cifar_resnet8", ["a", "b"], image_size=8)), "teacher")
     assert trains_head(objectives)
+
+
+def test_maps_of_the_student_alone_can_be_read():
+    class Small(DistillationObjective):
+        term_weights: ClassVar = {"small": 1.0}
+        teacher_outputs: ClassVar = ("logits",)
+        student_outputs: ClassVar = ("logits", "feature_maps")
+
+        def forward(self, batch):
+            return {"small": batch.student.feature_maps[-1].square().mean()}
+
+    objectives = WeightedObjectives([(Small(), 1.0)])
+    assert objectives.reads_maps("student") and not objectives.reads_maps("teacher")
+    net = create_classifier("cifar_resnet8", ["a", "b"], image_size=8)
+    images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    batch = make_batch(n=2, dtype=torch.float32)
+    found = StudentWithObjective(net, objectives)(images, batch.teacher, *batch[2:6])
+    assert found[1]["small"].isfinite()

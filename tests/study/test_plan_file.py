@@ -99,6 +99,7 @@ def test_names_may_be_numbers(tmp_path):
         ({"options": STUDY["options"] | {"num_train_epochs": "9"}}, "num_train_epochs '9', which is text, expected"),
         ({"student_options": {"max_train_samples": 9}}, "'max_train_samples', which must be the same for all"),
         ({"tuning_seeds": [0]}, "seed 0 is both"),
+        ({"options": STUDY["options"] | {"fold": "0/2"}}, "'fold', but all runs of a study have the same images"),
         ({"teachers": STUDY["teachers"] | {"x": {"start_from": "{teacher c}"}}}, "'x' starts from 'c'.*mean 'ce'"),
         ({"teachers": STUDY["teachers"] | {"x": {"start_from": "{teacher x}"}}}, "'x' starts from 'x'"),
         ({"teachers": STUDY["teachers"] | {"x": {"teacher": "{teacher c}"}}}, "'x' learns from 'c'.*mean 'ce'"),

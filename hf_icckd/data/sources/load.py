@@ -144,6 +144,7 @@ def _load_tables(source: Source, options: ImageDataArguments, groups: dict[str, 
     if groups:
         loading.splits, loading.label_names = group_classes(loading.splits, loading.label_names, groups)
         check_classes(loading.label_names)
+    _leave_out_fold(loading, options)
     complete = options.max_eval_samples is None
     loading.notes += _unmatched_classes(loading.splits, loading.label_names, complete)
     return ImageData(
@@ -202,11 +203,6 @@ def _cut(loading: _Loading, options: ImageDataArguments) -> None:
         cut = cut_off(loading.splits, "validation", options.validation_fraction, loading.label_names)
         loading.splits, loading.origins["validation"] = cut.splits, cut.origin
         loading.notes += cut.notes
-    if (fold := options.fold_numbers()) is not None:
-        before = len(loading.splits["train"])
-        loading.splits = without_fold(loading.splits, *fold, loading.label_names)
-        count = before - len(loading.splits["train"])
-        loading.left_out.append(LeftOut(count, f"images of part {options.fold} of the training split (--fold)"))
 
 
 def _limit(loading: _Loading, options: ImageDataArguments) -> None:
@@ -216,6 +212,17 @@ def _limit(loading: _Loading, options: ImageDataArguments) -> None:
         if limit is not None and limit < len(split):
             loading.left_out.append(LeftOut(len(split) - limit, f"images of the {name} split above its limit"))
             loading.splits[name] = split.select(balanced_subset(labels_of(split), limit))
+
+
+def _leave_out_fold(loading: _Loading, options: ImageDataArguments) -> None:
+    """Leave a part of the training images out, after all else: without it the same images would be there."""
+    fold = options.fold_numbers()
+    if fold is None:
+        return
+    before = len(loading.splits["train"])
+    loading.splits = without_fold(loading.splits, *fold, loading.label_names)
+    count = before - len(loading.splits["train"])
+    loading.left_out.append(LeftOut(count, f"images of part {options.fold} of the training split (--fold)"))
 
 
 def _choose_splits(reading: Reading, columns: Columns, options: ImageDataArguments) -> _Loading:

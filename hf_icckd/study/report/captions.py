@@ -22,7 +22,8 @@ NOT_YET, NOT_HERE = "Not measured yet", "Not in this study"
 _TEXTS = {
     "students": (
         "Students by teacher",
-        "Is a row's bar (95 % interval of the mean) clear of the dashed line, the control's mean? Dots are seeds. "
+        "Is a row's bar (95 % interval of the mean) clear of the dashed line, the control teacher's mean? Dots are "
+        "seeds. "
         "The paired intervals in the tables above decide.",
     ),
     "fine-probe": (
@@ -95,14 +96,14 @@ def pictures(plan: Plan, rows: pd.DataFrame, main: pd.DataFrame, points: pd.Data
 
 
 def _of_pair(plan: Plan, pair: str, rows: pd.DataFrame, main: pd.DataFrame, points: pd.DataFrame) -> list[Picture]:
-    metric = plan.comparison.metric
+    metric, of_teachers = plan.comparison.metric, plan.comparison.control_student is None
     points = points[points.run.isin(rows.run)]
     # If there are finer classes, every finished teacher has been probed for them.
     asked = ((main.student == TEACHER) & (main.status == "finished")).any()
     found = [
         _picture(plan, pair, "students", plots.students(plan, main, metric)),
         _picture(plan, pair, "fine-probe", plots.fine_probe(plan, main), absent=NOT_HERE if asked else NOT_YET),
-        _picture(plan, pair, "gain", plots.gain(plan, rows, metric)),
+        *([_picture(plan, pair, "gain", plots.gain(plan, rows, metric))] if of_teachers else []),
         _picture(plan, pair, "accuracies", plots.accuracies(plan, rows)),
     ]
     weights = {name: sweep for name, sweep in plan.sweeps.items() if sweep.option == "intra_class.weight"}

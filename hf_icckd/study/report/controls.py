@@ -82,7 +82,7 @@ def controls_table(plan: Plan, frame: pd.DataFrame) -> str:
     tuned = trials > 0 and validation > 0
     rows += [
         ["student tuned on a validation split", _mark(tuned), f"{trials} trials for each teacher" if tuned else ""],
-        ["control in the terminal phase", *_terminal(plan, frame)],
+        *([["control in the terminal phase", *_terminal(plan, frame)]] if found else []),
         [f"at least {MIN_SEEDS} seeds, paired", _mark(len(plan.seeds) >= MIN_SEEDS), f"{len(plan.seeds)} planned"],
         _which_epoch(plan),
     ]
