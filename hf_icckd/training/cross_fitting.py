@@ -30,7 +30,7 @@ def cross_fit(teachers: Sequence[str], data: ImageData) -> Tensor:
     splits = [UNLABELED] if data.unlabeled_only else ["train", *([UNLABELED] if UNLABELED in hashes else [])]
     chosen = unseen_by(teachers, np.concatenate([hashes[split] for split in splits]))
     data.notes.append(
-        "Each training image was taught by a teacher that was not trained on it. Figures of the teacher are those of "
+        "Each training image was taught by a teacher that was not trained on it. Metrics of the teacher are those of "
         "the mean of all."
     )
     return chosen
