@@ -66,6 +66,7 @@ TEACHER_TERMS: dict[str, type[TeacherTerm]] = {
     "sftn": SFTN,
     "cmi": CMI,
 }
+_OFFERED = 3  # objectives that a message names instead of one that does not fit
 NO_TERMS = "none"  # the spec of a teacher trained by cross-entropy alone
 
 
@@ -107,7 +108,7 @@ def check_outputs(objectives: WeightedObjectives, model: ImageClassifier, role: 
             raise ValueError(
                 f"the objective {name or type(objective).__name__} compares {_listed(lacking)}, but the {role} "
                 f"{model.spec.architecture} has {_listed(sorted(there))} only; take --objectives "
-                f"{' or '.join(possible)}, or another {role}.{hint}"
+                f"{' or '.join(possible[:_OFFERED])}, or another {role}.{hint}"
             )
 
 
@@ -141,7 +142,7 @@ def refuse_unlabeled(objectives: WeightedObjectives) -> None:
         raise ValueError(
             f"some training images have no label, but objectives name {' and '.join(wrong)}, which needs the label of "
             f"each (its takes_unlabeled is false); leave --unlabeled_dataset out, or take --objectives "
-            f"{' or '.join(others)}"
+            f"{' or '.join(others[:_OFFERED])}"
         )
 
 
