@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hf_icckd.losses.objective import (
     DistillationBatch,
-    DistillationObjective,
+    OutputObjective,
     check_temperature,
     checked_logits,
     no_autocast,
@@ -36,7 +36,7 @@ def binary_distillation_loss(student_logits: Tensor, teacher_logits: Tensor, tem
         ValueError: If the shapes differ.
 
     Reference:
-        arXiv 2308.06453, equation 3. There T is 1.
+        arXiv 2308.06453, its distillation of logits.
 
     Example:
         >>> import torch
@@ -52,7 +52,7 @@ def binary_distillation_loss(student_logits: Tensor, teacher_logits: Tensor, tem
         return (yes + no).sum(dim=1).mean() * temperature**2
 
 
-class BCEKD(DistillationObjective):
+class BCEKD(OutputObjective):
     """Distillation class by class as an objective with the one term `bce_kd`; see `binary_distillation_loss`.
 
     Formula:
@@ -74,9 +74,6 @@ class BCEKD(DistillationObjective):
 
     term_weights: ClassVar[dict[str, float]] = {"bce_kd": 1.0}
     teacher_outputs: ClassVar[tuple[str, ...]] = ("logits",)
-    reads_progress: ClassVar[bool] = False
-    takes_mixed: ClassVar[bool] = True
-    takes_unlabeled: ClassVar[bool] = True
     cost: ClassVar[str] = "B C"
     citation: ClassVar[str] = """@inproceedings{yang2023multi,
   title = {Multi-Label Knowledge Distillation},

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hf_icckd.losses.objective import (
     DistillationBatch,
-    DistillationObjective,
+    OutputObjective,
     at_least_float32,
     embeddings_of_all,
     no_autocast,
@@ -37,7 +37,7 @@ def correlation_congruence_loss(student_embeddings: Tensor, teacher_embeddings: 
         Scalar, in at least float32.
 
     Reference:
-        arXiv 1904.01802, equations 6 to 9, with gamma 0.4 and order 2.
+        arXiv 1904.01802, with gamma 0.4 and order 2.
 
     Example:
         >>> import torch
@@ -60,7 +60,7 @@ def _kernels(embeddings: Tensor) -> Tensor:
     return total + factors[0]
 
 
-class CC(DistillationObjective):
+class CC(OutputObjective):
     """Correlation congruence as an objective with the one term `cc`; see `correlation_congruence_loss`.
 
     It compares all images of the global batch, whatever the number of processes, and embeddings of any two lengths
@@ -83,9 +83,6 @@ class CC(DistillationObjective):
 
     term_weights: ClassVar[dict[str, float]] = {"cc": 100.0}
     teacher_outputs: ClassVar[tuple[str, ...]] = ("embeddings",)
-    reads_progress: ClassVar[bool] = False
-    takes_mixed: ClassVar[bool] = True
-    takes_unlabeled: ClassVar[bool] = True
     cost: ClassVar[str] = "B^2 D"
     citation: ClassVar[str] = """@inproceedings{peng2019correlation,
   title = {Correlation Congruence for Knowledge Distillation},

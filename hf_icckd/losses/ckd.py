@@ -14,13 +14,13 @@ from torch import Tensor
 
 from hf_icckd.losses.objective import (
     DistillationBatch,
-    DistillationObjective,
+    OutputObjective,
     check_temperature,
     checked_logits,
+    logits_of_all,
     no_autocast,
 )
 from hf_icckd.losses.similarities import directions
-from hf_icckd.utils.distributed import gather_rows, gather_rows_with_gradient
 
 
 def sample_contrastive_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -53,7 +53,7 @@ def sample_contrastive_loss(student_logits: Tensor, teacher_logits: Tensor, temp
         return F.cross_entropy(similarities, torch.arange(len(student), device=student.device))
 
 
-class CKD(DistillationObjective):
+class CKD(OutputObjective):
     """Contrastive distillation of logits as an objective with the one term `ckd`; see `sample_contrastive_loss`.
 
     It compares all images of the global batch, whatever the number of processes. Weight and temperature are those of
@@ -76,9 +76,6 @@ class CKD(DistillationObjective):
 
     term_weights: ClassVar[dict[str, float]] = {"ckd": 100.0}
     teacher_outputs: ClassVar[tuple[str, ...]] = ("logits",)
-    reads_progress: ClassVar[bool] = False
-    takes_mixed: ClassVar[bool] = True
-    takes_unlabeled: ClassVar[bool] = True
     cost: ClassVar[str] = "B^2 C"
     citation: ClassVar[str] = """@article{zhu2024ckd,
   title = {{CKD}: Contrastive Knowledge Distillation from a Sample-Wise Perspective},
@@ -94,6 +91,4 @@ class CKD(DistillationObjective):
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return `{"ckd": scalar}`."""
-        student = gather_rows_with_gradient(batch.student.logits, batch.global_rows)
-        teacher = gather_rows(batch.teacher.logits, batch.global_rows)
-        return {"ckd": sample_contrastive_loss(student, teacher, self.temperature)}
+        return {"ckd": sample_contrastive_loss(*logits_of_all(batch), self.temperature)}

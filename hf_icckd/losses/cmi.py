@@ -34,7 +34,7 @@ def class_divergence(logits: Tensor, class_means: Tensor) -> Tensor:
         Scalar in nats, in at least float32.
 
     Reference:
-        arXiv 2401.08732, section 4.
+        arXiv 2401.08732, conditional mutual information.
 
     Example:
         >>> class_divergence(torch.zeros(1, 2), torch.tensor([[0.5, 0.5]]))

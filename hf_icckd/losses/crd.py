@@ -46,7 +46,7 @@ def contrastive_estimation_loss(
         Scalar in nats.
 
     Reference:
-        arXiv 1910.10699, equations 8 to 19. The constant Z is that of the authors' code.
+        arXiv 1910.10699. The constant Z is that of the authors' code.
 
     Example:
         >>> zeros, there = torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool)

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from hf_icckd.losses.kd import knowledge_distillation_loss
 from hf_icckd.losses.objective import (
     DistillationBatch,
-    DistillationObjective,
+    OutputObjective,
     at_least_float32,
     check_warmup,
-    checked_logits,
 )
-from hf_icckd.losses.standardisation import standardised
+from hf_icckd.losses.standardisation import comparable
 
 _LOWEST, _RANGE = 1.0, 20.0  # of the temperature, as in the paper
 
@@ -48,7 +47,7 @@ def curriculum_temperature(raw: Tensor, strength: Tensor) -> Tensor:
         strength: () 0 to 1.
 
     Reference:
-        arXiv 2211.16231, equations 4 to 7.
+        arXiv 2211.16231, the global temperature and its reversed gradient.
 
     Example:
         >>> raw = torch.zeros((), requires_grad=True)
@@ -64,7 +63,7 @@ def curriculum_strength(progress: Tensor, warmup: float) -> Tensor:
     """Strength of the reversed gradient: from 0 to 1 by half a cosine over a share of the training, 1 after it.
 
     Reference:
-        arXiv 2211.16231, equation 8.
+        arXiv 2211.16231, the curriculum.
 
     Example:
         >>> [round(curriculum_strength(torch.tensor(each), 0.2).item(), 2) for each in (0.0, 0.1, 0.5)]
@@ -75,7 +74,7 @@ def curriculum_strength(progress: Tensor, warmup: float) -> Tensor:
     return (1 - (math.pi * (progress / warmup).clamp(max=1)).cos()) / 2
 
 
-class CTKD(DistillationObjective):
+class CTKD(OutputObjective):
     """KD with a curriculum temperature as an objective with the one term `ctkd`; see `curriculum_temperature`.
 
     It is the paper's global temperature, one number for all images, trained with the student and not exported. It
@@ -97,8 +96,7 @@ class CTKD(DistillationObjective):
 
     term_weights: ClassVar[dict[str, float]] = {"ctkd": 1.0}
     teacher_outputs: ClassVar[tuple[str, ...]] = ("logits",)
-    takes_mixed: ClassVar[bool] = True
-    takes_unlabeled: ClassVar[bool] = True
+    reads_progress: ClassVar[bool] = True
     cost: ClassVar[str] = "B C"
     citation: ClassVar[str] = """@inproceedings{li2023curriculum,
   title = {Curriculum Temperature for Knowledge Distillation},
@@ -116,9 +114,7 @@ class CTKD(DistillationObjective):
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return `{"ctkd": scalar}`."""
-        student, teacher = checked_logits(batch.student.logits, batch.teacher.logits)
-        if self.standardise:
-            student, teacher = standardised(student), standardised(teacher)
+        student, teacher = comparable(batch.student.logits, batch.teacher.logits, self.standardise)
         (raw,) = at_least_float32(self.raw_temperature.squeeze())
         temperature = curriculum_temperature(raw, curriculum_strength(batch.progress, self.warmup))
         return {"ctkd": knowledge_distillation_loss(student, teacher, temperature)}

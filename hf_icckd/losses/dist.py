@@ -13,12 +13,11 @@ from torch import Tensor
 
 from hf_icckd.losses.objective import (
     DistillationBatch,
-    DistillationObjective,
+    OutputObjective,
     check_temperature,
-    checked_logits,
+    logits_of_all,
     no_autocast,
 )
-from hf_icckd.utils.distributed import gather_rows, gather_rows_with_gradient
 
 
 def correlation_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -47,7 +46,7 @@ def correlation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return losses.sum() / varies.sum().clamp(min=1)
 
 
-class DIST(DistillationObjective):
+class DIST(OutputObjective):
     """DIST as an objective with the terms `dist_inter` and `dist_intra`; see `correlation_loss`.
 
     `dist_inter` correlates the class probabilities of each image, `dist_intra` those of each class over all images of
@@ -68,9 +67,6 @@ class DIST(DistillationObjective):
 
     term_weights: ClassVar[dict[str, float]] = {"dist_inter": 2.0, "dist_intra": 2.0}
     teacher_outputs: ClassVar[tuple[str, ...]] = ("logits",)
-    reads_progress: ClassVar[bool] = False
-    takes_mixed: ClassVar[bool] = True
-    takes_unlabeled: ClassVar[bool] = True
     cost: ClassVar[str] = "B C"
     citation: ClassVar[str] = """@inproceedings{huang2022knowledge,
   title = {Knowledge Distillation from A Stronger Teacher},
@@ -86,10 +82,7 @@ class DIST(DistillationObjective):
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return `{"dist_inter": scalar, "dist_intra": scalar}`."""
-        student, teacher = checked_logits(
-            gather_rows_with_gradient(batch.student.logits, batch.global_rows),
-            gather_rows(batch.teacher.logits, batch.global_rows),
-        )
+        student, teacher = logits_of_all(batch)
         with no_autocast(student):
             own, given = ((each / self.temperature).softmax(dim=1) for each in (student, teacher))
             scale = self.temperature**2

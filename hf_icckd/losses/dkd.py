@@ -22,7 +22,7 @@ from hf_icckd.losses.objective import (
     no_autocast,
     warmed_up,
 )
-from hf_icckd.losses.standardisation import standardised
+from hf_icckd.losses.standardisation import comparable
 
 
 def decoupled_distillation_losses(
@@ -131,9 +131,7 @@ class DKD(DistillationObjective):
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return `{"dkd": scalar}`."""
-        student, teacher = checked_logits(batch.student.logits, batch.teacher.logits)
-        if self.standardise:
-            student, teacher = standardised(student), standardised(teacher)
+        student, teacher = comparable(batch.student.logits, batch.teacher.logits, self.standardise)
         target, others = decoupled_distillation_losses(student, teacher, batch.labels, self.temperature)
         loss = self.alpha * target + self.beta * others
         return {"dkd": warmed_up(loss, batch.progress, self.warmup)}

@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, at_least_float32
+from hf_icckd.losses.objective import DistillationBatch, OutputObjective, at_least_float32
 from hf_icckd.losses.projections import built, projection
 from hf_icckd.losses.standardisation import standardised
 from hf_icckd.models.outputs import OutputShapes
@@ -52,7 +52,7 @@ def embedding_loss(projected: Tensor, teacher_embeddings: Tensor) -> Tensor:
     return F.smooth_l1_loss(projected, standardised(teacher_embeddings).to(projected.dtype))
 
 
-class EmbeddingRegression(DistillationObjective):
+class EmbeddingRegression(OutputObjective):
     """Regression of the teacher's embeddings as an objective with the one term `embedding`; see `embedding_loss`.
 
     `build` makes the projection, a linear layer from the student's embeddings to the teacher's. It is trained with the
@@ -73,9 +73,6 @@ class EmbeddingRegression(DistillationObjective):
 
     term_weights: ClassVar[dict[str, float]] = {"embedding": 10.0}
     teacher_outputs: ClassVar[tuple[str, ...]] = ("embeddings",)
-    reads_progress: ClassVar[bool] = False
-    takes_mixed: ClassVar[bool] = True
-    takes_unlabeled: ClassVar[bool] = True
     cost: ClassVar[str] = "B D^2"
     citation: ClassVar[str] = """@inproceedings{romero2015fitnets,
   title = {{FitNets}: Hints for Thin Deep Nets},

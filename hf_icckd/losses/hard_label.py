@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, checked_logits
+from hf_icckd.losses.objective import DistillationBatch, OutputObjective, checked_logits
 
 
 def hard_label_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def hard_label_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         ValueError: If the shapes differ.
 
     Reference:
-        arXiv 2012.12877, equation 3.
+        arXiv 2012.12877, hard-label distillation.
 
     Example:
         >>> import torch
@@ -40,7 +40,7 @@ def hard_label_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return F.cross_entropy(student, teacher.argmax(dim=1))
 
 
-class HardLabel(DistillationObjective):
+class HardLabel(OutputObjective):
     """Hard distillation as an objective with the one term `hard_label`; see `hard_label_loss`.
 
     It has the weight of cross-entropy, as in the paper, where both have one half. The paper's distillation token is no
@@ -57,9 +57,6 @@ class HardLabel(DistillationObjective):
 
     term_weights: ClassVar[dict[str, float]] = {"hard_label": 1.0}
     teacher_outputs: ClassVar[tuple[str, ...]] = ("logits",)
-    reads_progress: ClassVar[bool] = False
-    takes_mixed: ClassVar[bool] = True
-    takes_unlabeled: ClassVar[bool] = True
     cost: ClassVar[str] = "B C"
     citation: ClassVar[str] = """@inproceedings{touvron2021training,
   title = {Training Data-Efficient Image Transformers & Distillation through Attention},

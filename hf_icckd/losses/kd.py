@@ -15,12 +15,12 @@ from torch import Tensor
 
 from hf_icckd.losses.objective import (
     DistillationBatch,
-    DistillationObjective,
+    OutputObjective,
     check_temperature,
     checked_logits,
     no_autocast,
 )
-from hf_icckd.losses.standardisation import standardised
+from hf_icckd.losses.standardisation import comparable, standardised
 from hf_icckd.losses.temperature import half_entropy_temperature
 
 AUTO = "auto"
@@ -60,7 +60,7 @@ def knowledge_distillation_loss(student_logits: Tensor, teacher_logits: Tensor, 
         return kl * (square.to(kl.dtype) if isinstance(square, Tensor) else square)
 
 
-class KD(DistillationObjective):
+class KD(OutputObjective):
     """Knowledge distillation as an objective with the one term `kd`; see `knowledge_distillation_loss`.
 
     With `standardise`, the logits of each image get mean 0 and standard deviation 1 first (Sun et al., CVPR 2024,
@@ -88,9 +88,6 @@ class KD(DistillationObjective):
 
     term_weights: ClassVar[dict[str, float]] = {"kd": 1.0}
     teacher_outputs: ClassVar[tuple[str, ...]] = ("logits",)
-    reads_progress: ClassVar[bool] = False
-    takes_mixed: ClassVar[bool] = True
-    takes_unlabeled: ClassVar[bool] = True
     cost: ClassVar[str] = "B C"
     citation: ClassVar[str] = """@article{hinton2015distilling,
   title = {Distilling the Knowledge in a Neural Network},
@@ -130,8 +127,6 @@ class KD(DistillationObjective):
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return `{"kd": scalar}`; NaN if the temperature is `auto` and `tune` was not called."""
-        student, teacher = checked_logits(batch.student.logits, batch.teacher.logits)
-        if self.standardise:
-            student, teacher = standardised(student), standardised(teacher)
+        student, teacher = comparable(batch.student.logits, batch.teacher.logits, self.standardise)
         temperature = self.found_temperature if self.temperature is None else self.temperature
         return {"kd": knowledge_distillation_loss(student, teacher, temperature)}

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from hf_icckd.losses.kd import knowledge_distillation_loss
-from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, checked_logits, no_autocast
-from hf_icckd.losses.standardisation import standardised
-from hf_icckd.utils.distributed import gather_rows, gather_rows_with_gradient
+from hf_icckd.losses.objective import DistillationBatch, OutputObjective, checked_logits, logits_of_all, no_autocast
+from hf_icckd.losses.standardisation import comparable
 
 _TEMPERATURES = (2.0, 3.0, 4.0, 5.0, 6.0)
 
@@ -50,7 +49,7 @@ def correlation_losses(student_logits: Tensor, teacher_logits: Tensor, temperatu
     return of_images, of_classes
 
 
-class MLKD(DistillationObjective):
+class MLKD(OutputObjective):
     """Multi-level logit distillation with the terms `mlkd_image`, `mlkd_batch` and `mlkd_class`.
 
     Each is a sum over the temperatures 2, 3, 4, 5 and 6: knowledge distillation, and the two of `correlation_losses`,
@@ -73,9 +72,6 @@ class MLKD(DistillationObjective):
 
     term_weights: ClassVar[dict[str, float]] = {"mlkd_image": 1.0, "mlkd_batch": 1.0, "mlkd_class": 1.0}
     teacher_outputs: ClassVar[tuple[str, ...]] = ("logits",)
-    reads_progress: ClassVar[bool] = False
-    takes_mixed: ClassVar[bool] = True
-    takes_unlabeled: ClassVar[bool] = True
     cost: ClassVar[str] = "B^2 C + B C^2"
     citation: ClassVar[str] = """@inproceedings{jin2023multi,
   title = {Multi-Level Logit Distillation},
@@ -90,12 +86,8 @@ class MLKD(DistillationObjective):
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """Return the three terms."""
-        student, teacher = checked_logits(
-            gather_rows_with_gradient(batch.student.logits, batch.global_rows),
-            gather_rows(batch.teacher.logits, batch.global_rows),
-        )
-        if self.standardise:
-            student, teacher = standardised(student), standardised(teacher)
+        student, teacher = logits_of_all(batch)
+        student, teacher = comparable(student, teacher, self.standardise)
         found = [
             (knowledge_distillation_loss(student, teacher, each), *correlation_losses(student, teacher, each))
             for each in _TEMPERATURES

@@ -95,6 +95,14 @@ class DistillationObjective(nn.Module):
         raise TypeError(f"{type(self).__name__} must define forward(batch)")
 
 
+class OutputObjective(DistillationObjective):
+    """An objective that looks at the outputs of both models alone: at no label, no image's number and no progress."""
+
+    reads_progress: ClassVar[bool] = False
+    takes_mixed: ClassVar[bool] = True
+    takes_unlabeled: ClassVar[bool] = True
+
+
 def outputs_read(objective: DistillationObjective | type[DistillationObjective], role: str) -> tuple[str, ...]:
     """Fields of a `ClassifierOutput` that an objective reads of the `student` or the `teacher`."""
     if role == "student" and objective.student_outputs is not None:
@@ -177,6 +185,14 @@ class DistillationBatch(NamedTuple):
     progress: Tensor
     global_rows: int
     teacher_layer: Callable[[Tensor], Tensor] | None = None
+
+
+def logits_of_all(batch: DistillationBatch) -> tuple[Tensor, Tensor]:
+    """Logits of student and teacher for all images of the global batch. Raises ValueError if their shapes differ."""
+    return checked_logits(
+        gather_rows_with_gradient(batch.student.logits, batch.global_rows),
+        gather_rows(batch.teacher.logits, batch.global_rows),
+    )
 
 
 def embeddings_of_all(batch: DistillationBatch) -> tuple[Tensor, Tensor]:

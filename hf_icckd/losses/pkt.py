@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hf_icckd.losses.objective import (
     DistillationBatch,
-    DistillationObjective,
+    OutputObjective,
     at_least_float32,
     embeddings_of_all,
     no_autocast,
@@ -56,7 +56,7 @@ def _neighbours(embeddings: Tensor) -> Tensor:
     return likeness / likeness.sum(dim=1, keepdim=True)
 
 
-class PKT(DistillationObjective):
+class PKT(OutputObjective):
     """Probabilistic knowledge transfer as an objective with the one term `pkt`; see `probabilistic_transfer_loss`.
 
     It compares all images of the global batch, whatever the number of processes. The weight is RepDistiller's.
@@ -72,9 +72,6 @@ class PKT(DistillationObjective):
 
     term_weights: ClassVar[dict[str, float]] = {"pkt": 30000.0}
     teacher_outputs: ClassVar[tuple[str, ...]] = ("embeddings",)
-    reads_progress: ClassVar[bool] = False
-    takes_mixed: ClassVar[bool] = True
-    takes_unlabeled: ClassVar[bool] = True
     cost: ClassVar[str] = "B^2 D"
     citation: ClassVar[str] = """@inproceedings{passalis2018learning,
   title = {Learning Deep Representations with Probabilistic Knowledge Transfer},

@@ -34,7 +34,7 @@ def hierarchical_context_loss(student: Tensor, teacher: Tensor) -> Tensor:
         Scalar, in at least float32.
 
     Reference:
-        arXiv 2104.09044, section 3.3; weights and levels are those of the authors' code.
+        arXiv 2104.09044, hierarchical context loss; weights and levels are those of the authors' code.
 
     Example:
         >>> hierarchical_context_loss(torch.zeros(1, 2, 8, 8), torch.ones(1, 2, 8, 8))
@@ -89,8 +89,8 @@ class ReviewKD(MapObjective):
     teacher's; see `hierarchical_context_loss`. The layers for that are trained with the student and not exported.
     Their BatchNorm has statistics of each process, as the student's own has.
 
-    The weight is that of the authors' scripts for most pairs on CIFAR-100; others there have 0.6 to 8, and 1 on
-    ImageNet. They read the maps before the last ReLU of a stage, this reads them after it, as timm returns them.
+    The weight is that of the authors' scripts for most pairs on CIFAR-100; others there have 0.6 to 8. They read the
+    maps before the last ReLU of a stage, this reads them after it, as timm returns them.
 
     Formula:
         `sum_l w_l |pool_l(f(m_s)) - pool_l(m_t)|^2 / n_l`, f the fusion of a map with deeper ones

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hf_icckd.losses.objective import (
     DistillationBatch,
-    DistillationObjective,
+    OutputObjective,
     at_least_float32,
     embeddings_of_all,
     no_autocast,
@@ -79,7 +79,7 @@ def rkd_angle_loss(student_embeddings: Tensor, teacher_embeddings: Tensor) -> Te
         return F.smooth_l1_loss(_angles(student), _angles(teacher).to(student.dtype))
 
 
-class RKD(DistillationObjective):
+class RKD(OutputObjective):
     """Relational knowledge distillation as an objective with the terms `rkd_distance` and `rkd_angle`.
 
     Both compare all images of the global batch, whatever the number of processes.
@@ -98,9 +98,6 @@ class RKD(DistillationObjective):
 
     term_weights: ClassVar[dict[str, float]] = {"rkd_distance": 25.0, "rkd_angle": 50.0}
     teacher_outputs: ClassVar[tuple[str, ...]] = ("embeddings",)
-    reads_progress: ClassVar[bool] = False
-    takes_mixed: ClassVar[bool] = True
-    takes_unlabeled: ClassVar[bool] = True
     cost: ClassVar[str] = "B^3 + B^2 D"
     citation: ClassVar[str] = """@inproceedings{park2019relational,
   title = {Relational Knowledge Distillation},

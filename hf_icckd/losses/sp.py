@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hf_icckd.losses.objective import (
     DistillationBatch,
-    DistillationObjective,
+    OutputObjective,
     at_least_float32,
     embeddings_of_all,
     no_autocast,
@@ -46,7 +46,7 @@ def similarity_preserving_loss(student_embeddings: Tensor, teacher_embeddings: T
         return (own - given).square().mean()
 
 
-class SP(DistillationObjective):
+class SP(OutputObjective):
     """Similarity-preserving distillation as an objective with the one term `sp`; see `similarity_preserving_loss`.
 
     It compares all images of the global batch, whatever the number of processes. The weight is the paper's, and
@@ -63,9 +63,6 @@ class SP(DistillationObjective):
 
     term_weights: ClassVar[dict[str, float]] = {"sp": 3000.0}
     teacher_outputs: ClassVar[tuple[str, ...]] = ("embeddings",)
-    reads_progress: ClassVar[bool] = False
-    takes_mixed: ClassVar[bool] = True
-    takes_unlabeled: ClassVar[bool] = True
     cost: ClassVar[str] = "B^2 D"
     citation: ClassVar[str] = """@inproceedings{tung2019similarity,
   title = {Similarity-Preserving Knowledge Distillation},

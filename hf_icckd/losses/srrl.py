@@ -11,12 +11,12 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from hf_icckd.losses.objective import DistillationBatch, DistillationObjective, mean_square
+from hf_icckd.losses.objective import DistillationBatch, OutputObjective, mean_square
 from hf_icckd.losses.projections import built, projection
 from hf_icckd.models.outputs import OutputShapes
 
 
-class SRRL(DistillationObjective):
+class SRRL(OutputObjective):
     """Softmax regression representation learning as an objective with the terms `srrl_feature` and `srrl_regression`.
 
     `build` makes a linear layer from the student's embeddings to the teacher's, which is trained with the student and
@@ -42,9 +42,6 @@ class SRRL(DistillationObjective):
     term_weights: ClassVar[dict[str, float]] = {"srrl_feature": 1.0, "srrl_regression": 1.0}
     teacher_outputs: ClassVar[tuple[str, ...]] = ("embeddings",)
     reads_teacher_layer: ClassVar[bool] = True
-    reads_progress: ClassVar[bool] = False
-    takes_mixed: ClassVar[bool] = True
-    takes_unlabeled: ClassVar[bool] = True
     cost: ClassVar[str] = "B D^2"
     citation: ClassVar[str] = """@inproceedings{yang2021knowledge,
   title = {Knowledge Distillation via Softmax Regression Representation Learning},

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_icckd.losses.objective import DistillationBatch, DistillationObjective
+from hf_icckd.losses.objective import DistillationBatch, OutputObjective
 from hf_icckd.losses.projections import not_built
 from hf_icckd.models.outputs import OutputShapes
 
@@ -61,7 +61,7 @@ def _numbers(stages: str, last: int, objective: str) -> list[int]:
     return found
 
 
-class MapObjective(DistillationObjective):
+class MapObjective(OutputObjective):
     """What objectives on feature maps share. Its one term has the name of the objective.
 
     Args:
@@ -69,9 +69,6 @@ class MapObjective(DistillationObjective):
     """
 
     teacher_outputs: ClassVar[tuple[str, ...]] = ("feature_maps",)
-    reads_progress: ClassVar[bool] = False
-    takes_mixed: ClassVar[bool] = True
-    takes_unlabeled: ClassVar[bool] = True
 
     def __init__(self, stages: str = ALL):
         super().__init__()

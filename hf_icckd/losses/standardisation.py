@@ -9,6 +9,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hf_icckd.losses.objective import checked_logits
+
+
+def comparable(student: Tensor, teacher: Tensor, standardise: bool) -> tuple[Tensor, Tensor]:
+    """Logits (B, C) of both models in at least float32, standardised if asked for.
+
+    Raises:
+        ValueError: If their shapes differ.
+    """
+    student, teacher = checked_logits(student, teacher)
+    return (standardised(student), standardised(teacher)) if standardise else (student, teacher)
+
 
 def standardised(values: Tensor) -> Tensor:
     """(B, C) rows with mean 0 and standard deviation 1 over their C values; constant ones become 0.

@@ -38,7 +38,7 @@ def virtual_teacher_loss(student_logits: Tensor, labels: Tensor, correct: float,
         Scalar in nats, in at least float32.
 
     Reference:
-        arXiv 1909.11723, section 4, as in the authors' code. The paper's formula has the student at T too. The code
+        arXiv 1909.11723, as in the authors' code. The paper's formula has the student at T too. The code
         takes the mean over classes as well, and multiplies it by 100 on CIFAR-100, which is the sum.
 
     Example:

@@ -28,7 +28,7 @@ def soft_label_weights(student_logits: Tensor, teacher_logits: Tensor, labels: T
     """(B,) weight of each image, `1 - exp(-L_s / L_t)` with the cross-entropies L of student and teacher, no gradient.
 
     Reference:
-        arXiv 2102.00650, section 4.
+        arXiv 2102.00650, weighted soft labels.
 
     Example:
         >>> soft_label_weights(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([0]))
@@ -59,7 +59,7 @@ def weighted_soft_label_loss(
         ValueError: If the shapes differ.
 
     Reference:
-        arXiv 2102.00650, section 4.
+        arXiv 2102.00650, weighted soft labels.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0]])
