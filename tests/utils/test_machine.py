@@ -18,7 +18,8 @@ def step():
     return sum(torch.ones(10 * 2**20).sum() for _ in range(4))  # 40 MiB each, freed at once
 
 done = len(sys.argv) > 1 and keep_freed_memory()
-step()
+for _ in range(5):  # small blocks settle between the large ones, which then lie elsewhere once or twice
+    step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
     step()
@@ -38,7 +39,7 @@ def faults(forks, *words: str, **environment: str) -> tuple[str, int]:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
 def test_freed_blocks_are_used_again(forks):
     kept, count = faults(forks, "keep")
-    assert kept == "True" and count <= 2 * 10_240
+    assert kept == "True" and count < 10_240
     # 20 blocks of 10,240 pages of 4 KiB, unless the system hands out larger ones.
     assert faults(forks)[1] > 5 * count
 
