@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hf_icckd.data import ImagePipeline
+from hf_icckd.data.pixel_reading import PixelReading
 from hf_icckd.losses import describe_terms
 from hf_icckd.models.pretrained import WEIGHTS_FILE
 from hf_icckd.options.schedule import steps_in_epoch, training_steps
@@ -69,7 +70,7 @@ def plan_of(trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFo
         "net": spec.architecture,
         "parameters": f"{parameters:,}",
         "starts from": _start(folder.values) if newest is None else f"its checkpoint of step {done:,}",
-        "images": f"{spec.image_size} x {spec.image_size} pixels",
+        "images": f"{spec.image_size} x {spec.image_size} pixels" + _enlarged(spec.image_size, pipeline.reading),
         "learns by": _learns_by(trainer),
         "length": f"{steps:,} steps: {epochs:.4g} epochs of {per_epoch:,}",
         "batch": _batch(args, sampler.global_batch_size),
@@ -225,6 +226,14 @@ def _start(values: dict[str, Any]) -> str:
     if values.get("start_from") is not None:
         return str(values["start_from"])
     return "timm's pretrained weights" if values["pretrained"] else "scratch"
+
+
+def _enlarged(size: int, reading: PixelReading) -> str:
+    """Words about images that are all smaller than what the net takes: they cost as much as large ones."""
+    if not 0 < max(reading.widths[2], reading.heights[2]) < size:
+        return ""
+    same = reading.widths[0] == reading.widths[2] and reading.heights[0] == reading.heights[2]
+    return f", enlarged from {'' if same else 'at most '}{reading.widths[2]} x {reading.heights[2]}"
 
 
 def _learns_by(trainer: DistillationTrainer) -> str:

@@ -133,7 +133,7 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(photos, tmp_path, capsys, 
     monkeypatch.setattr(student, "recorded_accuracy", lambda name: pytest.fail(f"the record of {name} was read"))
     monkeypatch.setattr(hub_callback, "prepare_repo", lambda *args, **options: pytest.fail("a repository was made"))
     monkeypatch.setattr(from_options, "load_image_data", lambda data: loaded.append(data.dataset) or load(data))
-    words = ["--student_teacher_targets", "auto", "--student_push_to_hub", "true"]
+    words = ["--student_teacher_targets", "auto", "--student_push_to_hub", "true", "--teacher_image_size", "32"]
     run(photos, tmp_path / "some" / "where", "--dry_run", "true", *words)
     out = capsys.readouterr().out
     assert not list(tmp_path.iterdir())
@@ -141,6 +141,7 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(photos, tmp_path, capsys, 
     lines = out[out.index("plan of") :].splitlines()
     table = {line[:20].strip(): line[20:] for line in lines}
     assert table["net"].split() == ["cifar_resnet20", "cifar_resnet8"]
+    assert "32 x 32 pixels, enlarged from 24 x" in table["images"] and "24 x 24 pixels" in table["images"]
     assert "cross-entropy, two views" in table["learns by"] and "cross-entropy + kd" in table["learns by"]
     assert table["length"].startswith("2 steps") and "3 steps" in table["length"]
     assert table["memory"].count("MB for a step") == 2
