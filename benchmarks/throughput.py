@@ -11,9 +11,11 @@ r"""Images per second of training, ours against four other ways to do the same.
 
 Arms (`benchmarks/arms/`): `ours`, a `bare` loop written by hand, plain transformers.`trainer`, `timm`'s tasks,
 `torchdistill`; for students also `ours_replay`, with teacher outputs that are recorded before the first turn; for
-teachers also `ours_intra` and `bare_intra`, with the intra-class term. The task `input` loads two views and trains
-nothing. All train the same nets with the same batch, optimiser, augmentation and losses on the same images, in
-processes of their own, and take turns for some rounds (`benchmarks/rounds.py`). The two settings:
+teachers also `ours_intra` and `bare_intra`, with the intra-class term. The task `input` loads views and trains
+nothing; with `--photos` (made by `benchmarks/photos.py`) there are also `ours_whole`, which decodes all pixels,
+`ours_copies`, which trains on copies with a short side of 512 pixels, and `torchvision`'s decoder and transforms. All
+train the same nets with the same batch, optimiser, augmentation and losses on the same images, in processes of their
+own, and take turns for some rounds (`benchmarks/rounds.py`). The two settings:
 
 - `equal`: float32 for everyone;
 - `best`: what is fastest here out of float32 and bfloat16 (`--precisions`) and, if asked for, torch.compile.
@@ -50,22 +52,29 @@ MODULES = {
     "ours": "ours",
     "ours_intra": "ours",
     "ours_replay": "ours",
+    "ours_whole": "ours",
+    "ours_copies": "ours",
     "bare": "bare",
     "bare_intra": "bare",
     "trainer": "trainer",
     "timm": "timm_task",
     "torchdistill": "torchdistill_kd",
+    "torchvision": "torchvision_loader",
 }
 DEFAULT_ARMS = {
     "student": ["ours", "bare", "trainer", "timm", "torchdistill"],
     "teacher": ["ours", "ours_intra", "bare", "bare_intra", "trainer", "timm"],
     "input": ["ours", "trainer", "timm"],
 }
+PHOTO_ARMS = ["ours_whole", "ours_copies", "torchvision"]  # for the task input with large images
+COPIES = 512  # short side of the copies
 LEFT_OUT = {
     ("teacher", "ours_replay"): "teachers have no teacher",
     ("input", "torchdistill"): "its loader is torch's with torchvision's transforms, which `trainer` has too",
     ("input", "bare"): "its loader is that of ours",
     **{("input", name): "nothing is trained" for name in ("ours_intra", "ours_replay", "bare_intra")},
+    ("student", "torchvision"): "it only loads",
+    ("teacher", "torchvision"): "it only loads",
     ("teacher", "torchdistill"): "its data set wrappers and its training box hand over one view of an image",
     ("student", "ours_intra"): "the intra-class term is for teachers",
     ("student", "bare_intra"): "the intra-class term is for teachers",
@@ -95,7 +104,13 @@ def main(argv: list[str] | None = None) -> int:
 
     specs, sweeps = {}, {}
     for name in sorted(names, key=lambda name: name.startswith("bare")):  # which takes what ours has chosen
-        own = replace(spec, intra_class=name.endswith("_intra"), replay=name.endswith("_replay"))
+        own = replace(
+            spec,
+            intra_class=name.endswith("_intra"),
+            replay=name.endswith("_replay"),
+            decoding="whole" if name.endswith("_whole") else "scaled",
+            image_cache=COPIES if name.endswith("_copies") else None,
+        )
         if name.startswith("bare"):
             # Its precision, layout, compilation and workers are those of ours, or it would not be the limit of ours.
             model = specs.get(name.replace("bare", "ours"), specs.get("ours", own))
@@ -143,6 +158,7 @@ def spec_of(args: argparse.Namespace) -> Spec:
         max_train_samples=args.max_train_samples,
         image_size=args.image_size,
         batch_size=args.batch_size,
+        views=args.views,
         threads=args.threads,
         warmup_steps=args.warmup_steps,
         segment_steps=args.segment_steps,
@@ -161,6 +177,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--max_train_samples", type=int, help="default: all")
     parser.add_argument("--image_size", type=int, help="default: small images as they are, others at 128 pixels")
     parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--views", type=int, choices=[1, 2], help="default: 1 for students, else 2")
+    parser.add_argument(
+        "--photos",
+        action="store_true",
+        help="input: the images are photographs; compare with decoding all pixels, with copies, with torchvision too",
+    )
     parser.add_argument("--setting", choices=["equal", "best"], default="equal")
     parser.add_argument("--arms", nargs="+", choices=list(MODULES), help="default: all that the task has")
     parser.add_argument("--base", help="the arm all others are compared with; default: the first")
@@ -184,7 +206,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.lead_steps <= 2 * max(args.workers):
         parser.error(f"--lead_steps must be above {2 * max(args.workers)}: workers load that many batches ahead")
-    args.arms = args.arms or DEFAULT_ARMS[args.task]
+    args.views = args.views or (1 if args.task == "student" else 2)
+    if args.photos and args.task != "input":
+        parser.error(f"--photos is for the task input, not {args.task}")
+    args.arms = args.arms or DEFAULT_ARMS[args.task] + (PHOTO_ARMS if args.photos else [])
     args.left_out = {name: LEFT_OUT[args.task, name] for name in args.arms if (args.task, name) in LEFT_OUT}
     args.arms = [name for name in args.arms if name not in args.left_out]
     if not args.arms:

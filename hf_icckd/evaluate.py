@@ -33,9 +33,10 @@ from hf_icckd.models.pretrained import from_pretrained
 from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
 from hf_icckd.options.data import DataArguments
 from hf_icckd.options.evaluation import EvaluationArguments
+from hf_icckd.options.launcher import loading_workers
 from hf_icckd.runs.summary import summary_table
 from hf_icckd.utils.atomic_files import user_path
-from hf_icckd.utils.machine import best_device, keep_freed_memory
+from hf_icckd.utils.machine import best_device, cores, keep_freed_memory
 from hf_icckd.utils.text import json_text, show
 
 logger = logging.getLogger(__name__)
@@ -100,11 +101,11 @@ def measure(
         resident_max_bytes=data_args.resident_max_bytes,
         device=model.scale.device,
     )
-    dataset = pipeline.dataset(args.split)
+    dataset, workers = pipeline.dataset(args.split), loading_workers(args.num_workers, cores())
 
     def outputs(classifier: ImageClassifier, images: BatchDataset) -> SplitOutputs:
         return predict_split(
-            classifier, images, batch_size=args.batch_size, num_workers=args.num_workers, description="evaluating"
+            classifier, images, batch_size=args.batch_size, num_workers=workers, description="evaluating"
         )
 
     others = None if teacher is None else outputs(teacher, dataset.for_classifier(teacher.spec))

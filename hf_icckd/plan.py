@@ -26,7 +26,7 @@ from hf_icckd.training.student_with_objective import StudentWithObjective
 from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.training.trial import Trial, try_steps
 from hf_icckd.utils.atomic_files import existing_folder
-from hf_icckd.utils.text import columns, listed, percent
+from hf_icckd.utils.text import columns, listed, percent, size_text
 
 _FORWARD_ONLY = 2  # passes over all splits at the end, which measure and compare
 _NAME, _COLUMN = 20, 38
@@ -182,19 +182,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86_400:.1f} days"
 
 
-def size_text(size: float) -> str:
-    """Bytes in the unit that fits.
-
-    Example:
-        >>> size_text(1_500), size_text(12_345_678), size_text(3.21e9)
-        ('1.5 kB', '12.3 MB', '3.2 GB')
-    """
-    for unit, length in (("GB", 1e9), ("MB", 1e6)):
-        if size >= length:
-            return f"{size / length:.1f} {unit}"
-    return f"{size / 1e3:.1f} kB"
-
-
 def check_room(output_dir: Path, teacher: PartPlan, student: PartPlan, formats: int) -> str:
     """Words about the disk that all parts need.
 
@@ -283,7 +270,7 @@ def _seconds(
     pipeline: ImagePipeline,
 ) -> float:
     """Steps that are left, evaluations while training, and what is measured at the end."""
-    workers = args.dataloader_num_workers
+    workers = 0 if pipeline.resident else args.loading["num_workers"]
     batch = max(trial.step, trial.loading / workers) if workers else trial.step + trial.loading
     splits = {name: len(rows) for name, rows in pipeline.data.splits().items()}
     left = (steps - done) / steps

@@ -14,11 +14,13 @@ from types import SimpleNamespace
 import pytest
 import timm
 
-from benchmarks import anynet, pair, throughput
+from benchmarks import anynet, decoding, pair, throughput
 from benchmarks.arms.common import Spec
+from benchmarks.photos import make_photos
 from benchmarks.report import chart, table
 from benchmarks.rounds import ROOT, Arm, compare, order, run_rounds
 from hf_icckd.models.pretrained import save_pretrained
+from tests.data.test_stored_image import photo
 
 # Two steps of warm-up, turns of one step of lead and three that are timed.
 DUMMY = """
@@ -248,6 +250,47 @@ def test_loading_alone(tmp_path):
     for record in run_rounds(arms, 1, tmp_path, say=lambda line: None):
         assert record["error"] is None, record["name"]
         assert record["rounds"][0]["images"] in (64 + 32, 32 + 64, 128)  # 160 images are two batches and a half
+
+
+@pytest.fixture
+def photographs(tmp_path) -> Path:
+    """Twelve, of 400 x 300 pixels, scaled down from larger ones."""
+    (tmp_path / "large").mkdir()
+    for number in range(12):
+        photo(800, 600).rotate(number).save(tmp_path / "large" / f"{number}.jpg")
+    photo(300, 300).save(tmp_path / "large" / "small.jpg")
+    count, bits = make_photos(tmp_path / "large", 0.12, tmp_path / "photos")
+    assert count == 12 and 0.1 < bits < 10
+    with pytest.raises(ValueError, match=r"holds 0 RGB JPEGs of 2 megapixels or more, expected 8 at least"):
+        make_photos(tmp_path / "large", 2, tmp_path / "none")
+    return tmp_path / "photos"
+
+
+@pytest.mark.usefixtures("forked_arms")
+def test_loading_photographs(photographs, tmp_path, monkeypatch):
+    spec = Spec(task="input", dataset=str(photographs), image_size=32, batch_size=3, views=2, threads=1)
+    spec = replace(spec, warmup_steps=1, segment_steps=2, lead_steps=1)
+    variants = {"ours": spec, "ours_whole": replace(spec, decoding="whole"), "torchvision": spec}
+    variants["ours_copies"] = replace(spec, image_cache=64)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    arms = [throughput.make_arm(name, each) for name, each in variants.items()]
+    for record in run_rounds(arms, 1, tmp_path, say=lambda line: None):
+        assert record["error"] is None, record["name"]
+        assert record["rounds"][0]["images"] == 6
+
+
+def test_photo_arms_are_what_they_say(measured):
+    _, record = measured(lambda name, spec: 1.0, "--task", "input", "--photos", "--views", "1", "--workers", "0")
+    specs = {arm["name"]: arm["spec"] for arm in record["arms"]}
+    assert specs["ours_whole"]["decoding"] == "whole" and specs["ours"]["decoding"] == "scaled"
+    assert {name for name, spec in specs.items() if spec["image_cache"]} == {"ours_copies"}
+    assert {"trainer", "timm", "torchvision"} < specs.keys() and all(spec["views"] == 1 for spec in specs.values())
+
+
+def test_ways_of_decoding_are_timed_on_the_same_crops(photographs):
+    measured = decoding.measure(photographs, rounds=1, most=4)
+    assert measured["whole"]["difference"] == 0 and all(each["ms"]["median"] > 0 for each in measured.values())
+    assert measured["torchvision"]["difference"] < 1 and measured["scaled"]["difference"] < 8
 
 
 def test_the_table_of_nets_puts_those_that_fail_first():

@@ -35,8 +35,9 @@ class Spec:
     """What an arm is to train, and how; the driver hands it over as JSON.
 
     Attributes:
-        task: `student` (distillation), `teacher` (cross-entropy on two views) or `input` (two views are loaded, and
-            nothing is trained).
+        task: `student` (distillation), `teacher` (cross-entropy on two views) or `input` (views are loaded, nothing is
+            trained).
+        views: Views of an image.
         teacher: Architecture of the teacher.
         student: Architecture of the student; used for the task `student` only.
         dataset: Name of a data set, folder or Hub id.
@@ -52,6 +53,8 @@ class Spec:
         intra_class: Task `teacher`: whether the intra-class term is added.
         replay: Task `student`: whether the teacher's outputs are recorded before the first step, and replayed.
         workers: Loading workers.
+        decoding: How ours decodes large images.
+        image_cache: Short side of the copies that ours makes of large images; None for no copies.
         threads: Threads of torch.
         seed: Seed of weights and data.
         warmup_steps: See `Meter`.
@@ -61,6 +64,7 @@ class Spec:
     """
 
     task: str = "student"
+    views: int = 1
     teacher: str = "cifar_resnet20"
     student: str = "cifar_resnet8"
     dataset: str = "digits"
@@ -75,6 +79,8 @@ class Spec:
     intra_class: bool = False
     replay: bool = False
     workers: int = 0
+    decoding: str = "scaled"
+    image_cache: int | None = None
     threads: int = 1
     seed: int = 0
     warmup_steps: int = 10
@@ -169,6 +175,8 @@ def load_pipeline(spec: Spec, device: torch.device | str = "cpu") -> ImagePipeli
         default_size=128,
         device=device,
         compile_backend=backend,
+        decoding=spec.decoding,
+        image_cache=spec.image_cache,
     )
 
 

@@ -44,8 +44,8 @@ def train(spec: Spec, meter: Meter) -> None:
             trainer = student_trainer(spec, pipeline, teacher, student, options)
         else:
             terms = [f"intra_class:weight={INTRA_CLASS_WEIGHT}"] if spec.intra_class else ["none"]
-            args = TeacherTrainingArguments(**options, num_views=2, terms=terms)
-            trainer = TeacherTrainer(teacher, args, pipeline.dataset("train", training=True, num_views=2))
+            args = TeacherTrainingArguments(**options, num_views=spec.views, terms=terms)
+            trainer = TeacherTrainer(teacher, args, pipeline.dataset("train", training=True, num_views=spec.views))
         trainer.add_callback(MeterCallback(trainer, meter))
         trainer.train()
 
@@ -64,8 +64,8 @@ def student_trainer(
 
 
 def load(spec: Spec, pipeline: ImagePipeline, model: ImageClassifier, meter: Meter) -> None:
-    """Two views, and what the net does to pixels before it computes with them."""
-    dataset = pipeline.dataset("train", training=True, num_views=2)
+    """The views, and what the net does to pixels before it computes with them."""
+    dataset = pipeline.dataset("train", training=True, num_views=spec.views)
     sampler = dataset.batch_sampler(spec.batch_size, spec.seed)
     loader = make_loader(dataset, sampler, spec.workers)
     keep_freed_memory()

@@ -50,7 +50,7 @@ def train(spec: Spec, meter: Meter) -> None:
     pipeline = load_pipeline(spec)
     if spec.task == "input":
         for _, target in itertools.chain.from_iterable(itertools.repeat(training_loader(spec, pipeline))):
-            meter.step(len(target) // 2)
+            meter.step(len(target) // spec.views)
     teacher, student = nets(spec, pipeline)
     if spec.task == "student":
         model = student
@@ -101,7 +101,7 @@ def training_loader(spec: Spec, pipeline: ImagePipeline):
     if augmentation.crop_padding is not None:
         # timm has no crop with padding; torchvision's takes the place of the random resized crop.
         loader.dataset.transform.transforms[0] = transforms.RandomCrop(size, padding=augmentation.crop_padding)
-    if spec.task != "student":
+    if spec.views == 2:
         loader.dataset.transform = TwoViews(loader.dataset.transform)  # timm's collation takes views apart
     return loader
 
@@ -137,7 +137,7 @@ def train_one_epoch(spec: Spec, epoch: int, task, loader, optimizer, scheduler, 
             )
         scheduler.step_update(num_updates=updates, metric=losses.avg)
         # Two views of an image come as two images.
-        meter.step(len(target) if spec.task == "student" else len(target) // 2, losses.val)
+        meter.step(len(target) // spec.views, losses.val)
         data_start = time.time()
 
 

@@ -102,7 +102,7 @@ def train(spec: Spec, meter: Meter) -> None:
     if spec.compile and spec.task == "student":
         teacher = torch.compile(teacher, mode=spec.compile)  # `torch_compile` compiles the model that is trained only
     transform = torchvision_transform(pipeline)
-    dataset = ImagesWithNames(pipeline, transform if spec.task == "student" else Stacked(transform))
+    dataset = ImagesWithNames(pipeline, transform if spec.views == 1 else Stacked(transform))
     with tempfile.TemporaryDirectory() as folder:
         args = TrainingArguments(
             **trainer_options(spec, folder),

@@ -6,17 +6,17 @@ import copy
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import torch
 from datasets import Dataset
 from torch import Tensor
 
-from hf_icckd.data.augment import augment, resized_crop_boxes, stack_views
+from hf_icckd.data.augment import augment, resized_crop_boxes
 from hf_icckd.data.depth import Range
 from hf_icckd.data.framed import FramedImages
 from hf_icckd.data.framing import LARGE, Framing, StoredSizes
-from hf_icckd.data.images import read_image, resampling
+from hf_icckd.data.images import REMEDY, name_of_row
 from hf_icckd.data.sampling import BatchKey
+from hf_icckd.data.stored_image import Box, Decoding, StoredImage
 from hf_icckd.options.augmentation import Augmentation
 
 
@@ -30,6 +30,7 @@ class CroppedImages(FramedImages):
         name: Name of the split for errors.
         pixel_range: Values of black and white in deep images; None for the range of their type.
         stored: Sizes of the stored images.
+        decoding: How images are decoded for random crops, see `StoredImage`; all others are decoded whole.
     """
 
     framing: Framing
@@ -42,48 +43,45 @@ class CroppedImages(FramedImages):
         name: str = "train",
         pixel_range: Range | None = None,
         stored: StoredSizes = LARGE,
+        decoding: Decoding = "scaled",
     ):
-        self.framing, self.stored = framing, stored
+        self.framing, self.stored, self.decoding = framing, stored, decoding
         self.augmentation, self.num_views = augmentation, num_views
         self.name, self.pixel_range = name, pixel_range
 
-    def views(self, images: list[PIL.Image.Image], key: BatchKey) -> Tensor:
-        """Crop and augment decoded images."""
-        if self.augmentation is None:
-            views = [self._stack([self.framing(image) for image in images])] * self.num_views
+    def views(self, images: list[StoredImage], key: BatchKey) -> Tensor:
+        """Decode, crop and augment; every image is decoded once for all views."""
+        size, augmentation = self.framing.size, self.augmentation
+        pixels = np.empty((len(images), self.num_views, size, size, 3), dtype=np.uint8)
+        if augmentation is None or augmentation.min_crop_scale is None:
+            for row, image in enumerate(images):
+                pixels[row] = np.asarray(self.framing(image.whole()))
         else:
-            views = [self._view(images, self.augmentation, key, view) for view in range(self.num_views)]
-        return stack_views(views)
+            boxes = self._boxes(images, augmentation, key)
+            for row, image in enumerate(images):
+                pixels[row] = image.crops([of_view[row] for of_view in boxes], size, self.framing.interpolation)
+        views = torch.from_numpy(pixels).permute(0, 1, 4, 2, 3)
+        if augmentation is not None:
+            for view in range(self.num_views):
+                views[:, view] = augment(views[:, view], augmentation, key.epoch, key.pixel_ids, view)
+        return views
 
-    def read(self, key: BatchKey) -> tuple[list[PIL.Image.Image], Tensor, Tensor]:
-        """Return the RGB images of a batch, their labels (B,) and their sample ids (B,)."""
+    def read(self, key: BatchKey) -> tuple[list[StoredImage], Tensor, Tensor]:
+        """Return the stored images of a batch, their labels (B,) and their sample ids (B,)."""
         raise NotImplementedError
 
     def reframed(self, framing: Framing, augmentation: Augmentation | None) -> CroppedImages:
         """The same images with another framing and augmentation."""
         other = copy.copy(self)
-        other.framing, other.augmentation = framing, augmentation
+        other.framing, other.augmentation, other.kept = framing, augmentation, None
         return other
 
-    def _view(self, images: list[PIL.Image.Image], augmentation: Augmentation, key: BatchKey, view: int) -> Tensor:
-        if augmentation.min_crop_scale is None:
-            crops = [self.framing(image) for image in images]
-        else:
-            sizes = torch.tensor([image.size for image in images]).reshape(-1, 2)
-            boxes = resized_crop_boxes(sizes, augmentation, key.epoch, key.pixel_ids, view)
-            size = self.framing.size
-            crops = [
-                image.resize((size, size), resampling(self.framing.interpolation), box=box)
-                for image, box in zip(images, boxes, strict=True)
-            ]
-        return augment(self._stack(crops), augmentation, key.epoch, key.pixel_ids, view)
-
-    def _stack(self, images: list[PIL.Image.Image]) -> Tensor:
-        """(B, 3, S, S) uint8; B is 0 where a process has no row of a short last batch."""
-        pixels = np.empty((len(images), self.framing.size, self.framing.size, 3), dtype=np.uint8)
-        for row, image in enumerate(images):
-            pixels[row] = np.asarray(image)
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    def _boxes(self, images: list[StoredImage], augmentation: Augmentation, key: BatchKey) -> list[list[Box]]:
+        """For each view the boxes of the images."""
+        sizes = torch.tensor([image.size for image in images]).reshape(-1, 2)  # a process may have no row of a batch
+        return [
+            resized_crop_boxes(sizes, augmentation, key.epoch, key.pixel_ids, view) for view in range(self.num_views)
+        ]
 
 
 class DecodedImages(CroppedImages):
@@ -107,7 +105,12 @@ class DecodedImages(CroppedImages):
         """(N,) class of every image."""
         return self.labels
 
-    def read(self, key: BatchKey) -> tuple[list[PIL.Image.Image], Tensor, Tensor]:
-        """Decode the images of these rows."""
-        images = [read_image(self.split, row, self.name, self.pixel_range) for row in key.indices.tolist()]
+    def read(self, key: BatchKey) -> tuple[list[StoredImage], Tensor, Tensor]:
+        """Open the images of these rows."""
+        images = [self._open(row) for row in key.indices.tolist()]
         return images, self.labels[key.indices], key.indices
+
+    def _open(self, row: int) -> StoredImage:
+        record = self.split[row]
+        what = name_of_row(record, row, self.name)
+        return StoredImage(record["image"], what, REMEDY, self.pixel_range, self.decoding)

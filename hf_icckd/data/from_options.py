@@ -94,6 +94,8 @@ def load_pipeline(
         device=args.device,
         compile_backend=args.torch_compile_backend,
         sampling=data_args.chosen_sampling(args.seed),
+        decoding=data_args.decoding,
+        image_cache=data_args.image_cache,
     )
     if args.process_index == 0:
         _log(data_report(data, pipeline))

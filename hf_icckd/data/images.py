@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 import PIL.Image
@@ -82,9 +85,25 @@ def decode_image(
         PixelRangeError: If it holds values outside the range, or has a type without one.
         UnreadableImageError: If it can't be decoded.
     """
+    with image_errors(stored, what, remedy), open_image(stored) as image:
+        return upright_rgb(image, pixel_range)
+
+
+@contextlib.contextmanager
+def image_errors(stored: dict | None, what: str, remedy: str = "") -> Iterator[None]:
+    """Context in which any error of a decoder becomes one that names the image.
+
+    Args:
+        stored: `{"bytes": ..., "path": ...}`; one of them is enough.
+        what: Name of the image.
+        remedy: End of the error message: how the user can fix it.
+
+    Raises:
+        PixelRangeError: If it holds values outside the range, or has a type without one.
+        UnreadableImageError: If it can't be decoded.
+    """
     try:
-        with open_image(stored) as image:
-            return upright_rgb(image, pixel_range)
+        yield
     except OutsideRange as error:
         raise PixelRangeError(f"{what}: {error}") from None
     except MemoryError:  # which says nothing about the image
@@ -208,6 +227,12 @@ def _with_borders(image: PIL.Image.Image, size: int, fill: tuple[int, int, int])
     ground = PIL.Image.new("RGB", (width, height), fill)
     ground.paste(image, ((width - image.size[0]) // 2, (height - image.size[1]) // 2))
     return ground
+
+
+def stored_bytes(stored: dict | None) -> bytes:
+    """The bytes of a stored image. Raises ValueError if there is none, and OSError if its file can't be read."""
+    source = _source(stored)
+    return Path(source).read_bytes() if isinstance(source, str) else source.getvalue()
 
 
 def _source(value: dict[str, Any] | None) -> io.BytesIO | str:

@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from hf_icckd.data.channel_statistics import Channels, channel_statistics
 from hf_icckd.data.decoded import DecodedImages
 from hf_icckd.data.framed import at_size
-from hf_icckd.data.framing import LARGE, Framing, StoredSizes, border_colour, framing_for
+from hf_icckd.data.framing import LARGE, Framing, border_colour, framing_for
+from hf_icckd.data.image_cache import shrunk_images
 from hf_icckd.data.images import CROP_MODES, CropMode, read_image, scale_to_longest
+from hf_icckd.data.kept_batches import KeptBatches
 from hf_icckd.data.labels.columns import labels_of
 from hf_icckd.data.mixing import MixedImages
-from hf_icckd.data.pixel_reading import PixelReading, pixel_reading, some_rows
+from hf_icckd.data.pixel_reading import pixel_reading, some_rows
 from hf_icckd.data.resampling import ResampledImages
 from hf_icckd.data.resident import ResidentImages, load_split
 from hf_icckd.data.sampling import BatchDataset, BatchKey
 from hf_icckd.data.sources.image_data import UNLABELED, ImageData
 from hf_icckd.data.sources.stream import StreamedSplit
+from hf_icckd.data.stored_image import Decoding, jpeg_decoder
 from hf_icckd.data.streamed import StreamedImages
 from hf_icckd.options.augmentation import Augmentation
 from hf_icckd.options.checks import check_number
@@ -38,8 +42,7 @@ SMALL_IMAGE = 96
 STANDARD = Augmentation()  # crops and mirrors
 _STATISTICS_IMAGES = 2048
 _STATISTICS_PIECE = 64
-
-Channels = tuple[float, float, float]
+_PAYS = 6  # longer side of images over that of batches: copies are then decoded in less than half the time
 
 
 class ImagePipeline:
@@ -64,6 +67,9 @@ class ImagePipeline:
         device: Where resident splits are kept.
         compile_backend: See `ResidentImages`.
         sampling: How often an epoch shows the training images of each class; None for every image once.
+        decoding: How large images are decoded for random crops, see `StoredImage`.
+        image_cache: Short side of copies of large images that random crops are made from, see `shrunk_images`; None
+            for the images themselves.
 
     Attributes:
         image_size: Side of the batches in pixels.
@@ -97,6 +103,8 @@ class ImagePipeline:
         device: torch.device | str = "cpu",
         compile_backend: str | None = None,
         sampling: Sampling | None = None,
+        decoding: Decoding = "scaled",
+        image_cache: int | None = None,
     ):
         for name, size in (("image_size", image_size), ("default_size", default_size), ("max_size", max_size)):
             check_number(name, size, 1)
@@ -116,7 +124,7 @@ class ImagePipeline:
         self.image_size = image_size or (min(native, max_size or native) if small else default_size)
         self.crop_pct = 1.0 if small else crop_pct
         self.crop_mode: CropMode = crop_mode or ("border" if small and not self.reading.square else "center")
-        self._mean, self.sampling = mean, sampling
+        self._mean, self.sampling, self.decoding, self.image_cache = mean, sampling, decoding, image_cache
         self.augmentation = None
         if sampling is not None and data.streamed:
             raise ValueError(
@@ -130,9 +138,22 @@ class ImagePipeline:
             )
         if augmentation is not None:
             self.augmentation = augmentation.for_images(self.image_size, small=small, mirrored=data.mirrored)
-        self._stored = _stored_sizes(self.reading, small)
+        self._stored = self.reading.stored_sizes(native) if small else LARGE
+        self._check_image_cache()
         self._pixels: dict[tuple[str, Framing], torch.Tensor] = {}
         self._decide_residence(teacher, resident_max_bytes)
+
+    def _check_image_cache(self) -> None:
+        side = self.image_cache
+        check_number("image_cache", side, 1)
+        if side is not None and not self.crops_boxes:
+            why = "images are small" if self._stored.small is not None else "there are no random crops"
+            raise ValueError(f"image_cache is {side}, but {why}, so no copies are made; leave it out")
+        if side is not None and side < self.image_size:
+            raise ValueError(
+                f"image_cache is {side}, expected at least the side of the batches, {self.image_size}: smaller copies "
+                "would be enlarged again"
+            )
 
     def _decide_residence(self, teacher: ClassifierSpec | None, resident_max_bytes: int) -> None:
         """Decide whether images are kept in memory: the pixels of student and teacher, or neither."""
@@ -150,8 +171,20 @@ class ImagePipeline:
             self.image_size,
             self.image_size,
             of_teacher,
-            kept if self.resident else ("streamed" if self.data.streamed else "decoded as needed"),
+            kept if self.resident else self._decoding_words(),
         )
+
+    def _decoding_words(self) -> str:
+        words = "streamed, " if self.data.streamed else ""
+        if not self.crops_boxes or self.decoding == "whole":
+            return f"{words}decoded as needed"
+        words += f"decoded as needed (JPEGs at 1/2 to 1/8 where a crop needs no more, else by {jpeg_decoder()})"
+        longest = self.reading.longest or 0
+        if self.image_cache is not None:
+            return f"{words}, from copies with a short side of {self.image_cache}"
+        if longest >= _PAYS * self.image_size and not self.data.streamed:
+            words += f"; --image_cache {2 * self.image_size} would decode images of {longest} pixels only once"
+        return words
 
     def dataset(self, split: str, *, training: bool = False, num_views: int = 1) -> BatchDataset:
         """Return a split as a data set of batches.
@@ -182,6 +215,7 @@ class ImagePipeline:
             "name": split,
             "pixel_range": self.data.pixel_range,
             "stored": self._stored,
+            "decoding": self.decoding,
         }
         if isinstance(rows, StreamedSplit):
             return StreamedImages(rows, **decoding)
@@ -193,7 +227,12 @@ class ImagePipeline:
     def _numbered(self, split: str, rows: Any, decoding: dict[str, Any]) -> BatchDataset:
         labels = torch.from_numpy(labels_of(rows))
         if not self.resident:
-            return DecodedImages(rows, labels, **decoding)
+            if decoding["augmentation"] is not None and self.image_cache is not None:
+                rows = shrunk_images(rows, self.image_cache, split, self.data.pixel_range)
+            images = DecodedImages(rows, labels, **decoding)
+            if decoding["augmentation"] is None:
+                images.kept = KeptBatches(self._max_bytes)
+            return images
         whole_split = rows is self.data.splits()[split]
         load = functools.partial(self._resident_pixels, split) if whole_split else self._trained_pixels
         return ResidentImages(
@@ -263,7 +302,17 @@ class ImagePipeline:
             choices |= {"crop_mode": framing.mode, "fill": framing.fill}
         if self.sampling is not None:
             choices["sampling"] = dataclasses.asdict(self.sampling)
+        if self.crops_boxes:
+            if self.decoding == "scaled":
+                choices["decoding"] = f"scaled, {jpeg_decoder()}"
+            if self.image_cache is not None:
+                choices["image_cache"] = self.image_cache
         return choices
+
+    @property
+    def crops_boxes(self) -> bool:
+        """Whether training images are boxes of any size out of large images."""
+        return self.augmentation is not None and self.augmentation.min_crop_scale is not None
 
     @property
     def constant(self) -> bool:
@@ -280,16 +329,7 @@ class ImagePipeline:
 
         They are evenly spaced rows of the split, or the first rows of a stream.
         """
-        total, squares, count = torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64), 0
-        # In pieces, because large images would fill the memory; in integers, so that the pieces don't matter.
-        for pixels in self._sampled_pixels():
-            total += pixels.sum(dim=(0, 2, 3))
-            squares += pixels.square().sum(dim=(0, 2, 3))
-            count += pixels.numel() // 3
-        mean = total.double() / count
-        # Images without any contrast would make the normalisation divide by zero.
-        std = (squares.double() / count - mean.square()).clamp(min=1).sqrt()
-        return _rounded(mean), _rounded(std)
+        return channel_statistics(self._sampled_pixels())
 
     def _sampled_pixels(self) -> Iterator[torch.Tensor]:
         """(B, 3, H, W) int64 pixels of some training images, framed but without borders, whose colour is the mean."""
@@ -306,15 +346,3 @@ class ImagePipeline:
             images = DecodedImages(train, labels, self.framing, pixel_range=self.data.pixel_range)
         for piece in rows.split(_STATISTICS_PIECE):
             yield images.__getitems__(BatchKey(0, piece, len(piece)))["pixel_values"].cpu().flatten(0, 1).long()
-
-
-def _stored_sizes(reading: PixelReading, small: bool) -> StoredSizes:
-    if not small:
-        return LARGE
-    alike = len({*reading.widths, *reading.heights}) == 1
-    return StoredSizes(SMALL_IMAGE if reading.longest is None else reading.longest, reading.square, alike)
-
-
-def _rounded(values: torch.Tensor) -> Channels:
-    red, green, blue = (round(value / 255, 4) for value in values.tolist())
-    return red, green, blue

@@ -13,6 +13,7 @@ import torch
 from datasets import Dataset
 
 from hf_icckd.data.depth import Depth, Range, depth_of, too_dark, values_of
+from hf_icckd.data.framing import StoredSizes
 from hf_icckd.data.images import UnreadableImageError, name_of_row, open_image, read_image
 from hf_icckd.data.sources.image_data import ImageData
 from hf_icckd.data.sources.stream import StreamedSplit
@@ -53,6 +54,10 @@ class PixelReading:
     unreadable: int = 0
     unreadable_example: str = ""
     warning: str = ""
+
+    def stored_sizes(self, longest: int) -> StoredSizes:
+        """What the sizes of small images decide; `longest` is their longer side."""
+        return StoredSizes(longest, self.square, alike=len({*self.widths, *self.heights}) == 1)
 
 
 def pixel_reading(data: ImageData, count: int = _PROBED_IMAGES) -> PixelReading:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from hf_icckd.data.kept_batches import KeptBatches
 from hf_icckd.utils import distributed
 from hf_icckd.utils.keyed_random import permutation
 
@@ -134,8 +135,10 @@ class BatchDataset(Dataset[dict[str, Any]]):
         split_name: The split that it is, where that is known.
         resampled: Whether an epoch shows some images more often than others.
         streamed: Whether images come in the order in which they are stored, without a number of their own.
+        kept: Keeps the batches when they have been read in order, without changes to the images; None for never.
     """
 
+    kept: KeptBatches | None = None
     resident: bool = False
     framed: bool = False
     mixes: bool = False

@@ -10,14 +10,13 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
-import PIL.Image
 import torch
 from torch import Tensor
 
 from hf_icckd.data.decoded import CroppedImages
-from hf_icckd.data.images import decode_image
 from hf_icckd.data.sampling import BatchKey, KeyedBatchSampler
 from hf_icckd.data.sources.stream import StreamedSplit
+from hf_icckd.data.stored_image import StoredImage
 from hf_icckd.utils import distributed
 
 
@@ -67,16 +66,12 @@ class StreamedImages(CroppedImages):
         """Return keys that carry the stored images."""
         return StreamBatchSampler(self.split, batch_size, seed)
 
-    def read(self, key: BatchKey) -> tuple[list[PIL.Image.Image], Tensor, Tensor]:
-        """Decode the images that the key carries."""
+    def read(self, key: BatchKey) -> tuple[list[StoredImage], Tensor, Tensor]:
+        """Open the images that the key carries."""
         if key.rows is None:
             raise ValueError("the batch key carries no images, expected a key of this data set's `batch_sampler`")
-        images = [
-            decode_image(
-                row["image"], f"{self.name} split: an image of the stream", "; repair or remove it", self.pixel_range
-            )
-            for row in key.rows
-        ]
+        what, remedy = f"{self.name} split: an image of the stream", "; repair or remove it"
+        images = [StoredImage(row["image"], what, remedy, self.pixel_range, self.decoding) for row in key.rows]
         return images, torch.tensor([row["label"] for row in key.rows], dtype=torch.int64), key.indices
 
 

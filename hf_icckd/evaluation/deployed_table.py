@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hf_icckd.utils.text import format_grid, shorten
+from hf_icckd.utils.text import format_grid, shorten, size_text
 
 _LONGEST_MODEL = 26
 Row = dict[str, Any]
@@ -55,16 +55,6 @@ def deployed_table(rows: Sequence[Row], title: str, left: int = 1) -> str:
     """
     heads, cells = table_cells(rows)
     return format_grid(heads, cells, title, range(left))
-
-
-def size_text(size: int) -> str:
-    """A number of bytes for readers.
-
-    Example:
-        >>> size_text(812), size_text(4_921_000)
-        ('0.8 kB', '4.9 MB')
-    """
-    return f"{size / 1e3:.1f} kB" if size < 1e6 else f"{size / 1e6:.1f} MB"
 
 
 def _counted(number: int, what: str) -> str:

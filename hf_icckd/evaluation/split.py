@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from hf_icckd import metrics
@@ -122,9 +122,16 @@ def run_split(
     model.eval()
     device = model.scale.device  # a module of the user's may have no parameters
     distributed.broadcast_buffers(model)
-    loader = make_loader(dataset, dataset.batch_sampler(batch_size), num_workers, **loading)
+    sampler = dataset.batch_sampler(batch_size)
+
+    def load() -> DataLoader:
+        return make_loader(dataset, sampler, num_workers, **loading)
+
+    batches = load() if dataset.kept is None else dataset.kept.read(batch_size, load)
     hidden = description is None or distributed.rank() > 0
-    for batch in tqdm(loader, desc=description, leave=False, disable=hidden, unit="batch", delay=2):
+    for batch in tqdm(
+        batches, desc=description, total=len(sampler), leave=False, disable=hidden, unit="batch", delay=2
+    ):
         output = model(batch["pixel_values"][:, 0].to(device, non_blocking=True))
         yield output, batch["labels"].to(device, non_blocking=True), batch["global_rows"]
     model.train(training)

@@ -214,10 +214,31 @@ class TrainingDataArguments(AugmentationArguments, SamplingArguments, DataArgume
 
     title: ClassVar[str] = "Images"
 
+    decoding: Literal["scaled", "whole"] = field(
+        default="scaled",
+        metadata={
+            "help": "scaled: large JPEGs are decoded at 1/2, 1/4 or 1/8 for random crops that need no more; whole: "
+            "all their pixels, as in evaluation."
+        },
+    )
+    image_cache: int | None = field(
+        default=None,
+        metadata={
+            "help": "Make copies of large training images once, with this short side in pixels, in the cache folder "
+            "of datasets, and train on them; default: no copies.",
+            "metavar": "SIDE",
+        },
+    )
     allow_leakage: bool = field(default=False, metadata={"help": ALLOW_LEAKAGE})
 
     def __post_init__(self) -> None:
         DataArguments.__post_init__(self)
+        check_range(self, "image_cache", 1, math.inf)
+        if self.image_cache is not None and self.streaming:
+            raise ValueError(
+                f"image_cache is {self.image_cache} but streaming is true: a stream is read because it doesn't fit on "
+                "the disk; leave one of them out"
+            )
         AugmentationArguments.__post_init__(self)
         self.chosen_sampling(0)  # for its error
 

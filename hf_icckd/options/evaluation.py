@@ -24,7 +24,9 @@ class EvaluationArguments:
     )
     split: str = field(default="test", metadata={"help": "train, validation or test."})
     batch_size: int = field(default=256, metadata={"help": "Images per step."})
-    num_workers: int = field(default=0, metadata={"help": "Processes that decode large images."})
+    num_workers: int | None = field(
+        default=None, metadata={"help": "Processes that decode large images; default: one less than there are cores."}
+    )
     allow_leakage: bool = field(default=False, metadata={"help": ALLOW_LEAKAGE})
     output_file: str | None = field(default=None, metadata={"help": "JSON file to write all metrics to."})
     report: str | None = field(

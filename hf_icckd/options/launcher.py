@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import sys
+from pathlib import Path
 
 NO_DEEPSPEED = (
     "the class cache and exact resume don't work with it; use recipes/accelerate/ddp.yaml, for "
@@ -67,6 +70,26 @@ def threads_per_process(asked: int | None, cores: int) -> tuple[int, str]:
         return int(found), "OMP_NUM_THREADS"
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     return max(1, cores // processes), f"{cores} core(s) for {processes} process(es)"
+
+
+def loading_workers(asked: int | None, cores: int) -> int:
+    """Processes that decode images for each process: as many as asked for, else one less than it has cores.
+
+    Where Python does not fork, workers import the script that was started. A script of the user's may not stand that,
+    so there it gets none by default.
+
+    Args:
+        asked: Value of the option; None if it was not given.
+        cores: Cores that this process may use.
+    """
+    if asked is not None:
+        return asked
+    main = sys.modules["__main__"]
+    module, script = getattr(main.__spec__, "name", ""), Path(getattr(main, "__file__", None) or "").stem
+    ours = module.partition(".")[0] == "hf_icckd" or script == "hf-icckd"
+    if not ours and multiprocessing.get_context().get_start_method() != "fork":
+        return 0
+    return max(0, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1)
 
 
 def accelerate_uses(what: str) -> bool:

@@ -124,8 +124,12 @@ class Hardware:
     title: ClassVar[str] = "Hardware and loading"
 
     bf16: bool = field(default=False, metadata={"help": "Matrix products in bfloat16; weights stay in float32."})
-    dataloader_num_workers: int = field(
-        default=0, metadata={"help": "Processes that decode images; small images in memory need none."}
+    dataloader_num_workers: int | None = field(
+        default=None,
+        metadata={
+            "help": "Processes that decode images; default: one less than the cores of a process. Small images in "
+            "memory need none."
+        },
     )
     per_device_eval_batch_size: int = field(default=256, metadata={"help": "Images per process in evaluation."})
     channels_last: bool = field(

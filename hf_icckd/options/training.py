@@ -22,7 +22,7 @@ from hf_icckd.options.imbalance import (
     class_weight_words,
 )
 from hf_icckd.options.kept_weights import KeptWeights, check_kept_weights
-from hf_icckd.options.launcher import accelerate_uses, check_launcher, threads_per_process
+from hf_icckd.options.launcher import accelerate_uses, check_launcher, loading_workers, threads_per_process
 from hf_icckd.options.refused import refuse
 from hf_icckd.options.renamed import RENAMED, new_spelling
 from hf_icckd.options.trainer import (
@@ -60,6 +60,7 @@ class DistillationTrainingArguments(  # type: ignore[misc]
 
     def __post_init__(self):
         self.changed = changed_options(self)  # before anything is filled in
+        self.dataloader_num_workers = loading_workers(self.dataloader_num_workers, cores())
         check_licence(self.license)
         # Otherwise a CPU run under a launcher would not find its process group.
         self.use_cpu = self.use_cpu or best_device().type == "cpu"

@@ -10,6 +10,7 @@ from typing import Any
 from hf_icckd.models.architectures import is_transformer_like
 from hf_icckd.models.pretrained import architecture_of
 from hf_icckd.options.fine_tuning import defaults_for, not_given
+from hf_icckd.runs.identity import EARLIER
 from hf_icckd.runs.records import read_options
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,8 @@ class ChosenOptions:
         if record := read_options(read.output_dir):
             self.recorded = list(record.get(CHOSEN) or ())
             self.values = {name: record[name] for name in self.recorded if name in record and name not in given}
-            return self.values
+            earlier = {name: value for name, value in EARLIER.items() if name not in record and name not in given}
+            return self.values | earlier
         start = read.start_from
         architecture = read.model if start is None else architecture_of(start)
         if architecture is not None:

@@ -54,6 +54,8 @@ _FOUND_BY: dict[str, tuple[str, ...]] = {
     "teacher_fingerprint": ("teacher", "ensemble_with", "cross_fitted_with"),
     "start_fingerprint": ("start_from",),
 }  # fmt: skip
+# What runs did before there was an option, where that is not its default.
+EARLIER = {"decoding": "whole"}
 PLACES = {
     "dataset",
     "unlabeled_dataset",
@@ -106,8 +108,8 @@ def compare(before: dict[str, Any], now: dict[str, Any], any_data: bool = False)
     names = sorted(filter(matters, (before.keys() & now.keys()) | (now.keys() - theirs)))
     if now.get("load_best_model_at_end"):
         names = sorted({*names, *(_DECIDES_BEST & before.keys() & now.keys())})
-    # An option that an earlier version did not have was at its default.
-    known = {name: value for name, value in defaults(now["recipe"]).items() if name not in theirs} | before
+    # An option that an earlier version did not have was at its default, or as nothing else was possible.
+    known = {name: value for name, value in defaults(now["recipe"]).items() if name not in theirs} | EARLIER | before
     changes = [
         Change(name, known.get(name), now.get(name))
         for name in names

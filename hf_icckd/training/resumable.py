@@ -171,7 +171,7 @@ class ResumableTrainer(Trainer):
                 "%d images of every epoch are left out: too few for a batch", sampler.num_samples - sampler.num_used
             )
         self.steps_per_epoch = steps_in_epoch(len(sampler), self.args)
-        if self.train_dataset.resident and self.args.dataloader_num_workers:
+        if self.train_dataset.resident and self.args.changed.get("dataloader_num_workers"):
             logger.info("the training images are in memory: no loading workers are started")
         return make_loader(self.train_dataset, sampler, **self.args.loading)
 

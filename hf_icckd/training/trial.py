@@ -40,7 +40,8 @@ class Trial(NamedTuple):
 def try_steps(trainer: DistillationTrainer) -> Trial:
     """Train a few steps with the first batch; afterwards the trainer is as before, bit for bit.
 
-    The first step counts what the backward pass keeps, the others are timed. One step is enough if it takes long.
+    The first step counts what the backward pass keeps, and pays once for memory and kernels: a large net takes several
+    times as long for it. The others are timed, one of them if it takes long.
 
     Raises:
         ValueError: If the device has too little memory for a step.
@@ -68,7 +69,7 @@ def _try(trainer: DistillationTrainer) -> Trial:
     with torch.autograd.graph.saved_tensors_hooks(kept.add, lambda tensor: tensor):
         seconds = [_step(trainer, optimizer, batch)]
     # Terms may gather images, so all processes take the same number of steps: until the slowest has had its time.
-    while distributed.any_rank(sum(seconds) < _SECONDS) and len(seconds) <= _MOST_STEPS:
+    while len(seconds) < 2 or (distributed.any_rank(sum(seconds[1:]) < _SECONDS) and len(seconds) <= _MOST_STEPS):
         seconds.append(_step(trainer, optimizer, batch))
     state = size_of([trainer.model.state_dict(), optimizer.state_dict(), further_state(trainer)])
     gradients = size_of([parameter.grad for parameter in trainer.model.parameters()])
@@ -76,7 +77,7 @@ def _try(trainer: DistillationTrainer) -> Trial:
     frozen = 0 if teacher is None else size_of(teacher.state_dict())
     return Trial(
         loading,
-        statistics.median(seconds[1:] or seconds),
+        statistics.median(seconds[1:]),
         _evaluation(trainer, batch["pixel_values"][:, 0]) / len(batch["labels"]),
         state + gradients + frozen + size_of(batch) + kept.bytes,
         state,

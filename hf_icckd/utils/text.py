@@ -30,6 +30,19 @@ def percent(share: float, digits: int = 2) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
+def size_text(size: float) -> str:
+    """Bytes in the unit that fits.
+
+    Example:
+        >>> size_text(1_500), size_text(12_345_678), size_text(3.21e9)
+        ('1.5 kB', '12.3 MB', '3.2 GB')
+    """
+    for unit, length in (("GB", 1e9), ("MB", 1e6)):
+        if size >= length:
+            return f"{size / length:.1f} {unit}"
+    return f"{size / 1e3:.1f} kB"
+
+
 def format_table(rows: list[tuple[str, str]], title: str) -> str:
     """Format two columns of text under a title."""
     width = max(columns(name) for name, _ in rows)

@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 
 from hf_icckd import Augmentation, ImagePipeline, load_image_data
-from hf_icckd.data import decoded
 from hf_icckd.data.augment import crop_numbers
 from hf_icckd.data.framed import WithTeacherPixels, at_size
 from hf_icckd.data.framing import evaluation_framing
 from hf_icckd.data.images import read_image
 from hf_icckd.data.sampling import BatchKey, KeyedBatchSampler, make_loader
+from hf_icckd.data.stored_image import StoredImage
 from hf_icckd.models.classifier import ClassifierSpec
 from tests.data.test_pipeline import data_of, noise
 
@@ -104,10 +104,11 @@ def test_evaluation_frames_as_the_classifier_says(large, mode):
 
 
 def test_every_image_is_decoded_once(large, monkeypatch):
-    rows = []
-    monkeypatch.setattr(decoded, "read_image", lambda split, row, *_: rows.append(row) or read_image(split, row))
+    read = []
+    original = StoredImage.whole
+    monkeypatch.setattr(StoredImage, "whole", lambda image: read.append(image.what) or original(image))
     assert teacher_and_student(large, 24, spec_of(48))["teacher_pixel_values"].shape == (4, 1, 3, 48, 48)
-    assert rows == KEY.indices.tolist()
+    assert read == [f"train split: row {row}" for row in KEY.indices.tolist()]
 
 
 def test_workers_do_not_matter(large):

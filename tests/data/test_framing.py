@@ -121,7 +121,10 @@ def test_stock_timm_and_transformers_see_the_pixels_of_training(tmp_path, mode):
 
 def test_choices_that_are_recorded_only_where_they_are_made():
     assert ImagePipeline(data_of([noise(16, 16, seed) for seed in range(4)])).uncommon_choices() == {}
-    assert ImagePipeline(data_of([noise(120, 100, seed) for seed in range(4)])).uncommon_choices() == {}
+    large = data_of([noise(120, 100, seed) for seed in range(4)])
+    assert ImagePipeline(large, decoding="whole").uncommon_choices() == {}
+    assert ImagePipeline(large, None).uncommon_choices() == {}
+    assert ImagePipeline(large).uncommon_choices() == {"decoding": "scaled, torchvision"}
     fill = border_colour(MEAN)
     assert ImagePipeline(data_of(WIDE), mean=MEAN).uncommon_choices() == {"crop_mode": "border", "fill": fill}
     deep = [PIL.Image.fromarray(np.full((16, 16), 65535, np.uint16))] * 4

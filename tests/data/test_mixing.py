@@ -8,7 +8,7 @@ import torch
 from timm.data import mixup as reference
 
 from hf_icckd import Augmentation, ImagePipeline
-from hf_icckd.data import decoded, mixing
+from hf_icckd.data import mixing
 from hf_icckd.data.mixing import (
     WHOLE,
     Mix,
@@ -21,6 +21,7 @@ from hf_icckd.data.mixing import (
 )
 from hf_icckd.data.plain import as_training_batches
 from hf_icckd.data.sampling import BatchKey, KeyedBatchSampler, make_loader, side_by_side
+from hf_icckd.data.stored_image import StoredImage
 from hf_icckd.losses import cross_entropy, targets_of
 from hf_icckd.options.data import TrainingDataArguments
 from hf_icckd.utils import distributed
@@ -220,10 +221,8 @@ def test_processes_share_the_batches_of_one(small, monkeypatch):
 def test_nothing_is_decoded_twice(large, monkeypatch, size):
     """But the partner of the row that an odd batch cuts off."""
     read = []
-    original = decoded.read_image
-    monkeypatch.setattr(
-        decoded, "read_image", lambda split, row, *rest: read.append(row) or original(split, row, *rest)
-    )
+    original = StoredImage.whole
+    monkeypatch.setattr(StoredImage, "whole", lambda image: read.append(image.what) or original(image))
     mixed = training_set(large, default_size=24).with_teacher(spec_of(32))
     keys = list(mixed.batch_sampler(size, seed=0))
     for key in keys:

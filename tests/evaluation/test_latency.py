@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hf_icckd.evaluation import latency
-from hf_icckd.evaluation.deployed_table import deployed_table, size_text
+from hf_icckd.evaluation.deployed_table import deployed_table
 from hf_icckd.evaluation.latency import Timed, measure_latencies
 
 
@@ -69,7 +69,3 @@ def test_the_table_fits_a_terminal():
     shown = deployed_table([row | {"latencies": latencies[:1]} for row in one], "title").splitlines()
     assert shown[3].split() == ["format", "size", "top-1", "%", "drop", "1", "thread"]
     assert shown[4].split() == ["torch", "0.0", "kB", "50.00", "1234.57"]
-
-
-def test_sizes():
-    assert (size_text(999_949), size_text(4_921_000)) == ("999.9 kB", "4.9 MB")

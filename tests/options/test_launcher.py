@@ -1,10 +1,14 @@
-"""How many CPU threads a process takes, and why."""
+"""How many CPU threads a process takes, and why; how many processes decode for it."""
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
+from types import SimpleNamespace
+
 import pytest
 
-from hf_icckd.options.launcher import threads_per_process
+from hf_icckd.options.launcher import loading_workers, threads_per_process
 
 
 @pytest.fixture(autouse=True)
@@ -37,3 +41,28 @@ def test_a_value_that_is_no_number_is_an_error(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "all")
     with pytest.raises(ValueError, match="OMP_NUM_THREADS is 'all', expected a whole number"):
         threads_per_process(None, cores=8)
+
+
+def test_workers_are_one_less_than_the_cores_of_a_process(monkeypatch):
+    monkeypatch.setattr(multiprocessing, "get_context", lambda: SimpleNamespace(get_start_method=lambda: "fork"))
+    assert loading_workers(None, 8) == 7 and loading_workers(None, 1) == 0
+    assert loading_workers(0, 8) == 0 and loading_workers(20, 8) == 20
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert loading_workers(None, 8) == 1 and loading_workers(None, 2) == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "file", "expected"),
+    [
+        (None, "/home/me/train.py", 0),
+        ("train", "/home/me/train.py", 0),
+        ("hf_icckd.student", "/env/hf_icckd/student.py", 7),
+        (None, "/env/bin/hf-icckd", 7),
+        (None, None, 0),
+    ],
+)
+def test_a_script_that_workers_would_import_gets_none(monkeypatch, module, file, expected):
+    monkeypatch.setattr(multiprocessing, "get_context", lambda: SimpleNamespace(get_start_method=lambda: "spawn"))
+    main = SimpleNamespace(__spec__=module and SimpleNamespace(name=module), __file__=file)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    assert loading_workers(None, 8) == expected and loading_workers(3, 8) == 3

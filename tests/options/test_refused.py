@@ -89,7 +89,10 @@ def test_options_without_effect_are_taken_and_listed(tmp_path):
         ({"save_strategy": SaveStrategy.BEST}, "save_strategy is 'best', expected no, steps or epoch"),
         ({"lr_milestones": [0.5], "lr_scheduler_type": "linear"}, "lr_scheduler_type is 'linear' but lr_milestones"),
         ({"lr_scheduler_type": "greedy"}, "lr_scheduler_type is 'greedy', expected a schedule of steps"),
-        ({"dataloader_multiprocessing_context": "spawn"}, "but dataloader_num_workers is 0"),
+        (
+            {"dataloader_multiprocessing_context": "spawn", "dataloader_num_workers": 0},
+            "but dataloader_num_workers is 0",
+        ),
         ({"lr_scheduler_type": "constant", "warmup_steps": 5}, "warmup_steps is 5 but lr_scheduler_type is"),
         ({"lr_scheduler_type": "constant", "lr_schedule_epochs": 60}, "lr_schedule_epochs is 60 but lr_schedule"),
         ({"save_steps": 5}, "save_steps is 5 but save_strategy is 'epoch'.*; add --save_strategy steps"),

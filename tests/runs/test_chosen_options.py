@@ -9,7 +9,7 @@ import yaml
 from hf_icckd import create_classifier, save_pretrained
 from hf_icckd.models.pretrained import architecture_of
 from hf_icckd.runs.chosen_options import ChosenOptions, suitable_defaults
-from hf_icckd.runs.identity import compare
+from hf_icckd.runs.identity import EARLIER, compare
 
 
 def options(folder, **values) -> Namespace:
@@ -49,14 +49,29 @@ def test_a_run_keeps_what_it_was_begun_with(tmp_path):
     record = {"learning_rate": 1e-3, "optim": "adamw_torch", "chosen_options": ["learning_rate", "optim"]}
     (tmp_path / "all_args.yaml").write_text(yaml.safe_dump(record))
     chosen = ChosenOptions()
-    assert chosen(options(tmp_path, pretrained=True), {"optim"}) == {"learning_rate": 1e-3}
+    assert chosen(options(tmp_path, pretrained=True), {"optim"}) == {"learning_rate": 1e-3} | EARLIER
     assert chosen.recorded == ["learning_rate", "optim"]
 
 
 def test_nothing_is_chosen_for_a_run_of_an_earlier_version(tmp_path):
     (tmp_path / "all_args.yaml").write_text(yaml.safe_dump({"learning_rate": 0.05, "optim": "sgd"}))
     chosen = ChosenOptions()
-    assert chosen(options(tmp_path, pretrained=True), set()) == {} and chosen.recorded == []
+    assert chosen(options(tmp_path, pretrained=True), set()) == EARLIER and chosen.recorded == []
+
+
+def test_a_run_goes_on_as_an_earlier_version_began_it(tmp_path, caplog):
+    record = {"recipe": "teacher", "seed": 0}
+    (tmp_path / "all_args.yaml").write_text(yaml.safe_dump(record))
+    chosen = ChosenOptions()
+    assert chosen(options(tmp_path), set())["decoding"] == "whole"
+    with caplog.at_level("INFO"):
+        chosen.log()
+    assert not caplog.text
+    assert "decoding" not in chosen(options(tmp_path), {"decoding"})
+    assert not compare(record, record | {"decoding": "whole"}).differing
+    assert str(compare(record, record | {"decoding": "scaled"}).differing[0]) == "decoding 'whole' -> 'scaled'"
+    (tmp_path / "all_args.yaml").write_text(yaml.safe_dump(record | {"decoding": "scaled"}))
+    assert "decoding" not in chosen(options(tmp_path), set())
 
 
 def test_options_that_a_run_did_not_have_are_at_their_defaults():

@@ -8,6 +8,7 @@ import pytest
 from torch import nn
 
 from hf_icckd import ImagePipeline, TeacherTrainer, create_classifier, load_image_data, plan
+from hf_icckd.data.pixel_reading import PixelReading
 from hf_icckd.training import trial
 from tests.training.test_trainers import teacher_args
 
@@ -54,6 +55,7 @@ def test_the_plan_counts_checkpoints_as_they_are_written(make, tmp_path):
         trainer = make(**options)
         images = trainer.eval_dataset
         pipeline = SimpleNamespace(data=SimpleNamespace(splits=lambda n=images: {"validation": n}), resident=True)
+        pipeline.reading = PixelReading(1, widths=(9, 9, 9), heights=(9, 9, 9))
         pipeline.evaluation_split = "validation"
         planned = plan.plan_of(trainer, pipeline, folder)
         counts.append(planned.peak_bytes / trial.try_steps(trainer).checkpoint)
@@ -62,9 +64,15 @@ def test_the_plan_counts_checkpoints_as_they_are_written(make, tmp_path):
 
 def test_processes_take_steps_until_the_slowest_has_had_its_time(make, monkeypatch):
     steps: list[nn.Module] = []
-    answers = iter([True, True, False])
+    answers = iter([True, False])
     monkeypatch.setattr(trial, "_SECONDS", 0)
     monkeypatch.setattr(trial, "_step", lambda trainer, optimizer, batch: steps.append(trainer.model) or 0.0)
     monkeypatch.setattr(trial.distributed, "any_rank", lambda flag: next(answers))
     trial.try_steps(make())
     assert len(steps) == 3
+
+
+def test_a_slow_first_step_is_not_the_time_of_a_step(make, monkeypatch):
+    times = iter([30.0, 3.0])
+    monkeypatch.setattr(trial, "_step", lambda trainer, optimizer, batch: next(times))
+    assert trial.try_steps(make()).step == 3

@@ -1,0 +1,62 @@
+"""Photographs of one size, made from larger ones, for the benchmarks of loading.
+
+    python benchmarks/photos.py PHOTOS --megapixels 2 --output runs/photos-2
+
+PHOTOS is a folder with JPEGs, at any depth, such as the wallpapers that Debian packages bring (mate-backgrounds,
+lomiri-wallpapers-16.04, ukui-wallpapers, plasma-workspace-wallpapers). Those with as many pixels or more are scaled
+down, which leaves them the detail of a sharp photograph, and written as JPEG of quality 90 with Pillow's other
+defaults. The last line says how many there are, and their bits per pixel. Enlarged images would decode too cheaply.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import PIL.Image
+import PIL.ImageOps
+
+QUALITY = 90
+
+
+def make_photos(source: Path, megapixels: float, output: Path) -> tuple[int, float]:
+    """Write the photographs as `train` and `test`, each in two class folders.
+
+    Returns:
+        How many there are, and their bits per pixel.
+
+    Raises:
+        ValueError: If there are fewer than eight.
+    """
+    PIL.Image.MAX_IMAGE_PIXELS = None
+    done, bits, pixels = 0, 0, 0
+    for file in sorted(source.rglob("*.[jJ][pP]*[gG]")):
+        with PIL.Image.open(file) as opened:
+            share = megapixels * 1e6 / (opened.size[0] * opened.size[1])
+            if share > 1.03 or opened.mode != "RGB":
+                continue
+            image = PIL.ImageOps.exif_transpose(opened)
+        width, height = (round(side * share**0.5) for side in image.size)
+        made = image.resize((width, height), PIL.Image.Resampling.LANCZOS, reducing_gap=3.0)
+        target = output / ("test" if done % 4 == 3 else "train") / "ab"[done // 2 % 2] / f"{done:03d}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made.save(target, quality=QUALITY)
+        done, bits, pixels = done + 1, bits + 8 * target.stat().st_size, pixels + width * height
+    if done < 8:
+        raise ValueError(f"{source} holds {done} RGB JPEGs of {megapixels:g} megapixels or more, expected 8 at least")
+    return done, bits / pixels
+
+
+def main() -> None:
+    """Make them and say what was made."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--megapixels", type=float, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    count, bits = make_photos(args.photos, args.megapixels, args.output)
+    print(f"{args.output}: {count} photographs of {args.megapixels:g} megapixels, {bits:.2f} bits per pixel")
+
+
+if __name__ == "__main__":
+    main()

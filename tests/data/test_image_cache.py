@@ -1,0 +1,179 @@
+"""Shrunk copies: right pixels, made once, whatever happens while they are made."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections import namedtuple
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hf_icckd import ImagePipeline, load_image_data
+from hf_icckd.data import image_cache
+from hf_icckd.data.image_cache import shrunk_images
+from hf_icckd.data.images import UnreadableImageError, read_image
+from hf_icckd.data.sampling import BatchKey
+from hf_icckd.data.stored_image import StoredImage
+from hf_icckd.options.augmentation import Augmentation
+from hf_icckd.options.data import TrainingDataArguments
+from tests.data.test_stored_image import photo
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(image_cache, "_PIECE", 4)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twenty photographs of two classes: JPEGs upright and turned, a PNG, and one that is small already."""
+    path = tmp_path / "photos"
+    for number in range(20):
+        file = (
+            path
+            / ("train" if number < 16 else "test")
+            / "ab"[number % 2]
+            / f"{number:02d}.{'png' if number == 3 else 'jpg'}"
+        )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        exif = Image.Exif()
+        exif[0x0112] = 6 if number % 3 == 1 else 1
+        size = (100, 80) if number == 5 else (400 + number, 300)
+        photo(*size).rotate(number, fillcolor="gray").save(file, exif=exif, quality=90)
+    return path
+
+
+@pytest.fixture
+def rows(folder):
+    return load_image_data(str(folder)).train
+
+
+def test_copies_show_the_images(rows):
+    copies = shrunk_images(rows, 96, "train")
+    assert len(copies) == len(rows)
+    for row in range(len(rows)):
+        whole, copy = read_image(rows, row), read_image(copies, row)
+        assert min(copy.size) == min(96, min(whole.size))
+        assert abs(copy.size[0] / copy.size[1] - whole.size[0] / whole.size[1]) < 0.01
+        expected = whole.resize(copy.size, Image.Resampling.BICUBIC)
+        assert np.abs(np.asarray(copy).astype(int) - np.asarray(expected).astype(int)).mean() < 2.5
+
+
+def test_a_small_image_is_kept_as_it_is_stored(rows):
+    copies = shrunk_images(rows, 96, "train")
+    small = [row for row in range(len(rows)) if min(read_image(rows, row).size) <= 96]
+    for row in small:
+        assert np.array_equal(np.asarray(read_image(copies, row)), np.asarray(read_image(rows, row)))
+
+
+def test_they_are_made_once_and_shared_by_runs_at_once(rows, monkeypatch):
+    made = []
+    shrink = StoredImage.shrunk
+    monkeypatch.setattr(StoredImage, "shrunk", lambda self, side: made.append(1) or shrink(self, side))
+    monkeypatch.setattr(image_cache, "_PROBED", 1)
+    results = []
+    runs = [threading.Thread(target=lambda: results.append(shrunk_images(rows, 96, "train"))) for _ in range(3)]
+    for each in runs:
+        each.start()
+    for each in runs:
+        each.join()
+    assert len(made) == len(rows) + 1 and len(results) == 3
+    assert all(one["image"][:] == results[0]["image"][:] for one in results)
+
+
+def test_a_stopped_process_leaves_what_it_has_made(rows, monkeypatch):
+    written, made = [], []
+    write, shrink = image_cache._write, StoredImage.shrunk
+
+    def stop_at_the_third(images, path):
+        write(images, path)
+        written.append(path)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(image_cache, "_write", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        shrunk_images(rows, 96, "train")
+    monkeypatch.setattr(image_cache, "_write", write)
+    monkeypatch.setattr(StoredImage, "shrunk", lambda self, side: made.append(1) or shrink(self, side))
+    monkeypatch.setattr(image_cache, "_PROBED", 1)
+    copies = shrunk_images(rows, 96, "train")
+    assert len(made) == len(rows) - 2 * 4 + 1 and len(copies) == len(rows)
+
+
+def test_changed_images_get_new_copies(folder, rows):
+    shrunk_images(rows, 96, "train")
+    victim = folder / "train" / "a" / "00.jpg"
+    Image.new("RGB", (300, 200), "red").save(victim)
+    again = load_image_data(str(folder)).train
+    place = [row["image"]["path"] for row in again].index(str(victim))
+    assert read_image(shrunk_images(again, 96, "train"), place).getpixel((5, 5))[0] > 240
+
+
+def test_too_little_room_is_said_before_anything_is_made(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("Usage", "total used free")(10, 9, 1000))
+    with pytest.raises(
+        ValueError, match=r"image_cache is 96, but 1\d images .* take about .* 1.0 kB are free; make r"
+    ):
+        shrunk_images(rows, 96, "train")
+    assert not list((tmp_path / "cache").rglob("*.arrow"))
+
+
+def test_a_disk_that_fills_up_leaves_whole_files(rows, tmp_path, monkeypatch):
+    write, written = image_cache._write, []
+
+    def fill(images, path):
+        if written:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device", str(path))
+        written.append(path)
+        write(images, path)
+
+    monkeypatch.setattr(image_cache, "_write", fill)
+    with pytest.raises(ValueError, match=r"the cache folder .* can't be used \(No space left on device\)"):
+        shrunk_images(rows, 96, "train")
+    left = [file for file in (tmp_path / "cache").rglob("images-*/*") if file.name != "lock"]
+    assert [file.suffix for file in left] == [".arrow"]
+    monkeypatch.setattr(image_cache, "_write", write)
+    assert len(shrunk_images(rows, 96, "train")) == len(rows)
+
+
+def test_an_unreadable_image_is_named(folder):
+    broken = folder / "train" / "a" / "00.jpg"
+    broken.write_bytes(broken.read_bytes()[:3000])
+    rows = load_image_data(str(folder)).train
+    with pytest.raises(UnreadableImageError, match=r"00\.jpg.* cannot be read as an image"):
+        shrunk_images(rows, 96, "train")
+
+
+def test_training_images_come_from_copies_and_evaluation_from_the_images(folder, monkeypatch):
+    data = load_image_data(str(folder))
+    plain = ImagePipeline(data, Augmentation(), default_size=64)
+    cached = ImagePipeline(data, Augmentation(), default_size=64, image_cache=128)
+    key = BatchKey(0, torch.arange(8), 8)
+    one, other = (each.dataset("train", training=True).__getitems__(key)["pixel_values"] for each in (plain, cached))
+    assert one.shape == other.shape
+    assert 0 < (one.float() - other.float()).abs().mean() < 8
+    for split in ("train", "test"):
+        one, other = (each.dataset(split).__getitems__(BatchKey(0, torch.arange(3), 3)) for each in (plain, cached))
+        assert torch.equal(one["pixel_values"], other["pixel_values"])
+    assert cached.uncommon_choices()["image_cache"] == 128 and "image_cache" not in plain.uncommon_choices()
+
+
+def test_options_that_do_nothing_are_refused(folder):
+    data = load_image_data(str(folder))
+    with pytest.raises(ValueError, match=r"image_cache is 32, expected at least the side of the batches, 64"):
+        ImagePipeline(data, default_size=64, image_cache=32)
+    with pytest.raises(ValueError, match=r"image_cache is 128, but there are no random crops"):
+        ImagePipeline(data, None, default_size=64, image_cache=128)
+    with pytest.raises(ValueError, match=r"image_cache is 128, but images are small"):
+        ImagePipeline(load_image_data("digits"), image_cache=128)
+    with pytest.raises(ValueError, match=r"image_cache is 0, expected"):
+        TrainingDataArguments(image_cache=0)
+    with pytest.raises(ValueError, match=r"image_cache is 512 but streaming is true"):
+        TrainingDataArguments(image_cache=512, streaming=True)
