@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
-
-logger = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
 
@@ -61,8 +58,6 @@ class KeptBatches:
             yield batch
         if fits:
             self._kept = {batch_size: batches}
-            taken = sum(batch["pixel_values"].nbytes for batch in batches)
-            logger.info("%s MiB of pixels stay in memory, so they are decoded once", f"{taken / 2**20:,.1f}")
 
 
 def _copied(batch: Batch) -> Batch:

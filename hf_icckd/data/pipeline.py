@@ -141,6 +141,7 @@ class ImagePipeline:
         self._stored = self.reading.stored_sizes(native) if small else LARGE
         self._check_image_cache()
         self._pixels: dict[tuple[str, Framing], torch.Tensor] = {}
+        self._kept: dict[str, KeptBatches] = {}  # by split
         self._decide_residence(teacher, resident_max_bytes)
 
     def _check_image_cache(self) -> None:
@@ -231,7 +232,7 @@ class ImagePipeline:
                 rows = shrunk_images(rows, self.image_cache, split, self.data.pixel_range)
             images = DecodedImages(rows, labels, **decoding)
             if decoding["augmentation"] is None:
-                images.kept = KeptBatches(self._max_bytes)
+                images.kept = self._kept.setdefault(split, KeptBatches(self._max_bytes))
             return images
         whole_split = rows is self.data.splits()[split]
         load = functools.partial(self._resident_pixels, split) if whole_split else self._trained_pixels

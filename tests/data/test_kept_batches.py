@@ -74,9 +74,9 @@ def test_a_split_is_decoded_once_with_the_same_results(pipeline, monkeypatch):
     decoded = []
     whole = StoredImage.whole
     monkeypatch.setattr(StoredImage, "whole", lambda self: decoded.append(1) or whole(self))
-    images = pipeline.dataset("test")
+    images, again = pipeline.dataset("test"), pipeline.dataset("test")
     net = create_classifier("cifar_resnet8", ["a", "b"], image_size=32)
-    first, second = (predict_split(net, images, batch_size=4) for _ in range(2))
+    first, second = (predict_split(net, each, batch_size=4) for each in (images, again))
     assert len(decoded) == len(images)
     assert torch.equal(first.logits, second.logits) and torch.equal(first.labels, second.labels)
 
