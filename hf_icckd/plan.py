@@ -83,9 +83,10 @@ def plan_of(trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFo
     if args.save_total_limit is not None:
         saved = min(saved, args.save_total_limit + 1)  # a new one is complete before the oldest is removed
     evaluations = _times(args.eval_strategy, args.eval_steps, steps, per_epoch)
+    filled = sampler.num_used / (len(sampler) * sampler.global_batch_size)  # the last batch of an epoch is a short one
     return PartPlan(
         facts,
-        _seconds(trial, args, steps, done, evaluations, pipeline),
+        _seconds(trial, args, steps, done, evaluations, pipeline, filled),
         saved * trial.checkpoint + recorded,
         4 * parameters + recorded,
     )
@@ -268,6 +269,7 @@ def _seconds(
     done: int,
     evaluations: float,
     pipeline: ImagePipeline,
+    filled: float,
 ) -> float:
     """Steps that are left, evaluations while training, and what is measured at the end."""
     workers = 0 if pipeline.resident else args.loading["num_workers"]
@@ -277,7 +279,7 @@ def _seconds(
     images = evaluations * left * splits[pipeline.evaluation_split] + _FORWARD_ONLY * sum(splits.values())
     reading = trial.loading / args.train_batch_size / max(workers, 1)
     each = trial.evaluation + (0 if pipeline.resident else reading)
-    return (steps - done) * args.gradient_accumulation_steps * batch + images * each / args.world_size
+    return (steps - done) * args.gradient_accumulation_steps * filled * batch + images * each / args.world_size
 
 
 # ---- the table
