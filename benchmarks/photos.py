@@ -3,20 +3,44 @@
     python benchmarks/photos.py PHOTOS --megapixels 2 --output runs/photos-2
 
 PHOTOS is a folder with JPEGs, at any depth, such as the wallpapers that Debian packages bring (mate-backgrounds,
-lomiri-wallpapers-16.04, ukui-wallpapers, plasma-workspace-wallpapers). Those with as many pixels or more are scaled
-down, which leaves them the detail of a sharp photograph, and written as JPEG of quality 90 with Pillow's other
-defaults. The last line says how many there are, and their bits per pixel. Enlarged images would decode too cheaply.
+lomiri-wallpapers-16.04, ukui-wallpapers, plasma-workspace-wallpapers). Those with as many pixels or more, each once,
+are scaled down, which leaves them the detail of a sharp photograph, and written as JPEG of quality 90 with Pillow's
+other defaults. The last line says how many there are, and their bits per pixel. Enlarged images would decode too
+cheaply.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
 QUALITY = 90
+_SAME = 3.0  # grey levels between 16 x 16 pixels of two sizes of one photograph
+
+
+def photographs(source: Path, wanted: Callable[[PIL.Image.Image], bool]) -> Iterator[PIL.Image.Image]:
+    """RGB photographs below a folder, upright; of one that lies there in several sizes, the first of them.
+
+    Args:
+        source: The folder.
+        wanted: Whether to take an image, which is opened but not decoded.
+    """
+    PIL.Image.MAX_IMAGE_PIXELS = None
+    seen: list[np.ndarray] = []
+    for file in sorted(source.rglob("*.[jJ][pP]*[gG]")):
+        with PIL.Image.open(file) as opened:
+            if opened.mode != "RGB" or not wanted(opened):
+                continue
+            image = PIL.ImageOps.exif_transpose(opened)
+        small = np.asarray(image.resize((16, 16), PIL.Image.Resampling.BOX), dtype=float)
+        if all(np.abs(small - other).mean() > _SAME for other in seen):
+            seen.append(small)
+            yield image
 
 
 def make_photos(source: Path, megapixels: float, output: Path) -> tuple[int, float]:
@@ -28,15 +52,11 @@ def make_photos(source: Path, megapixels: float, output: Path) -> tuple[int, flo
     Raises:
         ValueError: If there are fewer than eight.
     """
-    PIL.Image.MAX_IMAGE_PIXELS = None
     done, bits, pixels = 0, 0, 0
-    for file in sorted(source.rglob("*.[jJ][pP]*[gG]")):
-        with PIL.Image.open(file) as opened:
-            share = megapixels * 1e6 / (opened.size[0] * opened.size[1])
-            if share > 1.03 or opened.mode != "RGB":
-                continue
-            image = PIL.ImageOps.exif_transpose(opened)
-        width, height = (round(side * share**0.5) for side in image.size)
+    least = megapixels * 1e6 / 1.03
+    for image in photographs(source, lambda opened: opened.size[0] * opened.size[1] >= least):
+        share = (megapixels * 1e6 / (image.size[0] * image.size[1])) ** 0.5
+        width, height = (round(side * share) for side in image.size)
         made = image.resize((width, height), PIL.Image.Resampling.LANCZOS, reducing_gap=3.0)
         target = output / ("test" if done % 4 == 3 else "train") / "ab"[done // 2 % 2] / f"{done:03d}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -91,6 +91,7 @@ def measure(
     size = data_args.image_size or model.spec.image_size
     pipeline = ImagePipeline(
         data,
+        None,
         default_size=size,
         max_size=size,
         crop_pct=model.spec.crop_pct,

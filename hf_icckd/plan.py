@@ -275,11 +275,12 @@ def _seconds(
     workers = 0 if pipeline.resident else args.loading["num_workers"]
     batch = max(trial.step, trial.loading / workers) if workers else trial.step + trial.loading
     splits = {name: len(rows) for name, rows in pipeline.data.splits().items()}
-    left = (steps - done) / steps
-    images = evaluations * left * splits[pipeline.evaluation_split] + _FORWARD_ONLY * sum(splits.values())
+    times, evaluated = evaluations * (steps - done) / steps, splits[pipeline.evaluation_split]
+    images = times * evaluated + _FORWARD_ONLY * sum(splits.values())
+    read = 0 if pipeline.resident else images - (max(times - 1, 0) * evaluated if pipeline.keeps_evaluated else 0)
     reading = trial.loading / args.train_batch_size / max(workers, 1)
-    each = trial.evaluation + (0 if pipeline.resident else reading)
-    return (steps - done) * args.gradient_accumulation_steps * filled * batch + images * each / args.world_size
+    measuring = (images * trial.evaluation + read * reading) / args.world_size
+    return (steps - done) * args.gradient_accumulation_steps * filled * batch + measuring
 
 
 # ---- the table

@@ -257,7 +257,7 @@ def photographs(tmp_path) -> Path:
     """Twelve, of 400 x 300 pixels, scaled down from larger ones."""
     (tmp_path / "large").mkdir()
     for number in range(12):
-        photo(800, 600).rotate(number).save(tmp_path / "large" / f"{number}.jpg")
+        photo(800, 600).rotate(30 * number).save(tmp_path / "large" / f"{number}.jpg")
     photo(300, 300).save(tmp_path / "large" / "small.jpg")
     count, bits = make_photos(tmp_path / "large", 0.12, tmp_path / "photos")
     assert count == 12 and 0.1 < bits < 10

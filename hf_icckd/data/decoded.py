@@ -14,6 +14,7 @@ from hf_icckd.data.augment import augment, resized_crop_boxes
 from hf_icckd.data.depth import Range
 from hf_icckd.data.framed import FramedImages
 from hf_icckd.data.framing import LARGE, Framing, StoredSizes
+from hf_icckd.data.image_cache import ShrunkImages
 from hf_icckd.data.images import REMEDY, name_of_row
 from hf_icckd.data.sampling import BatchKey
 from hf_icckd.data.stored_image import Box, Decoding, StoredImage
@@ -88,18 +89,23 @@ class DecodedImages(CroppedImages):
     """A split whose images are read by row number.
 
     Args:
-        split: Data set with an `image` column.
+        split: Data set with an `image` column, or copies of its images.
         labels: (N,) class indices, -1 for an image without a label.
         *args: Arguments of `CroppedImages`.
         **options: Keyword arguments of `CroppedImages`.
     """
 
-    def __init__(self, split: Dataset, labels: Tensor, *args: Any, **options: Any):
+    def __init__(self, split: Dataset | ShrunkImages, labels: Tensor, *args: Any, **options: Any):
         super().__init__(*args, **options)
         self.split, self.labels = split, labels
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def prepare(self) -> None:
+        """Make copies of the images, if there are to be any."""
+        if isinstance(self.split, ShrunkImages):
+            self.split.prepare()
 
     def class_labels(self) -> Tensor:
         """(N,) class of every image."""

@@ -77,7 +77,9 @@ class FramedImages(BatchDataset):
 
 
 class WithTeacherPixels(BatchDataset):
-    """Batches that also hold the teacher's pixels, as `teacher_pixel_values`; every image is decoded once for both.
+    """Batches that also hold the teacher's pixels, as `teacher_pixel_values`; every image is read once for both.
+
+    It is decoded once too, unless one of them is content with a smaller scale; see `StoredImage`.
 
     Args:
         dataset: The images as the student gets them.
@@ -105,6 +107,10 @@ class WithTeacherPixels(BatchDataset):
         """The student's batch and the teacher's pixels."""
         read = self.dataset.read(key)
         return self.dataset.batch(key, *read) | {"teacher_pixel_values": self.teacher.views(read[0], key)}
+
+    def prepare(self) -> None:
+        """As the data set."""
+        self.dataset.prepare()
 
     def class_labels(self) -> Tensor | None:
         """Classes of the student's data set."""

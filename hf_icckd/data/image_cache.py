@@ -1,14 +1,16 @@
-"""Shrunk copies of large training images on the disk, made once: `--image_cache 512`."""
+"""Shrunk copies of large training images on the disk, each made once: `--image_cache 512`."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import logging
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 import datasets
 import numpy as np
@@ -16,15 +18,15 @@ import PIL
 import PIL.Image
 from datasets import Dataset
 from datasets.arrow_writer import ArrowWriter
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from hf_icckd.data.cache import cache_errors, cache_folder, cache_key
 from hf_icckd.data.depth import Range
 from hf_icckd.data.images import READER, REMEDY, name_of_row
 from hf_icckd.data.splits.content import content_of
-from hf_icckd.data.stored_image import StoredImage, jpeg_decoder
-from hf_icckd.utils.atomic_files import existing_folder, replace_file
+from hf_icckd.data.stored_image import Decoding, StoredImage, jpeg_decoder
+from hf_icckd.utils.atomic_files import replace_file
 from hf_icckd.utils.machine import cores
 from hf_icckd.utils.text import size_text
 
@@ -33,92 +35,144 @@ logger = logging.getLogger(__name__)
 _QUALITY = 95
 _PIECE = 512  # images in a file; a run that is killed loses no more than one file
 _PROBED = 32  # images that are shrunk to estimate the room
-_FEATURES = datasets.Features({"image": datasets.Image(decode=False)})
+_FEATURES = datasets.Features({"image": datasets.Image(decode=False), "content": datasets.Value("int64")})
 
 
-class Stored(TypedDict):
-    """A stored image as a table of `datasets` holds it."""
+class ShrunkImages:
+    """Rows of a data set with copies in place of images whose short side has more than `short_side` pixels.
 
-    bytes: bytes
-    path: str | None
-
-
-def shrunk_images(rows: Dataset, short_side: int, name: str, pixel_range: Range | None = None) -> Dataset:
-    """Return copies of the images whose short side has at most `short_side` pixels, as JPEG of quality 95.
-
-    They are made once and kept in the cache folder of `datasets`, under a key of the bytes of all images. One process
-    makes them, others that need the same ones wait. A process that is stopped leaves what it has made.
+    Copies are JPEGs of quality 95. `prepare` makes those that are missing, and keeps them in the cache folder of
+    `datasets`, found by the bytes of their images: all data sets and runs share them, and a process that is stopped
+    leaves what it has made. Until then an image is shrunk whenever it is read, to the same pixels.
 
     Args:
         rows: Data set with an undecoded `image` column.
         short_side: Short side in pixels. Smaller images are kept as they are stored.
         name: Name of the split for the progress bar and errors.
         pixel_range: Values of black and white in deep images; None for the range of their type.
-
-    Returns:
-        Data set with an undecoded `image` column alone, in the same order.
-
-    Raises:
-        UnreadableImageError: If an image can't be read.
-        ValueError: If the disk has too little room.
+        decoding: How images are decoded to be shrunk, see `StoredImage`.
     """
-    versions = PIL.__version__, jpeg_decoder(), READER, _QUALITY, _PIECE
-    key = cache_key(content_of(rows, name).tobytes(), short_side, pixel_range, versions, "shrunk")
-    folder = cache_folder() / f"images-{key}"
-    files = {start: folder / f"{start:09d}.arrow" for start in range(0, len(rows), _PIECE)}
-    with cache_errors():
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock"):
-            missing = {start: file for start, file in files.items() if not file.is_file()}
-            if missing:
-                _make(rows, missing, short_side, name, pixel_range)
-    return datasets.concatenate_datasets([Dataset.from_file(str(file)) for file in files.values()])
+
+    def __init__(
+        self,
+        rows: Dataset,
+        short_side: int,
+        name: str,
+        pixel_range: Range | None = None,
+        decoding: Decoding = "scaled",
+    ):
+        self.rows, self.short_side, self.name = rows, short_side, name
+        self.pixel_range, self.decoding = pixel_range, decoding
+        self._others = rows.remove_columns("image")
+        self._copies: tuple[Dataset, np.ndarray] | None = None  # with the place of each row in them
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        """The columns of a row, its image undecoded."""
+        if self._copies is None:
+            content = self._shrink(row)
+        else:
+            copies, places = self._copies
+            content = copies[int(places[row])]["image"]["bytes"]
+        return self._others[row] | {"image": {"bytes": content, "path": None}}
+
+    def prepare(self) -> None:
+        """Make the copies that are missing. Of several processes one makes them, and the others wait.
+
+        Raises:
+            UnreadableImageError: If an image can't be read.
+            ValueError: If the disk has too little room.
+        """
+        if self._copies is not None:
+            return
+        versions = PIL.__version__, jpeg_decoder(), READER, _QUALITY
+        folder = cache_folder() / f"images-{cache_key(self.short_side, self.pixel_range, self.decoding, versions)}"
+        content = content_of(self.rows, self.name).view(np.int64)
+        self._fill(folder, content)
+        copies = _copies_in(folder)
+        known = _content_of_copies(copies)
+        order = known.argsort()
+        self._copies = copies, order[np.searchsorted(known, content, sorter=order)]
+
+    def _fill(self, folder: Path, content: np.ndarray) -> None:
+        with cache_errors():
+            folder.mkdir(parents=True, exist_ok=True)
+            with _locked(folder):
+                images, first = np.unique(content, return_index=True)
+                missing = np.sort(first[~np.isin(images, _content_of_copies(_copies_in(folder)))])
+                if len(missing):
+                    self._make(folder, missing, content)
+
+    def _make(self, folder: Path, rows: np.ndarray, content: np.ndarray) -> None:
+        """Write copies of these rows."""
+        with ThreadPoolExecutor(cores()) as threads:  # decoders let others run
+            probed = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _PROBED)).astype(int))
+            sizes = [len(each) for each in threads.map(self._shrink, rows[probed].tolist())]
+            self._check_room(folder, len(rows) * sum(sizes) // len(sizes), len(rows))
+            with tqdm(total=len(rows), desc=f"shrinking {self.name}", unit="img", leave=False) as bar:
+                for start in range(0, len(rows), _PIECE):
+                    piece = rows[start : start + _PIECE]
+                    images = []
+                    for image in threads.map(self._shrink, piece.tolist()):
+                        images.append({"bytes": image, "path": None})
+                        bar.update()
+                    columns = {"image": images, "content": content[piece].tolist()}
+                    file = folder / f"{cache_key(content[piece].tobytes())}.arrow"
+                    replace_file(file, functools.partial(_write, columns))
+
+    def _shrink(self, row: int) -> bytes:
+        """The bytes of a copy."""
+        record = self.rows[row]
+        what = name_of_row(record, row, self.name)
+        image = StoredImage(record["image"], what, REMEDY, self.pixel_range, self.decoding)
+        shrunk = image.shrunk(self.short_side)
+        if shrunk is None:
+            image.whole()  # for its error: it will be decoded without the name of its file
+            return image.content
+        file = io.BytesIO()
+        shrunk.save(file, "JPEG", quality=_QUALITY)
+        return file.getvalue()
+
+    def _check_room(self, folder: Path, needed: int, count: int) -> None:
+        free = shutil.disk_usage(folder).free
+        words = f"{count:,} copies with a short side of {self.short_side} pixels take about {size_text(needed)}"
+        if needed > free:
+            raise ValueError(
+                f"image_cache is {self.short_side}, but {words} in {folder} and {size_text(free)} are free; make "
+                "room, set HF_HOME to a folder on a larger disk, take a smaller side, or leave the option out"
+            )
+        logger.info("%s in %s, of %s that are free", words, folder, size_text(free))
 
 
-def _make(rows: Dataset, missing: dict[int, Path], short_side: int, name: str, pixel_range: Range | None) -> None:
-    """Make the files that are missing: the images from `start` on."""
-
-    def shrink(row: int) -> Stored:
-        record = rows[row]
-        image = StoredImage(record["image"], name_of_row(record, row, name), REMEDY, pixel_range)
-        return {"bytes": _shrunk(image, short_side), "path": record["image"].get("path")}
-
-    folder = next(iter(missing.values())).parent
-    todo = [row for start in missing for row in range(start, min(start + _PIECE, len(rows)))]
-    with ThreadPoolExecutor(cores()) as threads:  # decoders let others run
-        probed = np.unique(np.linspace(0, len(todo) - 1, min(len(todo), _PROBED)).astype(int))
-        sizes = [len(each["bytes"]) for each in threads.map(shrink, (todo[place] for place in probed))]
-        _check_room(folder, len(todo) * sum(sizes) // len(sizes), short_side, len(todo))
-        with tqdm(total=len(todo), desc=f"shrinking {name}", unit="img", leave=False) as bar:
-            for start, file in missing.items():
-                images = []
-                for image in threads.map(shrink, range(start, min(start + _PIECE, len(rows)))):
-                    images.append(image)
-                    bar.update()
-                replace_file(file, functools.partial(_write, images))
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Context in which no other process makes copies in the folder."""
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("another process makes copies in %s: waiting for it", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _shrunk(image: StoredImage, short_side: int) -> bytes:
-    shrunk = image.shrunk(short_side)
-    if shrunk is None:
-        return image.content
-    file = io.BytesIO()
-    shrunk.save(file, "JPEG", quality=_QUALITY)
-    return file.getvalue()
-
-
-def _write(images: list[Stored], path: Path) -> None:
+def _write(columns: dict[str, list], path: Path) -> None:
     with ArrowWriter(path=str(path), features=_FEATURES) as writer:
-        writer.write_batch({"image": images})
+        writer.write_batch(columns)
         writer.finalize()
 
 
-def _check_room(folder: Path, needed: int, short_side: int, count: int) -> None:
-    free = shutil.disk_usage(existing_folder(folder)).free
-    words = f"{count:,} images with a short side of at most {short_side} pixels take about {size_text(needed)}"
-    if needed > free:
-        raise ValueError(
-            f"image_cache is {short_side}, but {words} in {folder} and {size_text(free)} are free; make room, set "
-            "HF_HOME to a folder on a larger disk, take a smaller side, or leave the option out"
-        )
-    logger.info("%s in %s, of %s that are free", words, folder, size_text(free))
+def _copies_in(folder: Path) -> Dataset:
+    """All copies in a folder, mapped from their files."""
+    found = [Dataset.from_file(str(file)) for file in sorted(folder.glob("*.arrow"))]
+    empty = Dataset.from_dict({"image": [], "content": []}, features=_FEATURES)
+    return datasets.concatenate_datasets(found) if found else empty
+
+
+def _content_of_copies(copies: Dataset) -> np.ndarray:
+    return copies.with_format("arrow")["content"][:].to_numpy(zero_copy_only=False)

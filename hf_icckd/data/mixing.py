@@ -167,6 +167,10 @@ class MixedImages(BatchDataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def prepare(self) -> None:
+        """As the data set."""
+        self.dataset.prepare()
+
     def partners(self, epoch: int) -> Tensor:
         """(N,) partner of every row in an epoch."""
         if self._partners is None or self._partners[0] != epoch:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from hf_icckd.data.channel_statistics import Channels, channel_statistics
 from hf_icckd.data.decoded import DecodedImages
 from hf_icckd.data.framed import at_size
 from hf_icckd.data.framing import LARGE, Framing, border_colour, framing_for
-from hf_icckd.data.image_cache import shrunk_images
+from hf_icckd.data.image_cache import ShrunkImages
 from hf_icckd.data.images import CROP_MODES, CropMode, read_image, scale_to_longest
 from hf_icckd.data.kept_batches import KeptBatches
 from hf_icckd.data.labels.columns import labels_of
@@ -68,7 +68,7 @@ class ImagePipeline:
         compile_backend: See `ResidentImages`.
         sampling: How often an epoch shows the training images of each class; None for every image once.
         decoding: How large images are decoded for random crops, see `StoredImage`.
-        image_cache: Short side of copies of large images that random crops are made from, see `shrunk_images`; None
+        image_cache: Short side of copies of large images that random crops are made from, see `ShrunkImages`; None
             for the images themselves.
 
     Attributes:
@@ -116,6 +116,8 @@ class ImagePipeline:
         check_number("crop_pct", crop_pct, 0, 1, exclude_low=True)
         if crop_mode not in (None, *CROP_MODES):
             raise ValueError(f"crop_mode is {crop_mode!r}, expected one of {', '.join(CROP_MODES)}, or None")
+        if decoding not in get_args(Decoding):
+            raise ValueError(f"decoding is {decoding!r}, expected {' or '.join(get_args(Decoding))}")
         self.data, self.interpolation, self.asked_augmentation = data, interpolation, augmentation
         self.device, self.compile_backend = torch.device(device), compile_backend
         self.reading = pixel_reading(data)
@@ -139,20 +141,21 @@ class ImagePipeline:
         if augmentation is not None:
             self.augmentation = augmentation.for_images(self.image_size, small=small, mirrored=data.mirrored)
         self._stored = self.reading.stored_sizes(native) if small else LARGE
-        self._check_image_cache()
         self._pixels: dict[tuple[str, Framing], torch.Tensor] = {}
-        self._kept: dict[str, KeptBatches] = {}  # by split
+        self._kept = KeptBatches(resident_max_bytes)
         self._decide_residence(teacher, resident_max_bytes)
 
-    def _check_image_cache(self) -> None:
+    def _check_image_cache(self, largest: int) -> None:
+        """Refuse copies that nothing reads, or that are smaller than the batches of student or teacher."""
         side = self.image_cache
         check_number("image_cache", side, 1)
-        if side is not None and not self.crops_boxes:
+        if side is not None and (self.data.streamed or not self.crops_boxes):
             why = "images are small" if self._stored.small is not None else "there are no random crops"
+            why = "images are streamed" if self.data.streamed else why
             raise ValueError(f"image_cache is {side}, but {why}, so no copies are made; leave it out")
-        if side is not None and side < self.image_size:
+        if side is not None and side < largest:
             raise ValueError(
-                f"image_cache is {side}, expected at least the side of the batches, {self.image_size}: smaller copies "
+                f"image_cache is {side}, expected at least the side of the batches, {largest}: smaller copies "
                 "would be enlarged again"
             )
 
@@ -163,6 +166,7 @@ class ImagePipeline:
             sizes.append(other.size)
             of_teacher = f", for the teacher {other.size} x {other.size}"
         self._max_bytes = resident_max_bytes
+        self._check_image_cache(max(sizes))
         splits = [self.data.trained, *self.data.splits().values()]
         largest = max(map(len, splits)) * 3 * sum(size**2 for size in sizes)
         self.resident = self._stored.small is not None and largest <= resident_max_bytes and not self.data.streamed
@@ -176,14 +180,15 @@ class ImagePipeline:
         )
 
     def _decoding_words(self) -> str:
-        words = "streamed, " if self.data.streamed else ""
-        if not self.crops_boxes or self.decoding == "whole":
-            return f"{words}decoded as needed"
-        words += f"decoded as needed (JPEGs at 1/2 to 1/8 where a crop needs no more, else by {jpeg_decoder()})"
+        words = "streamed, decoded as needed" if self.data.streamed else "decoded as needed"
+        if not self.crops_boxes:
+            return words
+        if self.decoding == "scaled":
+            words += f" (JPEGs at 1/2 to 1/8 where a crop needs no more, else by {jpeg_decoder()})"
         longest = self.reading.longest or 0
         if self.image_cache is not None:
-            return f"{words}, from copies with a short side of {self.image_cache}"
-        if longest >= _PAYS * self.image_size and not self.data.streamed:
+            words += f", from copies with a short side of {self.image_cache} pixels"
+        elif longest >= _PAYS * self.image_size and not self.data.streamed:
             words += f"; --image_cache {2 * self.image_size} would decode images of {longest} pixels only once"
         return words
 
@@ -229,10 +234,10 @@ class ImagePipeline:
         labels = torch.from_numpy(labels_of(rows))
         if not self.resident:
             if decoding["augmentation"] is not None and self.image_cache is not None:
-                rows = shrunk_images(rows, self.image_cache, split, self.data.pixel_range)
+                rows = ShrunkImages(rows, self.image_cache, split, self.data.pixel_range, self.decoding)
             images = DecodedImages(rows, labels, **decoding)
-            if decoding["augmentation"] is None:
-                images.kept = self._kept.setdefault(split, KeptBatches(self._max_bytes))
+            if split == self.evaluation_split and decoding["augmentation"] is None:
+                images.kept = self._kept
             return images
         whole_split = rows is self.data.splits()[split]
         load = functools.partial(self._resident_pixels, split) if whole_split else self._trained_pixels
@@ -324,6 +329,12 @@ class ImagePipeline:
     def evaluation_split(self) -> str:
         """Split that training is evaluated on, validation if there is one, else test."""
         return "test" if self.data.validation is None else "validation"
+
+    @property
+    def keeps_evaluated(self) -> bool:
+        """Whether the pixels of the evaluation split stay in memory once they have been read."""
+        bytes_of_all = len(self.data.splits()[self.evaluation_split]) * 3 * self.image_size**2
+        return self.resident or bytes_of_all <= self._max_bytes
 
     def channel_statistics(self) -> tuple[Channels, Channels]:
         """Mean and standard deviation of each RGB channel on the scale 0 to 1, from up to 2,048 training images.

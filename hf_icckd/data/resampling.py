@@ -126,6 +126,10 @@ class ResampledImages(BatchDataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def prepare(self) -> None:
+        """As the data set."""
+        self.dataset.prepare()
+
     def __getitems__(self, key: BatchKey) -> dict[str, Any]:
         """The images that stand in these places."""
         if self._places is None or self._places[0] != key.epoch:

@@ -157,6 +157,9 @@ class BatchDataset(Dataset[dict[str, Any]]):
         """
         raise NotImplementedError
 
+    def prepare(self) -> None:
+        """Do once what takes long, and pays if all images are read."""
+
     def class_labels(self) -> Tensor | None:
         """(N,) class of every stored image, on the CPU; None where nobody knows it before the image is read."""
         return None
@@ -195,6 +198,7 @@ def make_loader(
         multiprocessing_context: How workers are started: fork, forkserver or spawn; None for Python's default.
         pin_memory: Whether batches for a GPU are copied to pinned memory.
     """
+    dataset.prepare()
     workers: dict[str, Any] = {}
     if num_workers > 0 and not dataset.resident:
         method = multiprocessing.get_context(multiprocessing_context).get_start_method()

@@ -36,7 +36,7 @@ _FROM_RIGHT, _FROM_BOTTOM, _SWAPPED = (2, 3, 7, 8), (3, 4, 6, 7), (5, 6, 7, 8)
 
 
 class StoredImage:
-    """An image of which only the header has been read.
+    """A stored image that is decoded when it is asked for pixels, once for all that are asked for at one scale.
 
     Crops of a JPEG are made from a decoding at 1/2, 1/4 or 1/8 of its size, by Pillow: the smallest at which each crop
     has at least the pixels it is scaled to. Their boxes are moved by up to four pixels, see `snapped_box`. A JPEG that
@@ -52,7 +52,6 @@ class StoredImage:
     Attributes:
         what: Name of the image.
         content: The stored bytes.
-        size: Width and height in pixels, upright.
 
     Raises:
         UnreadableImageError: If it can't be opened.
@@ -80,13 +79,21 @@ class StoredImage:
             self.content = stored_bytes(stored)
             self._stored = {"bytes": self.content, "path": (stored or {}).get("path")}
             with open_image(self._stored) as image:
-                self._orientation = image.getexif().get(PIL.ExifTags.Base.Orientation, 1)
+                self._jpeg = isinstance(image, JpegImageFile)  # MPO, as phones write it, is one too
+                # Of other formats, Pillow would decode some to find it, and says the size of some as if upright.
+                self._orientation = image.getexif().get(PIL.ExifTags.Base.Orientation, 1) if self._jpeg else 1
                 self._raw_size = image.size
-                # MPO, as phones write it, is one too.
-                self._jpeg = decoding == "scaled" and isinstance(image, JpegImageFile)
                 self._plain = image.mode in ("RGB", "L")
-        self.size = self._raw_size[::-1] if self._orientation in _SWAPPED else self._raw_size
+        # Kept for a second net that looks at the same batch.
         self._decoded: tuple[int, np.ndarray] | None = None
+        self._whole: PIL.Image.Image | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, upright: from the header of a JPEG, else from the pixels."""
+        if self._jpeg:
+            return self._raw_size[::-1] if self._orientation in _SWAPPED else self._raw_size
+        return self._kept_whole().size
 
     def whole(self) -> PIL.Image.Image:
         """All pixels as an upright RGB image, decoded by Pillow."""
@@ -107,7 +114,7 @@ class StoredImage:
             UnreadableImageError: If it can't be decoded.
         """
         if self._decoding == "whole":
-            image, method = PIL.Image.fromarray(self._at(1)), resampling(interpolation)
+            image, method = self._kept_whole(), resampling(interpolation)
             return np.stack([np.asarray(image.resize((size, size), method, box=box)) for box in boxes])
         scale = 1
         if self._jpeg:
@@ -125,10 +132,16 @@ class StoredImage:
         least = min(self.size)
         if least <= short_side:
             return None
-        scale = decoding_scale([(0, 0, *self._raw_size)], self._raw_size, short_side) if self._jpeg else 1
-        image = PIL.Image.fromarray(self._upright(self._at(scale)))
+        image = self._kept_whole() if self._decoding == "whole" or not self._jpeg else None
+        if image is None:
+            scale = decoding_scale([(0, 0, *self._raw_size)], self._raw_size, short_side)
+            image = PIL.Image.fromarray(self._upright(self._at(scale)))
         width, height = (round(side * short_side / least) for side in self.size)
         return image.resize((width, height), PIL.Image.Resampling.BICUBIC)
+
+    def _kept_whole(self) -> PIL.Image.Image:
+        self._whole = self._whole or self.whole()
+        return self._whole
 
     def _upright(self, pixels: np.ndarray) -> np.ndarray:
         """Turn pixels of a JPEG, which are decoded as they are stored; all others are upright already."""
@@ -137,13 +150,13 @@ class StoredImage:
         return np.asarray(PIL.Image.fromarray(pixels).transpose(_UPRIGHT[self._orientation]))
 
     def _at(self, scale: int) -> np.ndarray:
-        """(H, W, 3) pixels, kept for a second net that looks at the same batch."""
+        """(H, W, 3) pixels of the image at a scale: as stored if it is a JPEG, else upright."""
         if self._decoded is None or self._decoded[0] != scale:
             if self._jpeg:
                 with image_errors(self._stored, self.what, self._remedy):
                     pixels = self._decode(scale)
             else:
-                pixels = np.asarray(self.whole())
+                pixels = np.asarray(self._kept_whole())
             self._decoded = scale, pixels
         return self._decoded[1]
 

@@ -200,7 +200,10 @@ class DataArguments(ImageDataArguments):
     )
     resident_max_bytes: int = field(
         default=RESIDENT_MAX_BYTES,
-        metadata={"help": "Largest split of small images that is kept in memory, with a teacher's pixels."},
+        metadata={
+            "help": "Largest split of small images that is kept in memory, with a teacher's pixels; of large ones, "
+            "the split that is evaluated while training."
+        },
     )
 
     def __post_init__(self) -> None:

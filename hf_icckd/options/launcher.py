@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,6 +14,9 @@ NO_DEEPSPEED = (
     "large teachers fsdp2.yaml"
 )
 
+_SHARED_MEMORY = Path("/dev/shm")  # where there is none, batches take another way
+_WORKER_BYTES = 256 * 2**20  # two batches of 256 images of 224 pixels, and as much again
+_MOST_WORKERS = 16
 _LAUNCHERS = ("LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID")
 # Allowed values of accelerate's FSDP options, and why no others. If unset, accelerate uses FSDP version 1 and the
 # first option of each list.
@@ -75,8 +80,9 @@ def threads_per_process(asked: int | None, cores: int) -> tuple[int, str]:
 def loading_workers(asked: int | None, cores: int) -> int:
     """Processes that decode images for each process: as many as asked for, else one less than it has cores.
 
-    Where Python does not fork, workers import the script that was started. A script of the user's may not stand that,
-    so there it gets none by default.
+    By default there are 16 at most, and fewer where there is little shared memory, as in Docker's containers: batches
+    go through it. Where Python does not fork, workers import the script that was started. A script of the user's may
+    not stand that, so there it gets none.
 
     Args:
         asked: Value of the option; None if it was not given.
@@ -85,11 +91,13 @@ def loading_workers(asked: int | None, cores: int) -> int:
     if asked is not None:
         return asked
     main = sys.modules["__main__"]
-    module, script = getattr(main.__spec__, "name", ""), Path(getattr(main, "__file__", None) or "").stem
-    ours = module.partition(".")[0] == "hf_icckd" or script == "hf-icckd"
+    module, script = getattr(main.__spec__, "name", ""), Path(getattr(main, "__file__", None) or "")
+    ours = module.partition(".")[0] == "hf_icckd" or script.stem == "hf-icckd" or script.parent.name == "recipes"
     if not ours and multiprocessing.get_context().get_start_method() != "fork":
         return 0
-    return max(0, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1)
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    room = shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else math.inf
+    return int(min(max(0, cores // processes - 1), room / processes // _WORKER_BYTES, _MOST_WORKERS))
 
 
 def accelerate_uses(what: str) -> bool:

@@ -127,8 +127,8 @@ class Hardware:
     dataloader_num_workers: int | None = field(
         default=None,
         metadata={
-            "help": "Processes that decode images; default: one less than the cores of a process. Small images in "
-            "memory need none."
+            "help": "Processes that decode images; default: one less than the cores of a process, fewer with little "
+            "shared memory, none in scripts of your own where Python does not fork. Small images in memory need none."
         },
     )
     per_device_eval_batch_size: int = field(default=256, metadata={"help": "Images per process in evaluation."})

@@ -49,6 +49,10 @@ class EpochRows(BatchDataset):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def prepare(self) -> None:
+        """As the data set."""
+        self.dataset.prepare()
+
     def __getitems__(self, key: BatchKey) -> dict[str, Any]:
         """The batch of the data set; `key.indices` count the chosen rows."""
         return self.dataset.__getitems__(key._replace(epoch=self.epoch, indices=self.rows[key.indices]))
@@ -110,6 +114,10 @@ class WithTargets(BatchDataset):
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    def prepare(self) -> None:
+        """As the data set."""
+        self.dataset.prepare()
 
     def class_labels(self) -> Tensor | None:
         """Classes of the training data set."""

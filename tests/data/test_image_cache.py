@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from hf_icckd import ImagePipeline, load_image_data
+from hf_icckd import ImagePipeline, create_classifier, load_image_data
 from hf_icckd.data import image_cache
-from hf_icckd.data.image_cache import shrunk_images
+from hf_icckd.data.image_cache import ShrunkImages
 from hf_icckd.data.images import UnreadableImageError, read_image
-from hf_icckd.data.sampling import BatchKey
+from hf_icckd.data.sampling import BatchKey, make_loader
 from hf_icckd.data.stored_image import StoredImage
 from hf_icckd.options.augmentation import Augmentation
 from hf_icckd.options.data import TrainingDataArguments
@@ -53,8 +53,23 @@ def rows(folder):
     return load_image_data(str(folder)).train
 
 
+def copies_of(rows, side: int = 96) -> ShrunkImages:
+    copies = ShrunkImages(rows, side, "train")
+    copies.prepare()
+    return copies
+
+
+def made_by(monkeypatch) -> list[str]:
+    """Names of the images that are shrunk from now on."""
+    made: list[str] = []
+    shrink = StoredImage.shrunk
+    monkeypatch.setattr(StoredImage, "shrunk", lambda self, side: made.append(self.what) or shrink(self, side))
+    monkeypatch.setattr(image_cache, "_PROBED", 1)
+    return made
+
+
 def test_copies_show_the_images(rows):
-    copies = shrunk_images(rows, 96, "train")
+    copies = copies_of(rows)
     assert len(copies) == len(rows)
     for row in range(len(rows)):
         whole, copy = read_image(rows, row), read_image(copies, row)
@@ -65,82 +80,96 @@ def test_copies_show_the_images(rows):
 
 
 def test_a_small_image_is_kept_as_it_is_stored(rows):
-    copies = shrunk_images(rows, 96, "train")
+    copies = copies_of(rows)
     small = [row for row in range(len(rows)) if min(read_image(rows, row).size) <= 96]
     for row in small:
         assert np.array_equal(np.asarray(read_image(copies, row)), np.asarray(read_image(rows, row)))
 
 
 def test_they_are_made_once_and_shared_by_runs_at_once(rows, monkeypatch):
-    made = []
-    shrink = StoredImage.shrunk
-    monkeypatch.setattr(StoredImage, "shrunk", lambda self, side: made.append(1) or shrink(self, side))
-    monkeypatch.setattr(image_cache, "_PROBED", 1)
-    results = []
-    runs = [threading.Thread(target=lambda: results.append(shrunk_images(rows, 96, "train"))) for _ in range(3)]
+    made, results = made_by(monkeypatch), []
+    runs = [threading.Thread(target=lambda: results.append(copies_of(rows))) for _ in range(3)]
     for each in runs:
         each.start()
     for each in runs:
         each.join()
     assert len(made) == len(rows) + 1 and len(results) == 3
-    assert all(one["image"][:] == results[0]["image"][:] for one in results)
+    for row in range(len(rows)):
+        assert results[0][row] == results[1][row] == results[2][row]
+
+
+def test_other_data_sets_share_them(rows, monkeypatch):
+    """Part of the rows in another order, with a copy of an image, and one that is new."""
+    copies = copies_of(rows)
+    made = made_by(monkeypatch)
+    part = rows.select([7, 2, 2, 11])
+    of_part = copies_of(part)
+    assert not made and [of_part[row]["image"] for row in range(4)] == [copies[row]["image"] for row in (7, 2, 2, 11)]
+    assert [of_part[row]["label"] for row in range(4)] == part["label"][:]
+    copies_of(rows.select([0, 1]))
+    assert not made
+    assert len({record["image"]["bytes"] for record in (copies[row] for row in range(len(rows)))}) == len(rows)
+
+
+def test_before_they_are_made_images_are_shrunk_as_they_are_read(rows):
+    early, copies = ShrunkImages(rows, 96, "train"), copies_of(rows)
+    assert [early[row] for row in range(len(rows))] == [copies[row] for row in range(len(rows))]
 
 
 def test_a_stopped_process_leaves_what_it_has_made(rows, monkeypatch):
-    written, made = [], []
-    write, shrink = image_cache._write, StoredImage.shrunk
+    written = []
+    write = image_cache._write
 
-    def stop_at_the_third(images, path):
-        write(images, path)
+    def stop_at_the_third(columns, path):
+        write(columns, path)
         written.append(path)
         if len(written) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(image_cache, "_write", stop_at_the_third)
-    with pytest.raises(KeyboardInterrupt):
-        shrunk_images(rows, 96, "train")
-    monkeypatch.setattr(image_cache, "_write", write)
-    monkeypatch.setattr(StoredImage, "shrunk", lambda self, side: made.append(1) or shrink(self, side))
-    monkeypatch.setattr(image_cache, "_PROBED", 1)
-    copies = shrunk_images(rows, 96, "train")
-    assert len(made) == len(rows) - 2 * 4 + 1 and len(copies) == len(rows)
+    with monkeypatch.context() as patch:
+        patch.setattr(image_cache, "_write", stop_at_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            copies_of(rows)
+    made = made_by(monkeypatch)
+    copies_of(rows)
+    assert len(made) == len(rows) - 2 * 4 + 1
 
 
-def test_changed_images_get_new_copies(folder, rows):
-    shrunk_images(rows, 96, "train")
+def test_a_changed_image_gets_a_new_copy(folder, rows, monkeypatch):
+    copies_of(rows)
+    made = made_by(monkeypatch)
     victim = folder / "train" / "a" / "00.jpg"
     Image.new("RGB", (300, 200), "red").save(victim)
     again = load_image_data(str(folder)).train
     place = [row["image"]["path"] for row in again].index(str(victim))
-    assert read_image(shrunk_images(again, 96, "train"), place).getpixel((5, 5))[0] > 240
+    assert read_image(copies_of(again), place).getpixel((5, 5))[0] > 240
+    assert len(made) == 2 and len(set(made)) == 1  # once to estimate the room
 
 
 def test_too_little_room_is_said_before_anything_is_made(rows, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("Usage", "total used free")(10, 9, 1000))
-    with pytest.raises(
-        ValueError, match=r"image_cache is 96, but 1\d images .* take about .* 1.0 kB are free; make r"
-    ):
-        shrunk_images(rows, 96, "train")
+    with pytest.raises(ValueError, match=r"image_cache is 96, but 16 copies .* take about .* 1.0 kB are free; make r"):
+        copies_of(rows)
     assert not list((tmp_path / "cache").rglob("*.arrow"))
 
 
 def test_a_disk_that_fills_up_leaves_whole_files(rows, tmp_path, monkeypatch):
     write, written = image_cache._write, []
 
-    def fill(images, path):
+    def fill(columns, path):
         if written:
             path.write_bytes(b"half")
             raise OSError(28, "No space left on device", str(path))
         written.append(path)
-        write(images, path)
+        write(columns, path)
 
     monkeypatch.setattr(image_cache, "_write", fill)
     with pytest.raises(ValueError, match=r"the cache folder .* can't be used \(No space left on device\)"):
-        shrunk_images(rows, 96, "train")
+        copies_of(rows)
     left = [file for file in (tmp_path / "cache").rglob("images-*/*") if file.name != "lock"]
     assert [file.suffix for file in left] == [".arrow"]
     monkeypatch.setattr(image_cache, "_write", write)
-    assert len(shrunk_images(rows, 96, "train")) == len(rows)
+    assert len(copies_of(rows)) == len(rows)
 
 
 def test_an_unreadable_image_is_named(folder):
@@ -148,7 +177,17 @@ def test_an_unreadable_image_is_named(folder):
     broken.write_bytes(broken.read_bytes()[:3000])
     rows = load_image_data(str(folder)).train
     with pytest.raises(UnreadableImageError, match=r"00\.jpg.* cannot be read as an image"):
-        shrunk_images(rows, 96, "train")
+        copies_of(rows)
+
+
+def test_workers_and_the_first_batch_see_the_same_copies(folder, tmp_path):
+    data = load_image_data(str(folder))
+    images = ImagePipeline(data, Augmentation(), default_size=64, image_cache=96).dataset("train", training=True)
+    early = images.__getitems__(next(iter(images.batch_sampler(4, seed=0))))
+    assert not list((tmp_path / "cache").rglob("*.arrow"))  # a trial makes none
+    (batch, *_) = make_loader(images, images.batch_sampler(4, seed=0), num_workers=1)
+    assert torch.equal(batch["pixel_values"], early["pixel_values"])
+    assert list((tmp_path / "cache").rglob("images-*/*.arrow"))
 
 
 def test_training_images_come_from_copies_and_evaluation_from_the_images(folder, monkeypatch):
@@ -169,6 +208,11 @@ def test_options_that_do_nothing_are_refused(folder):
     data = load_image_data(str(folder))
     with pytest.raises(ValueError, match=r"image_cache is 32, expected at least the side of the batches, 64"):
         ImagePipeline(data, default_size=64, image_cache=32)
+    teacher = create_classifier("cifar_resnet8", ["a", "b"], image_size=200).spec
+    with pytest.raises(ValueError, match=r"image_cache is 128, expected at least the side of the batches, 200"):
+        ImagePipeline(data, default_size=64, image_cache=128, teacher=teacher)
+    with pytest.raises(ValueError, match=r"decoding is 'half', expected scaled or whole"):
+        ImagePipeline(data, decoding="half")
     with pytest.raises(ValueError, match=r"image_cache is 128, but there are no random crops"):
         ImagePipeline(data, None, default_size=64, image_cache=128)
     with pytest.raises(ValueError, match=r"image_cache is 128, but images are small"):

@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import PIL.Image
+import PIL.PngImagePlugin
 import pytest
 import torchvision
 from PIL import ImageOps
@@ -135,6 +136,31 @@ def test_a_png_is_decoded_whole(decoding, interpolation):
     # torch's rounding is not Pillow's.
     assert np.abs(one.astype(int) - other.astype(int)).max() <= (1 if decoding == "scaled" else 0)
     assert np.array_equal(np.asarray(image.whole()), np.asarray(decode_image(value, "it")))
+
+
+@pytest.mark.parametrize("decoding", ["whole", "scaled"])
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_other_formats_are_turned_too(kind, orientation, decoding):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    value = stored(photo(600, 304), kind, orientation, **options)
+    image, whole = StoredImage(value, "it", decoding=decoding), decode_image(value, "it")
+    assert image.size == whole.size
+    box = (0, 0, *whole.size)
+    assert difference(image.crops([box], 56, "bilinear"), from_whole(value, [box], 56)) < 0.5
+    assert image.shrunk(100).size == whole.resize((100, 197) if orientation == 6 else (197, 100)).size
+
+
+def test_a_png_is_decoded_once(monkeypatch):
+    decoded = []
+    load = PIL.PngImagePlugin.PngImageFile.load_prepare
+    monkeypatch.setattr(PIL.PngImagePlugin.PngImageFile, "load_prepare", lambda self: decoded.append(1) or load(self))
+    image = StoredImage(stored(photo(), "PNG"), "it")
+    assert not decoded
+    assert image.size == (640, 480)
+    image.crops(BOXES, 56, "bilinear")
+    image.shrunk(100)
+    assert len(decoded) == 1
 
 
 def test_whole_decoding_is_exact_for_jpegs():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -43,12 +44,22 @@ def test_a_value_that_is_no_number_is_an_error(monkeypatch):
         threads_per_process(None, cores=8)
 
 
+@pytest.fixture(autouse=True)
+def much_shared_memory(monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=8 * 2**30))
+
+
 def test_workers_are_one_less_than_the_cores_of_a_process(monkeypatch):
     monkeypatch.setattr(multiprocessing, "get_context", lambda: SimpleNamespace(get_start_method=lambda: "fork"))
     assert loading_workers(None, 8) == 7 and loading_workers(None, 1) == 0
     assert loading_workers(0, 8) == 0 and loading_workers(20, 8) == 20
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert loading_workers(None, 8) == 1 and loading_workers(None, 2) == 0
+    assert loading_workers(None, 512) == 8  # a quarter of the shared memory
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    assert loading_workers(None, 512) == 16
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=64 * 2**20))  # a container of Docker's
+    assert loading_workers(None, 8) == 0 and loading_workers(4, 8) == 4
 
 
 @pytest.mark.parametrize(
@@ -58,6 +69,7 @@ def test_workers_are_one_less_than_the_cores_of_a_process(monkeypatch):
         ("train", "/home/me/train.py", 0),
         ("hf_icckd.student", "/env/hf_icckd/student.py", 7),
         (None, "/env/bin/hf-icckd", 7),
+        (None, "recipes/teacher.py", 7),
         (None, None, 0),
     ],
 )
