@@ -26,6 +26,7 @@ from hf_icckd.data.depth import Range
 from hf_icckd.data.images import READER, REMEDY, name_of_row
 from hf_icckd.data.splits.content import content_of
 from hf_icckd.data.stored_image import Decoding, StoredImage, jpeg_decoder
+from hf_icckd.options.checks import check_number
 from hf_icckd.utils.atomic_files import replace_file
 from hf_icckd.utils.machine import cores
 from hf_icckd.utils.text import size_text
@@ -144,6 +145,27 @@ class ShrunkImages:
                 "room, set HF_HOME to a folder on a larger disk, take a smaller side, or leave the option out"
             )
         logger.info("%s in %s, of %s that are free", words, folder, size_text(free))
+
+
+def check_side(short_side: int, largest: int, why_none: str) -> None:
+    """Refuse copies that nothing reads, or that are smaller than the batches.
+
+    Args:
+        short_side: Their short side in pixels.
+        largest: Side of the batches, of student or teacher.
+        why_none: Why no copies would be made; empty if they are.
+
+    Raises:
+        ValueError: If they are of no use.
+    """
+    check_number("image_cache", short_side, 1)
+    if why_none:
+        raise ValueError(f"image_cache is {short_side}, but {why_none}, so there are no copies; leave it out")
+    if short_side < largest:
+        raise ValueError(
+            f"image_cache is {short_side}, expected at least the side of the batches, {largest}: smaller copies would "
+            "be enlarged again"
+        )
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from hf_icckd.data.channel_statistics import Channels, channel_statistics
 from hf_icckd.data.decoded import DecodedImages
 from hf_icckd.data.framed import at_size
 from hf_icckd.data.framing import LARGE, Framing, border_colour, framing_for
-from hf_icckd.data.image_cache import ShrunkImages
+from hf_icckd.data.image_cache import ShrunkImages, check_side
 from hf_icckd.data.images import CROP_MODES, CropMode, read_image, scale_to_longest
 from hf_icckd.data.kept_batches import KeptBatches
 from hf_icckd.data.labels.columns import labels_of
@@ -145,20 +145,6 @@ class ImagePipeline:
         self._kept = KeptBatches(resident_max_bytes)
         self._decide_residence(teacher, resident_max_bytes)
 
-    def _check_image_cache(self, largest: int) -> None:
-        """Refuse copies that nothing reads, or that are smaller than the batches of student or teacher."""
-        side = self.image_cache
-        check_number("image_cache", side, 1)
-        if side is not None and (self.data.streamed or not self.crops_boxes):
-            why = "images are small" if self._stored.small is not None else "there are no random crops"
-            why = "images are streamed" if self.data.streamed else why
-            raise ValueError(f"image_cache is {side}, but {why}, so no copies are made; leave it out")
-        if side is not None and side < largest:
-            raise ValueError(
-                f"image_cache is {side}, expected at least the side of the batches, {largest}: smaller copies "
-                "would be enlarged again"
-            )
-
     def _decide_residence(self, teacher: ClassifierSpec | None, resident_max_bytes: int) -> None:
         """Decide whether images are kept in memory: the pixels of student and teacher, or neither."""
         sizes, of_teacher = [self.image_size], ""
@@ -166,7 +152,10 @@ class ImagePipeline:
             sizes.append(other.size)
             of_teacher = f", for the teacher {other.size} x {other.size}"
         self._max_bytes = resident_max_bytes
-        self._check_image_cache(max(sizes))
+        if self.image_cache is not None:
+            none = "" if self.crops_boxes else "no box is cut out of small images, and none without random crops"
+            why_none = "images are streamed" if self.data.streamed else none
+            check_side(self.image_cache, max(sizes), why_none)
         splits = [self.data.trained, *self.data.splits().values()]
         largest = max(map(len, splits)) * 3 * sum(size**2 for size in sizes)
         self.resident = self._stored.small is not None and largest <= resident_max_bytes and not self.data.streamed

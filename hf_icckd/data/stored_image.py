@@ -208,7 +208,7 @@ def snapped_box(box: Box, size: tuple[int, int]) -> Box:
 
     Example:
         >>> snapped_box((13, 100, 1000, 749), (1001, 750))
-        (16, 104, 1000, 750)
+        (16, 104, 1001, 750)
     """
     unit = snapping_unit(size)
 

@@ -213,9 +213,9 @@ def test_options_that_do_nothing_are_refused(folder):
         ImagePipeline(data, default_size=64, image_cache=128, teacher=teacher)
     with pytest.raises(ValueError, match=r"decoding is 'half', expected scaled or whole"):
         ImagePipeline(data, decoding="half")
-    with pytest.raises(ValueError, match=r"image_cache is 128, but there are no random crops"):
+    with pytest.raises(ValueError, match=r"image_cache is 128, but no box is cut out of small images, and none"):
         ImagePipeline(data, None, default_size=64, image_cache=128)
-    with pytest.raises(ValueError, match=r"image_cache is 128, but images are small"):
+    with pytest.raises(ValueError, match=r"image_cache is 128, but no box is cut out of small images, and none"):
         ImagePipeline(load_image_data("digits"), image_cache=128)
     with pytest.raises(ValueError, match=r"image_cache is 0, expected"):
         TrainingDataArguments(image_cache=0)
