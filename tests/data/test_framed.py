@@ -13,9 +13,11 @@ from hf_icckd.data.framed import WithTeacherPixels, at_size
 from hf_icckd.data.framing import evaluation_framing
 from hf_icckd.data.images import read_image
 from hf_icckd.data.sampling import BatchKey, KeyedBatchSampler, make_loader
+from hf_icckd.data.sources.image_data import ImageData
 from hf_icckd.data.stored_image import StoredImage
 from hf_icckd.models.classifier import ClassifierSpec
-from tests.data.test_pipeline import data_of, noise
+from tests.data.test_pipeline import data_of, noise, split_of
+from tests.data.test_stored_image import photo, stored
 
 ALL = Augmentation(color_jitter=0.4, trivial_augment=True, random_erasing=0.5, horizontal_flip=True, seed=3)
 KEY = BatchKey(2, torch.tensor([5, 0, 3, 1]), 4)
@@ -29,6 +31,14 @@ def spec_of(image_size: int, **options) -> ClassifierSpec:
 def large():
     """Eight images above the bound of small ones, of several sizes."""
     return data_of([noise(100 + 9 * seed, 120 - 3 * seed, seed) for seed in range(8)])
+
+
+@pytest.fixture(scope="module")
+def photos():
+    """Eight JPEGs that are decoded at different scales for different nets, some of them turned."""
+    images = [stored(photo(600 + 8 * seed, 520).rotate(seed), orientation=(1, 6, 3)[seed % 3]) for seed in range(8)]
+    split = split_of([image["bytes"] for image in images])
+    return ImageData("photos", ["a", "b"], split, split)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +58,9 @@ def teacher_and_student(data, size, spec, **options):
         ("large", (24, 48), {}),
         ("large", (48, 20), {}),
         ("large", (32, 32), {"interpolation": "bicubic"}),
+        ("photos", (32, 224), {}),
+        ("photos", (224, 48), {}),
+        ("photos", (64, 64), {"interpolation": "bicubic"}),
         ("small", (8, 16), {}),
         ("small", (8, 16), {"resident_max_bytes": 0}),
         ("small", (24, 16), {}),
@@ -64,11 +77,15 @@ def test_each_gets_what_a_pipeline_of_its_own_would_give(request, images, sizes,
     }
     assert torch.equal(batch["pixel_values"], own["student"].__getitems__(KEY)["pixel_values"])
     assert torch.equal(batch["teacher_pixel_values"], own["teacher"].__getitems__(KEY)["pixel_values"])
-    assert batch["labels"].tolist() == [1, 0, 1, 1] and batch["sample_ids"].tolist() == KEY.indices.tolist()
+    assert (
+        batch["labels"].tolist() == data.labels("train")[KEY.indices].tolist()
+        and batch["sample_ids"].tolist() == KEY.indices.tolist()
+    )
 
 
-def test_the_smaller_picture_is_the_larger_one_scaled(large):
-    pipeline = ImagePipeline(large, Augmentation(seed=5), image_size=16)
+@pytest.mark.parametrize("images", ["large", "photos"])
+def test_the_smaller_picture_is_the_larger_one_scaled(request, images):
+    pipeline = ImagePipeline(request.getfixturevalue(images), Augmentation(seed=5), image_size=16)
     batch = pipeline.dataset("train", training=True).with_teacher(spec_of(64)).__getitems__(KEY)
     ours, teachers = batch["pixel_values"][:, 0].float(), batch["teacher_pixel_values"][:, 0].float()
     scaled = torch.nn.functional.interpolate(teachers, size=(16, 16), mode="bilinear", antialias=True)
@@ -111,8 +128,13 @@ def test_every_image_is_decoded_once(large, monkeypatch):
     assert read == [f"train split: row {row}" for row in KEY.indices.tolist()]
 
 
-def test_workers_do_not_matter(large):
-    dataset = ImagePipeline(large, ALL, image_size=16).dataset("train", training=True).with_teacher(spec_of(24))
+@pytest.mark.parametrize("images", ["large", "photos"])
+def test_workers_do_not_matter(request, images):
+    dataset = (
+        ImagePipeline(request.getfixturevalue(images), ALL, image_size=16)
+        .dataset("train", training=True)
+        .with_teacher(spec_of(24))
+    )
     loaded = list(make_loader(dataset, dataset.batch_sampler(4, 7), num_workers=1))
     for batch, key in zip(loaded, KeyedBatchSampler(8, 4, 7), strict=True):
         own = dataset.__getitems__(key)
