@@ -185,6 +185,8 @@ KINDS = {
     "animated": lambda: stored(photo(), "WEBP", save_all=True, append_images=[photo(640, 480)]),
     "gif": lambda: stored(photo(), "GIF"),
     "tiff": lambda: stored(photo(), "TIFF"),
+    "avif": lambda: stored(photo(), "AVIF"),
+    "jpeg 2000": lambda: stored(photo(), "JPEG2000"),
 }  # fmt: skip
 
 
@@ -193,6 +195,18 @@ KINDS = {
 def test_every_kind_has_the_right_pixels(kind, size):
     value = KINDS[kind]()
     assert difference(StoredImage(value, "it").crops(BOXES, size, "bilinear"), from_whole(value, BOXES, size)) < 2
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_panorama_of_100_megapixels():
+    wide = PIL.Image.linear_gradient("L").rotate(90).resize((20_000, 5_000))
+    image = StoredImage(stored(wide), "it")
+    left, right = image.crops([(0, 0, 5_000, 5_000), (15_000, 0, 20_000, 5_000)], 224, "bilinear")
+    assert image._decoded[1].shape == (625, 2_500, 3)
+    assert abs(left[:, 0].mean() - 0) < 3 and abs(left[:, -1].mean() - 64) < 3
+    assert abs(right[:, 0].mean() - 191) < 3 and abs(right[:, -1].mean() - 255) < 3
+    copy = image.shrunk(100)
+    assert copy.size == (400, 100)
 
 
 def test_an_image_smaller_than_its_crop_is_enlarged():
