@@ -207,7 +207,7 @@ def make_loader(
             "num_workers": num_workers,
             "persistent_workers": True,
             "prefetch_factor": prefetch_factor,
-            "multiprocessing_context": _SpawnContext() if method == "spawn" else method,
+            "multiprocessing_context": _CONTEXTS[method]() if method in _CONTEXTS else method,
             "worker_init_fn": _leave_signals_to_the_parent,
         }
     return DataLoader(
@@ -256,16 +256,36 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class _SpawnedWorker(SpawnProcess):
-    """A worker whose signals wait from the start: it imports for seconds, and NumPy starts threads meanwhile."""
+class _SignalsWait:
+    """A worker whose signals wait from the start: before it says which it ignores, it may have threads that get them.
+
+    A spawned one imports for seconds, and NumPy starts threads meanwhile; in a forked one, OpenMP does.
+    """
 
     def start(self) -> None:
         with _signals_blocked():
-            super().start()
+            super().start()  # type: ignore[misc]
+
+
+class _SpawnedWorker(_SignalsWait, SpawnProcess):
+    pass
 
 
 class _SpawnContext(SpawnContext):
     Process = _SpawnedWorker
+
+
+_CONTEXTS: dict[str, Any] = {"spawn": _SpawnContext}
+if "fork" in multiprocessing.get_all_start_methods():
+    from multiprocessing.context import ForkContext, ForkProcess
+
+    class _ForkedWorker(_SignalsWait, ForkProcess):
+        pass
+
+    class _ForkContext(ForkContext):
+        Process = _ForkedWorker
+
+    _CONTEXTS["fork"] = _ForkContext
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:

@@ -257,11 +257,9 @@ print("all 20 batches came")
 
 STARTED_WORKERS = """
 import os, signal, subprocess, sys
-from torch.utils.data import Dataset
-from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
+from hf_icckd.data.sampling import BatchDataset, KeyedBatchSampler, make_loader
 
-class Rows(Dataset):
-    resident = False
+class Rows(BatchDataset):
     def __len__(self):
         return 40
     def __getitems__(self, key):
