@@ -31,7 +31,7 @@ include_patterns = [
     "model_cards/*/README.md",
     "results/LOG.md",
     "results/*/report.md",
-    "results/*/README.md",
+    "results/**/README.md",
     "hf_icckd/data/sources/digits/README.md",
 ]
 exclude_patterns = [".*", "build", "dist", "runs", "**/runs", "**/logs"]
