@@ -132,10 +132,11 @@ class StoredImage:
         least = min(self.size)
         if least <= short_side:
             return None
-        image = self._kept_whole() if self._decoding == "whole" or not self._jpeg else None
-        if image is None:
+        if self._jpeg and self._decoding == "scaled":
             scale = decoding_scale([(0, 0, *self._raw_size)], self._raw_size, short_side)
             image = PIL.Image.fromarray(self._upright(self._at(scale)))
+        else:
+            image = self._kept_whole()
         width, height = (round(side * short_side / least) for side in self.size)
         return image.resize((width, height), PIL.Image.Resampling.BICUBIC)
 
