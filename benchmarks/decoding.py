@@ -10,7 +10,8 @@ PHOTOS are folders made by `benchmarks/photos.py`. Each way makes the same keyed
 - `copies`: ours from copies with a short side of 512 pixels (`--image_cache 512`);
 - `raw copies`: the same copies as arrays in memory.
 
-Beside the times stands the mean difference of the crops from those of `whole`, in grey levels.
+Beside the times stands the mean difference of the crops from those of `whole`, in grey levels. With `--scales` it is
+told instead how long Pillow decodes a photograph at each scale, and how large copies are.
 """
 
 from __future__ import annotations
@@ -121,17 +122,44 @@ def measure(folder: Path, rounds: int, most: int) -> dict[str, dict[str, object]
     }  # fmt: skip
 
 
+def scales(folder: Path, rounds: int, most: int) -> str:
+    """Milliseconds of decoding at each scale, and kilobytes of a copy as JPEG and as an array."""
+    contents = [file.read_bytes() for file in sorted(folder.rglob("*.jpg"))[:most]]
+    words = []
+    for scale in (1, 2, 4, 8):
+        times = []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            for content in contents:
+                image = PIL.Image.open(io.BytesIO(content))
+                image.draft(None, (image.size[0] // scale, image.size[1] // scale))
+                image.load()
+            times.append(1e3 * (time.perf_counter() - start) / len(contents))
+        words.append(f"1/{scale} {summary(times)['median']:.1f} ms")
+    copies = [StoredImage({"bytes": each, "path": None}, "photo").shrunk(COPY) for each in contents]
+    found = [copy for copy in copies if copy is not None]
+    encoded, raw = (sum(len(_jpeg(copy)) for copy in found), sum(3 * copy.size[0] * copy.size[1] for copy in found))
+    size = (
+        f"; a copy {encoded / len(found) / 1e3:.0f} kB, as an array {raw / len(found) / 1e3:.0f} kB" if found else ""
+    )
+    return f"{folder.name}: {', '.join(words)}{size}"
+
+
 def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, nargs="+", required=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--most", type=int, default=40, help="photographs of a folder")
+    parser.add_argument("--scales", action="store_true", help="only how long decoding takes at each scale")
     parser.add_argument("--output", type=Path, help="folder for decoding.json")
     args = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()  # as in training
     record = {"machine": machine(), "rounds": args.rounds, "photos": {}}
+    if args.scales:
+        print("\n".join(scales(folder, args.rounds, args.most) for folder in args.photos))
+        return
     for folder in args.photos:
         measured = record["photos"][folder.name] = measure(folder, args.rounds, args.most)
         print(f"\n{folder.name}\nway            ms an image         whole / way         grey levels from whole")

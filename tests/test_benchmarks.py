@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -291,6 +292,7 @@ def test_ways_of_decoding_are_timed_on_the_same_crops(photographs):
     measured = decoding.measure(photographs, rounds=1, most=4)
     assert measured["whole"]["difference"] == 0 and all(each["ms"]["median"] > 0 for each in measured.values())
     assert measured["torchvision"]["difference"] < 1 and measured["scaled"]["difference"] < 8
+    assert re.fullmatch(r"photos: 1/1 \d.* ms, 1/2 .* ms, 1/4 .* ms, 1/8 .* ms", decoding.scales(photographs, 1, 2))
 
 
 def test_the_table_of_nets_puts_those_that_fail_first():

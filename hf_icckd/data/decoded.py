@@ -20,6 +20,8 @@ from hf_icckd.data.sampling import BatchKey
 from hf_icckd.data.stored_image import Box, Decoding, StoredImage
 from hf_icckd.options.augmentation import Augmentation
 
+_DECODED_AT_ONCE = 8
+
 
 class CroppedImages(FramedImages):
     """Images that are decoded and cropped batch by batch; subclasses say where they are read from.
@@ -50,7 +52,7 @@ class CroppedImages(FramedImages):
         self.augmentation, self.num_views = augmentation, num_views
         self.name, self.pixel_range = name, pixel_range
 
-    def views(self, images: list[StoredImage], key: BatchKey) -> Tensor:
+    def views(self, images: list[StoredImage], key: BatchKey, keep: bool = False) -> Tensor:
         """Decode, crop and augment; every image is decoded once for all views."""
         size, augmentation = self.framing.size, self.augmentation
         pixels = np.empty((len(images), self.num_views, size, size, 3), dtype=np.uint8)
@@ -58,9 +60,15 @@ class CroppedImages(FramedImages):
             for row, image in enumerate(images):
                 pixels[row] = np.asarray(self.framing(image.whole()))
         else:
-            boxes = self._boxes(images, augmentation, key)
-            for row, image in enumerate(images):
-                pixels[row] = image.crops([of_view[row] for of_view in boxes], size, self.framing.interpolation)
+            # A few at a time: a whole batch of decoded photographs in each worker would fill the memory.
+            for start in range(0, len(images), _DECODED_AT_ONCE):
+                few = images[start : start + _DECODED_AT_ONCE]
+                boxes = self._boxes(few, augmentation, key.epoch, key.pixel_ids[start : start + len(few)])
+                for place, image in enumerate(few):
+                    of_image = [of_view[place] for of_view in boxes]
+                    pixels[start + place] = image.crops(of_image, size, self.framing.interpolation)
+                    if not keep:
+                        image.release()
         views = torch.from_numpy(pixels).permute(0, 1, 4, 2, 3)
         if augmentation is not None:
             for view in range(self.num_views):
@@ -77,12 +85,12 @@ class CroppedImages(FramedImages):
         other.framing, other.augmentation, other.kept = framing, augmentation, None
         return other
 
-    def _boxes(self, images: list[StoredImage], augmentation: Augmentation, key: BatchKey) -> list[list[Box]]:
+    def _boxes(
+        self, images: list[StoredImage], augmentation: Augmentation, epoch: int, pixel_ids: Tensor
+    ) -> list[list[Box]]:
         """For each view the boxes of the images."""
-        sizes = torch.tensor([image.size for image in images]).reshape(-1, 2)  # a process may have no row of a batch
-        return [
-            resized_crop_boxes(sizes, augmentation, key.epoch, key.pixel_ids, view) for view in range(self.num_views)
-        ]
+        sizes = torch.tensor([image.size for image in images])
+        return [resized_crop_boxes(sizes, augmentation, epoch, pixel_ids, view) for view in range(self.num_views)]
 
 
 class DecodedImages(CroppedImages):

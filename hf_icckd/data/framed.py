@@ -35,8 +35,8 @@ class FramedImages(BatchDataset):
         """Return what `views` makes the batch from, the same for every framing, and labels and sample ids (B,)."""
         raise NotImplementedError
 
-    def views(self, images: Any, key: BatchKey) -> Tensor:
-        """Frame and augment what was read: (B, V, 3, S, S) uint8."""
+    def views(self, images: Any, key: BatchKey, keep: bool = False) -> Tensor:
+        """Frame and augment what was read: (B, V, 3, S, S) uint8; `keep` what was decoded if others look at it too."""
         raise NotImplementedError
 
     def reframed(self, framing: Framing, augmentation: Augmentation | None) -> FramedImages:
@@ -47,10 +47,12 @@ class FramedImages(BatchDataset):
         """Read, frame and augment the batch."""
         return self.batch(key, *self.read(key))
 
-    def batch(self, key: BatchKey, images: Any, labels: Tensor, sample_ids: Tensor) -> dict[str, Any]:
+    def batch(
+        self, key: BatchKey, images: Any, labels: Tensor, sample_ids: Tensor, keep: bool = False
+    ) -> dict[str, Any]:
         """The batch of what was read."""
         return {
-            "pixel_values": self.views(images, key),
+            "pixel_values": self.views(images, key, keep),
             "labels": labels,
             "sample_ids": sample_ids,
             "global_rows": key.global_rows,
@@ -106,7 +108,7 @@ class WithTeacherPixels(BatchDataset):
     def __getitems__(self, key: BatchKey) -> dict[str, Any]:
         """The student's batch and the teacher's pixels."""
         read = self.dataset.read(key)
-        return self.dataset.batch(key, *read) | {"teacher_pixel_values": self.teacher.views(read[0], key)}
+        return self.dataset.batch(key, *read, keep=True) | {"teacher_pixel_values": self.teacher.views(read[0], key)}
 
     def prepare(self) -> None:
         """As the data set."""

@@ -116,7 +116,7 @@ class ResidentImages(FramedImages):
         """(N,) class of every image, on the CPU."""
         return self.labels.cpu()
 
-    def views(self, ids: Tensor, key: BatchKey) -> Tensor:
+    def views(self, ids: Tensor, key: BatchKey, keep: bool = False) -> Tensor:
         """Crop and augment these rows on the device."""
         images = self.images[ids]
         views = [images] * self.num_views

@@ -84,16 +84,22 @@ class StoredImage:
                 self._orientation = image.getexif().get(PIL.ExifTags.Base.Orientation, 1) if self._jpeg else 1
                 self._raw_size = image.size
                 self._plain = image.mode in ("RGB", "L")
-        # Kept for a second net that looks at the same batch.
         self._decoded: tuple[int, np.ndarray] | None = None
-        self._whole: PIL.Image.Image | None = None
+        self._whole: PIL.Image.Image | None = None  # instead, where all is done by Pillow
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels, upright: from the header of a JPEG, else from the pixels."""
         if self._jpeg:
             return self._raw_size[::-1] if self._orientation in _SWAPPED else self._raw_size
-        return self._kept_whole().size
+        if self._decoding == "whole":
+            return self._kept_whole().size
+        height, width, _ = self._at(1).shape
+        return width, height
+
+    def release(self) -> None:
+        """Forget the pixels; whoever asks again decodes again."""
+        self._decoded = self._whole = None
 
     def whole(self) -> PIL.Image.Image:
         """All pixels as an upright RGB image, decoded by Pillow."""
@@ -132,11 +138,11 @@ class StoredImage:
         least = min(self.size)
         if least <= short_side:
             return None
-        if self._jpeg and self._decoding == "scaled":
-            scale = decoding_scale([(0, 0, *self._raw_size)], self._raw_size, short_side)
-            image = PIL.Image.fromarray(self._upright(self._at(scale)))
-        else:
+        if self._decoding == "whole":
             image = self._kept_whole()
+        else:
+            scale = decoding_scale([(0, 0, *self._raw_size)], self._raw_size, short_side) if self._jpeg else 1
+            image = PIL.Image.fromarray(self._upright(self._at(scale)))
         width, height = (round(side * short_side / least) for side in self.size)
         return image.resize((width, height), PIL.Image.Resampling.BICUBIC)
 
@@ -157,7 +163,7 @@ class StoredImage:
                 with image_errors(self._stored, self.what, self._remedy):
                     pixels = self._decode(scale)
             else:
-                pixels = np.asarray(self._kept_whole())
+                pixels = np.asarray(self.whole())
             self._decoded = scale, pixels
         return self._decoded[1]
 

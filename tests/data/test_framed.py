@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from hf_icckd import Augmentation, ImagePipeline, load_image_data
+from hf_icckd.data import decoded
 from hf_icckd.data.augment import crop_numbers
 from hf_icckd.data.framed import WithTeacherPixels, at_size
 from hf_icckd.data.framing import evaluation_framing
@@ -126,6 +127,33 @@ def test_every_image_is_decoded_once(large, monkeypatch):
     monkeypatch.setattr(StoredImage, "whole", lambda image: read.append(image.what) or original(image))
     assert teacher_and_student(large, 24, spec_of(48))["teacher_pixel_values"].shape == (4, 1, 3, 48, 48)
     assert read == [f"train split: row {row}" for row in KEY.indices.tolist()]
+
+
+@pytest.mark.parametrize("images", ["large", "photos"])
+def test_decoded_images_are_not_held(request, images, monkeypatch):
+    """Two at a time here; with a teacher of another size until it has seen them."""
+    monkeypatch.setattr(decoded, "_DECODED_AT_ONCE", 2)
+    opened, held = [], []
+    crops, created = StoredImage.crops, StoredImage.__init__
+
+    def create(image, *args, **options):
+        created(image, *args, **options)
+        opened.append(image)
+
+    def crop(image, *args):
+        made = crops(image, *args)
+        held.append(sum(each._decoded is not None for each in opened))
+        return made
+
+    monkeypatch.setattr(StoredImage, "__init__", create)
+    monkeypatch.setattr(StoredImage, "crops", crop)
+    dataset = ImagePipeline(request.getfixturevalue(images), ALL, image_size=16).dataset("train", training=True)
+    dataset.__getitems__(KEY)
+    assert len(held) == 4 and max(held) <= 2
+    opened.clear()
+    held.clear()
+    dataset.with_teacher(spec_of(24)).__getitems__(KEY)
+    assert len(held) == 8 and max(held) == 4 and all(each._decoded is None for each in opened)
 
 
 @pytest.mark.parametrize("images", ["large", "photos"])
