@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -233,8 +233,9 @@ def _probes(data: ImageData, outputs: dict[str, SplitOutputs]) -> dict[str, Any]
     known = torch.isin(pair[1].labels, pair[0].labels)
     if not known.any() or any(each.embeddings is None for each in pair):
         return {}
-    tensors = zip(*cast("tuple[tuple[torch.Tensor, ...], ...]", pair), strict=True)
-    (logits, embeddings, groups) = ((first, second[known]) for first, second in tensors)
+    logits, embeddings, groups = (
+        (first, second[known]) for first, second in zip(*(each[:3] for each in pair), strict=True)
+    )
     return {"fine_probe": fine_class_probe(logits, embeddings, groups, (fine[0], fine[1][known]))}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
@@ -25,11 +25,13 @@ class SplitOutputs(NamedTuple):
         logits: (N, C) float32.
         embeddings: (N, D) float32; None for a net without.
         labels: (N,) class indices.
+        weight: (C, D) weight of the linear layer from embeddings to logits; None for a net without.
     """
 
     logits: Tensor
     embeddings: Tensor | None
     labels: Tensor
+    weight: Tensor | None = None
 
 
 def predict_split(
@@ -72,7 +74,9 @@ def predict_split(
     def whole(parts: list[Tensor]) -> Tensor:
         return where_float64_is(torch.cat(parts))
 
-    return SplitOutputs(whole(logits), whole(embeddings) if embeddings else None, whole(labels))
+    layer = model.classification_layer
+    weight = whole([distributed.whole(layer.weight.detach()).float()]) if isinstance(layer, nn.Linear) else None
+    return SplitOutputs(whole(logits), whole(embeddings) if embeddings else None, whole(labels), weight)
 
 
 def measure_split(
@@ -140,8 +144,8 @@ def run_split(
 def split_metrics(outputs: SplitOutputs, teacher: SplitOutputs | None = None) -> dict[str, float]:
     """Compute all metrics of a split, by the names of `hf_icckd.metrics.catalogue`.
 
-    Geometry and soft-label information need two classes among the labels, geometry also embeddings, and agreement a
-    teacher.
+    Geometry and soft-label information need two classes among the labels, geometry also embeddings, what the
+    classification layer reads also its weight, and agreement a teacher.
 
     Args:
         teacher: Outputs of the teacher for the same images.
@@ -151,10 +155,10 @@ def split_metrics(outputs: SplitOutputs, teacher: SplitOutputs | None = None) ->
         >>> sorted(split_metrics(outputs))[:4]
         ['balanced_accuracy', 'distance_ratio', 'ece', 'effective_rank']
     """
-    logits, embeddings, labels = outputs
+    logits, embeddings, labels, weight = outputs
     results = metrics.classification_metrics(logits, labels)
     if teacher is not None:
         results |= metrics.agreement_metrics(logits, teacher.logits)
     if labels.unique().numel() > 1:
-        results |= metrics.representation_metrics(logits, embeddings, labels, logits.shape[1])
+        results |= metrics.representation_metrics(logits, embeddings, labels, logits.shape[1], weight)
     return results

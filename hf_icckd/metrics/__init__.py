@@ -14,7 +14,15 @@ from hf_icckd.metrics.classification import (
     kl_divergence,
     reliability_table,
 )
-from hf_icckd.metrics.geometry import distance_ratio, effective_rank, inter_class_distance, intra_class_distance, nc1
+from hf_icckd.metrics.geometry import (
+    distance_ratio,
+    effective_rank,
+    inter_class_distance,
+    intra_class_distance,
+    nc1,
+    unread_variance,
+    unread_variance_graded,
+)
 from hf_icckd.metrics.per_class import (
     ClassCounts,
     balanced_accuracy,
@@ -67,5 +75,7 @@ __all__ = [
     "sample_metrics",
     "soft_label_information",
     "temperature_for_entropy",
+    "unread_variance",
+    "unread_variance_graded",
     "worst_mistakes",
 ]

@@ -67,6 +67,10 @@ METRICS = {
     "distance_ratio": Metric("distance ratio", in_full="intra-class / inter-class distance"),
     "nc1": Metric("NC1", in_full="neural collapse NC1"),
     "effective_rank": Metric("effective rank", decimals=1),
+    "unread_variance": Metric("unread variance", in_full="variance within classes that the last layer does not read"),
+    "unread_variance_graded": Metric(
+        "unread variance, graded", in_full="the same, what is read weighted by how strongly"
+    ),
     "soft_label_information": Metric("information, T = 1", "nats", 3, "soft-label information at T = 1"),
     "soft_label_information_t4": Metric("information, T = 4", "nats", 3, "soft-label information at T = 4"),
     "soft_label_information_matched": Metric(
@@ -75,6 +79,11 @@ METRICS = {
     "matched_temperature": Metric("matched temperature", decimals=2),
     "mean_entropy": Metric("mean entropy", "nats"),
     "non_target_entropy": Metric("non-target entropy", "nats"),
+}
+# Of linear probes on test images, fitted on training images, for classes finer than those that were learned.
+PROBES = {
+    "fine_probe.embeddings": Metric("fine class from embeddings", "%", 2),
+    "fine_probe.soft_labels": Metric("fine class from soft labels", "%", 2),
 }
 # What an evaluation while training measures: of any classifier, and of a student beside its teacher.
 WHILE_TRAINING = ("top1", "top5", "balanced_accuracy", "macro_f1", "nll", "ece")

@@ -1,4 +1,4 @@
-"""Geometry of embeddings: within a class, and between classes."""
+"""Geometry of embeddings: within a class, between classes, and beside what the classification layer reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_icckd.metrics.checks import at_least_two_classes, checked_embeddings
+from hf_icckd.metrics.checks import at_least_two_classes, checked_embeddings, require_finite, widened
 from hf_icckd.metrics.kernels import entropies, sum_by_class
 
 
@@ -139,6 +139,74 @@ def effective_rank(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tens
         scale = scale[scale > noise]
         ranks.append(entropies(scale / scale.sum()).exp() if len(scale) else scale.new_zeros(()))
     return torch.stack(ranks).mean() if ranks else embeddings.new_zeros((), dtype=torch.float64)
+
+
+def unread_variance(embeddings: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Share of the variance within classes in directions that the classification layer does not read.
+
+    Soft labels say nothing of it: moving an embedding x along a direction that W, centred over the classes, maps to 0
+    adds the same to all logits. There are D - C + 1 such directions at least, so none if C > D.
+
+    Args:
+        embeddings: (N, D), raw, as the layer takes them.
+        labels: (N,) class indices; absent classes are skipped.
+        weight: (C, D) weight W of the layer that maps embeddings to logits.
+
+    Returns:
+        Share in 0..1; 0 if the embeddings of each class coincide.
+
+    Raises:
+        ValueError: If shapes don't match, a label is outside 0..C-1, or embeddings or weights are not finite.
+    """
+    total, read, scale = _read_by_layer(embeddings, labels, weight)
+    return _unread(total, (read * (scale > 0)).sum())
+
+
+def unread_variance_graded(embeddings: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """As `unread_variance`, but a direction counts by how strongly it is read: with C > D no direction is unread.
+
+    1 - sum_r (s_r / s_1)^2 v_r / v, where s_r are the singular values of W, centred over the classes, v_r the variance
+    within classes along the r-th singular direction and v all of it.
+
+    Args:
+        embeddings: (N, D), raw, as the layer takes them.
+        labels: (N,) class indices; absent classes are skipped.
+        weight: (C, D) weight W of the layer that maps embeddings to logits.
+
+    Returns:
+        Share in 0..1, never below `unread_variance` and equal to it where all s_r above 0 are equal, as under neural
+        collapse; 0 if the embeddings of each class coincide.
+
+    Raises:
+        ValueError: As for `unread_variance`.
+    """
+    total, read, scale = _read_by_layer(embeddings, labels, weight)
+    return _unread(total, (read * scale.square()).sum())
+
+
+def _read_by_layer(embeddings: Tensor, labels: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All of the variance within classes (); that along the layer's singular directions (R,), and s / s_1 (R,)."""
+    if weight.ndim != 2 or embeddings.ndim != 2 or weight.shape[1] != embeddings.shape[1]:
+        raise ValueError(
+            f"weight has shape {tuple(weight.shape)} and embeddings {tuple(embeddings.shape)}, expected (C, D) and "
+            "(N, D): pass the weight of the layer that takes these embeddings"
+        )
+    require_finite(weight, "weights")
+    weight = widened(weight).double()
+    embeddings, labels = checked_embeddings(embeddings, labels, len(weight))
+    embeddings = embeddings.double()
+    embeddings = embeddings - embeddings.mean(dim=0)  # a large common offset would cost digits below
+    means, _ = _mean_by_class(embeddings, labels, len(weight))
+    within = embeddings - means[labels]
+    within = torch.where(within.abs() > 1e-12 * embeddings.abs().amax(), within, 0)  # rounding is no variance
+    _, scale, axes = torch.linalg.svd(weight - weight.mean(dim=0), full_matrices=False)
+    kept = scale > max(weight.shape) * torch.finfo(scale.dtype).eps * weight.norm()
+    scale = torch.where(kept, scale / scale[0], 0)
+    return within.square().sum(), (within @ axes.T).square().sum(dim=0), scale
+
+
+def _unread(total: Tensor, read: Tensor) -> Tensor:
+    return torch.where(total > 0, 1 - read / total, 0).clamp(min=0)
 
 
 def _mean_by_class(rows: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +10,15 @@ from torch import Tensor
 
 from hf_icckd.metrics.checks import checked_samples, require_finite, where_float64_is, widened
 from hf_icckd.metrics.classification import agreement, kl_divergence
-from hf_icckd.metrics.geometry import distance_ratio, effective_rank, inter_class_distance, intra_class_distance, nc1
+from hf_icckd.metrics.geometry import (
+    distance_ratio,
+    effective_rank,
+    inter_class_distance,
+    intra_class_distance,
+    nc1,
+    unread_variance,
+    unread_variance_graded,
+)
 from hf_icckd.metrics.kernels import (
     agrees,
     by_confidence,
@@ -97,7 +104,7 @@ def mean_metrics(rows: Tensor) -> dict[str, float]:
 
 
 def representation_metrics(
-    logits: Tensor, embeddings: Tensor | None, labels: Tensor, num_classes: int
+    logits: Tensor, embeddings: Tensor | None, labels: Tensor, num_classes: int, weight: Tensor | None = None
 ) -> dict[str, float]:
     """Geometry of a classifier's embeddings, and the information in its soft labels.
 
@@ -105,10 +112,13 @@ def representation_metrics(
         logits: (N, C).
         embeddings: (N, D) pooled pre-logits of the same samples; None leaves the geometry out.
         labels: (N,) class indices.
-        num_classes: Number of classes, present or not.
+        num_classes: Number C of classes, present or not.
+        weight: (C, D) weight of the layer from embeddings to logits; None, where there is no such layer, leaves out
+            what it reads.
 
     Returns:
-        `intra_class_distance`, `inter_class_distance`, `distance_ratio`, `nc1`, `effective_rank`; in nats
+        `intra_class_distance`, `inter_class_distance`, `distance_ratio`, `nc1`, `effective_rank`; with the weight
+        `unread_variance` and `unread_variance_graded`; in nats
         `soft_label_information` (T = 1), `soft_label_information_t4` (T = 4), `soft_label_information_matched` (at
         `matched_temperature`, where the mean entropy is half of log C), `mean_entropy`, `non_target_entropy` (T = 1).
         The two matched ones are left out if no temperature gives that entropy, as for logits that all tie.
@@ -117,9 +127,14 @@ def representation_metrics(
         ValueError: If one of these metrics refuses its input: see `inter_class_distance`.
     """
     geometry = (intra_class_distance, inter_class_distance, distance_ratio, nc1, effective_rank)
-    measured = () if embeddings is None else geometry
+    found: dict[str, float] = {}
+    if embeddings is not None:
+        found |= {metric.__name__: metric(embeddings, labels, num_classes).item() for metric in geometry}
+        if weight is not None:
+            unread = (unread_variance, unread_variance_graded)
+            found |= {metric.__name__: metric(embeddings, labels, weight).item() for metric in unread}
     return {
-        **{metric.__name__: metric(cast(Tensor, embeddings), labels, num_classes).item() for metric in measured},
+        **found,
         "soft_label_information": soft_label_information(logits, labels).item(),
         "soft_label_information_t4": soft_label_information(logits, labels, temperature=4.0).item(),
         **_matched_information(logits, labels),

@@ -137,11 +137,16 @@ def gather_shards(state: T) -> T:
         that are not sharded are neither copied nor sent.
     """
 
-    def whole(shard: DTensor) -> Tensor:
+    def on_first_rank_only(shard: DTensor) -> Tensor:
         tensor = shard.detach().full_tensor()  # type: ignore[attr-defined]  # one at a time, so that no device holds more
         return tensor.cpu() if rank() == 0 else tensor.new_empty(0)
 
-    return tree_map_only(DTensor, whole, state)
+    return tree_map_only(DTensor, on_first_rank_only, state)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return the full tensor of a sharded one (FSDP2) on every rank, which all must call; others as they are."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor  # type: ignore[attr-defined]
 
 
 def shard_like(tensor: Tensor, other: Any) -> Tensor:

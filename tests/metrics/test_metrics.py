@@ -86,6 +86,18 @@ def naive_effective_rank(embeddings, labels):
     return np.mean(ranks)
 
 
+def naive_unread(embeddings, labels, weight, power=0):
+    """By projecting on the eigenvectors of W'W: those that are not 0 are read, graded with their eigenvalues."""
+    values, axes = np.linalg.eigh((weight - weight.mean(axis=0)).T @ (weight - weight.mean(axis=0)))
+    gain = np.where(values > 1e-12 * values.max(), (values / values.max()) ** power, 0)
+    unread = total = 0.0
+    for c in np.unique(labels):
+        for x in embeddings[labels == c] - embeddings[labels == c].mean(axis=0):
+            unread += ((1 - gain) * (axes.T @ x) ** 2).sum()
+            total += x @ x
+    return unread / total
+
+
 def naive_information(logits, labels, temperature=1.0):
     values = []
     for c in np.unique(labels):
@@ -254,8 +266,9 @@ def test_one_bin_compares_the_means():
 def test_collapsed_classes():
     labels = torch.arange(4).repeat(5)
     simplex = torch.eye(4)[labels]
-    found = metrics.representation_metrics(3 * simplex, simplex, labels, 4)
-    for name in ("intra_class_distance", "distance_ratio", "nc1", "effective_rank", "soft_label_information"):
+    found = metrics.representation_metrics(3 * simplex, simplex, labels, 4, 3 * torch.eye(4))
+    collapsed = ("intra_class_distance", "distance_ratio", "nc1", "effective_rank", "soft_label_information")
+    for name in (*collapsed, "unread_variance", "unread_variance_graded"):
         assert found[name] == pytest.approx(0, abs=1e-12), name
     assert metrics.inter_class_distance(simplex - 0.25, labels, 4).item() == pytest.approx(4 / 3)  # centred simplex
 
@@ -284,6 +297,34 @@ def test_nc1_survives_a_large_common_offset():
     expected = metrics.nc1(embeddings, labels, 7).item()
     assert metrics.nc1(embeddings + 1e6, labels, 7).item() == pytest.approx(expected, rel=1e-5)
     assert metrics.nc1(3 * embeddings, labels, 7).item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_unread_variance_equals_the_oracle(size):
+    _, embeddings, labels = make_data(*size)
+    weight = torch.randn(size[1], size[2], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    data = embeddings.numpy(), labels.numpy(), weight.numpy()
+    share, graded = metrics.unread_variance, metrics.unread_variance_graded
+    assert share(embeddings, labels, weight).item() == pytest.approx(naive_unread(*data), abs=1e-12)
+    assert graded(embeddings, labels, weight).item() == pytest.approx(naive_unread(*data, power=1), abs=1e-12)
+    for other in (3 * weight, weight + torch.randn(size[2])):  # scale and a common offset of the logits are nothing
+        assert graded(embeddings + 100, labels, other).item() == pytest.approx(naive_unread(*data, power=1), abs=1e-9)
+
+
+def test_unread_variance_of_known_directions():
+    # Two classes, told apart along the first of three axes; two thirds of the variance lie along the others.
+    embeddings = torch.eye(3).repeat(4, 1) * torch.tensor([1.0, -1.0]).repeat_interleave(3).repeat(2)[:, None]
+    labels, weight = torch.arange(2).repeat_interleave(6), torch.tensor([[1.0, 0, 0], [-1.0, 0, 0]])
+    assert metrics.unread_variance(embeddings, labels, weight).item() == pytest.approx(2 / 3)
+    assert metrics.unread_variance_graded(embeddings, labels, weight).item() == pytest.approx(2 / 3)
+    # A layer that reads all three axes, the others half and a quarter as strongly: only the graded share sees that.
+    weight = (
+        torch.tensor([[4.0, 0, 0], [0, 2, 0], [0, 0, 1]]).repeat(2, 1) * torch.tensor([1, 1, 1, -1, -1, -1])[:, None]
+    )
+    assert metrics.unread_variance(embeddings, labels, weight).item() == pytest.approx(0, abs=1e-12)
+    found = metrics.unread_variance_graded(embeddings, labels, weight).item()
+    assert found == pytest.approx(1 - (1 + 1 / 4 + 1 / 16) / 3)
+    assert metrics.unread_variance(embeddings, labels, 0 * weight).item() == 1
 
 
 def test_effective_rank_counts_directions():
@@ -449,6 +490,11 @@ LOGITS, EMBEDDINGS, LABELS = torch.randn(4, 3), torch.randn(4, 2), torch.tensor(
         (lambda: metrics.nc1(EMBEDDINGS, LABELS, 2), "labels span 0..2, expected 0..1"),
         (lambda: metrics.nc1(EMBEDDINGS, 0 * LABELS, 3), "labels hold 1 class, expected at least 2"),
         (lambda: metrics.inter_class_distance(EMBEDDINGS, 0 * LABELS, 3), "labels hold 1 class"),
+        (
+            lambda: metrics.unread_variance(EMBEDDINGS, LABELS, LOGITS),
+            r"weight has shape \(4, 3\) and embeddings \(4, 2\)",
+        ),
+        (lambda: metrics.unread_variance_graded(EMBEDDINGS, LABELS, EMBEDDINGS * math.nan), "weights hold 8 NaN"),
         (lambda: metrics.effective_rank(EMBEDDINGS * math.nan, LABELS, 3), "embeddings hold 8 NaN or infinite values"),
         (lambda: metrics.temperature_for_entropy(LOGITS * math.nan, 0.5), "logits hold 12 NaN or infinite values"),
         (lambda: metrics.temperature_for_entropy(LOGITS, 0.0), "target_entropy is 0.0, expected strictly between 0"),

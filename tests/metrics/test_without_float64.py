@@ -45,10 +45,11 @@ def apple(tensor):
 
 @pytest.fixture
 def outputs():
-    """Logits, logits of a teacher, embeddings and labels."""
+    """Logits, logits of a teacher, embeddings, labels and weights of the classification layer."""
     generator = torch.Generator().manual_seed(0)
     logits, teacher = (torch.randn(40, 4, generator=generator) for _ in range(2))
-    return logits, teacher, torch.randn(40, 6, generator=generator), torch.arange(40) % 4
+    embeddings, weight = torch.randn(40, 6, generator=generator), torch.randn(4, 6, generator=generator)
+    return logits, teacher, embeddings, torch.arange(40) % 4, weight
 
 
 def test_the_stand_in_refuses_what_the_device_would():
@@ -67,7 +68,7 @@ def test_metrics_are_summed_on_the_cpu(outputs):
     measured = [
         (metrics.classification_metrics, (0, 3)),
         (metrics.agreement_metrics, (0, 1)),
-        (lambda *values: metrics.representation_metrics(*values, 4), (0, 2, 3)),
+        (lambda *values: metrics.representation_metrics(*values[:3], 4, values[3]), (0, 2, 3, 4)),
         (lambda *values: class_table(*values, list("abcd")), (0, 3)),
         (lambda *values: metrics.mean_metrics(metrics.sample_metrics(*values)), (0, 3, 1)),
     ]

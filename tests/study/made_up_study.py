@@ -66,7 +66,10 @@ def make_record(run: Run, plan: Plan, effect: float = 0.4, fine: bool = False) -
     random = np.random.default_rng(zlib.crc32(run.name.encode()))
     teacher = _teacher(plan, run)
     if run.student is None:
-        test, train = teacher, teacher | {"top1": teacher["train_top1"], "nc1": teacher["nc1"] / 6}
+        test, train = (
+            teacher,
+            teacher | {"top1": teacher["train_top1"], "nc1": teacher["nc1"] / 6, "unread_variance": 0.3},
+        )
     else:
         gain = effect * 10 * (teacher["soft_label_information_matched"] - 0.45) if run.teacher != ALONE else -1.5
         top1 = 66.0 + gain + 0.3 * random.normal() - 0.3 * (run.trial or 0)
@@ -80,8 +83,8 @@ def make_record(run: Run, plan: Plan, effect: float = 0.4, fine: bool = False) -
     metrics["cost"] = {"parameters": 83892, "flops": 6263296, "latency_ms": 0.8}
     metrics["environment"] = {"hf_icckd": "0.1.0", "torch": "2.14.1", "timm": "1.0.31", "transformers": "5.23.0"}
     metrics["environment"] |= {"python": "3.11.7", "device": "CPU", "processes": 1, "threads": 2}
-    if fine and run.student is None:
-        probed = 38 + 30 * teacher["soft_label_information_matched"]
+    if fine:
+        probed = 38 + 30 * teacher["soft_label_information_matched"] + (0 if run.student is None else random.normal())
         metrics["fine_probe"] = {"embeddings": probed + 6, "soft_labels": probed, "chance": 20.0}
     epochs = run.options.get("num_train_epochs", EPOCHS)
     seconds = 8 * epochs * (0.55 if run.options.get("num_views") == 1 or run.student else 1)

@@ -27,8 +27,8 @@ _TEXTS = {
         "The paired intervals in the tables above decide.",
     ),
     "fine-probe": (
-        "Finer classes that teachers were never told",
-        "Teachers to the right of the dashed line, the control's mean, know more about images within a class.",
+        "Finer classes that nobody was told",
+        "Rows to the right of the dashed line, the control's mean, know more about images within a class.",
     ),
     "gain": (
         "Gain of students and information in soft labels",

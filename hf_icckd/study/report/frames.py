@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from hf_icckd.metrics.catalogue import METRICS, Metric
+from hf_icckd.metrics.catalogue import METRICS, PROBES, Metric
 from hf_icckd.runs.records import machine_of
 from hf_icckd.study.parts import Comparison, Sweep
 from hf_icckd.study.plan import Plan
@@ -19,8 +19,19 @@ _KEYS = ("run", "pair", "teacher", "student", "seed", "trial", "status", "messag
 _TEXTS = ("run", "pair", "teacher", "student", "status", "message", "machine")
 _KNOWN = (
     *(f"{split}.{name}" for split in ("test", "validation", "train") for name in METRICS),
-    *(f"fine_probe.{name}" for name in ("embeddings", "soft_labels", "chance")),
+    *(*PROBES, "fine_probe.chance"),
 )
+COMPARED = METRICS | PROBES  # what a comparison may be about
+
+
+def column_of(metric: str) -> str:
+    """Column of a compared metric."""
+    return metric if metric in PROBES else f"test.{metric}"
+
+
+def metric_in(column: str) -> Metric:
+    """What a column of metrics holds, on whichever split."""
+    return COMPARED[column if column in PROBES else column.partition(".")[2]]
 
 
 def check_metric(name: str) -> Metric:
@@ -29,11 +40,11 @@ def check_metric(name: str) -> Metric:
     Raises:
         ValueError: If there is no metric of that name.
     """
-    if name not in METRICS:
+    if name not in COMPARED:
         raise ValueError(
-            f"comparison.metric is {name!r}{suggest(name, METRICS)}; expected one of: {', '.join(METRICS)}"
+            f"comparison.metric is {name!r}{suggest(name, COMPARED)}; expected one of: {', '.join(COMPARED)}"
         )
-    return METRICS[name]
+    return COMPARED[name]
 
 
 def check_comparison(comparison: Comparison) -> None:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.study.plan import Plan
-from hf_icckd.study.report.frames import TEACHER, arm
+from hf_icckd.study.report.frames import COMPARED, TEACHER, arm, column_of
 from hf_icckd.study.report.statistics import gains, mean_interval, rank_correlation
 from hf_icckd.study.run import ALONE
 from hf_icckd.utils.plotting import BLUE, GREEN, GREY, GROUND, OCHRE, ORANGE, SKY, VIOLET, styled
@@ -32,13 +32,13 @@ def students(plan: Plan, frame: pd.DataFrame, metric: str) -> Figure | None:
         plan,
         {
             plan.labels.get(student, student): {
-                **_by_teacher(plan, frame, student, f"test.{metric}"),
-                **{f"{ALONE}/{name}": arm(frame, ALONE, name, f"test.{metric}") for name in plan.alone},
+                **_by_teacher(plan, frame, student, column_of(metric)),
+                **{f"{ALONE}/{name}": arm(frame, ALONE, name, column_of(metric)) for name in plan.alone},
             }
             for student in plan.students
         },
-        METRICS[metric].title,
-        METRICS[metric].decimals,
+        COMPARED[metric].title,
+        COMPARED[metric].decimals,
     )
 
 
@@ -62,10 +62,13 @@ def cost(plan: Plan, frame: pd.DataFrame) -> Figure | None:
 
 @styled
 def fine_probe(plan: Plan, frame: pd.DataFrame) -> Figure | None:
-    """Accuracy of linear probes for finer classes that the teacher was never told."""
+    """Accuracy of linear probes for finer classes that were never told: teachers, then their students."""
+    names = {TEACHER: "teachers"} | {name: plan.labels.get(name, name) for name in plan.students}
     panels = {
-        "probe on the embeddings": _by_teacher(plan, frame, TEACHER, "fine_probe.embeddings"),
-        "probe on the soft labels": _by_teacher(plan, frame, TEACHER, "fine_probe.soft_labels"),
+        f"{label}: probe on the {features}": _by_teacher(plan, frame, name, f"fine_probe.{column}")
+        for name, label in names.items()
+        for column, features in (("embeddings", "embeddings"), ("soft_labels", "soft labels"))
+        if name == TEACHER or frame[frame.student == name]["fine_probe.embeddings"].notna().any()
     }
     chance = frame["fine_probe.chance"].mean()  # a line at chance, far to the left, would squeeze the points together
     title = "fine class found (%)" + ("" if math.isnan(chance) else f"; chance: {chance:.1f}")
@@ -145,12 +148,12 @@ def teacher_styles(plan: Plan) -> dict[str, dict[str, Any]]:
 @styled
 def gain(plan: Plan, frame: pd.DataFrame, metric: str) -> Figure | None:
     """Gain of students over the control's, against the information in their teachers' soft labels."""
-    points = gains(frame, plan.comparison.control, f"test.{metric}").dropna(subset=["gain"])
+    points = gains(frame, plan.comparison.control, column_of(metric)).dropna(subset=["gain"])
     columns = {
         "teacher.test.soft_label_information_matched": "teacher's information, matched entropy (nats)",
         "teacher.test.soft_label_information_t4": "teacher's information, T = 4 (nats)",
     }
-    unit = METRICS[metric].difference_unit or METRICS[metric].title
+    unit = COMPARED[metric].difference_unit or COMPARED[metric].title
     return _scatters(plan, points, columns, "gain", f"gain over the control ({unit})", 0.0)
 
 

@@ -16,10 +16,9 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.study.parts import Comparison
 from hf_icckd.study.plan import Plan
-from hf_icckd.study.report.frames import TEACHER, arm, smallest_effect
+from hf_icckd.study.report.frames import COMPARED, TEACHER, arm, column_of, metric_in, smallest_effect
 from hf_icckd.study.run import ALONE
 
 CONFIDENCE, POWER = 0.95, 0.8
@@ -120,10 +119,10 @@ def differences(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
         diverged), seeds_needed, verdict.
     """
     comparison, rows = plan.comparison, []
-    column = f"test.{comparison.metric}"
+    column = column_of(comparison.metric)
     for pair in plan.pairs:
         of_pair = frame[frame.pair == pair]
-        for side, control, family in _sides(plan):
+        for side, control, family in sides(plan):
             treated, base = (arm(of_pair, *each, column) for each in (side, control))
             primary = side == (comparison.teacher, comparison.student)
             found = difference(treated, base)
@@ -140,7 +139,7 @@ def differences(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
     return _corrected(pd.DataFrame(rows, columns=_DIFFERENCE), plan)
 
 
-def _sides(plan: Plan) -> Iterator[tuple[tuple[str, str], tuple[str, str], int]]:
+def sides(plan: Plan) -> Iterator[tuple[tuple[str, str], tuple[str, str], int]]:
     """Teacher and student of both sides of each comparison, and how many are corrected together with it."""
     comparison = plan.comparison
     for first in family_names(plan):
@@ -177,7 +176,7 @@ def _corrected(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
         table.loc[family.index, "holm"] = np.where(family.p.isna(), math.nan, corrected)
     # Holm's method can find a difference that the joint intervals do not show.
     only_holm = (table.holm < 1 - CONFIDENCE) & ~table.verdict.str.match("better|worse")
-    better = (table["mean"] > 0) == METRICS[comparison.metric].higher_is_better
+    better = (table["mean"] > 0) == COMPARED[comparison.metric].higher_is_better
     side = pd.Series(np.where(better, "better", "worse"), table.index)
     equivalent = table.verdict.str.contains("equivalent")  # which the joint intervals do show
     size = np.where(
@@ -233,7 +232,7 @@ def verdict(found: dict[str, float], comparison: Comparison) -> str:
     Returns:
         A phrase about the treated side, such as "better by at least 0.20 points".
     """
-    metric, smallest = METRICS[comparison.metric], smallest_effect(comparison)
+    metric, smallest = COMPARED[comparison.metric], smallest_effect(comparison)
     low, high, n = found["low"], found["high"], int(found["n"])
     if math.isnan(low):
         reasons = {0: "no seed has both runs yet", 1: "one seed has no interval"}
@@ -260,7 +259,7 @@ def verdict(found: dict[str, float], comparison: Comparison) -> str:
 
 
 def _amount(value: float, metric: str) -> str:
-    return f"{value:.{METRICS[metric].decimals}f} {METRICS[metric].difference_unit}".rstrip()
+    return f"{value:.{COMPARED[metric].decimals}f} {COMPARED[metric].difference_unit}".rstrip()
 
 
 # ---- information
@@ -288,7 +287,7 @@ def gains(frame: pd.DataFrame, control: str, column: str) -> pd.DataFrame:
     merged = students.merge(base, how="left", on=["pair", "student", "seed"]).merge(
         teachers, how="left", on=["pair", "teacher", "seed"]
     )
-    sign = 1 if METRICS[column.partition(".")[2]].higher_is_better else -1
+    sign = 1 if metric_in(column).higher_is_better else -1
     return merged.assign(gain=sign * (merged.value - merged.control))
 
 

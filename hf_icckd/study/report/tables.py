@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from hf_icckd.metrics.catalogue import INFORMATION, METRICS
+from hf_icckd.metrics.catalogue import INFORMATION, METRICS, PROBES
 from hf_icckd.study.parts import Sweep
 from hf_icckd.study.plan import Plan
 from hf_icckd.study.report.cells import (
@@ -20,27 +20,29 @@ from hf_icckd.study.report.cells import (
     table,
     value_label,
 )
-from hf_icckd.study.report.frames import TEACHER, arm, sweep_runs
+from hf_icckd.study.report.frames import COMPARED, TEACHER, arm, column_of, sweep_runs
 from hf_icckd.study.report.statistics import (
     difference,
     family_column,
     gains,
     partial_rank_correlation,
     rank_correlation,
+    sides,
     summary,
 )
 from hf_icckd.study.run import ALONE
 
+_ON_TRAINING_IMAGES = ("nc1", "unread_variance", "unread_variance_graded")
+_LATER = ("fine", "train.unread")  # begins columns that not all studies have
 _TEACHER_METRICS = (
     ("test.top1", f"test {METRICS['top1'].title}", METRICS["top1"].decimals),
     ("train.top1", f"train {METRICS['top1'].title}", METRICS["top1"].decimals),
-    ("train.nc1", f"{METRICS['nc1'].title}, train", METRICS["nc1"].decimals),
+    *((f"train.{name}", f"{METRICS[name].title}, train", METRICS[name].decimals) for name in _ON_TRAINING_IMAGES),
     *(
         (f"test.{name}", METRICS[name].name, METRICS[name].decimals)
         for name in ("distance_ratio", *INFORMATION, "mean_entropy")
     ),
-    ("fine_probe.embeddings", "fine class from embeddings (%)", 2),
-    ("fine_probe.soft_labels", "from soft labels (%)", 2),
+    *((name, metric.title, metric.decimals) for name, metric in PROBES.items()),
     ("training_seconds", "seconds", 0),
 )
 
@@ -63,10 +65,9 @@ def spread(found: pd.DataFrame, key: tuple[str, str, str], decimals: int, with_n
 # ---- tables
 
 
-def students_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
-    """A row for each teacher, a column for each student; below, the networks trained without a teacher."""
-    metric = METRICS[plan.comparison.metric]
-    found = summary(frame, f"test.{plan.comparison.metric}")
+def students_table(plan: Plan, frame: pd.DataFrame, pair: str, name: str) -> str:
+    """A metric: a row for each teacher, a column for each student; below, the networks trained without a teacher."""
+    metric, found = COMPARED[name], summary(frame, column_of(name))
     header = [f"{metric.title}, test", *(label(plan, student) for student in plan.students)]
     rows = [
         [label(plan, teacher), *(spread(found, (pair, teacher, name), metric.decimals) for name in plan.students)]
@@ -79,9 +80,27 @@ def students_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
     return text
 
 
+def further_metrics(plan: Plan, frame: pd.DataFrame) -> list[str]:
+    """What is told of students beside the metric that is compared: accuracy, and probes for finer classes."""
+    students = frame[frame.student != TEACHER]
+    names = [name for name in ("top1", *PROBES) if name != plan.comparison.metric]
+    return [name for name in names if students[column_of(name)].notna().any()]
+
+
+def further_differences_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
+    """Paired differences of students in `further_metrics`, with uncorrected 95 % intervals."""
+    of_pair, names = frame[frame.pair == pair], further_metrics(plan, frame)
+    rows = []
+    for side, control, _ in sides(plan):
+        columns = [(column_of(name), COMPARED[name].decimals) for name in names]
+        cells = [_paired(of_pair, side, control, *column) for column in columns]
+        rows.append([label(plan, side[1]), label(plan, side[0]), *cells])
+    return table(["student", "teacher", *(COMPARED[name].title for name in names)], rows, left=2)
+
+
 def differences_table(plan: Plan, found: pd.DataFrame, pair: str, family: str) -> str:
     """Paired differences from the control, for one of `family_names`."""
-    decimals = METRICS[plan.comparison.metric].decimals
+    decimals = COMPARED[plan.comparison.metric].decimals
     column = family_column(plan)
     shown = "teacher" if column == "student" else "student"
     header = [shown, "what it says", "difference", "95 % interval", "pairs", "p", "Holm p", "seeds needed"]
@@ -106,7 +125,7 @@ def differences_table(plan: Plan, found: pd.DataFrame, pair: str, family: str) -
 
 def teachers_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
     """Accuracy, geometry and soft labels of each teacher."""
-    columns = [each for each in _TEACHER_METRICS if frame[each[0]].notna().any() or not each[0].startswith("fine")]
+    columns = [each for each in _TEACHER_METRICS if frame[each[0]].notna().any() or not each[0].startswith(_LATER)]
     found = {column: summary(frame, column) for column, _, _ in columns}
     rows = []
     for teacher in plan.teachers:
@@ -130,12 +149,17 @@ def teacher_differences_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str
     for teacher in (name for name in plan.teachers if name != plan.comparison.control):
         cells = []
         for column, _, decimals in columns:
-            control = arm(of_pair, plan.comparison.control, TEACHER, column)
-            found = difference(arm(of_pair, teacher, TEACHER, column), control)
-            ends = "" if math.isnan(found["low"]) else f" ({interval(found['low'], found['high'], decimals)})"
-            cells.append(f"{signed(found['mean'], decimals)}{ends}")
+            control = plan.comparison.control, TEACHER
+            cells.append(_paired(of_pair, (teacher, TEACHER), control, column, decimals))
         rows.append([label(plan, teacher), *cells])
     return table(["teacher", *(title for _, title, _ in columns)], rows)
+
+
+def _paired(of_pair: pd.DataFrame, side: tuple[str, str], control: tuple[str, str], column: str, decimals: int) -> str:
+    """Difference of two arms, each a teacher and a student, with its interval where it has one."""
+    found = difference(arm(of_pair, *side, column), arm(of_pair, *control, column))
+    ends = "" if math.isnan(found["low"]) else f" ({interval(found['low'], found['high'], decimals)})"
+    return f"{signed(found['mean'], decimals)}{ends}"
 
 
 def sweep_table(plan: Plan, frame: pd.DataFrame, pair: str, sweep: Sweep) -> str:
@@ -160,7 +184,7 @@ def correlations_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
     Information falls as accuracy rises, so each correlation has a partial one beside it, at equal accuracy.
     """
     metric = plan.comparison.metric
-    points = gains(frame, plan.comparison.control, f"test.{metric}")
+    points = gains(frame, plan.comparison.control, column_of(metric))
     points = points[points.pair == pair]
     rows = []
     for student in plan.students:
@@ -174,6 +198,6 @@ def correlations_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
                 partial = partial_rank_correlation(of_teacher, of_student[column], accuracy)
                 cells += [f"{number(found['rho'], 2)}{ends}", number(partial, 2), str(found["n"])]
             rows.append([label(plan, student), METRICS[name].title, *cells])
-    title = METRICS[metric].title
+    title = COMPARED[metric].title
     columns = [f"with the student's {title}", "partial", "n", "with its gain", "partial", "n"]
     return table(["student", "teacher's", *columns], rows, left=2)

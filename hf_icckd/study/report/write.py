@@ -14,12 +14,19 @@ import jinja2
 import pandas as pd
 from markdown_it import MarkdownIt
 
-from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.study.parts import Sweep
 from hf_icckd.study.plan import Plan
 from hf_icckd.study.report import captions, cells, controls, protocol, tables
 from hf_icckd.study.report.captions import Picture
-from hf_icckd.study.report.frames import all_runs, check_comparison, curves, main_runs, run_metrics, smallest_effect
+from hf_icckd.study.report.frames import (
+    COMPARED,
+    all_runs,
+    check_comparison,
+    curves,
+    main_runs,
+    run_metrics,
+    smallest_effect,
+)
 from hf_icckd.study.report.statistics import differences, family_names
 from hf_icckd.utils.atomic_files import replace_file
 
@@ -108,12 +115,12 @@ def _context(plan: Plan, records: dict[str, dict], command: str) -> dict[str, An
 
 
 def _effect(plan: Plan) -> str:
-    return f"{smallest_effect(plan.comparison):g} {METRICS[plan.comparison.metric].difference_unit}".strip()
+    return f"{smallest_effect(plan.comparison):g} {COMPARED[plan.comparison.metric].difference_unit}".strip()
 
 
 def _answer(plan: Plan, row: Any) -> str:
     """The primary comparison in one sentence, with its numbers."""
-    comparison, metric = plan.comparison, METRICS[plan.comparison.metric]
+    comparison, metric = plan.comparison, COMPARED[plan.comparison.metric]
     student, teacher, control = (
         cells.label(plan, name)
         for name in (comparison.student, comparison.teacher, comparison.control_student or comparison.control)
@@ -139,7 +146,7 @@ def _needed(plan: Plan, row: Any) -> str:
     if math.isnan(row.seeds_needed):
         return f"{head} not known yet; that takes two seeds with both runs, and a spread between them."
     return (
-        f"{head} the differences have a standard deviation of {row.sd:.{METRICS[plan.comparison.metric].decimals}f}, "
+        f"{head} the differences have a standard deviation of {row.sd:.{COMPARED[plan.comparison.metric].decimals}f}, "
         f"so finding an effect of {_effect(plan)} with 80 % power takes {row.seeds_needed:.0f} seeds (two-sided "
         f"paired t-test at 5 %); this study plans {len(plan.seeds)}. The deviation of few seeds is itself uncertain."
     )
@@ -148,10 +155,12 @@ def _needed(plan: Plan, row: Any) -> str:
 def _pair(plan: Plan, rows: pd.DataFrame, main: pd.DataFrame, found: pd.DataFrame, pair: str) -> dict[str, Any]:
     return {
         "name": pair,
-        "students": tables.students_table(plan, main, pair),
+        "students": tables.students_table(plan, main, pair, plan.comparison.metric),
         "differences": [
             (cells.label(plan, name), tables.differences_table(plan, found, pair, name)) for name in family_names(plan)
         ],
+        "further": [tables.students_table(plan, main, pair, name) for name in tables.further_metrics(plan, main)],
+        "further_differences": tables.further_differences_table(plan, main, pair),
         "teachers": tables.teachers_table(plan, main, pair),
         "teacher_differences": tables.teacher_differences_table(plan, main, pair),
         "terminal": "" if plan.comparison.control_student else _terminal(plan, main, pair),

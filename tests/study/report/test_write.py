@@ -171,12 +171,46 @@ def test_tables_hold_the_figures_of_the_records(whole, plan, records):
             ("test top-1 (%)", "test", "top1", 2),
             ("NC1, train", "train", "nc1", 3),
             ("information, matched", "test", "soft_label_information_matched", 3),
+            ("unread variance, train", "train", "unread_variance", 3),
             ("fine class from embeddings (%)", "fine_probe", "embeddings", 2),
         ):
             values = [metrics[split][name] for metrics in own]
             assert row[title] == f"{np.mean(values):.{decimals}f} ± {np.std(values, ddof=1):.{decimals}f}"
     alone = [records[f"small/alone/seed-{seed}/ce"]["metrics"]["test"]["top1"] for seed in plan.seeds]
     assert page.row("without a teacher", "cross-entropy")[1].startswith(f"{np.mean(alone):.2f} ±")
+
+
+def test_what_students_know_of_finer_classes_is_told(whole, plan, records):
+    page = whole[1]
+    probes = {
+        (teacher, seed): records[f"small/{teacher}/seed-{seed}/kd"]["metrics"]["fine_probe"]["embeddings"]
+        for teacher in ("intra", "ce")
+        for seed in plan.seeds
+    }
+    own = [probes["intra", seed] for seed in plan.seeds]
+    row = page.row("fine class from embeddings (%), test", "intra-class")
+    assert row[1] == f"{np.mean(own):.2f} ± {np.std(own, ddof=1):.2f} (5)"
+    gain = np.mean([probes["intra", seed] - probes["ce", seed] for seed in plan.seeds])
+    table = next(rows for rows in page.tables if rows[0][:2] == ["student", "teacher"] and "fine class" in rows[0][2])
+    assert table[1][:2] == ["KD", "intra-class"] and table[1][2].startswith(f"{gain:+.2f} (")
+    assert len(table) == 1 + 2 * 4  # two students of each teacher but the control
+
+
+def test_a_probe_may_be_what_is_compared(tmp_path, undrawn):
+    plan = small_plan(comparison=Comparison("intra", "ce", "kd", "fine_probe.soft_labels", 1.0))
+    records = make_records(plan, fine=True)
+    page, text = report(tmp_path, plan, records)
+    values = [
+        [records[f"small/{teacher}/seed-{seed}/kd"]["metrics"]["fine_probe"]["soft_labels"] for seed in plan.seeds]
+        for teacher in ("intra", "ce")
+    ]
+    difference = np.mean(values[0]) - np.mean(values[1])
+    assert f"Difference in fine class from soft labels (%), test split: {difference:+.2f}" in text
+    assert "was set to 1 points" in text and page.row("top-1 (%), test", "intra-class")
+    with pytest.raises(ValueError, match="no smallest_effect"):
+        report(tmp_path, small_plan(comparison=Comparison("intra", "ce", "kd", "fine_probe.embeddings")), records)
+    with pytest.raises(ValueError, match=r"'fine_probe' .*fine_probe.embeddings"):
+        report(tmp_path, small_plan(comparison=Comparison("intra", "ce", "kd", "fine_probe", 1.0)), records)
 
 
 def test_differences_name_the_primary_one_and_correct_the_others(whole):
@@ -240,7 +274,7 @@ def test_a_study_without_controls_says_so(tmp_path):
     assert "Not in this study: Geometry and soft labels; Training with and without the gate." in text
     assert "Not measured yet: Students by teacher; Finer classes" in text  # no teacher has been asked yet
     _, text = report(tmp_path, plan, make_records(plan))
-    assert "Not in this study: Finer classes that teachers were never told; Geometry" in text
+    assert "Not in this study: Finer classes that nobody was told; Geometry" in text
 
 
 @pytest.mark.usefixtures("undrawn")
