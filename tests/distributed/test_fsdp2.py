@@ -146,9 +146,12 @@ def test_the_export_is_whole_and_the_recipe_ends(results):
     assert figures["cost"]["parameters"] == 272_474
     assert figures["environment"]["processes"] == 2
     data = load_image_data("digits", max_train_samples=151, max_eval_samples=41)
-    logits, _, labels = predict_split(from_pretrained(folder), ImagePipeline(data).dataset("test"))
+    logits, _, labels, _ = predict_split(from_pretrained(folder), ImagePipeline(data).dataset("test"))
     top1 = 100 * (logits.argmax(dim=1) == labels).double().mean().item()
     assert figures["test"]["top1"] == pytest.approx(top1)
+    assert (
+        0 < figures["train"]["unread_variance"] < figures["train"]["unread_variance_graded"] < 1
+    )  # of shards: the whole layer
 
 
 def test_compiled_nets_are_refused(results):

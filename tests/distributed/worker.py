@@ -248,7 +248,7 @@ def measurements(teacher: TeacherTrainer, student: StudentTrainer, test: BatchDa
     """Logits of a teacher; metrics of a student by batch and from all outputs at once."""
     student.args.per_device_eval_batch_size = 8  # 41 images in batches of 8 a process
     measured = student.evaluate(test)
-    logits, _, labels = student.predict_split(test)
+    logits, _, labels, _ = student.predict_split(test)
     whole = metrics.classification_metrics(logits, labels)
     whole |= metrics.agreement_metrics(logits, student.evaluation_teacher(test).logits)
     figures = {name: [whole[name], measured[f"eval_{name}"]] for name in whole}
