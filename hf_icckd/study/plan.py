@@ -36,6 +36,7 @@ class Plan:
         alone: Networks of the student's architecture trained without a teacher: their options of the teacher recipe.
         comparison: The primary comparison.
         tuning_seeds: Seeds of the trials; none of them may be a seed of the study.
+        trial_options: Options of all trials, such as fewer epochs; what a trial chooses is used without them.
         sweeps: For each sweep, what varies.
         labels: What the report calls a teacher or student.
 
@@ -55,6 +56,7 @@ class Plan:
     student_options: dict[str, Any] = field(default_factory=dict)
     alone: dict[str, dict[str, Any]] = field(default_factory=dict)
     tuning_seeds: list[int] = field(default_factory=list)
+    trial_options: dict[str, Any] = field(default_factory=dict)
     sweeps: dict[str, Sweep] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
 
@@ -112,7 +114,10 @@ class Plan:
     def trials(self, pair: str, teacher: str, student: str) -> list[list[Run]]:
         """Runs of each trial of a student, one per tuning seed."""
         return [
-            [self._student(pair, teacher, student, seed, number, trial) for seed in self.tuning_seeds]
+            [
+                self._student(pair, teacher, student, seed, number, self.trial_options | trial)
+                for seed in self.tuning_seeds
+            ]
             for number, trial in enumerate(self.students[student].trials)
         ]
 
@@ -299,6 +304,7 @@ def _check_options(plan: Plan) -> None:
         own = {name: value for name, value in options.items() if not (assistant and name == "teacher")}
         check_options("student" if assistant else "teacher", where, own)
     check_options("student", "student_options", plan.student_options)
+    check_options("student", "trial_options", plan.trial_options)
     for name, student in plan.students.items():
         for options in (student.options, *student.trials):
             check_options("student", name, options)
@@ -317,6 +323,8 @@ def _check_seeds(plan: Plan) -> None:
 def _check_trials(plan: Plan) -> None:
     tuned = {name: len(student.trials) for name, student in plan.students.items() if student.trials}
     if not tuned:
+        if plan.trial_options:
+            raise ValueError(f"trial_options are {plan.trial_options}, but no student has trials; leave them out")
         return
     first = next(iter(tuned))
     if not plan.tuning_seeds:

@@ -99,6 +99,17 @@ def test_the_best_trial_on_the_validation_split_is_chosen(study):
     assert plan.chosen("small", "intra,intra_class.weight=0.1", "tuned", records) == {"ce_weight": 2}
 
 
+def test_trials_may_be_shorter_than_what_they_choose_for(study):
+    plan = load_plan(study)
+    plan.trial_options = {"num_train_epochs": 3}
+    records = {f"small/ce/seed-100/tuned-trial-{n}": record(top1) for n, top1 in enumerate((50.0, 60.0))}
+    runs = {run.name: run.options for run in plan.runs(records)}
+    trial, whole = (runs[f"small/ce/seed-{name}"] for name in ("100/tuned-trial-1", "0/tuned"))
+    assert (trial["num_train_epochs"], trial["ce_weight"]) == (3, 2)
+    assert (whole["num_train_epochs"], whole["ce_weight"]) == (1, 2)
+    assert "2 trials for each teacher, with `num_train_epochs 3`, on seed(s) 100" in protocol_table(plan, {})
+
+
 def test_a_tuning_seed_at_which_the_teacher_diverged_says_nothing(study):
     plan = load_plan(study)
     plan.tuning_seeds.append(101)

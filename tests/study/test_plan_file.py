@@ -31,6 +31,8 @@ def test_names_may_be_numbers(tmp_path):
         ({"seed": [0]}, "unknown key 'seed'.*did you mean 'seeds'"),
         ({"tuning_seeds": [1]}, "seed 1 is both for tuning and for the study"),
         ({"tuning_seeds": []}, "'tuned' has trials but there are no tuning_seeds"),
+        ({"trial_options": {"epochs": 1}}, "trial_options has 'epochs'.* not an option of the student recipe"),
+        ({"trial_options": {"max_steps": 1}, "students": {"kd": {}}}, "but no student has trials"),
         ({"comparison": None}, "comparison is None"),
         ({"comparison": {"teacher": "intra", "control": "ce"}}, "comparison has no 'student'"),
         ({"comparison": {"teacher": "intr", "control": "ce", "student": "kd"}}, "has no 'intr'.*did you mean 'intra'"),

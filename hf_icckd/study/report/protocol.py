@@ -80,9 +80,10 @@ def _tuning(plan: Plan) -> str:
         return "nothing is tuned: every student has fixed options"
     count, seeds = len(plan.students[tuned[0]].trials), ", ".join(map(str, plan.tuning_seeds))
     fixed = [label(plan, name) for name in plan.students if name not in tuned]
+    own = f", with {options_text(plan.trial_options)}" if plan.trial_options else ""
     return (
-        f"{', '.join(label(plan, name) for name in tuned)}: {count} trials for each teacher, on seed(s) {seeds}, the "
-        f"best by mean top-1 on the validation split; fixed: {', '.join(fixed) or 'none'}"
+        f"{', '.join(label(plan, name) for name in tuned)}: {count} trials for each teacher{own}, on seed(s) {seeds}, "
+        f"the best by mean top-1 on the validation split; fixed: {', '.join(fixed) or 'none'}"
     )
 
 
