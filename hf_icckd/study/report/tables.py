@@ -32,12 +32,15 @@ from hf_icckd.study.report.statistics import (
 )
 from hf_icckd.study.run import ALONE
 
-_ON_TRAINING_IMAGES = ("nc1", "unread_variance", "unread_variance_graded")
+_ON_TRAINING_IMAGES = (
+    *("nc1", "unread_variance", "unread_variance_graded"),
+    *("soft_label_information", "soft_label_information_matched"),
+)
 _LATER = ("fine", "train.unread")  # begins columns that not all studies have
 _TEACHER_METRICS = (
     ("test.top1", f"test {METRICS['top1'].title}", METRICS["top1"].decimals),
     ("train.top1", f"train {METRICS['top1'].title}", METRICS["top1"].decimals),
-    *((f"train.{name}", f"{METRICS[name].title}, train", METRICS[name].decimals) for name in _ON_TRAINING_IMAGES),
+    *((f"train.{name}", f"{METRICS[name].name}, train", METRICS[name].decimals) for name in _ON_TRAINING_IMAGES),
     *(
         (f"test.{name}", METRICS[name].name, METRICS[name].decimals)
         for name in ("distance_ratio", *INFORMATION, "mean_entropy")
