@@ -1,0 +1,94 @@
+"""Is the intra-class term memorised? Its value on training images and on test images, for the teachers of a study.
+
+    python benchmarks/held_out_term.py results/FOLDER --teachers ce intra [--dataset DATA --label_column label]
+
+Two random crops of an image are to be nearer to each other than to crops of other images of its class. The term is
+measured for both splits in the same way: by nets in evaluation mode, at the temperature of the default, without gate,
+against 32 images of the class that are drawn at random. Where nothing is told apart it is log 33 = 3.497 nats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import statistics
+import sys
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a program, a file has only its own folder
+
+from hf_icckd import ImageClassifier, ImagePipeline, from_pretrained, load_image_data
+from hf_icckd.data.sampling import make_loader
+from hf_icckd.losses import intra_class_contrastive_loss
+from hf_icckd.options.data import TrainingDataArguments
+from hf_icckd.study import Plan, load_plan
+
+NEGATIVES, TEMPERATURE = 32, 0.1
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path, help="folder of a study; its runs must be there")
+    parser.add_argument("--teachers", nargs="+", required=True)
+    parser.add_argument("--dataset", help="where the data set is here")
+    parser.add_argument("--label_column", help="what its column of labels is called here")
+    args = parser.parse_args()
+    plan = load_plan(args.study / "study.yaml")
+    pipeline = load(plan, {"dataset": args.dataset, "label_column": args.label_column})
+    print("| teacher | split | seeds | term (nats) | cosine to the other view | cosine to others of the class |")
+    print("| --- | --- | ---: | ---: | ---: | ---: |")
+    for pair in plan.pairs:
+        for teacher in args.teachers:
+            folders = [args.study / "runs" / plan.teacher(pair, teacher, seed).name for seed in plan.seeds]
+            nets = [from_pretrained(folder) for folder in folders if (folder / "metrics.json").is_file()]
+            for split in ("train", "test"):
+                rows = [term_of(net, pipeline, split) for net in nets]
+                cells = [f"{statistics.mean(each):.3f}" for each in zip(*rows, strict=True)]
+                print("|", " | ".join([teacher, split, str(len(nets)), *cells]), "|", flush=True)
+
+
+def load(plan: Plan, here: dict[str, str | None]) -> ImagePipeline:
+    """The images of a study, augmented as its teachers had them."""
+    known = {each.name for each in dataclasses.fields(TrainingDataArguments)}
+    asked = plan.options | {name: value for name, value in here.items() if value}
+    options = TrainingDataArguments(**{name: value for name, value in asked.items() if name in known})
+    size = options.image_size
+    return ImagePipeline(load_image_data(options), options.chosen_augmentation(0), default_size=size, max_size=size)
+
+
+@torch.no_grad()
+def term_of(net: ImageClassifier, pipeline: ImagePipeline, split: str) -> tuple[float, float, float]:
+    """The term, and the mean cosines of an image's two views and of images of one class."""
+    net.eval()
+    images = pipeline.dataset(split, training=True, num_views=2)
+    views, labels = [], []
+    for batch in make_loader(images, images.batch_sampler(256), num_workers=0):
+        pixels = batch["pixel_values"]
+        embeddings = net(pixels.flatten(0, 1)).embeddings
+        views.append(F.normalize(embeddings.double(), dim=1).unflatten(0, pixels.shape[:2]))
+        labels.append(batch["labels"])
+    anchors, positives = torch.cat(views).unbind(dim=1)
+    negatives = anchors[others_of_class(torch.cat(labels))]
+    positive, negative = (anchors * positives).sum(dim=1), (anchors[:, None] * negatives).sum(dim=2)
+    everywhere = torch.ones_like(negative, dtype=torch.bool)
+    term = intra_class_contrastive_loss(positive, negative, everywhere, everywhere[:, 0], TEMPERATURE)
+    return term.item(), positive.mean().item(), negative.mean().item()
+
+
+def others_of_class(labels: Tensor) -> Tensor:
+    """(N, 32) rows of other images of each image's class, drawn at random without repetition."""
+    generator, rows = torch.Generator().manual_seed(0), torch.empty(len(labels), NEGATIVES, dtype=torch.long)
+    for label in labels.unique():
+        members = (labels == label).nonzero().squeeze(1)
+        order = torch.rand(len(members), len(members), generator=generator).fill_diagonal_(2).argsort(dim=1)
+        rows[members] = members[order[:, :NEGATIVES]]
+    return rows
+
+
+if __name__ == "__main__":
+    main()
