@@ -47,7 +47,8 @@ def main(
         check_one_remedy(args.class_weights, args.logit_adjustment, data_args.sampling)
         args.terms = full_specs(args.terms)  # as the run is recorded
         start, identity = load_start(model_args, args, chosen.given)
-        folder = RunFolder("teacher", args, data_args, model_args, chosen_options=chosen.recorded, **identity)
+        known = {"chosen_options": chosen.recorded, **identity}
+        folder = RunFolder("teacher", args, data_args, model_args, scheduled=terms.scheduled, **known)
         if folder.finished:
             folder.check_data(lambda: load(data_args).fingerprint())
             finished(folder, args)

@@ -17,6 +17,7 @@ from hf_icckd.losses.objective import at_least_float32, no_autocast
 from hf_icckd.losses.teacher_term import TeacherBatch, TeacherTerm
 from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.utils.distributed import gather_rows
+from hf_icckd.utils.text import percent
 
 _MOMENTUM = 0.9
 
@@ -53,10 +54,17 @@ class CMI(TeacherTerm):
 
     The mean of a class is a running one over steps, detached, with all views of all processes. It is brought up to
     date before an image is compared with it, so that no image is ever without. The paper gives an already trained
-    teacher some epochs with the term: `--start_from`. Its weight there differs by net; the one here is ours.
+    teacher some epochs with the term: `--start_from`, or `start`. Its weight there differs by net; the one here is
+    ours.
 
     Formula:
         `-KL(p || q_y)`, q_y the running mean of p over images of class y
+
+    Args:
+        start: Share of the training after which the term begins, 0 to 1.
+
+    Raises:
+        ValueError: If `start` is not such a share.
 
     Relations:
         The intra-class term keeps embeddings of a class apart, this one what a student sees of them: probabilities.
@@ -80,10 +88,17 @@ class CMI(TeacherTerm):
 
     means: Tensor  # (C, C), zeros for a class that was not seen yet
 
+    def __init__(self, start: float = 0.0):
+        super().__init__()
+        if not 0 <= start < 1:
+            raise ValueError(f"cmi start is {start}, expected a share of the training from 0 to below 1")
+        self.start, self.reads_progress = start, start > 0
+
     @staticmethod
     def describe(arguments: dict[str, Any]) -> str:
         """Weight and name of the term."""
-        return f"-{arguments['weight']:g} x conditional mutual information (CMI)"
+        begins = f", after {percent(arguments['start'], 0)} of the training" if arguments.get("start") else ""
+        return f"-{arguments['weight']:g} x conditional mutual information (CMI){begins}"
 
     def attach(self, teacher: ImageClassifier) -> None:
         """Make the running means."""
@@ -96,7 +111,8 @@ class CMI(TeacherTerm):
         views = batch.logits.shape[1]
         self._update(*(gather_rows(each, batch.global_rows) for each in (batch.logits.detach(), batch.labels)))
         labels = batch.labels.repeat_interleave(views)
-        return {"cmi": -class_divergence(batch.logits.flatten(0, 1), self.means[labels])}
+        divergence = class_divergence(batch.logits.flatten(0, 1), self.means[labels])
+        return {"cmi": -divergence * (batch.progress >= self.start)}
 
     @torch.no_grad()
     def _update(self, logits: Tensor, labels: Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from hf_icckd.losses.class_balance import ClassBalance
@@ -23,6 +24,7 @@ class TeacherBatch(NamedTuple):
         part: What the term's `trained_part` returned for this batch; None without one.
         targets: What cross-entropy compares logits with: (B,) labels, or (B, C) probabilities of mixed images.
         balance: Weights of the classes and offsets of the logits in the cross-entropy, for terms that have one.
+        progress: () fraction of the training that is done, 0 to 1.
 
     Example:
         >>> import torch
@@ -39,6 +41,7 @@ class TeacherBatch(NamedTuple):
     part: Any = None
     targets: Tensor | None = None
     balance: ClassBalance = ClassBalance()
+    progress: Tensor = torch.zeros(())
 
 
 class TeacherTerm(nn.Module):
@@ -52,6 +55,7 @@ class TeacherTerm(nn.Module):
         term_weights: Weight of each scalar relative to the term's own. Scalars without a weight are logged only.
         num_views: Views of an image that the term compares; None if any number will do.
         takes_mixed: Whether it is right for mixed images, which have two labels and show two images.
+        reads_progress: Whether it reads `batch.progress`; a run that is under way can't become longer then.
         purpose: What the term is for, as a sentence of the model card.
         citation: BibTeX of the source.
 
@@ -68,6 +72,7 @@ class TeacherTerm(nn.Module):
     term_weights: ClassVar[dict[str, float]] = {}
     num_views: ClassVar[int | None] = None
     takes_mixed: ClassVar[bool] = False
+    reads_progress: bool = False
     purpose: ClassVar[str] = ""
     citation: ClassVar[str] = ""
 

@@ -47,8 +47,7 @@ class WeightedObjectives(nn.Module):
         )
         self.term_weights = _term_weights(objectives, "objectives")
         self.reads_teacher_layer = any(objective.reads_teacher_layer for objective, _ in objectives)
-        readers = [type(objective).__name__ for objective, _ in objectives if objective.reads_progress]
-        self.scheduled = readers[0] if readers else None
+        self.scheduled = _first_scheduled(objective for objective, _ in objectives)
 
     def __iter__(self) -> Iterator[DistillationObjective]:
         return iter(cast("Iterable[DistillationObjective]", self.objectives))
@@ -90,6 +89,7 @@ class WeightedTerms(nn.Module):
     Attributes:
         terms: The terms by name.
         term_weights: Weight of every scalar that is part of the loss.
+        scheduled: As of `WeightedObjectives`.
 
     Raises:
         ValueError: If two terms share the name of a scalar, or a weight is below 0 or not finite.
@@ -104,6 +104,7 @@ class WeightedTerms(nn.Module):
         super().__init__()
         self.terms = nn.ModuleDict({name: term for name, (term, _) in terms.items()})
         self.term_weights = _term_weights(list(terms.values()), "teacher terms")
+        self.scheduled = _first_scheduled(term for term, _ in terms.values())
 
     def __getitem__(self, name: str) -> TeacherTerm:
         return cast(TeacherTerm, self.terms[name])
@@ -118,6 +119,11 @@ class WeightedTerms(nn.Module):
     def logs(self) -> dict[str, float]:
         """Numbers of all terms that are read only when the training log is written."""
         return {name: value for _, term in self.items() for name, value in term.logs().items()}
+
+
+def _first_scheduled(members: Iterable[DistillationObjective | TeacherTerm]) -> str | None:
+    """Name of the class of the first that may read how much of the run is done."""
+    return next((type(member).__name__ for member in members if member.reads_progress), None)
 
 
 def _term_weights(members: Sequence[tuple[DistillationObjective | TeacherTerm, float]], kind: str) -> dict[str, float]:

@@ -41,7 +41,7 @@ class RunFolder:
         args: Options of the trainer, with the folder.
         data_args: Options of the data.
         model_args: Options of the model.
-        scheduled: Name of an objective that may depend on the share of the run that is done, if there is one.
+        scheduled: Name of an objective or term that may depend on the share of the run that is done, if there is one.
         **identity: Further values that tell this run from others.
 
     Attributes:

@@ -23,7 +23,7 @@ def check_length(
         folder: Folder of the run, which is not finished.
         before: Its recorded options.
         args: Options of now.
-        scheduled: Name of an objective that may depend on the share of the run that is done.
+        scheduled: Name of an objective or term that may depend on the share of the run that is done.
         way: What to do instead.
     """
     checkpoint = checkpoints.newest_intact(folder)
@@ -35,7 +35,7 @@ def check_length(
     if scheduled is not None:
         raise ValueError(
             asked.format(
-                f"would have changed its steps: the objective {scheduled} may depend on the share of the run that is "
+                f"would have changed its steps: {scheduled} may depend on the share of the run that is "
                 "done (its reads_progress is true)"
             )
         )

@@ -208,7 +208,7 @@ class StudentTrainer(DistillationTrainer):
         """Cross-entropy and the terms of all objectives."""
         images, labels = batch["pixel_values"][:, 0], batch["labels"]
         teacher = self._teacher_output(self._teacher_images(batch), batch.get("teacher"))
-        progress = torch.full((), self.state.global_step / max(self.state.max_steps, 1), device=images.device)
+        progress = self.progress(images.device)
         output, terms = model(images, teacher, labels, batch["sample_ids"], progress, batch["global_rows"])
         if not self._labeled:
             return terms

@@ -111,6 +111,7 @@ class TeacherTrainer(DistillationTrainer):
                     parts.get(name),
                     targets,
                     self.balance,
+                    self.progress(images.device),
                 )
             )
         return scalars

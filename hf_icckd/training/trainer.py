@@ -118,6 +118,10 @@ class DistillationTrainer(ResumableTrainer):
 
     # ---- one step
 
+    def progress(self, device: torch.device) -> Tensor:
+        """() fraction of the training that is done, 0 to 1."""
+        return torch.full((), self.state.global_step / max(self.state.max_steps, 1), device=device)
+
     def compute_terms(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Terms of the loss, one for each name in `self.term_weights`, and further scalars that are only logged."""
         raise TypeError(f"{type(self).__name__} must define compute_terms(model, batch)")

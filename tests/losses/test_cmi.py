@@ -77,6 +77,21 @@ def test_probabilities_of_zero_stay_finite(dtype):
     assert found.isfinite() and logits.grad.isfinite().all()
 
 
+def test_it_may_begin_later_with_means_that_are_known_by_then():
+    now, later = attached(), CMI(start=0.6)
+    later.attach(create_classifier("cifar_resnet8", ["a", "b", "c"], image_size=8))
+    later.double()
+    for seed, progress in ((0, 0.0), (1, 0.5999), (2, 0.6)):
+        batch = batch_of(logits_of(seed), [0, 0, 1, 1])._replace(progress=torch.tensor(progress))
+        found, expected = (each(batch)["cmi"].item() for each in (later, now))
+        assert found == (expected if progress >= 0.6 else 0) and expected < 0
+    assert torch.equal(later.means, now.means)
+    assert parse_terms(["cmi:start=0.6"]).scheduled == "CMI" and parse_terms(["cmi", "intra_class"]).scheduled is None
+    assert CMI.describe({"weight": 0.3, "start": 0.6}).endswith("(CMI), after 60 % of the training")
+    with pytest.raises(ValueError, match=r"cmi start is 1\.0, expected a share of the training"):
+        parse_terms(["cmi:start=1.0"])
+
+
 def test_it_is_a_term_of_the_command_line():
     assert parse_terms(["cmi:weight=0.3"]).term_weights == {"cmi": 0.3}
     assert CMI.describe({"weight": 0.3}) == "-0.3 x conditional mutual information (CMI)"

@@ -53,7 +53,7 @@ def test_otherwise_the_error_says_what_changes(tmp_path, options, message):
 
 
 def test_an_objective_that_follows_the_progress_keeps_its_length(tmp_path):
-    with pytest.raises(ValueError, match="the objective Ramp may depend on the share of the run that is done"):
+    with pytest.raises(ValueError, match="steps: Ramp may depend on the share of the run that is done"):
         check(run_of(tmp_path, 8), scheduled="Ramp", num_train_epochs=4, lr_scheduler_type="constant")
 
 

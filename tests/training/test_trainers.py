@@ -350,7 +350,7 @@ class _Synchronisations(TorchDispatchMode):
 
 
 def test_no_host_synchronisation_in_a_step(pipeline, tiny_classifier, tmp_path):
-    terms = ["intra_class", "sftn:student=cifar_resnet8", "cmi"]
+    terms = ["intra_class", "sftn:student=cifar_resnet8", "cmi:start=0.5"]
     objectives = [name for name in OBJECTIVES if name != "kd"] + ["kd:temperature=auto"]
     trainer = train_teacher(pipeline, tiny_classifier(), tmp_path / "teacher", max_steps=1, terms=terms)
     student = StudentTrainer(
@@ -367,6 +367,13 @@ def test_no_host_synchronisation_in_a_step(pipeline, tiny_classifier, tmp_path):
             each.training_step(each.model_wrapped, batch)
             each.optimizer.step()
         assert mode.found == []
+
+
+def test_a_term_knows_how_much_of_the_training_is_done(pipeline, tiny_classifier, tmp_path):
+    options = {"terms": ["cmi:weight=1,start=0.5"], "max_steps": 4, "logging_steps": 1}
+    trainer = train_teacher(pipeline, tiny_classifier(), tmp_path, **options)
+    losses = [entry["loss/cmi"] for entry in trainer.state.log_history if "loss/cmi" in entry]
+    assert losses[:2] == [0, 0] and max(losses[2:]) < 0
 
 
 def test_non_finite_loss_names_term_and_step(pipeline, tiny_classifier, tmp_path):
