@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -41,7 +40,7 @@ logger = logging.getLogger(__name__)
 SMALL_IMAGE = 96
 STANDARD = Augmentation()  # crops and mirrors
 _STATISTICS_IMAGES = 2048
-_STATISTICS_PIECE = 64
+_STATISTICS_PIECE = 16
 _PAYS = 6  # longer side of images over that of batches: copies are then decoded in less than half the time
 
 
@@ -330,20 +329,21 @@ class ImagePipeline:
 
         They are evenly spaced rows of the split, or the first rows of a stream.
         """
-        return channel_statistics(self._sampled_pixels())
-
-    def _sampled_pixels(self) -> Iterator[torch.Tensor]:
-        """(B, 3, H, W) int64 pixels of some training images, framed but without borders, whose colour is the mean."""
         train, rows = some_rows(self.data.train, _STATISTICS_IMAGES)
-        if self.crop_mode == "border":
-            for row in rows.tolist():
-                image = read_image(train, row, "train", self.data.pixel_range)
+        if self.crop_mode == "border":  # without the borders, whose colour is the mean
+
+            def without_borders(row: torch.Tensor) -> torch.Tensor:
+                image = read_image(train, int(row), "train", self.data.pixel_range)
                 scaled = scale_to_longest(image, self.image_size, self.interpolation)
-                yield torch.from_numpy(np.array(scaled)).permute(2, 0, 1)[None].long()
-            return
+                return torch.from_numpy(np.array(scaled)).permute(2, 0, 1)[None]
+
+            return channel_statistics(without_borders, rows.split(1))
         images = self.dataset("train")
         if self.data.streamed:
             labels = torch.zeros(len(train))
             images = DecodedImages(train, labels, self.framing, pixel_range=self.data.pixel_range)
-        for piece in rows.split(_STATISTICS_PIECE):
-            yield images.__getitems__(BatchKey(0, piece, len(piece)))["pixel_values"].cpu().flatten(0, 1).long()
+
+        def framed(piece: torch.Tensor) -> torch.Tensor:
+            return images.__getitems__(BatchKey(0, piece, len(piece)))["pixel_values"].cpu().flatten(0, 1)
+
+        return channel_statistics(framed, rows.split(_STATISTICS_PIECE))
