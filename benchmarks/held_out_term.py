@@ -22,7 +22,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a program, a file has only its own folder
 
 from hf_icckd import ImageClassifier, ImagePipeline, from_pretrained, load_image_data
-from hf_icckd.data.sampling import make_loader
+from hf_icckd.data.loading import make_loader
 from hf_icckd.losses import intra_class_contrastive_loss
 from hf_icckd.options.data import TrainingDataArguments
 from hf_icckd.study import Plan, load_plan

@@ -26,6 +26,7 @@ from hf_icckd.training.student_with_objective import StudentWithObjective
 from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.training.trial import Trial, try_steps
 from hf_icckd.utils.atomic_files import existing_folder
+from hf_icckd.utils.machine import cores
 from hf_icckd.utils.text import columns, listed, percent, size_text
 
 _FORWARD_ONLY = 2  # passes over all splits at the end, which measure and compare
@@ -271,7 +272,7 @@ def _seconds(
     pipeline: ImagePipeline,
     filled: float,
 ) -> float:
-    """Steps that are left, evaluations while training, and what is measured at the end."""
+    """Copies of images, steps that are left, evaluations while training, and what is measured at the end."""
     workers = 0 if pipeline.resident else args.loading["num_workers"]
     batch = max(trial.step, trial.loading / workers) if workers else trial.step + trial.loading
     splits = {name: len(rows) for name, rows in pipeline.data.splits().items()}
@@ -280,7 +281,10 @@ def _seconds(
     read = 0 if pipeline.resident else images - (max(times - 1, 0) * evaluated if pipeline.keeps_evaluated else 0)
     reading = trial.loading / args.train_batch_size / max(workers, 1)
     measuring = (images * trial.evaluation + read * reading) / args.world_size
-    return (steps - done) * args.gradient_accumulation_steps * filled * batch + measuring
+    copying = 0.0
+    if pipeline.image_cache is not None and done == 0:
+        copying = (trial.first_loading - trial.loading) / args.train_batch_size * len(pipeline.data.trained) / cores()
+    return (steps - done) * args.gradient_accumulation_steps * filled * batch + measuring + max(0.0, copying)
 
 
 # ---- the table

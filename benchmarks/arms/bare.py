@@ -27,7 +27,7 @@ from benchmarks.arms.common import (
 )
 from benchmarks.arms.meter import Meter
 from hf_icckd import ClassEmbeddingCache, ImageClassifier, IntraClassContrastiveLoss, knowledge_distillation_loss
-from hf_icckd.data.sampling import make_loader
+from hf_icckd.data.loading import make_loader
 from hf_icckd.utils.machine import keep_freed_memory
 
 

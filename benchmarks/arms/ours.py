@@ -28,7 +28,7 @@ from hf_icckd import (
     TeacherTrainer,
     TeacherTrainingArguments,
 )
-from hf_icckd.data.sampling import make_loader
+from hf_icckd.data.loading import make_loader
 from hf_icckd.utils.machine import keep_freed_memory
 
 

@@ -41,19 +41,23 @@ def cache_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        first: BaseException = error  # builders wrap it
-        while first.__cause__ is not None:
-            first = first.__cause__
-        if not isinstance(first, OSError):
-            raise
-        path = Path(os.fsdecode(first.filename)) if isinstance(first.filename, str | bytes) else None
-        for folder in map(Path, (datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE)):
-            if path is not None and (path.is_relative_to(folder) or folder.is_relative_to(path)):
-                raise ValueError(
-                    f"the cache folder {str(folder)!r} can't be used ({first.strerror}); set HF_HOME to a folder that "
-                    "can be written"
-                ) from error
+        for cause in _causes(error):  # builders wrap it
+            if not isinstance(cause, OSError) or not isinstance(cause.filename, str | bytes):
+                continue
+            path = Path(os.fsdecode(cause.filename))
+            for folder in map(Path, (datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE)):
+                if path.is_relative_to(folder) or folder.is_relative_to(path):
+                    raise ValueError(
+                        f"the cache folder {str(folder)!r} can't be used ({cause.strerror}); set HF_HOME to a folder "
+                        "that can be written"
+                    ) from error
         raise
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def cached_array(

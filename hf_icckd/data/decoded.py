@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -52,27 +52,40 @@ class CroppedImages(FramedImages):
         self.augmentation, self.num_views = augmentation, num_views
         self.name, self.pixel_range = name, pixel_range
 
-    def views(self, images: list[StoredImage], key: BatchKey, keep: bool = False) -> Tensor:
-        """Decode, crop and augment; every image is decoded once for all views."""
-        size, augmentation = self.framing.size, self.augmentation
-        pixels = np.empty((len(images), self.num_views, size, size, 3), dtype=np.uint8)
-        if augmentation is None or augmentation.min_crop_scale is None:
+    @property
+    def image_bytes(self) -> int:
+        return self.num_views * 3 * self.framing.size**2
+
+    def views(self, images: list[StoredImage], key: BatchKey, *others: FramedImages) -> list[Tensor]:
+        """Decode, crop and augment; every image is decoded once for all views of all."""
+        framed = cast("tuple[CroppedImages, ...]", (self, *others))
+        shapes = [(len(images), each.num_views, each.framing.size, each.framing.size, 3) for each in framed]
+        pixels = [np.empty(shape, dtype=np.uint8) for shape in shapes]
+        # A few at a time: a whole batch of decoded photographs in each worker would fill the memory.
+        for start in range(0, len(images), _DECODED_AT_ONCE):
+            few = images[start : start + _DECODED_AT_ONCE]
+            for each, into in zip(framed, pixels, strict=True):
+                each._crop(few, key.epoch, key.pixel_ids[start : start + len(few)], into[start:])
+            for image in few:
+                image.release()
+        return [each._changed(torch.from_numpy(into), key) for each, into in zip(framed, pixels, strict=True)]
+
+    def _crop(self, images: list[StoredImage], epoch: int, pixel_ids: Tensor, into: np.ndarray) -> None:
+        """Write views of some images into the first rows of an array."""
+        if self.augmentation is None or self.augmentation.min_crop_scale is None:
             for row, image in enumerate(images):
-                pixels[row] = np.asarray(self.framing(image.whole()))
-        else:
-            # A few at a time: a whole batch of decoded photographs in each worker would fill the memory.
-            for start in range(0, len(images), _DECODED_AT_ONCE):
-                few = images[start : start + _DECODED_AT_ONCE]
-                boxes = self._boxes(few, augmentation, key.epoch, key.pixel_ids[start : start + len(few)])
-                for place, image in enumerate(few):
-                    of_image = [of_view[place] for of_view in boxes]
-                    pixels[start + place] = image.crops(of_image, size, self.framing.interpolation)
-                    if not keep:
-                        image.release()
-        views = torch.from_numpy(pixels).permute(0, 1, 4, 2, 3)
-        if augmentation is not None:
+                into[row] = np.asarray(self.framing(image.whole()))
+            return
+        boxes = self._boxes(images, self.augmentation, epoch, pixel_ids)
+        for row, (image, *of_image) in enumerate(zip(images, *boxes, strict=True)):
+            into[row] = image.crops(of_image, self.framing.size, self.framing.interpolation)
+
+    def _changed(self, pixels: Tensor, key: BatchKey) -> Tensor:
+        """Views (B, V, 3, S, S) with their random changes, from (B, V, S, S, 3)."""
+        views = pixels.permute(0, 1, 4, 2, 3)
+        if self.augmentation is not None:
             for view in range(self.num_views):
-                views[:, view] = augment(views[:, view], augmentation, key.epoch, key.pixel_ids, view)
+                views[:, view] = augment(views[:, view], self.augmentation, key.epoch, key.pixel_ids, view)
         return views
 
     def read(self, key: BatchKey) -> tuple[list[StoredImage], Tensor, Tensor]:

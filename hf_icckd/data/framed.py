@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from hf_icckd.data.framing import Framing, StoredSizes, framing_for
-from hf_icckd.data.sampling import BatchDataset, BatchKey, KeyedBatchSampler
+from hf_icckd.data.sampling import BatchDataset, BatchKey, KeyedBatchSampler, WrappedDataset
 from hf_icckd.options.augmentation import Augmentation
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class FramedImages(BatchDataset):
         """Return what `views` makes the batch from, the same for every framing, and labels and sample ids (B,)."""
         raise NotImplementedError
 
-    def views(self, images: Any, key: BatchKey, keep: bool = False) -> Tensor:
-        """Frame and augment what was read: (B, V, 3, S, S) uint8; `keep` what was decoded if others look at it too."""
+    def views(self, images: Any, key: BatchKey, *others: FramedImages) -> list[Tensor]:
+        """Frame and augment what was read, for itself and for others, each (B, V, 3, S, S) uint8."""
         raise NotImplementedError
 
     def reframed(self, framing: Framing, augmentation: Augmentation | None) -> FramedImages:
@@ -45,14 +45,14 @@ class FramedImages(BatchDataset):
 
     def __getitems__(self, key: BatchKey) -> dict[str, Any]:
         """Read, frame and augment the batch."""
-        return self.batch(key, *self.read(key))
+        images, *rest = self.read(key)
+        return self.batch(key, *self.views(images, key), *rest)
 
-    def batch(
-        self, key: BatchKey, images: Any, labels: Tensor, sample_ids: Tensor, keep: bool = False
-    ) -> dict[str, Any]:
-        """The batch of what was read."""
+    @staticmethod
+    def batch(key: BatchKey, pixels: Tensor, labels: Tensor, sample_ids: Tensor) -> dict[str, Any]:
+        """A batch of its parts."""
         return {
-            "pixel_values": self.views(images, key, keep),
+            "pixel_values": pixels,
             "labels": labels,
             "sample_ids": sample_ids,
             "global_rows": key.global_rows,
@@ -78,7 +78,7 @@ class FramedImages(BatchDataset):
         return self if teacher is self else WithTeacherPixels(self, teacher)
 
 
-class WithTeacherPixels(BatchDataset):
+class WithTeacherPixels(WrappedDataset):
     """Batches that also hold the teacher's pixels, as `teacher_pixel_values`; every image is read once for both.
 
     It is decoded once too, unless one of them is content with a smaller scale; see `StoredImage`.
@@ -98,25 +98,22 @@ class WithTeacherPixels(BatchDataset):
         (torch.Size([4, 1, 3, 6, 6]), torch.Size([4, 1, 3, 8, 8]))
     """
 
-    def __init__(self, dataset: FramedImages, teacher: FramedImages):
-        self.dataset, self.teacher = dataset, teacher
-        self.resident, self.framed = dataset.resident, True
+    dataset: FramedImages
 
-    def __len__(self) -> int:
-        return len(self.dataset)
+    def __init__(self, dataset: FramedImages, teacher: FramedImages):
+        super().__init__(dataset)
+        self.teacher, self.framed = teacher, True
+
+    @property
+    def image_bytes(self) -> int | None:
+        own, of_teacher = self.dataset.image_bytes, self.teacher.image_bytes
+        return None if own is None or of_teacher is None else own + of_teacher
 
     def __getitems__(self, key: BatchKey) -> dict[str, Any]:
         """The student's batch and the teacher's pixels."""
-        read = self.dataset.read(key)
-        return self.dataset.batch(key, *read, keep=True) | {"teacher_pixel_values": self.teacher.views(read[0], key)}
-
-    def prepare(self) -> None:
-        """As the data set."""
-        self.dataset.prepare()
-
-    def class_labels(self) -> Tensor | None:
-        """Classes of the student's data set."""
-        return self.dataset.class_labels()
+        images, *rest = self.dataset.read(key)
+        own, of_teacher = self.dataset.views(images, key, self.teacher)
+        return self.dataset.batch(key, own, *rest) | {"teacher_pixel_values": of_teacher}
 
     def batch_sampler(self, batch_size: int, seed: int | None = None) -> KeyedBatchSampler:
         """Keys of the student's data set, which carry the images of a stream."""

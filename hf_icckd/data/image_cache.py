@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +24,8 @@ from tqdm.auto import tqdm
 
 from hf_icckd.data.cache import cache_errors, cache_folder, cache_key
 from hf_icckd.data.depth import Range
-from hf_icckd.data.images import READER, REMEDY, name_of_row
-from hf_icckd.data.splits.content import content_of
+from hf_icckd.data.images import READER, REMEDY, UnreadableImageError, name_of_row
+from hf_icckd.data.splits.content import content_of, hash_of
 from hf_icckd.data.stored_image import Decoding, StoredImage, jpeg_decoder
 from hf_icckd.options.checks import check_number
 from hf_icckd.utils.atomic_files import replace_file
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 _QUALITY = 95
 _PIECE = 512  # images in a file; a run that is killed loses no more than one file
 _PROBED = 32  # images that are shrunk to estimate the room
+_MARGIN = 1.1  # of an estimate
+_LONGEST = 65_500  # side of a JPEG
 _FEATURES = datasets.Features({"image": datasets.Image(decode=False), "content": datasets.Value("int64")})
 
 
@@ -66,6 +69,7 @@ class ShrunkImages:
         self.pixel_range, self.decoding = pixel_range, decoding
         self._others = rows.remove_columns("image")
         self._copies: tuple[Dataset, np.ndarray] | None = None  # with the place of each row in them
+        self._early: dict[int, bytes] = {}  # made before there were any: a trial reads its batch more than once
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -73,7 +77,9 @@ class ShrunkImages:
     def __getitem__(self, row: int) -> dict[str, Any]:
         """The columns of a row, its image undecoded."""
         if self._copies is None:
-            content = self._shrink(row)
+            if len(self._early) >= _PIECE:
+                self._early.clear()
+            content = self._early[row] = self._early.get(row) or self._shrink(row)
         else:
             copies, places = self._copies
             content = copies[int(places[row])]["image"]["bytes"]
@@ -83,7 +89,7 @@ class ShrunkImages:
         """Make the copies that are missing. Of several processes one makes them, and the others wait.
 
         Raises:
-            UnreadableImageError: If an image can't be read.
+            UnreadableImageError: If an image can't be read, or is another one than when the data set was read.
             ValueError: If the disk has too little room.
         """
         if self._copies is not None:
@@ -96,11 +102,14 @@ class ShrunkImages:
         known = _content_of_copies(copies)
         order = known.argsort()
         self._copies = copies, order[np.searchsorted(known, content, sorter=order)]
+        self._early.clear()
 
     def _fill(self, folder: Path, content: np.ndarray) -> None:
         with cache_errors():
             folder.mkdir(parents=True, exist_ok=True)
             with _locked(folder):
+                for file in folder.glob(".*.unfinished"):  # of a process that was killed
+                    file.unlink()
                 images, first = np.unique(content, return_index=True)
                 missing = np.sort(first[~np.isin(images, _content_of_copies(_copies_in(folder)))])
                 if len(missing):
@@ -108,28 +117,38 @@ class ShrunkImages:
 
     def _make(self, folder: Path, rows: np.ndarray, content: np.ndarray) -> None:
         """Write copies of these rows."""
+
+        def copy_of(row: int) -> bytes:
+            return self._shrink(row, int(content[row]))
+
         with ThreadPoolExecutor(cores()) as threads:  # decoders let others run
             probed = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _PROBED)).astype(int))
-            sizes = [len(each) for each in threads.map(self._shrink, rows[probed].tolist())]
+            sizes = [len(each) for each in threads.map(copy_of, rows[probed].tolist())]
             self._check_room(folder, len(rows) * sum(sizes) // len(sizes), len(rows))
             with tqdm(total=len(rows), desc=f"shrinking {self.name}", unit="img", leave=False) as bar:
                 for start in range(0, len(rows), _PIECE):
                     piece = rows[start : start + _PIECE]
                     images = []
-                    for image in threads.map(self._shrink, piece.tolist()):
+                    for image in threads.map(copy_of, piece.tolist()):
                         images.append({"bytes": image, "path": None})
                         bar.update()
                     columns = {"image": images, "content": content[piece].tolist()}
                     file = folder / f"{cache_key(content[piece].tobytes())}.arrow"
-                    replace_file(file, functools.partial(_write, columns))
+                    with _named(file):
+                        replace_file(file, functools.partial(_write, columns))
 
-    def _shrink(self, row: int) -> bytes:
-        """The bytes of a copy."""
+    def _shrink(self, row: int, content: int | None = None) -> bytes:
+        """The bytes of a copy; with a hash, of the image that had it."""
         record = self.rows[row]
         what = name_of_row(record, row, self.name)
         image = StoredImage(record["image"], what, REMEDY, self.pixel_range, self.decoding)
+        if content is not None and hash_of(image.content) != content:
+            raise UnreadableImageError(
+                f"{what} was changed while copies of the images were made, expected the file that was there when the "
+                "data set was read; start again"
+            )
         shrunk = image.shrunk(self.short_side)
-        if shrunk is None:
+        if shrunk is None or max(shrunk.size) > _LONGEST:
             image.whole()  # for its error: it will be decoded without the name of its file
             return image.content
         file = io.BytesIO()
@@ -139,7 +158,7 @@ class ShrunkImages:
     def _check_room(self, folder: Path, needed: int, count: int) -> None:
         free = shutil.disk_usage(folder).free
         words = f"{count:,} copies with a short side of {self.short_side} pixels take about {size_text(needed)}"
-        if needed > free:
+        if _MARGIN * needed > free:
             raise ValueError(
                 f"image_cache is {self.short_side}, but {words} in {folder} and {size_text(free)} are free; make "
                 "room, set HF_HOME to a folder on a larger disk, take a smaller side, or leave the option out"
@@ -181,6 +200,15 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """Context that names the file in errors of the system: those of pyarrow, such as of a full disk, have no name."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno) if error.errno else str(error), str(file)) from error
 
 
 def _write(columns: dict[str, list], path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hf_icckd.data.sampling import BatchDataset, BatchKey, KeyedBatchSampler
+from hf_icckd.data.sampling import BatchDataset, BatchKey, KeyedBatchSampler, WrappedDataset
 from hf_icckd.options.augmentation import Augmentation
 from hf_icckd.utils.beta import beta_numbers
 from hf_icckd.utils.keyed_random import STREAM_BOX, STREAM_MIX, STREAM_PAIR, permutation, random_words
@@ -131,7 +131,7 @@ def _within(boxes: Tensor, images: Tensor) -> Tensor:
     return ((x >= left) & (x < right) & (y >= top) & (y < bottom))[:, None, None]
 
 
-class MixedImages(BatchDataset):
+class MixedImages(WrappedDataset):
     """Batches in which every image is mixed with its partner; both have the label of either, in their shares.
 
     Each view is mixed with the same view of the partner, and the teacher's pixels as the student's. Batches hold the
@@ -160,16 +160,9 @@ class MixedImages(BatchDataset):
     mixes = True
 
     def __init__(self, dataset: BatchDataset, augmentation: Augmentation):
-        self.dataset, self.augmentation = dataset, augmentation
-        self.resident, self.framed, self.resampled = dataset.resident, dataset.framed, dataset.resampled
+        super().__init__(dataset)
+        self.augmentation, self.framed, self.resampled = augmentation, dataset.framed, dataset.resampled
         self._partners: tuple[int, Tensor] | None = None
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def prepare(self) -> None:
-        """As the data set."""
-        self.dataset.prepare()
 
     def partners(self, epoch: int) -> Tensor:
         """(N,) partner of every row in an epoch."""
@@ -198,10 +191,6 @@ class MixedImages(BatchDataset):
             "mixed_labels": labels[places.to(there, non_blocking=True)],
             "mix": shares.to(there, non_blocking=True),
         }
-
-    def class_labels(self) -> Tensor | None:
-        """Classes of the images before they are mixed."""
-        return self.dataset.class_labels()
 
     def for_classifier(self, spec: ClassifierSpec) -> BatchDataset:
         """The same mixes as a classifier wants their pixels."""

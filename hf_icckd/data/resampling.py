@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from hf_icckd.data.sampling import BatchDataset, BatchKey, rank_within_class
+from hf_icckd.data.sampling import BatchDataset, BatchKey, WrappedDataset, rank_within_class
 from hf_icckd.options.imbalance import Sampling
 from hf_icckd.utils.keyed_random import STREAM_DRAW, STREAM_REMAINDER, permutation
 
@@ -87,7 +87,7 @@ def places_of(labels: Tensor, sampling: Sampling, epoch: int) -> tuple[Tensor, T
     return rows, torch.arange(len(rows)) - first[rows]
 
 
-class ResampledImages(BatchDataset):
+class ResampledImages(WrappedDataset):
     """Training images of which an epoch shows some several times and some not at all.
 
     Row i of an epoch is its i-th place. A repeated image is cropped and changed in another way each time. `sample_ids`
@@ -119,16 +119,9 @@ class ResampledImages(BatchDataset):
                 f"sampling is {sampling.kind!r}, but {'no' if labels is None else 'not every'} image has a class that "
                 "is known before it is read, expected all; leave sampling out"
             )
-        self.dataset, self.sampling, self.labels = dataset, sampling, labels
-        self.resident, self.framed = dataset.resident, dataset.framed
+        super().__init__(dataset)
+        self.sampling, self.labels, self.framed = sampling, labels, dataset.framed
         self._places: tuple[int, tuple[Tensor, Tensor]] | None = None
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def prepare(self) -> None:
-        """As the data set."""
-        self.dataset.prepare()
 
     def __getitems__(self, key: BatchKey) -> dict[str, Any]:
         """The images that stand in these places."""
@@ -136,10 +129,6 @@ class ResampledImages(BatchDataset):
             self._places = key.epoch, places_of(self.labels, self.sampling, key.epoch)
         rows, repeats = (each[key.indices] for each in self._places[1])
         return self.dataset.__getitems__(key._replace(indices=rows, repeats=repeats))
-
-    def class_labels(self) -> Tensor | None:
-        """Classes of the stored images."""
-        return self.labels
 
     def for_classifier(self, spec: ClassifierSpec) -> BatchDataset:
         """The same places as a classifier wants their pixels."""

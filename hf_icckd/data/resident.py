@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import PIL
@@ -116,8 +117,11 @@ class ResidentImages(FramedImages):
         """(N,) class of every image, on the CPU."""
         return self.labels.cpu()
 
-    def views(self, ids: Tensor, key: BatchKey, keep: bool = False) -> Tensor:
+    def views(self, ids: Tensor, key: BatchKey, *others: FramedImages) -> list[Tensor]:
         """Crop and augment these rows on the device."""
+        return [each._views(ids, key) for each in cast("tuple[ResidentImages, ...]", (self, *others))]
+
+    def _views(self, ids: Tensor, key: BatchKey) -> Tensor:
         images = self.images[ids]
         views = [images] * self.num_views
         if self.augmentation is not None:

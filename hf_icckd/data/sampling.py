@@ -1,20 +1,14 @@
-"""Sampling: keyed permutations, cut into batches that don't depend on the number of processes; and their loader."""
+"""Sampling: keyed permutations, cut into batches that don't depend on the number of processes."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator
-from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from hf_icckd.data.kept_batches import KeptBatches
 from hf_icckd.utils import distributed
@@ -24,8 +18,6 @@ if TYPE_CHECKING:
     from hf_icckd.models.classifier import ClassifierSpec
 
 _REPEAT_BITS = 40  # rows of a split are fewer than 2**40
-# A closed terminal and SLURM's warning are unknown to Windows.
-_IGNORED_BY_WORKERS = [getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
 
 
 class BatchKey(NamedTuple):
@@ -135,6 +127,7 @@ class BatchDataset(Dataset[dict[str, Any]]):
         split_name: The split that it is, where that is known.
         resampled: Whether an epoch shows some images more often than others.
         streamed: Whether images come in the order in which they are stored, without a number of their own.
+        image_bytes: Bytes of an image in a batch, with all its views; None where nobody knows them before it is read.
         kept: Keeps the batches when they have been read in order, without changes to the images; None for never.
     """
 
@@ -145,6 +138,10 @@ class BatchDataset(Dataset[dict[str, Any]]):
     split_name: str | None = None
     resampled: bool = False
     streamed: bool = False
+
+    @property
+    def image_bytes(self) -> int | None:
+        return None
 
     def __len__(self) -> int:
         """Number of images."""
@@ -183,130 +180,30 @@ class BatchDataset(Dataset[dict[str, Any]]):
         return KeyedBatchSampler(len(self), batch_size, seed)
 
 
-def make_loader(
-    dataset: BatchDataset,
-    sampler: KeyedBatchSampler,
-    num_workers: int = 0,
-    prefetch_factor: int | None = None,
-    multiprocessing_context: str | None = None,
-    pin_memory: bool = True,
-) -> DataLoader:
-    """DataLoader over whole batches; images in memory need no workers.
+class WrappedDataset(BatchDataset):
+    """Batches that are made from those of another data set; subclasses say how.
 
     Args:
-        prefetch_factor: Batches that each worker loads ahead; None for torch's default.
-        multiprocessing_context: How workers are started: fork, forkserver or spawn; None for Python's default.
-        pin_memory: Whether batches for a GPU are copied to pinned memory.
-    """
-    dataset.prepare()
-    workers: dict[str, Any] = {}
-    if num_workers > 0 and not dataset.resident:
-        method = multiprocessing.get_context(multiprocessing_context).get_start_method()
-        _start_helpers(method)
-        workers = {
-            "num_workers": num_workers,
-            "persistent_workers": True,
-            "prefetch_factor": prefetch_factor,
-            "multiprocessing_context": _CONTEXTS[method]() if method in _CONTEXTS else method,
-            "worker_init_fn": _leave_signals_to_the_parent,
-        }
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,  # type: ignore[arg-type]  # a key in place of a list of indices
-        collate_fn=_identity,
-        pin_memory=pin_memory and torch.cuda.is_available() and not dataset.resident,
-        **workers,
-    )
-
-
-def _identity(batch: Any) -> Any:
-    return batch
-
-
-def _start_helpers(method: str) -> None:
-    """Start the processes that Python needs to start workers by another method than fork, if they aren't running.
-
-    They keep the signals blocked that are blocked now, so a signal to all processes of the run leaves them alive;
-    workers of a fork server would end with it. What workers need is imported by the server once, not by each worker of
-    each loader.
-    """
-    if method == "fork" or not hasattr(signal, "pthread_sigmask"):  # Windows has neither
-        return
-    from multiprocessing import forkserver, resource_tracker  # Windows can't import them
-
-    helpers: list[Any] = [resource_tracker]
-    if method == "forkserver":
-        multiprocessing.set_forkserver_preload(["__main__", "hf_icckd.data.pipeline"])
-        helpers.append(forkserver)
-    for helper in helpers:
-        with _signals_blocked():  # for each: when Python has started the tracker, it unblocks two of them
-            helper.ensure_running()
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Context in which this thread, and what it starts, leaves signals waiting."""
-    if not hasattr(signal, "pthread_sigmask"):  # on Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, *_IGNORED_BY_WORKERS})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-class _SignalsWait:
-    """A worker whose signals wait from the start: before it says which it ignores, it may have threads that get them.
-
-    A spawned one imports for seconds, and NumPy starts threads meanwhile; in a forked one, OpenMP does.
+        dataset: The other data set.
     """
 
-    def start(self) -> None:
-        with _signals_blocked():
-            super().start()  # type: ignore[misc]
+    def __init__(self, dataset: BatchDataset):
+        self.dataset, self.resident = dataset, dataset.resident
 
+    def __len__(self) -> int:
+        return len(self.dataset)
 
-class _SpawnedWorker(_SignalsWait, SpawnProcess):
-    pass
+    @property
+    def image_bytes(self) -> int | None:
+        return self.dataset.image_bytes
 
+    def prepare(self) -> None:
+        """As the data set."""
+        self.dataset.prepare()
 
-class _SpawnContext(SpawnContext):
-    Process = _SpawnedWorker
-
-
-_CONTEXTS: dict[str, Any] = {"spawn": _SpawnContext}
-if "fork" in multiprocessing.get_all_start_methods():
-    from multiprocessing.context import ForkContext, ForkProcess
-
-    class _ForkedWorker(_SignalsWait, ForkProcess):
-        pass
-
-    class _ForkContext(ForkContext):
-        Process = _ForkedWorker
-
-    _CONTEXTS["fork"] = _ForkContext
-
-
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """Make a worker ignore signals that are not from its parent.
-
-    Ctrl-C in a terminal, or a signal from a batch system, reaches workers too, but the parent still needs them for the
-    current step.
-    """
-    for number in _IGNORED_BY_WORKERS:
-        signal.signal(number, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if hasattr(signal, "sigwaitinfo") and parent is not None and parent.pid is not None:  # not on macOS
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_with_parent, args=(parent.pid,), daemon=True).start()
-
-
-def _end_with_parent(parent: int) -> None:
-    # Not os.getppid(): workers of a fork server are its children, and the process that uses them ends them.
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
-    os._exit(0)
+    def class_labels(self) -> Tensor | None:
+        """Classes of the data set."""
+        return self.dataset.class_labels()
 
 
 def rank_within_class(labels: np.ndarray) -> np.ndarray:

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from hf_icckd import metrics
+from hf_icckd.data.loading import make_loader
 from hf_icckd.data.plain import as_batches
-from hf_icckd.data.sampling import make_loader
 from hf_icckd.metrics.checks import where_float64_is
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.utils import distributed
@@ -54,7 +54,7 @@ def predict_split(
         batch_size: Images per process and step.
         num_workers: Workers that decode; images in memory need none.
         description: Text in front of the progress bar; None for no bar.
-        **loading: Further arguments of `hf_icckd.data.sampling.make_loader`.
+        **loading: Further arguments of `hf_icckd.data.loading.make_loader`.
 
     Example:
         >>> from hf_icckd import ImagePipeline, create_classifier, load_image_data

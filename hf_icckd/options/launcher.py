@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -14,8 +12,6 @@ NO_DEEPSPEED = (
     "large teachers fsdp2.yaml"
 )
 
-_SHARED_MEMORY = Path("/dev/shm")  # where there is none, batches take another way
-_WORKER_BYTES = 256 * 2**20  # two batches of 256 images of 224 pixels, and as much again
 _MOST_WORKERS = 16
 _LAUNCHERS = ("LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID")
 # Allowed values of accelerate's FSDP options, and why no others. If unset, accelerate uses FSDP version 1 and the
@@ -80,9 +76,8 @@ def threads_per_process(asked: int | None, cores: int) -> tuple[int, str]:
 def loading_workers(asked: int | None, cores: int) -> int:
     """Processes that decode images for each process: as many as asked for, else one less than it has cores.
 
-    By default there are 16 at most, and fewer where there is little shared memory, as in Docker's containers: batches
-    go through it. Where Python does not fork, workers import the script that was started. A script of the user's may
-    not stand that, so there it gets none.
+    By default there are 16 at most. Where Python does not fork, workers import the script that was started. A script
+    of the user's may not stand that, so there it gets none.
 
     Args:
         asked: Value of the option; None if it was not given.
@@ -91,13 +86,16 @@ def loading_workers(asked: int | None, cores: int) -> int:
     if asked is not None:
         return asked
     main = sys.modules["__main__"]
-    module, script = getattr(main.__spec__, "name", ""), Path(getattr(main, "__file__", None) or "")
-    ours = module.partition(".")[0] == "hf_icckd" or script.stem == "hf-icckd" or script.parent.name == "recipes"
-    if not ours and multiprocessing.get_context().get_start_method() != "fork":
+    # A debugger's has no __spec__. On Windows the command is a zip file, and its script lies inside of it.
+    module, script = getattr(getattr(main, "__spec__", None), "name", ""), Path(getattr(main, "__file__", None) or "")
+    command = "hf-icckd" in (script.stem, script.parent.stem)
+    ours = module.partition(".")[0] == "hf_icckd" or command or script.parent.name == "recipes"
+    # Asked in a way that leaves it open: a script may choose later.
+    method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    if not ours and method != "fork":
         return 0
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    room = shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else math.inf
-    return int(min(max(0, cores // processes - 1), room / processes // _WORKER_BYTES, _MOST_WORKERS))
+    return min(max(0, cores // processes - 1), _MOST_WORKERS)
 
 
 def accelerate_uses(what: str) -> bool:

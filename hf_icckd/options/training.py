@@ -143,7 +143,7 @@ class DistillationTrainingArguments(  # type: ignore[misc]
 
     @property
     def loading(self) -> dict[str, Any]:
-        """How batches are loaded while training: arguments of `hf_icckd.data.sampling.make_loader`."""
+        """How batches are loaded while training: arguments of `hf_icckd.data.loading.make_loader`."""
         return {
             "num_workers": self.dataloader_num_workers,
             "prefetch_factor": self.dataloader_prefetch_factor,

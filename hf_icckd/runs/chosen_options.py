@@ -46,7 +46,7 @@ class ChosenOptions:
     """Chooses options of a recipe while its command line is read.
 
     A run that is in the folder already keeps what it was begun with. One of an earlier version, which chose nothing,
-    gets nothing chosen.
+    gets what that version did.
 
     Attributes:
         values: What was chosen.
@@ -68,10 +68,12 @@ class ChosenOptions:
         """
         self.given = set(given)
         if record := read_options(read.output_dir):
-            self.recorded = list(record.get(CHOSEN) or ())
-            self.values = {name: record[name] for name in self.recorded if name in record and name not in given}
-            earlier = {name: value for name, value in EARLIER.items() if name not in record and name not in given}
-            return self.values | earlier
+            # What an earlier version did is recorded as chosen, so that it is found again at the next resume.
+            known = {name: value for name, value in EARLIER.items() if name not in record} | record
+            earlier = [name for name in EARLIER if name not in record]
+            self.recorded = [*(record.get(CHOSEN) or ()), *earlier]
+            self.values = {name: known[name] for name in self.recorded if name in known and name not in given}
+            return self.values
         start = read.start_from
         architecture = read.model if start is None else architecture_of(start)
         if architecture is not None:
@@ -82,6 +84,6 @@ class ChosenOptions:
 
     def log(self) -> None:
         """Say in one line what was chosen."""
-        if self.values:
-            shown = ", ".join(f"{name} {value}" for name, value in self.values.items())
+        if values := {name: value for name, value in self.values.items() if name not in EARLIER}:
+            shown = ", ".join(f"{name} {value}" for name, value in values.items())
             logger.info("chosen for this net, where no option says otherwise: %s", shown)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hf_icckd.data import ImagePipeline
-from hf_icckd.data.sampling import BatchDataset, BatchKey, KeyedBatchSampler
+from hf_icckd.data.sampling import BatchDataset, BatchKey, KeyedBatchSampler, WrappedDataset
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.utils import distributed
 
@@ -39,19 +39,20 @@ def recordable(teacher: ImageClassifier, pipeline: ImagePipeline, outputs: tuple
     return found
 
 
-class EpochRows(BatchDataset):
+class EpochRows(WrappedDataset):
     """Some rows of a data set, as they are in one epoch."""
 
     def __init__(self, dataset: BatchDataset, epoch: int, rows: Tensor):
-        self.dataset, self.epoch, self.rows = dataset, epoch, rows
-        self.resident = dataset.resident
+        super().__init__(dataset)
+        self.epoch, self.rows = epoch, rows
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def prepare(self) -> None:
-        """As the data set."""
-        self.dataset.prepare()
+    def class_labels(self) -> Tensor | None:
+        """Classes of the chosen rows."""
+        labels = self.dataset.class_labels()
+        return None if labels is None else labels[self.rows]
 
     def __getitems__(self, key: BatchKey) -> dict[str, Any]:
         """The batch of the data set; `key.indices` count the chosen rows."""
@@ -100,7 +101,7 @@ def outputs_of(
         return {name: [torch.cat(values)[order]] for name, values in parts.items()}
 
 
-class WithTargets(BatchDataset):
+class WithTargets(WrappedDataset):
     """A training data set whose batches also hold the teacher's recorded outputs.
 
     Args:
@@ -109,19 +110,8 @@ class WithTargets(BatchDataset):
     """
 
     def __init__(self, dataset: BatchDataset, read: Callable[[int, Tensor], dict[str, Tensor]]):
-        self.dataset, self.read = dataset, read
-        self.resident = dataset.resident
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def prepare(self) -> None:
-        """As the data set."""
-        self.dataset.prepare()
-
-    def class_labels(self) -> Tensor | None:
-        """Classes of the training data set."""
-        return self.dataset.class_labels()
+        super().__init__(dataset)
+        self.read = read
 
     def batch_sampler(self, batch_size: int, seed: int | None = None) -> KeyedBatchSampler:
         """Keys of the training data set, which may put rows side by side."""

@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from hf_icckd.data.loading import make_loader
 from hf_icckd.data.plain import as_batches, first_dataset
-from hf_icckd.data.sampling import BatchDataset, BatchKey, make_loader
+from hf_icckd.data.sampling import BatchDataset, BatchKey
 from hf_icckd.data.streamed import StreamBatchSampler
 from hf_icckd.evaluation.cost import cost_metrics
 from hf_icckd.evaluation.split import split_metrics

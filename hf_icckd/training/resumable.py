@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer
 
-from hf_icckd.data.sampling import BatchDataset, make_loader
+from hf_icckd.data.loading import make_loader
+from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.models.pretrained import WEIGHTS_FILE
 from hf_icckd.options.schedule import set_learning_rates, steps_in_epoch
 from hf_icckd.options.training import DistillationTrainingArguments

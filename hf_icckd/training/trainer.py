@@ -16,8 +16,9 @@ from transformers.trainer_callback import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import PredictionOutput
 
 from hf_icckd import metrics
+from hf_icckd.data.loading import make_loader
 from hf_icckd.data.plain import as_batches, check_evaluation_sets, chosen_dataset
-from hf_icckd.data.sampling import BatchDataset, make_loader
+from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.evaluation.split import SplitOutputs, measure_split, predict_split
 from hf_icckd.hub import push_to_hub
 from hf_icckd.models.classifier import ImageClassifier

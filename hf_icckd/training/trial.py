@@ -23,6 +23,7 @@ class Trial(NamedTuple):
 
     Attributes:
         loading: Seconds to read and augment the images of a batch in one process.
+        first_loading: The same for the first time, when copies of large images are made.
         step: Seconds of forward pass, backward pass and optimiser step with a batch.
         evaluation: Seconds to classify one image.
         memory: Bytes of weights, gradients, optimiser state, batch and activations, on the device of the training;
@@ -31,6 +32,7 @@ class Trial(NamedTuple):
     """
 
     loading: float
+    first_loading: float
     step: float
     evaluation: float
     memory: int
@@ -60,9 +62,11 @@ def try_steps(trainer: DistillationTrainer) -> Trial:
 
 
 def _try(trainer: DistillationTrainer) -> Trial:
-    start = time.perf_counter()
-    batch = trainer._prepare_input(first_batch(trainer, trainer.args.train_batch_size))
-    loading = time.perf_counter() - start
+    loading = []
+    for _ in range(2):
+        start = time.perf_counter()
+        batch = trainer._prepare_input(first_batch(trainer, trainer.args.train_batch_size))
+        loading.append(time.perf_counter() - start)
     optimizer = trainer.create_optimizer()
     trainer.model.train()
     kept = _Kept(trainer.model)
@@ -76,7 +80,8 @@ def _try(trainer: DistillationTrainer) -> Trial:
     teacher = getattr(trainer, "teacher", None)
     frozen = 0 if teacher is None else size_of(teacher.state_dict())
     return Trial(
-        loading,
+        loading[1],
+        loading[0],
         statistics.median(seconds[1:]),
         _evaluation(trainer, batch["pixel_values"][:, 0]) / len(batch["labels"]),
         state + gradients + frozen + size_of(batch) + kept.bytes,

@@ -13,7 +13,8 @@ from hf_icckd.data.augment import crop_numbers
 from hf_icckd.data.framed import WithTeacherPixels, at_size
 from hf_icckd.data.framing import evaluation_framing
 from hf_icckd.data.images import read_image
-from hf_icckd.data.sampling import BatchKey, KeyedBatchSampler, make_loader
+from hf_icckd.data.loading import make_loader
+from hf_icckd.data.sampling import BatchKey, KeyedBatchSampler
 from hf_icckd.data.sources.image_data import ImageData
 from hf_icckd.data.stored_image import StoredImage
 from hf_icckd.models.classifier import ClassifierSpec
@@ -153,7 +154,7 @@ def test_decoded_images_are_not_held(request, images, monkeypatch):
     opened.clear()
     held.clear()
     dataset.with_teacher(spec_of(24)).__getitems__(KEY)
-    assert len(held) == 8 and max(held) == 4 and all(each._decoded is None for each in opened)
+    assert len(held) == 8 and max(held) <= 2 and all(each._decoded is None for each in opened)
 
 
 @pytest.mark.parametrize("images", ["large", "photos"])

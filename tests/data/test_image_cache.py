@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import threading
 from collections import namedtuple
 
@@ -16,7 +17,8 @@ from hf_icckd import ImagePipeline, create_classifier, load_image_data
 from hf_icckd.data import image_cache
 from hf_icckd.data.image_cache import ShrunkImages
 from hf_icckd.data.images import UnreadableImageError, read_image
-from hf_icckd.data.sampling import BatchKey, make_loader
+from hf_icckd.data.loading import make_loader
+from hf_icckd.data.sampling import BatchKey
 from hf_icckd.data.stored_image import StoredImage
 from hf_icckd.options.augmentation import Augmentation
 from hf_icckd.options.data import TrainingDataArguments
@@ -170,6 +172,129 @@ def test_a_disk_that_fills_up_leaves_whole_files(rows, tmp_path, monkeypatch):
     assert [file.suffix for file in left] == [".arrow"]
     monkeypatch.setattr(image_cache, "_write", write)
     assert len(copies_of(rows)) == len(rows)
+
+
+def test_a_full_disk_is_named_though_its_error_names_no_file(rows, monkeypatch):
+    def full(self, columns):
+        raise OSError(28, "Error writing bytes to file")  # as pyarrow has it
+
+    monkeypatch.setattr(image_cache.ArrowWriter, "write_batch", full)
+    with pytest.raises(
+        ValueError, match=r"the cache folder .* can't be used \(No space left on device\); set HF_HOME"
+    ):
+        copies_of(rows)
+
+
+def test_an_image_that_changes_before_its_copy_is_made_is_an_error(folder, tmp_path):
+    """Its copy would be found by the content that it had."""
+    data = load_image_data(str(folder), validation_fraction=0.25)  # so the images are hashed while they are loaded
+    victim = folder / "train" / "a" / "00.jpg"
+    before = victim.read_bytes()
+    Image.new("RGB", (400, 300), "red").save(victim)
+    rows = datasets.concatenate_datasets([data.train, data.validation])
+    with pytest.raises(UnreadableImageError, match=r"00\.jpg.* was changed while copies of the images were made"):
+        copies_of(rows)
+    victim.write_bytes(before)
+    copies = copies_of(rows)
+    place = [row["image"]["path"] for row in rows].index(str(victim))
+    assert read_image(copies, place).getpixel((5, 5)) != (254, 0, 0)
+
+
+def test_what_a_killed_process_left_goes(rows, tmp_path):
+    copies_of(rows.select([0, 1]))
+    (made,) = (tmp_path / "cache").rglob("images-*")
+    (made / ".half.arrow.unfinished").write_bytes(b"half")
+    assert len(copies_of(rows)) == len(rows)
+    assert not list(made.glob(".*.unfinished"))
+
+
+def test_processes_share_copies_at_once_and_one_that_is_killed_is_no_harm(folder, forks, tmp_path):
+    words = f"""
+import datasets, os, sys
+datasets.config.HF_DATASETS_CACHE = {str(tmp_path / "cache")!r}
+from hf_icckd import load_image_data
+from hf_icckd.data import image_cache
+image_cache._PIECE = 4
+write, written = image_cache._write, []
+
+def stop(columns, path):
+    write(columns, path)
+    written.append(path)
+    if sys.argv[1] == "killed" and len(written) == 2:
+        os.kill(os.getpid(), 9)
+
+image_cache._write = stop
+rows = load_image_data({str(folder)!r}).train
+copies = image_cache.ShrunkImages(rows, 96, "train")
+copies.prepare()
+print(image_cache.cache_key(*(copies[row]["image"]["bytes"] for row in range(len(rows)))), len(rows))
+"""
+    assert forks.run(["-c", words, "killed"]).returncode == -9
+    programs = [forks.start(["-c", words, "whole"], stdout=subprocess.PIPE) for _ in range(2)]
+    said = [program.stdout.read() for program in programs]
+    assert [program.wait(60) for program in programs] == [0, 0] and said[0] == said[1] and b"16" in said[0]
+    assert len(image_cache._copies_in(next((tmp_path / "cache").rglob("images-*")))) == 16
+
+
+def test_a_copy_too_long_for_a_jpeg_is_left_out(tmp_path):
+    for name in ("train/a/0.png", "train/b/1.png", "test/a/2.png", "test/b/3.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (66_500, 100), "teal" if "a" in name else "gray").save(tmp_path / name)
+    rows = load_image_data(str(tmp_path)).train
+    copies = copies_of(rows, 99)
+    assert read_image(copies, 0).size == (66_500, 100)
+
+
+KINDS = {
+    "progressive": lambda file: photo().save(file, "JPEG", progressive=True, quality=90),
+    "CMYK": lambda file: photo().convert("CMYK").save(file, "JPEG", quality=90),
+    "16 bits": lambda file: Image.fromarray(np.asarray(photo().convert("L")).astype(np.uint16) * 257).save(
+        file, "PNG"
+    ),
+    "palette": lambda file: photo().quantize(64).save(file, "PNG"),
+    "palette with transparency": lambda file: photo().quantize(64).save(file, "PNG", transparency=3),
+    "alpha": lambda file: _translucent().save(file, "PNG"),
+    "grey and alpha": lambda file: _translucent().convert("LA").save(file, "PNG"),
+    "animated GIF": lambda file: photo().save(
+        file, "GIF", save_all=True, append_images=[Image.new("RGB", (640, 480))]
+    ),
+    "animated PNG": lambda file: photo().save(
+        file, "PNG", save_all=True, append_images=[Image.new("RGB", (640, 480))]
+    ),
+    "turned CMYK": lambda file: photo().convert("CMYK").save(file, "JPEG", quality=90, exif=_turned()),
+}
+
+ENDINGS = dict.fromkeys(("progressive", "CMYK", "turned CMYK"), "jpg") | {"animated GIF": "gif"}
+
+
+def _translucent() -> Image.Image:
+    image = photo().convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    return image
+
+
+def _turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_copies_of_every_kind_of_image_show_it(tmp_path, kind):
+    for name in ("train/a/0", "train/b/1", "test/a/2", "test/b/3"):
+        file = tmp_path / f"{name}.{ENDINGS.get(kind, 'png')}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        KINDS[kind](file)
+    rows = load_image_data(str(tmp_path)).train
+    whole, copy = read_image(rows, 0), read_image(copies_of(rows), 0)
+    assert min(copy.size) == 96 and (copy.size[0] > copy.size[1]) == (whole.size[0] > whole.size[1])
+    expected = whole.resize(copy.size, Image.Resampling.BICUBIC)
+    assert (
+        np.abs(np.asarray(copy).astype(int) - np.asarray(expected).astype(int)).mean() < 6
+    )  # JPEG blurs strong colours and dithering
+    crop = StoredImage(rows[0]["image"], "it").crops([(0, 0, *whole.size)], 96, "bilinear")[0]
+    plain = np.asarray(whole.resize((96, 96), Image.Resampling.BILINEAR))
+    assert np.abs(crop.astype(int) - plain.astype(int)).mean() < 3
 
 
 def test_an_unreadable_image_is_named(folder):

@@ -9,6 +9,7 @@ from timm.data import mixup as reference
 
 from hf_icckd import Augmentation, ImagePipeline
 from hf_icckd.data import mixing
+from hf_icckd.data.loading import make_loader
 from hf_icckd.data.mixing import (
     WHOLE,
     Mix,
@@ -20,7 +21,7 @@ from hf_icckd.data.mixing import (
     shares_of,
 )
 from hf_icckd.data.plain import as_training_batches
-from hf_icckd.data.sampling import BatchKey, KeyedBatchSampler, make_loader, side_by_side
+from hf_icckd.data.sampling import BatchKey, KeyedBatchSampler, side_by_side
 from hf_icckd.data.stored_image import StoredImage
 from hf_icckd.losses import cross_entropy, targets_of
 from hf_icckd.options.data import TrainingDataArguments

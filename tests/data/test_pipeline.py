@@ -17,7 +17,8 @@ from hf_icckd.data import Augmentation, ImageData, ImagePipeline, cache, residen
 from hf_icckd.data.augment import augment, resized_crop_boxes
 from hf_icckd.data.framing import Framing
 from hf_icckd.data.images import UnreadableImageError, image_size, read_image, resize_and_crop, to_rgb
-from hf_icckd.data.sampling import BatchKey, KeyedBatchSampler, make_loader
+from hf_icckd.data.loading import make_loader
+from hf_icckd.data.sampling import BatchKey, KeyedBatchSampler
 from hf_icckd.options.data import TrainingDataArguments
 
 FEATURES = Features({"image": Image(decode=False), "label": ClassLabel(names=["a", "b"])})

@@ -10,10 +10,11 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image
 
 from hf_icckd import Augmentation, ImageData, ImagePipeline, Sampling, load_image_data
+from hf_icckd.data.loading import make_loader
 from hf_icckd.data.mixing import MixedImages, partners_of
 from hf_icckd.data.plain import as_training_batches
 from hf_icckd.data.resampling import ResampledImages, class_draws, class_shares, places_of
-from hf_icckd.data.sampling import BatchKey, make_loader
+from hf_icckd.data.sampling import BatchKey
 from hf_icckd.options.data import TrainingDataArguments
 from hf_icckd.utils import distributed
 from tests.data.test_framed import spec_of

@@ -9,12 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_icckd.data.loading import make_loader
 from hf_icckd.data.resident import ResidentImages
 from hf_icckd.data.sampling import (
     BatchKey,
     KeyedBatchSampler,
     balanced_subset,
-    make_loader,
     rank_within_class,
     stratified_split,
 )

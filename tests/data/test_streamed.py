@@ -13,7 +13,7 @@ from datasets import ClassLabel, Dataset, Features, Image, NamedSplit, SplitDict
 from hf_icckd import ImagePipeline, load_image_data, predict_split, teacher
 from hf_icckd.data import streamed
 from hf_icckd.data.framing import Framing
-from hf_icckd.data.sampling import make_loader
+from hf_icckd.data.loading import make_loader
 from hf_icckd.options.command_line import UserError
 from hf_icckd.training import resumable
 from hf_icckd.utils import distributed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import shutil
 import sys
 from types import SimpleNamespace
 
@@ -44,22 +43,23 @@ def test_a_value_that_is_no_number_is_an_error(monkeypatch):
         threads_per_process(None, cores=8)
 
 
-@pytest.fixture(autouse=True)
-def much_shared_memory(monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=8 * 2**30))
-
-
 def test_workers_are_one_less_than_the_cores_of_a_process(monkeypatch):
-    monkeypatch.setattr(multiprocessing, "get_context", lambda: SimpleNamespace(get_start_method=lambda: "fork"))
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: "fork")
     assert loading_workers(None, 8) == 7 and loading_workers(None, 1) == 0
     assert loading_workers(0, 8) == 0 and loading_workers(20, 8) == 20
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert loading_workers(None, 8) == 1 and loading_workers(None, 2) == 0
-    assert loading_workers(None, 512) == 8  # a quarter of the shared memory
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
     assert loading_workers(None, 512) == 16
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=64 * 2**20))  # a container of Docker's
-    assert loading_workers(None, 8) == 0 and loading_workers(4, 8) == 4
+
+
+def test_the_start_method_stays_open(monkeypatch):
+    """A script may choose it after it has made its arguments."""
+    asked = []
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: asked.append(allow_none))
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn", "fork"])
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__file__="train.py"))  # of a debugger: no __spec__
+    assert loading_workers(None, 8) == 0 and asked == [True]
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,13 @@ def test_workers_are_one_less_than_the_cores_of_a_process(monkeypatch):
         ("train", "/home/me/train.py", 0),
         ("hf_icckd.student", "/env/hf_icckd/student.py", 7),
         (None, "/env/bin/hf-icckd", 7),
+        ("__main__", "/env/Scripts/hf-icckd.exe/__main__.py", 7),  # on Windows
         (None, "recipes/teacher.py", 7),
         (None, None, 0),
     ],
 )
 def test_a_script_that_workers_would_import_gets_none(monkeypatch, module, file, expected):
-    monkeypatch.setattr(multiprocessing, "get_context", lambda: SimpleNamespace(get_start_method=lambda: "spawn"))
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: "spawn")
     main = SimpleNamespace(__spec__=module and SimpleNamespace(name=module), __file__=file)
     monkeypatch.setitem(sys.modules, "__main__", main)
     assert loading_workers(None, 8) == expected and loading_workers(3, 8) == 3

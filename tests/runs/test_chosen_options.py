@@ -50,13 +50,13 @@ def test_a_run_keeps_what_it_was_begun_with(tmp_path):
     (tmp_path / "all_args.yaml").write_text(yaml.safe_dump(record))
     chosen = ChosenOptions()
     assert chosen(options(tmp_path, pretrained=True), {"optim"}) == {"learning_rate": 1e-3} | EARLIER
-    assert chosen.recorded == ["learning_rate", "optim"]
+    assert chosen.recorded == ["learning_rate", "optim", *EARLIER]
 
 
 def test_nothing_is_chosen_for_a_run_of_an_earlier_version(tmp_path):
     (tmp_path / "all_args.yaml").write_text(yaml.safe_dump({"learning_rate": 0.05, "optim": "sgd"}))
     chosen = ChosenOptions()
-    assert chosen(options(tmp_path, pretrained=True), set()) == EARLIER and chosen.recorded == []
+    assert chosen(options(tmp_path, pretrained=True), set()) == EARLIER and chosen.recorded == [*EARLIER]
 
 
 def test_a_run_goes_on_as_an_earlier_version_began_it(tmp_path, caplog):
@@ -67,6 +67,11 @@ def test_a_run_goes_on_as_an_earlier_version_began_it(tmp_path, caplog):
     with caplog.at_level("INFO"):
         chosen.log()
     assert not caplog.text
+    written = record | {"decoding": "whole", "chosen_options": chosen.recorded}  # as the first resume leaves it
+    (tmp_path / "all_args.yaml").write_text(yaml.safe_dump(written))
+    again = ChosenOptions()
+    assert again(options(tmp_path), set()) == {"decoding": "whole"} and again.recorded == ["decoding"]
+    (tmp_path / "all_args.yaml").write_text(yaml.safe_dump(record))
     assert "decoding" not in chosen(options(tmp_path), {"decoding"})
     assert not compare(record, record | {"decoding": "whole"}).differing
     assert str(compare(record, record | {"decoding": "scaled"}).differing[0]) == "decoding 'whole' -> 'scaled'"

@@ -20,8 +20,8 @@ from hf_icckd import (
     student,
     teacher,
 )
+from hf_icckd.data.loading import make_loader
 from hf_icckd.data.plain import as_training_batches
-from hf_icckd.data.sampling import make_loader
 from hf_icckd.losses import ClassBalance, cross_entropy, inverse_weights, knowledge_distillation_loss, prior_offsets
 from hf_icckd.options.command_line import UserError
 from hf_icckd.options.imbalance import class_weight_words

@@ -234,7 +234,7 @@ def test_a_closed_terminal_asks_to_stop_and_takes_no_more_text(forks):
 LOADING_WORKERS = """
 import subprocess
 from hf_icckd import ImagePipeline, load_image_data
-from hf_icckd.data.sampling import make_loader
+from hf_icckd.data.loading import make_loader
 
 data = load_image_data("digits", max_train_samples=160, max_eval_samples=80)
 decoded = ImagePipeline(data, resident_max_bytes=0).dataset("train", training=True)
@@ -257,7 +257,8 @@ print("all 20 batches came")
 
 STARTED_WORKERS = """
 import os, signal, subprocess, sys
-from hf_icckd.data.sampling import BatchDataset, KeyedBatchSampler, make_loader
+from hf_icckd.data.loading import make_loader
+from hf_icckd.data.sampling import BatchDataset, KeyedBatchSampler
 
 class Rows(BatchDataset):
     def __len__(self):

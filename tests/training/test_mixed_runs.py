@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hf_icckd import Augmentation, ImagePipeline, StudentTrainer, load_image_data, student, teacher
-from hf_icckd.data.sampling import make_loader
+from hf_icckd.data.loading import make_loader
 from hf_icckd.losses import cross_entropy, knowledge_distillation_loss, mixed_targets
 from hf_icckd.options.command_line import UserError
 from hf_icckd.runs.checkpoints import checkpoints

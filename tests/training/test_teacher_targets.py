@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from hf_icckd import Augmentation, ImagePipeline, StudentTrainer, TeacherTargets, load_image_data, student, teacher
-from hf_icckd.data.sampling import KeyedBatchSampler, make_loader
+from hf_icckd.data.loading import make_loader
+from hf_icckd.data.sampling import KeyedBatchSampler
 from hf_icckd.evaluation.split import run_split
 from hf_icckd.losses import KD, OBJECTIVES, WeightedObjectives, parse_objectives
 from hf_icckd.options.command_line import UserError

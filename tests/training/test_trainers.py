@@ -24,7 +24,8 @@ from hf_icckd import (
     load_image_data,
 )
 from hf_icckd.data.augment import crop_and_flip
-from hf_icckd.data.sampling import BatchDataset, KeyedBatchSampler, make_loader
+from hf_icckd.data.loading import make_loader
+from hf_icckd.data.sampling import BatchDataset, KeyedBatchSampler
 from hf_icckd.runs.checkpoints import checkpoints
 from hf_icckd.runs.records import RecordedAccuracy
 from hf_icckd.training.loss_averages import LossAverages

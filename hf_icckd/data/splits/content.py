@@ -67,6 +67,11 @@ def with_content(rows: Dataset, name: str) -> Dataset:
     return rows if CONTENT in rows.column_names else rows.add_column(CONTENT, image_hashes(rows, name))
 
 
+def hash_of(stored: bytes) -> int:
+    """The hash of an image by its bytes, as the signed number that the bits of `image_hashes` are too."""
+    return int.from_bytes(hashlib.blake2b(stored, digest_size=8).digest(), "little", signed=True)
+
+
 def _cache_key(rows: Dataset, name: str) -> str | None:
     """Key of the cache: all files behind the rows, and which rows of tables they are. None for tables in memory."""
     digest = hashlib.blake2b(f"{_HASHER} {len(rows)}".encode(), digest_size=16)
