@@ -1,4 +1,4 @@
-"""Measure classifiers: `hf-icckd evaluate MODEL ... [--dataset ...] [--teacher ...] [--report FOLDER]`."""
+"""Measure classifiers: `hf-icckd evaluate MODEL ... [--dataset DATA] [--teacher MODEL] [--report FOLDER]`."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ from hf_icckd.models.classifier import ImageClassifier, check_same_classes
 from hf_icckd.models.pretrained import from_pretrained
 from hf_icckd.options.command_line import parse_command, readable_errors, set_up_logging
 from hf_icckd.options.data import DataArguments
-from hf_icckd.options.evaluation import EvaluationArguments
+from hf_icckd.options.evaluation import EvaluationArguments, EvaluationDataArguments
 from hf_icckd.options.launcher import loading_workers
+from hf_icckd.runs.records import with_recorded_data
 from hf_icckd.runs.summary import summary_table
 from hf_icckd.utils.atomic_files import user_path
 from hf_icckd.utils.machine import best_device, cores, keep_freed_memory
@@ -51,6 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     with readable_errors("place with --output_file or --report"):
         _check_places(args)
         models = {name: from_pretrained(name).to(best_device()) for name in args.model}
+        data_args = data_args if data_args.dataset else _recorded_data(data_args, args.model[0])
         data = load_data(data_args)
         if args.split not in data.splits():
             raise ValueError(f"split is {args.split!r}, expected one of: {', '.join(data.splits())}")
@@ -157,6 +159,13 @@ def _show_and_write(models: list[Measured], data: ImageData, args: EvaluationArg
     if args.output_file is not None:
         results = models[0].results if len(models) == 1 else {each.name: each.results for each in models}
         Path(args.output_file).write_text(json_text(results), encoding="utf-8")
+
+
+def _recorded_data(data_args: EvaluationDataArguments, model: str) -> EvaluationDataArguments:
+    try:
+        return with_recorded_data(data_args, user_path(model), "model")
+    except ValueError as error:
+        raise ValueError(f"{error}; name the data set with --dataset") from error
 
 
 def _check_places(args: EvaluationArguments) -> None:

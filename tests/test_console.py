@@ -43,6 +43,8 @@ def test_help_fits_a_terminal(name, capsys):
     command = COMMANDS[name]
     shown = {each for line in lines for each in line.split() if each.startswith("--")}
     own = {each.name for group in command.options for each in dataclasses.fields(group) if each.init}
+    own -= command.never.keys()
+    assert not shown & {f"--{option}" for option in command.never}
     assert shown >= {f"--{option}" for option in own}
     assert len(command.common) <= 10 and own >= {*command.common, *command.positional}
 

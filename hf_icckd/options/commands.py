@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import ClassVar
@@ -15,8 +15,8 @@ from hf_icckd.options.data import (
     TrainingDataArguments,
 )
 from hf_icckd.options.deployment import BenchmarkArguments, ExportArguments, ExportDataArguments
-from hf_icckd.options.distill import DistillOptions, DistilTeacherOptions
-from hf_icckd.options.evaluation import MODEL, EvaluationArguments
+from hf_icckd.options.distill import NEVER, DistillOptions, DistilTeacherOptions
+from hf_icckd.options.evaluation import MODEL, EvaluationArguments, EvaluationDataArguments
 from hf_icckd.options.fine_tuning import FineTuning
 from hf_icckd.options.imbalance import ClassBalanceArguments
 from hf_icckd.options.kept_weights import KeptWeights
@@ -175,6 +175,7 @@ class Command:
         common: The most used ones; help explains them first.
         trainer: Whether it also takes the options of the transformers Trainer.
         recipes: Those whose options it takes, each with the name of its recipe in front too.
+        never: Options of those that it does not take, and what to do instead.
         function: The function in the module that takes the command line.
     """
 
@@ -185,6 +186,7 @@ class Command:
     common: tuple[str, ...] = ()
     trainer: bool = False
     recipes: tuple[str, ...] = ()
+    never: Mapping[str, str] = field(default_factory=dict)
     function: str = "main"
 
     def load(self) -> Callable[[list[str]], None]:
@@ -205,8 +207,8 @@ COMMANDS = {
         "Fine-tune a teacher, distil a student from it and export that: the whole path, in one folder.",
         "hf_icckd.distill",
         (
-            DistillOptions, StudentDataArguments, DistilTeacherOptions, StudentOptions, Optimisation, FineTuning,
-            KeptWeights, ClassBalanceArguments, RunOptions, Hardware,
+            DistillOptions, TeacherModelArguments, StudentModelArguments, StudentDataArguments, DistilTeacherOptions,
+            StudentOptions, Optimisation, FineTuning, KeptWeights, ClassBalanceArguments, RunOptions, Hardware,
         ),
         ("dataset",),
         (
@@ -215,6 +217,7 @@ COMMANDS = {
         ),
         trainer=True,
         recipes=("teacher", "student"),
+        never=NEVER,
     ),
     "teacher": Command(
         "Train a teacher, or resume a run that was interrupted.",
@@ -248,7 +251,7 @@ COMMANDS = {
     "evaluate": Command(
         "Measure classifiers on a split.",
         "hf_icckd.evaluate",
-        (DataArguments, EvaluationArguments),
+        (EvaluationDataArguments, EvaluationArguments),
         ("model",),
         ("model", "dataset", "split", "teacher", "report", "output_file"),
     ),

@@ -8,6 +8,14 @@ from typing import ClassVar
 from hf_icckd.options.pairs import HELP, check_pair
 from hf_icckd.options.trainer import TeacherOptions
 
+# Options of the parts that the command does not take, and what to do instead.
+NEVER = {
+    "model": "give the nets as --teacher and --student",
+    "resume_from_checkpoint": "the same command resumes by itself",
+    "fold": "train each teacher with hf-icckd teacher --fold, then take hf-icckd student --cross_fitted_with",
+    "cross_fitted_with": "train its teachers before, with hf-icckd teacher --fold, then take hf-icckd student",
+}
+
 
 @dataclass
 class DistillOptions:

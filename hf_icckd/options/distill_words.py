@@ -21,7 +21,7 @@ from hf_icckd.options.command_line import (
     yaml_words,
 )
 from hf_icckd.options.commands import COMMANDS
-from hf_icckd.options.distill import DistillOptions
+from hf_icckd.options.distill import NEVER, DistillOptions
 from hf_icckd.options.others import name_here
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.utils.atomic_files import user_path
@@ -31,12 +31,6 @@ PARTS = ("teacher", "student")
 _OWN = {each.name for each in dataclasses.fields(DistillOptions)} - {"pretrained"}
 _OF_WEIGHTS = {"teacher_model", "teacher_weights", "teacher_mean", "teacher_std"}
 _OF_ONE_PART = {"control", "hub_model_id", "push_to_hub", "run_name", "start_from"}
-_NEVER = {
-    "model": "give the nets as --teacher and --student",
-    "resume_from_checkpoint": "the same command resumes by itself",
-    "fold": "train each teacher with hf-icckd teacher --fold, then take hf-icckd student --cross_fitted_with",
-    "cross_fitted_with": "train its teachers before, with hf-icckd teacher --fold, then take hf-icckd student",
-}
 
 
 class DistillWords(NamedTuple):
@@ -142,7 +136,7 @@ def _options(words: list[str]) -> Iterator[tuple[str, list[str]]]:
 def _part_of(name: str, names: dict[str, set[str]], trained: bool) -> tuple[str, str]:
     """The part that an option is for, empty unless it is one alone, and what it is called there."""
     start, _, option = name.partition("_")
-    if start not in PARTS or name in _OWN or option not in names[start] - _NEVER.keys():
+    if start not in PARTS or name in _OWN or option not in names[start] - NEVER.keys():
         return "", name
     if start == "teacher" and not trained:
         if name not in names["student"]:  # as teacher_image_size is, for a teacher that is a file of weights
@@ -160,16 +154,16 @@ def _not_trained(name: str) -> str:
 
 def _known(names: dict[str, set[str]]) -> set[str]:
     """All options, without dashes."""
-    prefixed = {f"{part}_{name}" for part in PARTS for name in names[part] - _NEVER.keys() - _OWN}
-    return {*_OWN, *prefixed, *names["teacher"], *names["student"]} - _NEVER.keys()
+    prefixed = {f"{part}_{name}" for part in PARTS for name in names[part] - NEVER.keys() - _OWN}
+    return {*_OWN, *prefixed, *names["teacher"], *names["student"]} - NEVER.keys()
 
 
 def _check_known(words: Collection[str], known: set[str]) -> None:
     for name, given in _options(list(words)):
         start, _, plain = name.partition("_")
         if name not in known:
-            if name in _NEVER or plain in _NEVER:
-                raise UserError(f"--{name} is no option here: {_NEVER.get(name) or _NEVER[plain]}")
+            if name in NEVER or plain in NEVER:
+                raise UserError(f"--{name} is no option here: {NEVER.get(name) or NEVER[plain]}")
             of_part = {each.removeprefix(f"{start}_") for each in known if each.startswith(f"{start}_")}
             if start in PARTS and (here := name_here(plain, of_part)):
                 raise UserError(f"unknown option --{name}: {here} with {start}_ in front")

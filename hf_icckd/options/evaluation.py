@@ -5,9 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from hf_icckd.options.data import ALLOW_LEAKAGE
+from hf_icckd.options.data import ALLOW_LEAKAGE, DataArguments
 
 MODEL = "Folder of a run, Hub id or a pretrained timm model's name"
+
+
+@dataclass
+class EvaluationDataArguments(DataArguments):
+    """Data set to measure on."""
+
+    title: ClassVar[str] = "Images"
+
+    dataset: str = field(
+        default="", metadata={"help": "As for training; default: what the first model was trained on, by its folder."}
+    )
 
 
 @dataclass

@@ -58,15 +58,17 @@ def command_help(name: str, words: list[str]) -> str:
     asked = [word.lstrip("-") for word in words[place + 1 :]]
     if not asked:
         return "\n".join([*_head(name, command), *_short(name, command)])
-    groups = dict(_groups(command.options))
-    own = {each.name for each in _fields(command.options)}
+    groups = dict(_groups(command))
+    own = {each.name for each in _fields(command)}
     if command.trainer and not own.issuperset(asked):  # "all" is no option either
-        groups |= _of_the_trainer(command.recipes or (name,), own)
+        groups |= _of_the_trainer(command.recipes or (name,), own | command.never.keys())
     if asked == ["all"]:
         return "\n".join([*_head(name, command), *_explained(groups)])
     known = {each.name: each for group in groups.values() for each in group}
     asked = [_without_part(option, known, command) for option in asked]
     for option in asked:
+        if option in command.never:
+            raise ValueError(f"--{option} is no option here: {command.never[option]}")
         if option not in known:
             here = name_here(option, set(known))
             hint = f": {here}" if here else f"{suggest(option, known)}; --help all lists all"
@@ -75,7 +77,7 @@ def command_help(name: str, words: list[str]) -> str:
 
 
 def _head(name: str, command: Command) -> list[str]:
-    several = {each.name for each in _fields(command.options) if _is_list(each)}
+    several = {each.name for each in _fields(command) if _is_list(each)}
     words = [f"[{option.upper()}{' ...' if option in several else ''}]" for option in command.positional]
     yaml = ["[CONFIG.yaml]"] if command.trainer else []
     options = ["[--option value ...]"] if command.options else []
@@ -90,14 +92,14 @@ def _head(name: str, command: Command) -> list[str]:
 
 
 def _short(name: str, command: Command) -> list[str]:
-    known = {each.name: each for each in _fields(command.options)}
+    known = {each.name: each for each in _fields(command)}
     if not known:
         return []
     lines = ["", "Most used" if len(command.common) < len(known) else "Options"]
     lines += [_entry(known[option]) for option in command.common]
     rest = [
         _wrapped(f"  {title:<{_INDENT - 3}} ", "  ".join(names), _INDENT)
-        for title, group in _groups(command.options)
+        for title, group in _groups(command)
         if (names := [f"--{each.name}" for each in group if each.name not in command.common])
     ]
     if rest:
@@ -118,15 +120,17 @@ def _explained(groups: dict[str, list[dataclasses.Field]]) -> Iterator[str]:
         yield from ("", title, *map(_entry, group))
 
 
-def _fields(options: tuple[type, ...]) -> list[dataclasses.Field]:
-    return [each for _, group in _groups(options) for each in group]
+def _fields(command: Command) -> list[dataclasses.Field]:
+    return [each for _, group in _groups(command) for each in group]
 
 
-def _groups(options: tuple[type, ...]) -> Iterator[tuple[str, list[dataclasses.Field]]]:
+def _groups(command: Command) -> Iterator[tuple[str, list[dataclasses.Field]]]:
     """Title and options of each group. A group is a class, or one of its bases that has a title of its own."""
     found: dict[str, dict[str, dataclasses.Field]] = {}
-    for each in options:
+    for each in command.options:
         for option in dataclasses.fields(each):
+            if option.name in command.never:
+                continue
             owner = next(base for base in each.__mro__ if option.name in vars(base).get("__annotations__", {}))
             # Of an option that two groups have, such as output_dir, the first one's default counts.
             if option.init and not any(option.name in group for group in found.values()):

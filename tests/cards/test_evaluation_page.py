@@ -105,7 +105,7 @@ def models(tmp_path):
     return [f"{tmp_path}/m0", f"{tmp_path}/m1"]
 
 
-FEW = ["--max_train_samples", "20", "--max_eval_samples", "40"]
+FEW = ["--dataset", "digits", "--max_train_samples", "20", "--max_eval_samples", "40"]
 
 
 def test_several_models_are_measured_on_the_same_images(models, tmp_path, capsys):

@@ -267,7 +267,18 @@ def test_an_evaluation_shows_it(tmp_path, caplog, monkeypatch, tiny_classifier):
     from hf_icckd import save_pretrained
 
     save_pretrained(tmp_path / "model", tiny_classifier())
-    evaluate.main(["--model", f"{tmp_path}/model", "--max_train_samples", "20", "--max_eval_samples", "40"])
+    evaluate.main(
+        [
+            "--model",
+            f"{tmp_path}/model",
+            "--dataset",
+            "digits",
+            "--max_train_samples",
+            "20",
+            "--max_eval_samples",
+            "40",
+        ]
+    )
     (table,) = [record.message for record in caplog.records if "data set digits" in record.message]
     assert "10 classes" in table and "mirrored" not in table  # nothing is trained
 

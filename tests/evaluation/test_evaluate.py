@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from PIL import Image
 
 from hf_icckd import create_classifier, evaluate, load_image_data, save_pretrained, teacher
 
@@ -38,3 +39,28 @@ def test_a_run_says_of_its_model_what_evaluation_says(tmp_path, size):
         size,
         size,
     ]
+
+
+def test_a_run_is_measured_on_its_own_images(tmp_path, capsys):
+    for index, name in enumerate(("train/a", "train/b", "test/a", "test/b")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(3):
+            colour = (80 * number, 60 * index, 9)
+            Image.new("RGB", (8, 8), colour).save(tmp_path / "photos" / name / f"{number}.png")
+    few = [
+        "--max_steps",
+        "2",
+        "--model",
+        "cifar_resnet8",
+        "--disable_tqdm",
+        "true",
+        "--per_device_train_batch_size",
+        "4",
+    ]
+    teacher.main([str(tmp_path / "photos"), *few, "--output_dir", f"{tmp_path}/run"])
+    evaluate.main([f"{tmp_path}/run", "--output_file", f"{tmp_path}/alone.json"])
+    of_run, alone = (json.loads((tmp_path / name).read_text()) for name in ("run/metrics.json", "alone.json"))
+    assert alone["test"]["images"] == 6 and alone["test"]["nll"] == pytest.approx(of_run["test"]["nll"], rel=1e-5)
+    save_pretrained(tmp_path / "net", create_classifier("cifar_resnet8", ["a", "b"], image_size=8))
+    with pytest.raises(SystemExit, match=r"folder has no all_args.yaml, which would name its data set; name the data"):
+        evaluate.main([f"{tmp_path}/net"])

@@ -164,7 +164,7 @@ def test_a_folder_of_transformers_teaches_and_is_measured(vit, tmp_path, capsys)
     assert "its teacher: ViTForImageClassification" in card and str(vit) not in card.partition("## ")[0]
     assert (from_pretrained(out).spec.mean, from_pretrained(out).spec.crop_mode) == ((0.5, 0.5, 0.5), "squash")
     evaluate.main(["--model", str(out), "--teacher", str(vit), "--max_eval_samples", "40"])
-    evaluate.main(["--model", str(vit), "--max_eval_samples", "40"])
+    evaluate.main(["--model", str(vit), "--dataset", "digits", "--max_eval_samples", "40"])
     assert "test top-1" in capsys.readouterr().out
     with pytest.raises(
         UserError, match="is a ViTForImageClassification, which is not a net of timm: it can teach but"
