@@ -77,7 +77,7 @@ def plan_of(trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFo
         "batch": _batch(args, sampler.global_batch_size),
         "optimiser": _optimiser(args),
         "schedule": _schedule(args),
-        "memory": f"about {size_text(trial.memory)} for a step",
+        "memory": f"about {size_text(trial.memory)} for a step" + _free(trial.free),
     }
     recorded = _recorded_bytes(trainer, pipeline, epochs) if folder.values.get("recorded_targets") else 0
     saved = math.ceil(_times(args.save_strategy, args.save_steps, steps, per_epoch))
@@ -223,6 +223,10 @@ def _enlarged(size: int, reading: PixelReading) -> str:
         return ""
     same = reading.widths[0] == reading.widths[2] and reading.heights[0] == reading.heights[2]
     return f", enlarged from {'' if same else 'at most '}{reading.widths[2]} x {reading.heights[2]}"
+
+
+def _free(free: int | None) -> str:
+    return "" if free is None else f", {size_text(free)} free"
 
 
 def _learns_by(trainer: DistillationTrainer) -> str:

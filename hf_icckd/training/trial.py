@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import statistics
 import time
 from typing import Any, NamedTuple
@@ -14,8 +16,14 @@ from hf_icckd.training.rehearsal import first_batch, further_state
 from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.training.untouched import untouched
 from hf_icckd.utils import distributed
+from hf_icckd.utils.machine import free_memory
+from hf_icckd.utils.text import size_text
+
+logger = logging.getLogger(__name__)
 
 _SECONDS, _MOST_STEPS = 2.0, 10
+_PART = 8  # of a batch, from which the memory of all of it is estimated
+_KERNELS = 1.15  # what torch's kernels take besides, by one process that was killed
 
 
 class Trial(NamedTuple):
@@ -29,6 +37,7 @@ class Trial(NamedTuple):
         memory: Bytes of weights, gradients, optimiser state, batch and activations, on the device of the training;
             with an average of the weights, the best ones, and what terms keep.
         checkpoint: Bytes of a checkpoint: weights, optimiser state and what else must survive a resume.
+        free: Bytes that were free before, for this process; None where the device is not the CPU.
     """
 
     loading: float
@@ -37,6 +46,7 @@ class Trial(NamedTuple):
     evaluation: float
     memory: int
     checkpoint: int
+    free: int | None = None
 
 
 def try_steps(trainer: DistillationTrainer) -> Trial:
@@ -67,11 +77,14 @@ def _try(trainer: DistillationTrainer) -> Trial:
         start = time.perf_counter()
         batch = trainer._prepare_input(first_batch(trainer, trainer.args.train_batch_size))
         loading.append(time.perf_counter() - start)
+    free = free_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if trainer.args.device.type == "cpu" else None
     optimizer = trainer.create_optimizer()
     trainer.model.train()
-    kept = _Kept(trainer.model)
-    with torch.autograd.graph.saved_tensors_hooks(kept.add, lambda tensor: tensor):
-        seconds = [_step(trainer, optimizer, batch)]
+    if free is not None and (few := max(2, trainer.args.train_batch_size // _PART)) < trainer.args.train_batch_size:
+        part = trainer._prepare_input(first_batch(trainer, few))
+        _warn_of_memory(trainer, _counted(trainer, optimizer, part)[1] / len(part["labels"]), free)
+    first, kept = _counted(trainer, optimizer, batch)
+    seconds = [first]
     # Terms may gather images, so all processes take the same number of steps: until the slowest has had its time.
     while len(seconds) < 2 or (distributed.any_rank(sum(seconds[1:]) < _SECONDS) and len(seconds) <= _MOST_STEPS):
         seconds.append(_step(trainer, optimizer, batch))
@@ -84,9 +97,31 @@ def _try(trainer: DistillationTrainer) -> Trial:
         loading[0],
         statistics.median(seconds[1:]),
         _evaluation(trainer, batch["pixel_values"][:, 0]) / len(batch["labels"]),
-        state + gradients + frozen + size_of(batch) + kept.bytes,
+        state + gradients + frozen + size_of(batch) + kept,
         state,
+        free,
     )
+
+
+def _counted(
+    trainer: DistillationTrainer, optimizer: torch.optim.Optimizer, batch: dict[str, Any]
+) -> tuple[float, int]:
+    """Seconds of a step, and the bytes that it keeps for the backward pass."""
+    kept = _Kept(trainer.model)
+    with torch.autograd.graph.saved_tensors_hooks(kept.add, lambda tensor: tensor):
+        return _step(trainer, optimizer, batch), kept.bytes
+
+
+def _warn_of_memory(trainer: DistillationTrainer, of_image: float, free: int) -> None:
+    """Warn before a step that may be the last: the system ends a process that takes too much, without a word."""
+    rows, times = trainer.args.train_batch_size, trainer.args.gradient_accumulation_steps
+    needed = _KERNELS * rows * of_image
+    if needed > free:
+        logger.warning(
+            "a step of %s images takes about %s, and %s are free: the system may end this process; take a smaller "
+            "--image_size, or --per_device_train_batch_size %s and --gradient_accumulation_steps %s",
+            *(rows, size_text(needed), size_text(free), max(rows // 2, 1), 2 * times),
+        )
 
 
 class _Kept:

@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import torch
 
+_CGROUP = Path("/sys/fs/cgroup")
 # Parameters of mallopt(3).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _LARGEST = (2**31 - 1, 32 * 2**20)  # they are C ints; older versions take no threshold above 32 MiB
@@ -63,6 +65,16 @@ def missing_compiler(device_type: str) -> str:
 def cores() -> int:
     """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: of the machine's memory, or of its container's."""
+    free = psutil.virtual_memory().available
+    with contextlib.suppress(OSError, ValueError, KeyError):  # no such limit
+        limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        parts = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        free = min(free, limit - used + int(parts["inactive_file"]))
+    return max(free, 0)
 
 
 def processor_name() -> str | None:

@@ -56,7 +56,7 @@ def test_the_plan_counts_checkpoints_as_they_are_written(make, tmp_path):
         images = trainer.eval_dataset
         pipeline = SimpleNamespace(data=SimpleNamespace(splits=lambda n=images: {"validation": n}), resident=True)
         pipeline.reading = PixelReading(1, widths=(9, 9, 9), heights=(9, 9, 9))
-        pipeline.evaluation_split = "validation"
+        pipeline.evaluation_split, pipeline.image_cache = "validation", None
         planned = plan.plan_of(trainer, pipeline, folder)
         counts.append(planned.peak_bytes / trial.try_steps(trainer).checkpoint)
     assert counts == [0, 1, 3, 5]
@@ -69,10 +69,25 @@ def test_processes_take_steps_until_the_slowest_has_had_its_time(make, monkeypat
     monkeypatch.setattr(trial, "_step", lambda trainer, optimizer, batch: steps.append(trainer.model) or 0.0)
     monkeypatch.setattr(trial.distributed, "any_rank", lambda flag: next(answers))
     trial.try_steps(make())
-    assert len(steps) == 3
+    assert len(steps) == 4  # the first is one of few images
 
 
 def test_a_slow_first_step_is_not_the_time_of_a_step(make, monkeypatch):
-    times = iter([30.0, 3.0])
+    times = iter([1.0, 30.0, 3.0])
     monkeypatch.setattr(trial, "_step", lambda trainer, optimizer, batch: next(times))
     assert trial.try_steps(make()).step == 3
+
+
+def test_a_step_that_takes_more_than_is_free_is_told_before_it(make, monkeypatch, caplog):
+    told = trial.try_steps(make())
+    assert told.free > told.memory and not caplog.text
+    steps = []
+    step = trial._step
+    monkeypatch.setattr(trial, "_step", lambda *args: steps.append(caplog.text) or step(*args))
+    monkeypatch.setattr(trial, "free_memory", lambda: told.memory // 4)
+    assert trial.try_steps(make()).free == told.memory // 4
+    assert "a step of 32 images takes about" in steps[1] and steps[0] == ""
+    assert (
+        "take a smaller --image_size, or --per_device_train_batch_size 16 and --gradient_accumulation_steps 2"
+        in steps[1]
+    )

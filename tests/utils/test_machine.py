@@ -7,6 +7,7 @@ import platform
 
 import pytest
 
+from hf_icckd.utils import machine
 from hf_icckd.utils.machine import missing_compiler
 
 PROGRAM = """
@@ -69,3 +70,18 @@ def test_a_missing_compiler_is_named(tmp_path, monkeypatch, device, there, varia
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("sys.platform", "linux")
     assert missing_compiler(device) == missing
+
+
+def test_what_is_free_is_that_of_the_container(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    whole = machine.free_memory()
+    assert whole > 2**20
+    for name, text in (
+        ("memory.max", "1000000\n"),
+        ("memory.current", "700000\n"),
+        ("memory.stat", "anon 9\ninactive_file 50000\n"),
+    ):
+        (tmp_path / name).write_text(text)
+    assert machine.free_memory() == 350_000
+    (tmp_path / "memory.max").write_text("max\n")  # none
+    assert machine.free_memory() > 2**20
