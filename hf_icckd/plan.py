@@ -25,6 +25,7 @@ from hf_icckd.training.student_trainer import StudentTrainer
 from hf_icckd.training.student_with_objective import StudentWithObjective
 from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.training.trial import Trial, try_steps
+from hf_icckd.utils import distributed
 from hf_icckd.utils.atomic_files import existing_folder
 from hf_icckd.utils.machine import cores
 from hf_icckd.utils.text import columns, listed, percent, size_text
@@ -32,6 +33,7 @@ from hf_icckd.utils.text import columns, listed, percent, size_text
 _FORWARD_ONLY = 2  # passes over all splits at the end, which measure and compare
 _NAME, _COLUMN = 20, 38
 _TARGET_BYTES = 2  # of a recorded number
+_LONG = 5_000_000  # images that a run trains on
 
 
 class PartPlan(NamedTuple):
@@ -91,6 +93,22 @@ def plan_of(trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFo
         saved * trial.checkpoint + recorded,
         4 * parameters + recorded,
     )
+
+
+def foretell(trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFolder) -> str:
+    """Words about the time, memory and disk of a long run; empty for one that is over sooner than they are wanted.
+
+    Raises:
+        ValueError: If the disk has too little room.
+    """
+    args = trainer.args
+    sampler = trainer.train_dataset.batch_sampler(args.train_batch_size, args.seed)
+    steps = training_steps(args.num_train_epochs, args.max_steps, steps_in_epoch(len(sampler), args))
+    if steps * args.gradient_accumulation_steps * sampler.global_batch_size < _LONG:
+        return ""
+    plan = plan_of(trainer, pipeline, folder)
+    room = distributed.on_first_rank(lambda: check_room(folder.path, PartPlan({}), plan, formats=0))
+    return f"about {duration(plan.seconds)} of training; memory: {plan.facts['memory']}; disk: {room}"
 
 
 def _recorded_bytes(trainer: DistillationTrainer, pipeline: ImagePipeline, epochs: float) -> int:

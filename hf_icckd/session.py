@@ -31,6 +31,7 @@ from hf_icckd.metrics.linear_probe import fine_class_probe
 from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.pretrained import from_pretrained
 from hf_icckd.options.training import DistillationTrainingArguments
+from hf_icckd.plan import foretell
 from hf_icckd.runs.folder import RunFolder
 from hf_icckd.runs.identity import DATA
 from hf_icckd.runs.layout import DATA_REPORT_FILE, METRICS_FILE
@@ -76,6 +77,8 @@ def train_and_report(
     rehearse(trainer)
     if isinstance(trainer, StudentTrainer):
         trainer.check_teacher()
+    if foretold := foretell(trainer, pipeline, folder):
+        logger.info("%s", foretold)
     with folder.owned(data.fingerprint()) as checkpoint:
         spec = trainer.classifier.spec
         distributed.on_first_rank(lambda: record_images(folder, data, spec.mean, spec.std))

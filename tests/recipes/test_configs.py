@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import yaml
 from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as Pictures
 
-from hf_icckd import student, teacher
+from hf_icckd import plan, student, teacher
 from hf_icckd.options.command_line import UserError
 from hf_icckd.options.pairs import PAIRS
 from tests import ROOT
@@ -73,6 +74,28 @@ def test_recipes_start(name, tmp_path):
     if name == "tiny-imagenet":
         assert metrics["model"]["architecture"] == "cifar_vgg8"
         assert json.loads((tmp_path / "student" / "config.json").read_text())["model_args"] == {"img_size": 64}
+
+
+@pytest.mark.parametrize("kind", ["streamed", "folder"])
+def test_imagenet_starts_as_a_stream_and_from_a_folder(kind, tmp_path, monkeypatch, caplog):
+    data = copy_of("imagenet", tmp_path / "data")
+    words = ["--streaming", "true"]
+    if kind == "folder":
+        for split in ("train", "validation"):
+            rows = Dataset.from_parquet(
+                str(data / "data" / f"{split}-00000-of-00001.parquet"), cache_dir=str(tmp_path)
+            )
+            for number, row in enumerate(rows):
+                file = tmp_path / "folder" / split / "ab"[row["label"]] / f"{number}.jpg"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                row["image"].save(file)
+        data, words = tmp_path / "folder", []
+    monkeypatch.setattr(plan, "_LONG", 8)
+    words += ["--dataset", str(data), *SHORT, *SMALL["imagenet"], "--model", "resnet10t"]
+    teacher.main([f"{CONFIGS}/imagenet/teacher.yaml", *words, "--output_dir", f"{tmp_path}/teacher"])
+    assert json.loads((tmp_path / "teacher" / "metrics.json").read_text())["test"]["images"] == ROWS
+    (said,) = [each.getMessage() for each in caplog.records if "of training; memory: about" in each.getMessage()]
+    assert re.fullmatch(r"about \d+ seconds? of training; .* MB for a step, .* free; disk: up to .* free", said)
 
 
 def test_cifar100_without_the_recipe_asks_for_the_label_column(tmp_path):
