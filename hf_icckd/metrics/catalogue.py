@@ -56,6 +56,7 @@ METRICS = {
     "top5": Metric("top-5", "%", 2),
     "balanced_accuracy": Metric("balanced accuracy", "%", 2, "balanced accuracy, mean recall of the classes"),
     "macro_f1": Metric("macro F1", "%", 2, "macro F1, mean F1 of the classes"),
+    "lowest_recall": Metric("lowest recall", "%", 2, "lowest recall of a class"),
     "nll": Metric("NLL", "nats", 4, "negative log-likelihood", higher_is_better=False),
     "ece": Metric("ECE", "", 4, "expected calibration error, 15 bins", higher_is_better=False),
     "agreement": Metric("agreement with the teacher", "%", 2, "top-1 agreement with the teacher"),
@@ -86,6 +87,6 @@ PROBES = {
     "fine_probe.soft_labels": Metric("fine class from soft labels", "%", 2),
 }
 # What an evaluation while training measures: of any classifier, and of a student beside its teacher.
-WHILE_TRAINING = ("top1", "top5", "balanced_accuracy", "macro_f1", "nll", "ece")
+WHILE_TRAINING = ("top1", "top5", "balanced_accuracy", "macro_f1", "lowest_recall", "nll", "ece")
 BESIDE_TEACHER = ("agreement", "kl_to_teacher")
 INFORMATION = ("soft_label_information", "soft_label_information_t4", "soft_label_information_matched")

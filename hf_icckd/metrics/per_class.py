@@ -79,6 +79,11 @@ def f1(counts: ClassCounts) -> Tensor:
     return 2 * counts.correct.double() / (counts.images + counts.predicted)
 
 
+def lowest_recall(counts: ClassCounts) -> Tensor:
+    """The lowest recall of a class that has samples."""
+    return recall(counts).nan_to_num(nan=1.0).min()
+
+
 def balanced_accuracy(counts: ClassCounts) -> Tensor:
     """Mean recall of the classes that have samples; top-1 if all have the same number.
 

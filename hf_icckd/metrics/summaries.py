@@ -28,7 +28,7 @@ from hf_icckd.metrics.kernels import (
     kl,
     predictions,
 )
-from hf_icckd.metrics.per_class import balanced_accuracy, count_by_class, macro_f1
+from hf_icckd.metrics.per_class import balanced_accuracy, count_by_class, lowest_recall, macro_f1
 from hf_icckd.metrics.soft_labels import (
     mean_entropy,
     non_target_entropy,
@@ -45,7 +45,8 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
         labels: (N,) class indices.
 
     Returns:
-        `top1`, `top5`, `balanced_accuracy` and `macro_f1` in percent, `nll` in nats, `ece` (15 bins) as a fraction.
+        `top1`, `top5`, `balanced_accuracy`, `macro_f1` and `lowest_recall` in percent, `nll` in nats, `ece` (15 bins)
+        as a fraction.
         Tied logits count against the sample, and so do NaN.
 
     Raises:
@@ -97,6 +98,7 @@ def mean_metrics(rows: Tensor) -> dict[str, float]:
         "top5": 100 * means[1],
         "balanced_accuracy": 100 * balanced_accuracy(counts).item(),
         "macro_f1": 100 * macro_f1(counts).item(),
+        "lowest_recall": 100 * lowest_recall(counts).item(),
         "nll": means[2],
         "ece": ece,
     }

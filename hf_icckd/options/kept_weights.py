@@ -45,8 +45,8 @@ class KeptWeights:
     metric_for_best_model: str | None = field(
         default=None,
         metadata={
-            "help": "Metric that says which evaluation is best: top1, top5, balanced_accuracy, macro_f1, nll, ece, "
-            "for students also agreement and kl_to_teacher; default: top1.",
+            "help": "Metric that says which evaluation is best: top1, top5, balanced_accuracy, macro_f1, "
+            "lowest_recall, nll, ece, for students also agreement and kl_to_teacher; default: top1.",
             "metavar": "METRIC",
         },
     )

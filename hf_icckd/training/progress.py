@@ -11,7 +11,8 @@ from transformers.trainer_callback import TrainerCallback
 from hf_icckd.metrics.catalogue import METRICS
 from hf_icckd.utils.text import printable
 
-_SHOWN = ("top1", "balanced_accuracy", "nll", "ece", "agreement")
+_OF_CLASSES = ("balanced_accuracy", "lowest_recall")
+_SHOWN = ("top1", *_OF_CLASSES, "nll", "ece", "agreement")
 _IMBALANCE = 2  # training images of the largest class for one of the smallest, from which on top-1 may mislead
 
 
@@ -26,7 +27,7 @@ class ProgressLine(TrainerCallback):
     def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
         """Open the bar."""
         if not _imbalanced(train_dataloader):
-            self.shown = tuple(name for name in _SHOWN if name != "balanced_accuracy")
+            self.shown = tuple(name for name in _SHOWN if name not in _OF_CLASSES)
         if state.is_world_process_zero and not args.disable_tqdm:
             self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", dynamic_ncols=True)
 

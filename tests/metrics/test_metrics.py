@@ -173,6 +173,7 @@ def test_classification_metrics_equal_the_naive_loops(size):
         "top5": 100 * naive_accuracy(z, y, min(5, size[1])),
         "balanced_accuracy": 100 * np.mean([naive_accuracy(z[y == c], y[y == c]) for c in np.unique(y)]),
         "macro_f1": 100 * naive_macro_f1(z, y),
+        "lowest_recall": 100 * min(naive_accuracy(z[y == c], y[y == c]) for c in np.unique(y)),
         "nll": np.mean([-math.log(softmax(row)[label]) for row, label in zip(z, y, strict=True)]),
         "ece": naive_ece(z, y),
     }
@@ -207,7 +208,7 @@ def test_information_is_the_same_in_one_chunk_or_many(monkeypatch):
 def test_a_perfect_classifier():
     labels = torch.arange(10).repeat(3)
     found = metrics.classification_metrics(1000.0 * torch.eye(10)[labels], labels)
-    perfect = dict.fromkeys(("top1", "top5", "balanced_accuracy", "macro_f1"), 100.0)
+    perfect = dict.fromkeys(("top1", "top5", "balanced_accuracy", "macro_f1", "lowest_recall"), 100.0)
     assert found == pytest.approx(perfect | {"nll": 0.0, "ece": 0.0})
 
 
@@ -228,7 +229,7 @@ def test_uniform_logits():
     labels = torch.arange(10)
     logits = torch.zeros(10, 10)
     found = metrics.classification_metrics(logits, labels)
-    misses = dict.fromkeys(("top1", "top5", "balanced_accuracy", "macro_f1"), 0.0)  # ties are misses
+    misses = dict.fromkeys(("top1", "top5", "balanced_accuracy", "macro_f1", "lowest_recall"), 0.0)  # ties are misses
     assert found == pytest.approx(misses | {"nll": math.log(10), "ece": 0.1})
     assert metrics.mean_entropy(logits).item() == pytest.approx(math.log(10))
     assert metrics.non_target_entropy(logits, labels).item() == pytest.approx(math.log(9))

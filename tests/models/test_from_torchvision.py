@@ -31,6 +31,9 @@ def saved(path, name, classes=4):
         ("mobilenet_v3_small", "mobilenetv3_small_100"),
         ("densenet121", "densenet121"),
         ("resnet18", "resnet18"),
+        ("efficientnet_b0", "efficientnet_b0"),
+        ("mnasnet0_5", "mnasnet_050"),
+        ("convnext_tiny", "convnext_tiny"),
     ],
 )
 def test_nets_compute_the_same_with_imagenets_normalisation(theirs, ours, tmp_path):

@@ -162,7 +162,7 @@ def test_recorded_targets_are_those_of_the_places(deterministic, tiny_classifier
             train_student(changed, tiny_classifier(), guide, tmp_path / "c", "replay", tmp_path / "targets")
 
 
-def test_the_progress_line_shows_balanced_accuracy_where_classes_differ(
+def test_the_progress_line_shows_what_becomes_of_classes_where_they_differ(
     pipeline, uneven, sampled, tiny_classifier, tmp_path, capsys
 ):
     for images, shown in ((pipeline, False), (uneven, True), (sampled, True)):
@@ -172,7 +172,7 @@ def test_the_progress_line_shows_balanced_accuracy_where_classes_differ(
         )
         trainer.train()
         out = capsys.readouterr().out
-        assert "top-1 " in out and ("  balanced accuracy " in out) == shown
+        assert "top-1 " in out and ("  balanced accuracy " in out) == ("  lowest recall " in out) == shown
     plain = torch.utils.data.TensorDataset(torch.zeros(8, 3, 8, 8, dtype=torch.uint8), torch.arange(8))
     trainer = teacher.TeacherTrainer(
         tiny_classifier(), teacher_args(tmp_path, eval_strategy="epoch", max_steps=1, terms=["none"]), plain, plain
