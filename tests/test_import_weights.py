@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hf_icckd import from_pretrained, import_weights
+from hf_icckd import from_pretrained, import_weights, student, teacher
 from hf_icckd.options.command_line import UserError
 
 
@@ -30,6 +30,20 @@ def test_the_folder_holds_the_net_with_its_classes(file, tmp_path, tiny_classifi
     assert loaded.spec.image_size == 8
     expected = tiny_classifier().net.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in loaded.net.state_dict().items())
+
+
+def test_what_is_imported_teaches_and_is_started_from(file, tmp_path):
+    digits = [str(number) for number in range(10)]
+    words = ["--model", "cifar_resnet8", "--image_size", "8", *COLOURS, "--output_dir", str(tmp_path / "net")]
+    import_weights.main([str(file), *words, "--label_names", *digits])
+    few = ["--max_train_samples", "40", "--max_eval_samples", "20", "--max_steps", "2", "--disable_tqdm", "true"]
+    start = ["--start_from", str(tmp_path / "net"), "--optim", "sgd", "--learning_rate", "1e-12"]
+    teacher.main([*few, *start, "--terms", "none", "--output_dir", str(tmp_path / "teacher")])
+    states = [from_pretrained(tmp_path / name).net.state_dict() for name in ("net", "teacher")]
+    assert all(torch.allclose(value, states[1][name]) for name, value in states[0].items() if name.endswith("weight"))
+    taught = ["--teacher", str(tmp_path / "net"), "--accept_teacher", "true", "--model", "cifar_resnet8"]
+    student.main([*few, *taught, "--output_dir", str(tmp_path / "student")])
+    assert (tmp_path / "student" / "metrics.json").is_file()
 
 
 @pytest.mark.parametrize(

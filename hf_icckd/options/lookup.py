@@ -63,7 +63,7 @@ class ObjectivesArguments:
 
 def _count(name: str, text: str) -> float:
     match = re.fullmatch(r"([0-9]+|[0-9]*\.[0-9]+)([KMGB]?)", text.upper())
-    if match is None:
+    if match is None or (name == "max_params" and float(match[1]) == 0):
         raise ValueError(f"{name} is {text!r}, expected a number of parameters such as 5M or 800K")
     return float(match[1]) * _UNITS[match[2]]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 import yaml
@@ -74,6 +75,14 @@ def test_the_comparison_is_what_one_computes_by_hand(temperature):
     assert found["kl"] == pytest.approx((soft[0] * (soft[0] / soft[1]).log()).sum().item(), abs=1e-6)
     assert found["same_class"] == (soft[0].argmax() == soft[1].argmax()).item()
     assert found["temperature"] == temperature
+
+
+@pytest.mark.parametrize("architecture", timm.list_models("cifar_*"))
+def test_every_net_of_the_literature_answers(architecture):
+    model = create_classifier(architecture, NAMES, image_size=32).eval()
+    found = compare(model, model, picture(), teacher_means=torch.randn(3, model.embedding_dim))
+    assert sum(q for _, q in found["teacher"]["soft_label"]) == pytest.approx(1, abs=1e-5)
+    assert len(found["teacher"]["neighbours"]) == 3
 
 
 def test_a_net_agrees_with_itself_and_stays_as_it_was():

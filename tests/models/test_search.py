@@ -73,6 +73,7 @@ def test_the_table_fits_a_terminal(capsys):
     ("words", "message"),
     [
         (["--max_params", "5x"], "max_params is '5x', expected a number of parameters such as 5M or 800K"),
+        (["--max_params", "0M"], "max_params is '0M', expected a number of parameters"),
         (["--max_params", "1K", "--min_params", "2K"], "min_params is 2K but max_params 1K, expected no more"),
         (["--pattern", "resnat*"], r"pattern is 'resnat\*', which no architecture fits"),
         (["--pattern", "cifar_*", "--max_params", "10"], "no architecture fits; allow more parameters"),
