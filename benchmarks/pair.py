@@ -88,13 +88,15 @@ def options(args: argparse.Namespace, role: str, seed: int) -> list[object]:
 
 def write(args: argparse.Namespace, values: dict[str, list[float]]) -> None:
     """Write the row so far, as JSON and as a page."""
-    command = f"python benchmarks/pair.py {' '.join(sys.argv[1:])}"
-    here = machine()
-    record = {"pair": args.pair, "epochs": args.epochs, "top1": values, "machine": here, "command": command}
+    # Where things are on this machine is nobody's business.
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    command, here = f"python benchmarks/pair.py {' '.join(words)}", machine()
+    rounded = {name: [round(each, 2) for each in found] for name, found in values.items()}
+    record = {"pair": args.pair, "epochs": args.epochs, "top1": rounded, "machine": here, "command": command}
     (args.output / "row.json").write_text(json.dumps(record, indent=1) + "\n")
     full = args.epochs == FULL
     lines = [
-        f"# {args.pair} on CIFAR-100, {args.epochs} epochs{'' if full else ': a short schedule'}",
+        f"# {args.pair} on CIFAR-100, {args.epochs} epoch{'s' * (args.epochs != 1)}{'' if full else ': a short schedule'}",
         "",
         "| " + " | ".join(["", *values]) + " |",
         "| --- |" + " ---: |" * len(values),
