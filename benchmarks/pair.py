@@ -96,7 +96,8 @@ def write(args: argparse.Namespace, values: dict[str, list[float]]) -> None:
     (args.output / "row.json").write_text(json.dumps(record, indent=1) + "\n")
     full = args.epochs == FULL
     lines = [
-        f"# {args.pair} on CIFAR-100, {args.epochs} epoch{'s' * (args.epochs != 1)}{'' if full else ': a short schedule'}",
+        f"# {args.pair} on CIFAR-100, {args.epochs} epoch{'s' * (args.epochs != 1)}"
+        + ("" if full else ": a short schedule"),
         "",
         "| " + " | ".join(["", *values]) + " |",
         "| --- |" + " ---: |" * len(values),
