@@ -172,11 +172,11 @@ STUDIES = sorted((ROOT / "recipes" / "configs" / "study").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", STUDIES, ids=[path.stem for path in STUDIES])
 def test_the_studies_that_come_along(path):
-    """Loading checks every option; those about teachers have all controls, the one about students has one teacher."""
+    """Loading checks every option. Each says what it asks and expects; those that sweep the term have all controls."""
     plan = load_plan(path)
-    assert path.read_text().startswith("# ")
-    if plan.comparison.control_student is None:
+    assert path.read_text().startswith("# ") and len(plan.seeds) >= 3
+    assert "prediction" in plan.text.lower() and "question" in plan.text.lower()
+    if len(plan.sweeps) > 1:
         assert len(plan.seeds) >= 5 and len(plan.teachers) == 10
-    else:
-        assert len(plan.seeds) >= 3 and len(plan.teachers) == 1
-        assert {len(each.trials) for each in plan.students.values()} == {3}
+    if plan.comparison.control_student is not None:
+        assert len(plan.teachers) == 1 and {len(each.trials) for each in plan.students.values()} == {3}
