@@ -49,7 +49,8 @@ from hf_icckd.training.rehearsal import rehearse
 from hf_icckd.utils import distributed
 from hf_icckd.utils.atomic_files import user_path
 from hf_icckd.utils.formats import FORMATS, check_installed
-from hf_icckd.utils.text import show
+from hf_icckd.utils.machine import free_memory
+from hf_icckd.utils.text import show, size_text
 
 logger = logging.getLogger(__name__)
 
@@ -231,6 +232,7 @@ def _plan(path: Distillation, args: DistillationTrainingArguments, load: Load, d
     pair = plans["teacher"], plans["student"]
     lines = [
         ("device", f"{args.world_size} x {device_name(args)}, {args.precision}"),
+        *([("free memory", size_text(free_memory()))] if args.device.type == "cpu" else []),
         ("disk", distributed.on_first_rank(lambda: check_room(path.output_dir, *pair, len(path.formats)))),
         ("export", ", ".join(path.formats) or "none"),
         ("time", time_text(*pair)),

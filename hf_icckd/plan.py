@@ -27,7 +27,7 @@ from hf_icckd.training.trainer import DistillationTrainer
 from hf_icckd.training.trial import Trial, try_steps
 from hf_icckd.utils import distributed
 from hf_icckd.utils.atomic_files import existing_folder
-from hf_icckd.utils.machine import cores
+from hf_icckd.utils.machine import cores, free_memory
 from hf_icckd.utils.text import columns, listed, percent, size_text
 
 _FORWARD_ONLY = 2  # passes over all splits at the end, which measure and compare
@@ -79,7 +79,7 @@ def plan_of(trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFo
         "batch": _batch(args, sampler.global_batch_size),
         "optimiser": _optimiser(args),
         "schedule": _schedule(args),
-        "memory": f"about {size_text(trial.memory)} for a step" + _free(trial.free),
+        "memory": f"about {size_text(trial.memory)} for a step",
     }
     recorded = _recorded_bytes(trainer, pipeline, epochs) if folder.values.get("recorded_targets") else 0
     saved = math.ceil(_times(args.save_strategy, args.save_steps, steps, per_epoch))
@@ -108,7 +108,8 @@ def foretell(trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunF
         return ""
     plan = plan_of(trainer, pipeline, folder)
     room = distributed.on_first_rank(lambda: check_room(folder.path, PartPlan({}), plan, formats=0))
-    return f"about {duration(plan.seconds)} of training; memory: {plan.facts['memory']}; disk: {room}"
+    free = f", {size_text(free_memory())} free" if args.device.type == "cpu" else ""
+    return f"about {duration(plan.seconds)} of training; memory: {plan.facts['memory']}{free}; disk: {room}"
 
 
 def _recorded_bytes(trainer: DistillationTrainer, pipeline: ImagePipeline, epochs: float) -> int:
@@ -241,10 +242,6 @@ def _enlarged(size: int, reading: PixelReading) -> str:
         return ""
     same = reading.widths[0] == reading.widths[2] and reading.heights[0] == reading.heights[2]
     return f", enlarged from {'' if same else 'at most '}{reading.widths[2]} x {reading.heights[2]}"
-
-
-def _free(free: int | None) -> str:
-    return "" if free is None else f", {size_text(free)} free"
 
 
 def _learns_by(trainer: DistillationTrainer) -> str:

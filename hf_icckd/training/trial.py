@@ -37,7 +37,6 @@ class Trial(NamedTuple):
         memory: Bytes of weights, gradients, optimiser state, batch and activations, on the device of the training;
             with an average of the weights, the best ones, and what terms keep.
         checkpoint: Bytes of a checkpoint: weights, optimiser state and what else must survive a resume.
-        free: Bytes that were free before, for this process; None where the device is not the CPU.
     """
 
     loading: float
@@ -46,7 +45,6 @@ class Trial(NamedTuple):
     evaluation: float
     memory: int
     checkpoint: int
-    free: int | None = None
 
 
 def try_steps(trainer: DistillationTrainer) -> Trial:
@@ -99,7 +97,6 @@ def _try(trainer: DistillationTrainer) -> Trial:
         _evaluation(trainer, batch["pixel_values"][:, 0]) / len(batch["labels"]),
         state + gradients + frozen + size_of(batch) + kept,
         state,
-        free,
     )
 
 

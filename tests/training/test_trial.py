@@ -80,12 +80,12 @@ def test_a_slow_first_step_is_not_the_time_of_a_step(make, monkeypatch):
 
 def test_a_step_that_takes_more_than_is_free_is_told_before_it(make, monkeypatch, caplog):
     told = trial.try_steps(make())
-    assert told.free > told.memory and not caplog.text
+    assert not caplog.text
     steps = []
     step = trial._step
     monkeypatch.setattr(trial, "_step", lambda *args: steps.append(caplog.text) or step(*args))
     monkeypatch.setattr(trial, "free_memory", lambda: told.memory // 4)
-    assert trial.try_steps(make()).free == told.memory // 4
+    trial.try_steps(make())
     assert "a step of 32 images takes about" in steps[1] and steps[0] == ""
     assert (
         "take a smaller --image_size, or --per_device_train_batch_size 16 and --gradient_accumulation_steps 2"
