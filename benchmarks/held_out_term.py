@@ -81,7 +81,13 @@ def term_of(net: ImageClassifier, pipeline: ImagePipeline, split: str) -> tuple[
 
 
 def others_of_class(labels: Tensor) -> Tensor:
-    """(N, 32) rows of other images of each image's class, drawn at random without repetition."""
+    """(N, 32) rows of other images of each image's class, drawn at random without repetition.
+
+    Raises:
+        ValueError: If a class has fewer than 33 images.
+    """
+    if (fewest := int(labels.unique(return_counts=True)[1].min())) <= NEGATIVES:
+        raise ValueError(f"a class has {fewest} images, expected more than {NEGATIVES}; take a larger split")
     generator, rows = torch.Generator().manual_seed(0), torch.empty(len(labels), NEGATIVES, dtype=torch.long)
     for label in labels.unique():
         members = (labels == label).nonzero().squeeze(1)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from hf_icckd.data import ImagePipeline
 from hf_icckd.data.pixel_reading import PixelReading
+from hf_icckd.data.sampling import KeyedBatchSampler
 from hf_icckd.losses import describe_terms
 from hf_icckd.models.pretrained import WEIGHTS_FILE
 from hf_icckd.options.schedule import steps_in_epoch, training_steps
@@ -61,9 +62,7 @@ def plan_of(trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunFo
         folder: The folder of its run.
     """
     args, spec = trainer.args, trainer.classifier.spec
-    sampler = trainer.train_dataset.batch_sampler(args.train_batch_size, args.seed)
-    per_epoch = steps_in_epoch(len(sampler), args)
-    steps = training_steps(args.num_train_epochs, args.max_steps, per_epoch)
+    sampler, per_epoch, steps = _length(trainer)
     newest = checkpoints.newest_intact(folder.path)
     done = 0 if newest is None else int(newest.name.rpartition("-")[2])
     trial = try_steps(trainer)
@@ -101,15 +100,21 @@ def foretell(trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunF
     Raises:
         ValueError: If the disk has too little room.
     """
-    args = trainer.args
-    sampler = trainer.train_dataset.batch_sampler(args.train_batch_size, args.seed)
-    steps = training_steps(args.num_train_epochs, args.max_steps, steps_in_epoch(len(sampler), args))
+    args, (sampler, _, steps) = trainer.args, _length(trainer)
     if steps * args.gradient_accumulation_steps * sampler.global_batch_size < _LONG:
         return ""
     plan = plan_of(trainer, pipeline, folder)
     room = distributed.on_first_rank(lambda: check_room(folder.path, PartPlan({}), plan, formats=0))
     free = f", {size_text(free_memory())} free" if args.device.type == "cpu" else ""
     return f"about {duration(plan.seconds)} of training; memory: {plan.facts['memory']}{free}; disk: {room}"
+
+
+def _length(trainer: DistillationTrainer) -> tuple[KeyedBatchSampler, int, int]:
+    """Keys of the batches, steps of an epoch, and of the run."""
+    args = trainer.args
+    sampler = trainer.train_dataset.batch_sampler(args.train_batch_size, args.seed)
+    per_epoch = steps_in_epoch(len(sampler), args)
+    return sampler, per_epoch, training_steps(args.num_train_epochs, args.max_steps, per_epoch)
 
 
 def _recorded_bytes(trainer: DistillationTrainer, pipeline: ImagePipeline, epochs: float) -> int:

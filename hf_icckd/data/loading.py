@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from hf_icckd.data.sampling import BatchDataset, KeyedBatchSampler
+from hf_icckd.utils import distributed
 from hf_icckd.utils.text import size_text
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 _SHARED_MEMORY = Path("/dev/shm")
 _UNKNOWN_BYTES = 40 * 2**20  # of a batch: 256 images of 224 pixels
 _PREFETCHED = 2  # torch's default
+_told: set[tuple[int, int]] = set()
 # A closed terminal and SLURM's warning are unknown to Windows.
 _IGNORED_BY_WORKERS = [getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
 
@@ -46,9 +48,8 @@ def make_loader(
     """
     dataset.prepare()
     workers: dict[str, Any] = {}
-    if not dataset.resident:
-        num_workers = _as_many_as_fit(num_workers, dataset, sampler, prefetch_factor)
-    if num_workers > 0 and not dataset.resident:
+    num_workers = 0 if dataset.resident else _as_many_as_fit(num_workers, dataset, sampler, prefetch_factor)
+    if num_workers > 0:
         method = multiprocessing.get_context(multiprocessing_context).get_start_method()
         _start_helpers(method)
         workers = {
@@ -79,8 +80,9 @@ def _as_many_as_fit(workers: int, dataset: BatchDataset, sampler: KeyedBatchSamp
     batch = _UNKNOWN_BYTES if dataset.image_bytes is None else rows * dataset.image_bytes
     of_worker = batch * ((prefetch or _PREFETCHED) + 1)  # those that wait, and the one that is made
     free = shutil.disk_usage(_SHARED_MEMORY).free
-    fitting = free // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) // max(of_worker, 1)
-    if fitting < workers:
+    fitting = free // 2 // distributed.processes_here() // max(of_worker, 1)
+    if fitting < workers and (workers, of_worker) not in _told:  # evaluations start a loader again and again
+        _told.add((workers, of_worker))
         logger.warning(
             "%s loading workers in place of %s: %s has %s free, and each worker takes %s for its batches (in Docker "
             "--shm-size 8g makes more room)",

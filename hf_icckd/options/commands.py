@@ -10,7 +10,6 @@ from typing import ClassVar
 
 from hf_icckd.options.checks import changed_options, check_licence, check_range
 from hf_icckd.options.data import (
-    DataArguments,
     StudentDataArguments,
     TrainingDataArguments,
 )
@@ -61,15 +60,11 @@ class StudyArguments:
 
 
 @dataclass
-class DemoDataArguments(DataArguments):
+class DemoDataArguments(EvaluationDataArguments):
     """Data set of class means and examples."""
 
     title: ClassVar[str] = "Images"
 
-    dataset: str = field(
-        default="",
-        metadata={"help": "As for training; default: what the first model was trained on, by its folder."},
-    )
     # Not options here: each net gets pictures in its own size.
     image_size: int | None = field(default=None, init=False)
     resident_max_bytes: int = field(default=0, init=False)

@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from hf_icckd.utils.distributed import processes_here
+
 NO_DEEPSPEED = (
     "the class cache and exact resume don't work with it; use recipes/accelerate/ddp.yaml, for "
     "large teachers fsdp2.yaml"
@@ -69,7 +71,7 @@ def threads_per_process(asked: int | None, cores: int) -> tuple[int, str]:
         if not found.isdecimal() or int(found) == 0:
             raise ValueError(f"OMP_NUM_THREADS is {found!r}, expected a whole number; correct or unset it")
         return int(found), "OMP_NUM_THREADS"
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    processes = processes_here()
     return max(1, cores // processes), f"{cores} core(s) for {processes} process(es)"
 
 
@@ -94,7 +96,7 @@ def loading_workers(asked: int | None, cores: int) -> int:
     method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
     if not ours and method != "fork":
         return 0
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    processes = processes_here()
     return min(max(0, cores // processes - 1), _MOST_WORKERS)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import statistics
 import time
 from typing import Any, NamedTuple
@@ -75,10 +74,11 @@ def _try(trainer: DistillationTrainer) -> Trial:
         start = time.perf_counter()
         batch = trainer._prepare_input(first_batch(trainer, trainer.args.train_batch_size))
         loading.append(time.perf_counter() - start)
-    free = free_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if trainer.args.device.type == "cpu" else None
+    free = free_memory()
     optimizer = trainer.create_optimizer()
     trainer.model.train()
-    if free is not None and (few := max(2, trainer.args.train_batch_size // _PART)) < trainer.args.train_batch_size:
+    few = max(2, trainer.args.train_batch_size // _PART)
+    if trainer.args.device.type == "cpu" and few < trainer.args.train_batch_size:
         part = trainer._prepare_input(first_batch(trainer, few))
         _warn_of_memory(trainer, _counted(trainer, optimizer, part)[1] / len(part["labels"]), free)
     first, kept = _counted(trainer, optimizer, batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -163,6 +164,11 @@ def shard_like(tensor: Tensor, other: Any) -> Tensor:
 def own_shard(tensor: Tensor) -> Tensor:
     """Return this rank's shard of a tensor, or the tensor itself if it is not sharded."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def processes_here() -> int:
+    """Number of processes of the run on this machine, which share its cores and memory."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def any_rank(flag: bool) -> bool:

@@ -16,6 +16,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from hf_icckd.utils import distributed
+
 _CGROUP = Path("/sys/fs/cgroup")
 # Parameters of mallopt(3).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
@@ -68,13 +70,13 @@ def cores() -> int:
 
 
 def free_memory() -> int:
-    """Bytes that this process may still take: of the machine's memory, or of its container's."""
+    """Bytes that this process may still take: its share of the machine's memory, or of its container's."""
     free = psutil.virtual_memory().available
     with contextlib.suppress(OSError, ValueError, KeyError):  # no such limit
         limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
         parts = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
         free = min(free, limit - used + int(parts["inactive_file"]))
-    return max(free, 0)
+    return max(free, 0) // distributed.processes_here()
 
 
 def processor_name() -> str | None:
