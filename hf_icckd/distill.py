@@ -211,6 +211,7 @@ def _plan(path: Distillation, args: DistillationTrainingArguments, load: Load, d
         load: Loads the data set.
         dry_run: Whether this is all that is done.
     """
+    free = free_memory()  # before the trials, whose memory the process keeps
     plans: dict[str, PartPlan] = {}
     tried: list[tuple[ImageClassifier, ImageData]] = []  # what was tried, and the data that it will be trained on
 
@@ -232,7 +233,7 @@ def _plan(path: Distillation, args: DistillationTrainingArguments, load: Load, d
     pair = plans["teacher"], plans["student"]
     lines = [
         ("device", f"{args.world_size} x {device_name(args)}, {args.precision}"),
-        *([("free memory", size_text(free_memory()))] if args.device.type == "cpu" else []),
+        *([("free memory", size_text(free))] if args.device.type == "cpu" else []),
         ("disk", distributed.on_first_rank(lambda: check_room(path.output_dir, *pair, len(path.formats)))),
         ("export", ", ".join(path.formats) or "none"),
         ("time", time_text(*pair)),

@@ -103,10 +103,11 @@ def foretell(trainer: DistillationTrainer, pipeline: ImagePipeline, folder: RunF
     args, (sampler, _, steps) = trainer.args, _length(trainer)
     if steps * args.gradient_accumulation_steps * sampler.global_batch_size < _LONG:
         return ""
+    free = free_memory()  # before the trial, whose memory the process keeps
     plan = plan_of(trainer, pipeline, folder)
     room = distributed.on_first_rank(lambda: check_room(folder.path, PartPlan({}), plan, formats=0))
-    free = f", {size_text(free_memory())} free" if args.device.type == "cpu" else ""
-    return f"about {duration(plan.seconds)} of training; memory: {plan.facts['memory']}{free}; disk: {room}"
+    memory = plan.facts["memory"] + (f", {size_text(free)} free" if args.device.type == "cpu" else "")
+    return f"about {duration(plan.seconds)} of training; memory: {memory}; disk: {room}"
 
 
 def _length(trainer: DistillationTrainer) -> tuple[KeyedBatchSampler, int, int]:
