@@ -81,7 +81,7 @@ def _as_many_as_fit(workers: int, dataset: BatchDataset, sampler: KeyedBatchSamp
     of_worker = batch * ((prefetch or _PREFETCHED) + 1)  # those that wait, and the one that is made
     free = shutil.disk_usage(_SHARED_MEMORY).free
     fitting = free // 2 // distributed.processes_here() // max(of_worker, 1)
-    if fitting < workers and (workers, of_worker) not in _told:  # evaluations start a loader again and again
+    if fitting < workers and (workers, of_worker) not in _told:  # every evaluation makes a loader
         _told.add((workers, of_worker))
         logger.warning(
             "%s loading workers in place of %s: %s has %s free, and each worker takes %s for its batches (in Docker "
