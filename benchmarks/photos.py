@@ -6,12 +6,14 @@ PHOTOS is a folder with JPEGs, at any depth, such as the wallpapers that Debian 
 lomiri-wallpapers-16.04, ukui-wallpapers, plasma-workspace-wallpapers). Those with as many pixels or more, each once,
 are scaled down, which leaves them the detail of a sharp photograph, and written as JPEG of quality 90 with Pillow's
 other defaults. The last line says how many there are, and their bits per pixel. Enlarged images would decode too
-cheaply.
+cheaply. Whole loaders need epochs of many steps: with `--files 960` the photographs stand there several times, under
+different names.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -43,8 +45,14 @@ def photographs(source: Path, wanted: Callable[[PIL.Image.Image], bool]) -> Iter
             yield image
 
 
-def make_photos(source: Path, megapixels: float, output: Path) -> tuple[int, float]:
+def make_photos(source: Path, megapixels: float, output: Path, files: int = 0) -> tuple[int, float]:
     """Write the photographs as `train` and `test`, each in two class folders.
+
+    Args:
+        source: Folder of the originals.
+        megapixels: Of what is written.
+        output: Folder to write to.
+        files: Files to reach by repeating photographs, if there are fewer.
 
     Returns:
         How many there are, and their bits per pixel.
@@ -52,19 +60,28 @@ def make_photos(source: Path, megapixels: float, output: Path) -> tuple[int, flo
     Raises:
         ValueError: If there are fewer than eight.
     """
-    done, bits, pixels = 0, 0, 0
+    made: list[Path] = []
+    bits, pixels = 0, 0
     least = megapixels * 1e6 / 1.03
     for image in photographs(source, lambda opened: opened.size[0] * opened.size[1] >= least):
         share = (megapixels * 1e6 / (image.size[0] * image.size[1])) ** 0.5
         width, height = (round(side * share) for side in image.size)
-        made = image.resize((width, height), PIL.Image.Resampling.LANCZOS, reducing_gap=3.0)
-        target = output / ("test" if done % 4 == 3 else "train") / "ab"[done // 2 % 2] / f"{done:03d}.jpg"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        made.save(target, quality=QUALITY)
-        done, bits, pixels = done + 1, bits + 8 * target.stat().st_size, pixels + width * height
-    if done < 8:
-        raise ValueError(f"{source} holds {done} RGB JPEGs of {megapixels:g} megapixels or more, expected 8 at least")
-    return done, bits / pixels
+        made.append(output / _place(len(made)))
+        made[-1].parent.mkdir(parents=True, exist_ok=True)
+        small = image.resize((width, height), PIL.Image.Resampling.LANCZOS, reducing_gap=3.0)
+        small.save(made[-1], quality=QUALITY)
+        bits, pixels = bits + 8 * made[-1].stat().st_size, pixels + width * height
+    count = len(made)
+    if count < 8:
+        raise ValueError(f"{source} holds {count} RGB JPEGs of {megapixels:g} megapixels or more, expected 8 at least")
+    for number in range(count, files):
+        shutil.copyfile(made[number % count], output / _place(number))
+    return count, bits / pixels
+
+
+def _place(number: int) -> str:
+    """Path of a photograph below the folder: every fourth is for testing, pairs take turns in two classes."""
+    return f"{'test' if number % 4 == 3 else 'train'}/{'ab'[number // 2 % 2]}/{number:03d}.jpg"
 
 
 def main() -> None:
@@ -73,8 +90,9 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--megapixels", type=float, required=True)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--files", type=int, default=0, help="repeat them until there are so many")
     args = parser.parse_args()
-    count, bits = make_photos(args.photos, args.megapixels, args.output)
+    count, bits = make_photos(args.photos, args.megapixels, args.output, args.files)
     print(f"{args.output}: {count} photographs of {args.megapixels:g} megapixels, {bits:.2f} bits per pixel")
 
 

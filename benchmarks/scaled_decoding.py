@@ -1,11 +1,14 @@
-"""Does it matter for a net that JPEGs are decoded at 1/2 to 1/8? Top-1 of pairs of runs, scaled and whole.
+r"""Does it matter for a net that JPEGs are decoded at 1/2 to 1/8? Top-1 of pairs of runs, scaled and whole.
 
     python benchmarks/scaled_decoding.py PHOTOS --output results/FOLDER
+    python benchmarks/scaled_decoding.py PHOTOS --start_from lite0 --epochs 3 --runs runs/scaled-decoding-pretrained \
+        --output results/FOLDER
 
 PHOTOS is a folder with JPEGs, as for `benchmarks/photos.py`. Each photograph is a class: pieces of 640 x 640 pixels
 are cut out of it, those for training from its left part and those for testing from the rest, and written as JPEG of
-quality 90. A resnet10t is trained on them from scratch at 96 pixels, with both ways of decoding and the same seeds.
-The same command resumes. Printed is the mean difference over the seeds with its 90 % interval.
+quality 90. A resnet10t is trained on them from scratch at 96 pixels, or the net in a folder is fine-tuned as it is by
+default (`benchmarks/photographs.py` imports lite0), with both ways of decoding and the same seeds. The same command
+resumes. Printed is the mean difference over the seeds with its 90 % interval.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from benchmarks.report import machine
 from hf_icckd import teacher
 
 PIECE, SHORT_SIDE, LEFT = 640, 1300, 0.6  # pixels, pixels of the photograph, share of its width for training
+FROM_SCRATCH = ["--model", "resnet10t", "--learning_rate", "0.1"]
 PER_CLASS = {"train": 48, "test": 120}  # fewer test images cost more precision than fewer seeds do
 
 
@@ -66,9 +70,11 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=5, help="two or more")
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--start_from", help="folder of a pretrained net")
     parser.add_argument("--runs", type=Path, default=Path("runs/scaled-decoding"), help="folder of images and runs")
-    parser.add_argument("--output", type=Path, help="folder for scaled_decoding.json")
+    parser.add_argument("--output", type=Path, help="folder for a record, which is named like the folder of runs")
     args = parser.parse_args()
+    net = ["--start_from", args.start_from] if args.start_from else FROM_SCRATCH
     images = args.runs / "images"
     classes = len(list((images / "train").glob("*"))) or make_pieces(args.photos, images, args.classes)
     top1: dict[str, list[float]] = {"scaled": [], "whole": []}
@@ -76,12 +82,10 @@ def main() -> None:
         for decoding, found in top1.items():
             folder = args.runs / f"{decoding}-{seed}"
             if not (folder / "metrics.json").is_file():
-                words = (
-                    f"--model resnet10t --image_size 96 --terms none --num_views 1 --learning_rate 0.1 --seed {seed}"
-                )
-                words += f" --num_train_epochs {args.epochs} --per_device_train_batch_size 32 --eval_strategy no"
-                words += f" --save_strategy no --decoding {decoding} --disable_tqdm true"
-                teacher.main(["--dataset", str(images), *words.split(), "--output_dir", str(folder)])
+                words = f"--image_size 96 --terms none --num_views 1 --seed {seed} --num_train_epochs {args.epochs}"
+                words += " --per_device_train_batch_size 32 --eval_strategy no --save_strategy no"
+                words += f" --decoding {decoding} --disable_tqdm true"
+                teacher.main(["--dataset", str(images), *net, *words.split(), "--output_dir", str(folder)])
             found.append(json.loads((folder / "metrics.json").read_text())["test"]["top1"])
             print(f"seed {seed}, {decoding}: {found[-1]:.2f} %", flush=True)
     differences = [one - other for one, other in zip(top1["scaled"], top1["whole"], strict=True)]
@@ -90,9 +94,9 @@ def main() -> None:
     print(f"scaled minus whole: {mean:+.2f} points, 90 % interval {mean - half:+.2f} to {mean + half:+.2f}")
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
-        record = {"machine": machine(), "classes": classes, "epochs": args.epochs, "top1": top1, "mean": mean}
-        record |= {"interval": [mean - half, mean + half]}
-        (args.output / "scaled_decoding.json").write_text(json.dumps(record, indent=2) + "\n")
+        record = {"machine": machine(), "net": Path(net[1]).name, "classes": classes, "epochs": args.epochs}
+        record |= {"top1": top1, "mean": mean, "interval": [mean - half, mean + half]}
+        (args.output / f"{args.runs.name}.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -262,6 +262,9 @@ def photographs(tmp_path) -> Path:
     photo(300, 300).save(tmp_path / "large" / "small.jpg")
     count, bits = make_photos(tmp_path / "large", 0.12, tmp_path / "photos")
     assert count == 12 and 0.1 < bits < 10
+    make_photos(tmp_path / "large", 0.12, tmp_path / "repeated", files=25)
+    repeated = {file.name: file.read_bytes() for file in (tmp_path / "repeated").rglob("*.jpg")}
+    assert len(repeated) == 25 and len(set(repeated.values())) == 12 and repeated["024.jpg"] == repeated["000.jpg"]
     with pytest.raises(ValueError, match=r"holds 0 RGB JPEGs of 2 megapixels or more, expected 8 at least"):
         make_photos(tmp_path / "large", 2, tmp_path / "none")
     return tmp_path / "photos"

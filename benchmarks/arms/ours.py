@@ -7,6 +7,8 @@ import math
 import tempfile
 from typing import Any
 
+import torch
+
 from benchmarks.arms.common import (
     INTRA_CLASS_WEIGHT,
     TEMPERATURE,
@@ -64,7 +66,8 @@ def student_trainer(
 
 
 def load(spec: Spec, pipeline: ImagePipeline, model: ImageClassifier, meter: Meter) -> None:
-    """The views, and what the net does to pixels before it computes with them."""
+    """The views, and what the net does to pixels before it computes with them, in the layout that training has."""
+    model.to(memory_format=torch.channels_last if spec.channels_last else torch.contiguous_format)
     dataset = pipeline.dataset("train", training=True, num_views=spec.views)
     sampler = dataset.batch_sampler(spec.batch_size, spec.seed)
     loader = make_loader(dataset, sampler, spec.workers)

@@ -89,11 +89,14 @@ def crop_and_flip(images: Tensor, numbers: Tensor, padding: int | None) -> Tenso
         padding: Pixels of black padding on every side.
     """
     count, channels, height, width = images.shape
+    if not padding:  # whole images are chosen much faster than pixels
+        both = torch.cat([images, images.flip(3)]).permute(0, 2, 3, 1).reshape(2 * count, channels * height * width)
+        chosen = both.index_select(0, torch.arange(count, device=images.device) + count * numbers[:, 2])
+        return chosen.view(count, height, width, channels).permute(0, 3, 1, 2)
     rows = torch.arange(height, device=images.device) + numbers[:, :1]
     columns = torch.arange(width, device=images.device).expand(count, -1)
     columns = torch.where(numbers[:, 2:] == 1, columns.flip(1), columns) + numbers[:, 1:2]
-    if padding:
-        images = F.pad(images, [padding] * 4)
+    images = F.pad(images, [padding] * 4)
     first = torch.arange(count, device=images.device) * (images.shape[2] * images.shape[3])
     # One index per pixel is much faster than one per dimension. The result is channels last, which nets want anyway.
     index = first[:, None, None] + rows[:, :, None] * images.shape[3] + columns[:, None, :]

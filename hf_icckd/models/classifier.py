@@ -129,7 +129,7 @@ class ImageClassifier(nn.Module):
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Convert (B, 3, H, W) uint8 to normalised floating point in the size and memory layout of the net."""
-        images = torch.addcmul(self.shift, images, self.scale)  # (images / 255 - mean) / std, in one pass
+        images = _normalised(images, self.shift, self.scale)
         if images.shape[-2:] != (self.spec.image_size, self.spec.image_size):
             size = (self.spec.image_size, self.spec.image_size)
             images = F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
@@ -161,6 +161,21 @@ class ImageClassifier(nn.Module):
             features = self.net.forward_features(images)
         logits, embeddings = read_head(self.net, self.head, features)
         return ClassifierOutput(logits, embeddings, tuple(maps) if maps is not None else None)
+
+
+def _normalised(images: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """(images / 255 - mean) / std in one pass, in the memory layout of the images.
+
+    Channels last, a CPU would take the three numbers of each pixel by themselves: rows of pixels, with the same
+    results, are three to six times as fast.
+    """
+    rows_pay = images.device.type == "cpu" and images.dtype == torch.uint8 and not images.is_contiguous()
+    if not (rows_pay and images.is_contiguous(memory_format=torch.channels_last)):
+        return torch.addcmul(shift, images, scale)
+    count, channels, height, width = images.shape
+    rows = images.permute(0, 2, 3, 1).view(count * height, width * channels).float()
+    made = torch.addcmul(shift.flatten().repeat(width), rows, scale.flatten().repeat(width))
+    return made.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 def create_classifier(

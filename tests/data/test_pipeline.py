@@ -355,6 +355,17 @@ def test_crops_and_mirrors_are_what_they_say():
     assert ((counts - 100) ** 2 / 100).sum() < 45  # 17 degrees of freedom: above once in 4,000
 
 
+@pytest.mark.parametrize("count", [0, 40])
+def test_mirrored_are_whole_images_where_nothing_is_cropped(count):
+    images = torch.randint(256, (40, 3, 5, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))[:count]
+    augmentation = Augmentation(crop_padding=None, min_crop_scale=0.2, horizontal_flip=True, seed=0)
+    changed = augment(images, augmentation, 0, torch.arange(count), 0)
+    mirrored = [bool(torch.equal(after, before.flip(2))) for before, after in zip(images, changed, strict=True)]
+    assert all(is_so or torch.equal(*both) for is_so, *both in zip(mirrored, images, changed, strict=True))
+    assert changed.shape == images.shape and sum(mirrored) in range(count // 4, count - count // 4 + 1)
+    assert changed.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_mirroring_follows_the_data_set(small, digits):
     assert ImagePipeline(small).augmentation.horizontal_flip
     assert not ImagePipeline(digits).augmentation.horizontal_flip

@@ -193,6 +193,8 @@ def test_preprocessing_is_that_of_the_config():
     images = torch.randint(256, (2, 3, 16, 16), dtype=torch.uint8)
     mean, std = (torch.tensor(STATISTICS[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     torch.testing.assert_close(model.preprocess(images), (images / 255 - mean) / std)
+    last = model.preprocess(images.contiguous(memory_format=torch.channels_last))
+    assert torch.equal(last, model.preprocess(images))  # to the bit, though pixels lie in another order
     assert model.preprocess(torch.zeros(2, 3, 40, 30, dtype=torch.uint8)).shape == (2, 3, 16, 16)
 
 
