@@ -66,11 +66,12 @@ def make_photos(source: Path, megapixels: float, output: Path, files: int = 0) -
     for image in photographs(source, lambda opened: opened.size[0] * opened.size[1] >= least):
         share = (megapixels * 1e6 / (image.size[0] * image.size[1])) ** 0.5
         width, height = (round(side * share) for side in image.size)
-        made.append(output / _place(len(made)))
-        made[-1].parent.mkdir(parents=True, exist_ok=True)
+        file = output / _place(len(made))
+        file.parent.mkdir(parents=True, exist_ok=True)
         small = image.resize((width, height), PIL.Image.Resampling.LANCZOS, reducing_gap=3.0)
-        small.save(made[-1], quality=QUALITY)
-        bits, pixels = bits + 8 * made[-1].stat().st_size, pixels + width * height
+        small.save(file, quality=QUALITY)
+        made.append(file)
+        bits, pixels = bits + 8 * file.stat().st_size, pixels + width * height
     count = len(made)
     if count < 8:
         raise ValueError(f"{source} holds {count} RGB JPEGs of {megapixels:g} megapixels or more, expected 8 at least")

@@ -164,16 +164,16 @@ class ImageClassifier(nn.Module):
 
 
 def _normalised(images: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """(images / 255 - mean) / std in one pass, in the memory layout of the images.
+    """(images / 255 - mean) / std in one pass, in the type of the statistics and the memory layout of the images.
 
-    Channels last, a CPU would take the three numbers of each pixel by themselves: rows of pixels, with the same
-    results, are three to six times as fast.
+    Channels last, a CPU would take the three numbers of each pixel by themselves: by rows of pixels the results are
+    the same and come sooner.
     """
-    rows_pay = images.device.type == "cpu" and images.dtype == torch.uint8 and not images.is_contiguous()
-    if not (rows_pay and images.is_contiguous(memory_format=torch.channels_last)):
+    channels_last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+    if images.device.type != "cpu" or not channels_last:
         return torch.addcmul(shift, images, scale)
     count, channels, height, width = images.shape
-    rows = images.permute(0, 2, 3, 1).view(count * height, width * channels).float()
+    rows = images.permute(0, 2, 3, 1).view(count * height, width * channels).to(scale.dtype)
     made = torch.addcmul(shift.flatten().repeat(width), rows, scale.flatten().repeat(width))
     return made.view(count, height, width, channels).permute(0, 3, 1, 2)
 
