@@ -81,8 +81,8 @@ def make_photos(source: Path, megapixels: float, output: Path, files: int = 0) -
 
 
 def _place(number: int) -> str:
-    """Path of a photograph below the folder: every fourth is for testing, pairs take turns in two classes."""
-    return f"{'test' if number % 4 == 3 else 'train'}/{'ab'[number // 2 % 2]}/{number:03d}.jpg"
+    """Path of a photograph below the folder: every fourth is for testing, fours take turns in two classes."""
+    return f"{'test' if number % 4 == 3 else 'train'}/{'ab'[number // 4 % 2]}/{number:03d}.jpg"
 
 
 def main() -> None:
