@@ -108,6 +108,9 @@ from .losses import (
     ReviewKD as ReviewKD,
 )
 from .losses import (
+    Subclass as Subclass,
+)
+from .losses import (
     TeacherBatch as TeacherBatch,
 )
 from .losses import (

@@ -47,6 +47,7 @@ from hf_icckd.losses.soft_targets import cross_entropy, labeled_cross_entropy, m
 from hf_icckd.losses.sp import SP, similarity_preserving_loss
 from hf_icckd.losses.srrl import SRRL
 from hf_icckd.losses.standardisation import standardised
+from hf_icckd.losses.subclass import Subclass, class_directions, subclass_log_probs, subclass_loss
 from hf_icckd.losses.teacher_term import TeacherBatch, TeacherTerm
 from hf_icckd.losses.tfkd import TfKD, virtual_teacher_loss
 from hf_icckd.losses.vid import VID, variational_information_loss
@@ -86,6 +87,7 @@ __all__ = [
     "IntraClassContrastiveLoss",
     "IntraClassTerm",
     "ReviewKD",
+    "Subclass",
     "TeacherBatch",
     "TeacherTerm",
     "TfKD",
@@ -94,6 +96,7 @@ __all__ = [
     "attention_transfer_loss",
     "binary_distillation_loss",
     "check_outputs",
+    "class_directions",
     "class_divergence",
     "contrastive_estimation_loss",
     "correlation_congruence_loss",
@@ -130,6 +133,8 @@ __all__ = [
     "similarity_preserving_loss",
     "soft_label_weights",
     "standardised",
+    "subclass_log_probs",
+    "subclass_loss",
     "targets_of",
     "term_arguments",
     "variational_information_loss",

@@ -6,7 +6,6 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from hf_icckd.losses.objective import (
     DistillationBatch,
+    Measure,
     OutputObjective,
     check_temperature,
     checked_logits,
@@ -110,11 +110,13 @@ class KD(OutputObjective):
             check_temperature("KD", temperature)
             self.temperature = temperature
 
-    def tune(self, teacher_logits: Callable[[], Tensor]) -> None:
+    def tune(self, measure: Measure) -> None:
         """Find the temperature, if it is `auto`. Raises ValueError if there is none."""
         if self.temperature is None:
-            logits = standardised(teacher_logits()) if self.standardise else teacher_logits()
-            self.found_temperature.fill_(half_entropy_temperature(logits))
+            logits = measure()[0].logits
+            self.found_temperature.fill_(
+                half_entropy_temperature(standardised(logits) if self.standardise else logits)
+            )
 
     def notes(self) -> list[str]:
         """The temperature that was found."""

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from hf_icckd.models.outputs import ClassifierOutput, OutputShapes
 from hf_icckd.utils.distributed import gather_rows, gather_rows_with_gradient
 
+Measure = Callable[[], tuple[ClassifierOutput, Tensor]]
+
 
 class DistillationObjective(nn.Module):
     """A student's objective: `forward(batch)` returns named, unweighted scalars; the trainer weighs and logs them.
@@ -76,14 +78,15 @@ class DistillationObjective(nn.Module):
             num_images: How many images there are; `batch.sample_ids` are below it. None for a stream.
         """
 
-    def tune(self, teacher_logits: Callable[[], Tensor]) -> None:
-        """Set what follows from the teacher's logits, if something does; here nothing.
+    def tune(self, measure: Measure) -> None:
+        """Set what follows from the teacher's outputs for training images, if something does; here nothing.
 
         All processes call it together before the first step of a run. What it sets must be buffers: a run that resumes
         takes them from its checkpoint.
 
         Args:
-            teacher_logits: Runs the teacher over training images as in evaluation, and returns (N, C).
+            measure: Runs the teacher over training images as in evaluation, and returns its output, logits (N, C) and
+                embeddings (N, D), and the labels (N,).
         """
 
     def notes(self) -> list[str]:

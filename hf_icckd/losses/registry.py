@@ -29,6 +29,7 @@ from hf_icckd.losses.sftn import SFTN
 from hf_icckd.losses.sp import SP
 from hf_icckd.losses.specs import parse_spec, shortest_spec, write_spec
 from hf_icckd.losses.srrl import SRRL
+from hf_icckd.losses.subclass import Subclass
 from hf_icckd.losses.teacher_term import TeacherTerm
 from hf_icckd.losses.tfkd import TfKD
 from hf_icckd.losses.vid import VID
@@ -55,6 +56,7 @@ OBJECTIVES: dict[str, type[DistillationObjective]] = {
     "cc": CC,
     "crd": CRD,
     "srrl": SRRL,
+    "subclass": Subclass,
     "fitnet": FitNet,
     "at": AT,
     "vid": VID,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from hf_icckd.data.plain import as_batches
 from hf_icckd.data.sampling import BatchDataset
 from hf_icckd.metrics.catalogue import BESIDE_TEACHER
-from hf_icckd.models.classifier import ClassifierSpec, ImageClassifier
-from hf_icckd.models.embedding_teacher import has_head
+from hf_icckd.models.classifier import ClassifierOutput, ClassifierSpec, ImageClassifier
+from hf_icckd.models.embedding_teacher import has_head, output_shapes
 from hf_icckd.options.training import StudentTrainingArguments
 from hf_icckd.training.recorded_batches import EpochRows
 from hf_icckd.training.teacher_targets import TeacherTargets
@@ -28,12 +29,12 @@ def images_to_tune_on(
     """
     if targets is not None and targets.taught_by is not None:
         raise ValueError(
-            "an objective measures the teacher on training images, but cross-fitted teachers share those; give KD a "
-            "temperature, for example kd:temperature=4"
+            "an objective measures the teacher on training images, but cross-fitted teachers share those; take one "
+            "that does not, for example kd:temperature=4"
         )
     if dataset is None:
         raise ValueError(
-            "an objective reads the teacher's logits of training images as in evaluation, and there are no such "
+            "an objective reads the teacher's outputs for training images as in evaluation, and there are no such "
             "images; give labeled_dataset=pipeline.dataset('train')"
         )
     own = as_batches(dataset, teacher.label_names).for_classifier(teacher)
@@ -41,10 +42,18 @@ def images_to_tune_on(
         return own
     if own.streamed:
         raise ValueError(
-            f"an objective measures the teacher on training images, but they are a stream of {len(own):,}; give KD a "
-            "temperature, for example kd:temperature=4, or leave --streaming out"
+            f"an objective measures the teacher on training images, but they are a stream of {len(own):,}; take one "
+            "that does not, for example kd:temperature=4, or leave --streaming out"
         )
     return EpochRows(own, 0, torch.arange(0, len(own), -(-len(own) // _MOST_MEASURED)))
+
+
+def made_up_outputs(teacher: ImageClassifier) -> tuple[ClassifierOutput, Tensor]:
+    """Outputs for two images of each class, and their labels, in place of those of a teacher that may be untrained."""
+    classes, dim = output_shapes(teacher)[:2]
+    labels = torch.arange(classes).repeat(2)
+    embeddings = None if dim is None else torch.arange(2.0 * classes).unsqueeze(1).expand(-1, dim)
+    return ClassifierOutput(5 * torch.eye(classes)[labels], embeddings), labels
 
 
 def check_teaching(args: StudentTrainingArguments, teacher: ImageClassifier, targets: TeacherTargets | None) -> None:

@@ -35,7 +35,7 @@ from hf_icckd.training.class_balance import class_balance
 from hf_icckd.training.cross_fitting import shared_out
 from hf_icckd.training.head_fitting import fit_head, freeze_head, refuse_idle, trains_head
 from hf_icckd.training.recorded_batches import Source, WithTargets
-from hf_icckd.training.student_checks import check_teaching, images_to_tune_on
+from hf_icckd.training.student_checks import check_teaching, images_to_tune_on, made_up_outputs
 from hf_icckd.training.student_with_objective import StudentWithObjective
 from hf_icckd.training.teacher_targets import TeacherTargets
 from hf_icckd.training.trainer import DistillationTrainer
@@ -161,24 +161,25 @@ class StudentTrainer(DistillationTrainer):
         return output
 
     def tune_objectives(self, trial: bool = False) -> None:
-        """Let objectives set what follows from the teacher's logits of training images; all processes together.
+        """Let objectives set what follows from the teacher's outputs for training images; all processes together.
 
         Args:
-            trial: Whether only to try: made-up logits take the place of the teacher's, which may not be trained yet.
+            trial: Whether only to try: made-up outputs take the place of the teacher's, which may not be trained yet.
 
         Raises:
-            ValueError: If an objective asks for the logits and the trainer has no such images.
+            ValueError: If an objective asks for the outputs and the trainer has no such images.
         """
 
-        def teacher_logits() -> Tensor:
+        def measure() -> tuple[ClassifierOutput, Tensor]:
             images = images_to_tune_on(self._plain_dataset, self.teacher.spec, self.targets)
             if trial:
-                return 5 * torch.eye(len(self.teacher.spec.label_names))
+                return made_up_outputs(self.teacher)
             description = None if self.args.disable_tqdm else "the teacher on training images"
-            return self._predict(self.teacher, images, description).logits
+            outputs = self._predict(self.teacher, images, description)
+            return ClassifierOutput(outputs.logits, outputs.embeddings), outputs.labels
 
         for objective in self._objectives:
-            objective.tune(teacher_logits)
+            objective.tune(measure)
 
     def check_teacher(self) -> None:
         """Measure the teacher on the evaluation images, if there are any, once; of several sets the first counts.

@@ -219,7 +219,7 @@ OTHERS = [
     "dkd:weight=0.2,warmup=0.5", "dist:weight=0.2", "pkt:weight=0.01", "sp:weight=0.01", "at:weight=0.1",
     "fitnet:weight=0.01", "vid:weight=0.1", "nst:weight=0.1", "mlkd:weight=0.01", "ctkd:weight=0.1", "wsld:weight=0.1",
     "ckd:weight=0.001", "bce_kd:weight=0.01", "hard_label:weight=0.1", "tfkd", "cc:weight=0.01", "srrl:weight=0.01",
-    "crd:weight=0.05,negatives=64", "kd:weight=0.1,temperature=auto",
+    "crd:weight=0.05,negatives=64", "kd:weight=0.1,temperature=auto", "subclass:weight=0.1",
 ]  # fmt: skip
 
 

@@ -46,7 +46,16 @@ def build(objective, num_images=6):
     torch.manual_seed(0)
     objective.build(*SHAPES)
     objective.keep_images(num_images)
+    objective.tune(lambda: measured(SHAPES[1]))
     return objective
+
+
+def measured(shapes, images=40):
+    """A teacher's output for training images, and their labels."""
+    generator = torch.Generator().manual_seed(1)
+    sizes = (images, shapes.num_classes), (images, shapes.embedding_dim)
+    logits, embeddings = (torch.randn(*size, generator=generator, dtype=torch.float64) for size in sizes)
+    return ClassifierOutput(logits, embeddings), torch.arange(images) % shapes.num_classes
 
 
 def huber(a, b):

@@ -38,7 +38,7 @@ def test_kd_takes_what_it_found(standardise):
     objective, batch = KD("auto", standardise).double(), make_batch()
     assert objective(batch)["kd"].isnan()
     assert KD("auto")(make_batch(dtype=torch.float32))["kd"].dtype == torch.float32
-    objective.tune(lambda: batch.teacher.logits)
+    objective.tune(lambda: (batch.teacher, batch.labels))
     fixed = KD(objective.found_temperature.item(), standardise)
     torch.testing.assert_close(objective(batch)["kd"], fixed(batch)["kd"])
     assert f"KD's temperature is {fixed.temperature:.3f}" in objective.notes()[0]
@@ -90,7 +90,7 @@ def test_a_long_stream_is_refused(pipeline, tiny_classifier, monkeypatch):
     images = pipeline.dataset("train")
     monkeypatch.setattr(type(images), "streamed", True)
     monkeypatch.setattr(student_checks, "_MOST_MEASURED", 10)
-    with pytest.raises(ValueError, match="they are a stream of 160; give KD a temperature"):
+    with pytest.raises(ValueError, match="they are a stream of 160; take one that does not"):
         student_checks.images_to_tune_on(images, tiny_classifier().spec)
 
 

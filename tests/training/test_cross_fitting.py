@@ -124,7 +124,7 @@ def test_recording_in_half_precision_on_a_cpu(folds, tmp_path):
 def test_a_temperature_of_many_teachers(folds, tmp_path):
     words = [*QUICK, "--model", "cifar_resnet8", "--accept_teacher", "true", "--teacher", folds[0]]
     words += ["--cross_fitted_with", folds[1], "--objectives", "kd:temperature=auto", "--teacher_targets", "auto"]
-    with pytest.raises(SystemExit, match="cross-fitted teachers share those; give KD a temperature"):
+    with pytest.raises(SystemExit, match="cross-fitted teachers share those; take one that does not"):
         student.main([*words, "--output_dir", str(tmp_path / "x"), "--teacher_targets_dir", str(tmp_path / "t")])
 
 

@@ -220,7 +220,7 @@ def test_resume_equals_uninterrupted(deterministic, pipeline, tiny_classifier, t
 
 @pytest.mark.parametrize(
     "objectives",
-    [["kd", "rkd"], ["kd:temperature=auto", "ctkd", "crd:negatives=64", "srrl", "review_kd"]],
+    [["kd", "rkd"], ["kd:temperature=auto", "ctkd", "crd:negatives=64", "srrl", "subclass", "review_kd"]],
     ids=["plain", "with state"],
 )
 def test_student_resume_equals_uninterrupted(deterministic, pipeline, tiny_classifier, tmp_path, objectives):
