@@ -15,10 +15,11 @@ import torch
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
-from hf_icckd.models import CifarWideResNet
-from hf_icckd.models._cifar import StagedNet
+from hf_icckd.models._cifar import Sections
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier, create_classifier
 from hf_icckd.utils.keyed_random import generator_seed
+
+_SMALLEST_SIDE = 2  # of the last map of the image that branches are tried with
 
 
 class StudentBranch(nn.Module):
@@ -51,24 +52,25 @@ class StudentBranches(nn.ModuleList):
         student: Gives the architecture and the first weights of the branches, and stays as it is.
 
     Raises:
-        ValueError: If the stages of one of them are not known here, or they differ in the number of stages.
+        ValueError: If one of them has no stages, the student's can't be run one by one, or their numbers differ.
     """
 
     def __init__(self, teacher: ImageClassifier, student: ImageClassifier):
-        stages, expected = len(_sections(teacher)[1]), len(_sections(student)[1])
-        if stages != expected:
+        given, own = _stages(teacher), _stages(student)
+        if len(given) != len(own):
             raise ValueError(
-                f"the teacher {teacher.spec.architecture} has {stages} stages, the student of the branches "
-                f"{student.spec.architecture} {expected}, expected as many; choose two of one family, such as "
+                f"the teacher {teacher.spec.architecture} has {len(given)} stages, the student of the branches "
+                f"{student.spec.architecture} {len(own)}, expected as many; choose two of one family, such as "
                 "cifar_resnet20 and cifar_resnet8, or resnet34 and resnet18"
             )
-        super().__init__(_branch(teacher, student, stage) for stage in range(1, stages))
+        super().__init__(_branch(teacher, student, *pair) for pair in zip(given[:-1], own[:-1], strict=True))
+        self._maps = given[:-1]
         self.to(next(teacher.parameters()))
 
     def forward(self, output: ClassifierOutput) -> tuple[Tensor, ...]:
         """Logits (B, C) of each branch from the teacher's output with its feature maps."""
-        maps = (output.feature_maps or ())[1:-1]  # without the stem's and the last stage's
-        return tuple(branch(each) for branch, each in zip(self, maps, strict=True))
+        maps = output.feature_maps or ()
+        return tuple(branch(maps[index]) for branch, index in zip(self, self._maps, strict=True))
 
 
 def student_branches(teacher: ImageClassifier, architecture: str, seed: int) -> StudentBranches:
@@ -88,33 +90,28 @@ def student_branches(teacher: ImageClassifier, architecture: str, seed: int) -> 
     return StudentBranches(teacher, student)
 
 
-def _sections(classifier: ImageClassifier) -> tuple[list[str], list[str]]:
-    """Names of the modules before a net's first stage, and of its stages."""
-    net = classifier.net
-    if isinstance(net, ResNet):
-        stages = [
-            name for name in ("layer1", "layer2", "layer3", "layer4") if next(net.get_submodule(name).children(), None)
-        ]
-        return ["conv1", "bn1", "act1", "maxpool"], stages  # with three stages in the cifar_resnets: layer4 is empty
-    if isinstance(net, CifarWideResNet):
-        return ["stem"], [f"stages.{name}" for name, _ in net.stages.named_children()]
-    if isinstance(net, StagedNet):
-        stem, *stages = [f"stages.{name}" for name, _ in net.stages.named_children()]
-        return [stem], stages
-    raise ValueError(
-        f"student branches can't be made with {classifier.spec.architecture}, expected cifar_resnet*, cifar_wrn_*, "
-        "cifar_vgg*, cifar_shufflenet* or a net of timm's ResNet class (resnet*, wide_resnet*, resnext*, seresnet* "
-        "and others), as teacher and as student"
-    )
+def _stages(classifier: ImageClassifier) -> list[int]:
+    """Feature maps that end a stage, without the stem's: at most the last four, in most nets those of stride 4 to 32.
+
+    Raises:
+        ValueError: If the net has no such maps, or they are all of one size, as in a plain ViT.
+    """
+    infos: list[dict[str, Any]] = getattr(classifier.net, "feature_info", [])
+    if isinstance(classifier.net, ResNet | Sections):
+        return list(range(1, len(infos)))  # 0 is the stem
+    first = max(0, len(infos) - 4)
+    if len({info["reduction"] for info in infos[first:]}) < 2:
+        raise ValueError(
+            f"student branches can't be made with {classifier.spec.architecture}, which has no stages of different "
+            "sizes; choose convolutional nets as teacher and as student, such as resnet34 and resnet18"
+        )
+    return list(range(first, len(infos)))
 
 
-def _branch(teacher: ImageClassifier, student: ImageClassifier, stage: int) -> StudentBranch:
-    """The branch after a stage, counted from 1 as in the feature maps, where 0 is the stem."""
-    net = copy.deepcopy(student.net)
-    stem, stages = _sections(student)
-    for name in [*stem, *stages[:stage]]:
-        net.set_submodule(name, nn.Identity())
-    (channels, size), (wanted_channels, wanted_size) = _map_shape(teacher, stage), _map_shape(student, stage)
+def _branch(teacher: ImageClassifier, student: ImageClassifier, given: int, own: int) -> StudentBranch:
+    """The branch from a feature map of the teacher on, in the place of one of the student."""
+    net = _rest(student, own)
+    (channels, size), (wanted_channels, wanted_size) = _map_shape(teacher, given), _map_shape(student, own)
     transform = nn.Sequential(
         nn.AdaptiveAvgPool2d(wanted_size) if size != wanted_size else nn.Identity(),
         nn.Conv2d(channels, wanted_channels, kernel_size=1, bias=False),
@@ -122,6 +119,42 @@ def _branch(teacher: ImageClassifier, student: ImageClassifier, stage: int) -> S
         nn.ReLU(inplace=True),
     )
     return StudentBranch(transform, net)
+
+
+@torch.no_grad()
+def _rest(student: ImageClassifier, stage: int) -> nn.Module:
+    """A copy of the student's net that takes a feature map, without the modules that come before it.
+
+    Raises:
+        ValueError: If that is another computation, because the net is more than a sequence of modules.
+    """
+    whole: Any = copy.deepcopy(student.net).eval()
+    net = copy.deepcopy(whole)
+    weight, size = next(net.parameters()), _SMALLEST_SIDE * max(info["reduction"] for info in net.feature_info)
+    images = torch.linspace(-1, 1, 3 * size**2, dtype=weight.dtype, device=weight.device).view(1, 3, size, size)
+    try:
+        _cut(net, net.feature_info[stage]["module"])
+        features, maps = whole.forward_intermediates(images)
+        same = torch.equal(net.forward_features(maps[stage]), features)
+    except Exception:  # whatever a net of timm raises where it gets something else than an image
+        same = False
+    if not same:
+        raise ValueError(
+            f"student branches can't be made of {student.spec.architecture}, whose stages can't be run one by one; "
+            "choose another student, such as resnet18, mobilenetv4_conv_small or efficientnet_lite0"
+        )
+    return net.train(student.training)
+
+
+def _cut(net: nn.Module, path: str) -> None:
+    """Take out of a net a module and all that were made before it, which run before it in most nets."""
+    parent = net
+    for name in path.split("."):
+        before = [earlier for earlier, _ in parent.named_children()]
+        for earlier in before[: before.index(name)]:
+            parent.set_submodule(earlier, nn.Identity())
+        parent = parent.get_submodule(name)
+    net.set_submodule(path, nn.Identity())
 
 
 def _map_shape(classifier: ImageClassifier, stage: int) -> tuple[int, int]:

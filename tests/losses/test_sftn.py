@@ -79,6 +79,8 @@ def pixels(size=16, count=4):
         ("cifar_resnet32x4", "cifar_shufflenetv2", 16, [(64, 116), (128, 232)]),
         ("resnet34", "resnet18", 64, [(64, 64), (128, 128), (256, 256)]),
         ("test_resnet", "resnet18", 64, [(32, 64), (48, 128), (192, 256)]),
+        ("test_efficientnet", "test_efficientnet", 64, [(24, 24), (32, 32), (48, 48)]),
+        ("test_convnext", "test_efficientnet", 64, [(24, 24), (32, 32), (48, 48)]),
     ],
 )
 def test_a_branch_behind_each_stage_but_the_last(big, small, size, channels):
@@ -93,10 +95,11 @@ def test_a_branch_behind_each_stage_but_the_last(big, small, size, channels):
         )
     output, logits = wrapped(pixels(size))
     expected = student.eval()(pixels(size), feature_maps=True).feature_maps
-    for stage, (branch, pair) in enumerate(zip(wrapped.branches, channels, strict=True), 1):
-        assert seen[branch][0] is output.feature_maps[stage]
-        assert seen[branch.transform][0] == expected[stage].shape
-        assert (seen[branch][0].shape[1], expected[stage].shape[1]) == pair
+    behind = [maps[-1 - len(channels) : -1] for maps in (output.feature_maps, expected)]
+    for branch, given, own, pair in zip(wrapped.branches, *behind, channels, strict=True):
+        assert seen[branch][0] is given
+        assert seen[branch.transform][0] == own.shape
+        assert (given.shape[1], own.shape[1]) == pair
     assert [each.shape for each in logits] == [(4, 5)] * len(channels)
     # DistributedDataParallel waits for a gradient of every parameter: nothing of the student is left that has no use.
     sum(each.square().sum() for each in (output.logits, *logits)).backward()
@@ -106,7 +109,16 @@ def test_a_branch_behind_each_stage_but_the_last(big, small, size, channels):
 
 @pytest.mark.parametrize(
     "architecture",
-    ["cifar_resnet8", "cifar_wrn_16_2", "cifar_vgg8", "cifar_shufflenetv1", "cifar_shufflenetv2", "resnet18"],
+    [
+        "cifar_resnet8",
+        "cifar_wrn_16_2",
+        "cifar_vgg8",
+        "cifar_shufflenetv1",
+        "cifar_shufflenetv2",
+        "resnet18",
+        "test_efficientnet",
+        "test_convnext",
+    ],
 )
 def test_a_branch_is_the_student_from_its_stage_on(architecture):
     """Bit for bit, fed with the student's own map; so a twin of the student gets the student's logits from it."""
@@ -115,11 +127,14 @@ def test_a_branch_is_the_student_from_its_stage_on(architecture):
     twin = with_branches(classifier(architecture, 32), student).eval()
     expected = student(pixels(32), feature_maps=True)
     assert not torch.equal(wrapped(pixels(32))[0].logits, expected.logits)
-    for stage, branch in enumerate(wrapped.branches, 1):
-        branch.transform = twin.branches[stage - 1].transform = nn.Identity()
-        assert torch.equal(branch(expected.feature_maps[stage]), expected.logits)
+    maps = expected.feature_maps[-1 - len(wrapped.branches) : -1]
+    for branch, of_twin, own in zip(wrapped.branches, twin.branches, maps, strict=True):
+        branch.transform = of_twin.transform = nn.Identity()
+        assert torch.equal(branch(own), expected.logits)
     output, logits = twin(pixels(32))
-    assert len(logits) == len(expected.feature_maps) - 2
+    assert len(logits) == (
+        2 if architecture in ("cifar_resnet8", "cifar_wrn_16_2") or "shuffle" in architecture else 3
+    )
     for each in (output.logits, *logits):
         assert torch.equal(each, expected.logits)
 
@@ -280,11 +295,17 @@ def test_the_recipe_exports_the_teacher_alone(tmp_path):
     [
         ("cifar_resnet8", "resnet18", "cifar_resnet8 has 3 stages, the student of the branches resnet18 4, expected"),
         (
-            "cifar_resnet8",
             "test_convnext",
-            "made with test_convnext, expected cifar_resnet.*, cifar_wrn_.*, cifar_vgg.*, cifar_shufflenet.* or a net",
+            "cifar_resnet8",
+            "test_convnext has 4 stages, the student of the branches cifar_resnet8 3, ex",
         ),
-        ("test_convnext", "cifar_resnet8", "made with test_convnext, expected cifar_resnet"),
+        (
+            "test_convnext",
+            "test_vit",
+            "made with test_vit, which has no stages of different sizes; choose convolutional",
+        ),
+        ("test_vit", "test_convnext", "made with test_vit, which has no stages of different sizes"),
+        ("test_convnext", "coat_lite_tiny", "made of coat_lite_tiny, whose stages can't be run one by one; choose"),
         ("cifar_resnet8", "cifar_resnet9", r"unknown model 'cifar_resnet9'.*did you mean cifar_resnet8"),
     ],
 )
