@@ -27,7 +27,7 @@ from hf_icckd.models.architectures import check_architecture, has_pretrained
 from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.options.command_line import UserError, parse_command, readable_errors, set_up_logging
 from hf_icckd.options.data import TrainingDataArguments
-from hf_icckd.options.distill import DistillOptions, DistilTeacherOptions
+from hf_icckd.options.distill import DistillOptions
 from hf_icckd.options.distill_words import DistillWords, read_command, trains_a_teacher
 from hf_icckd.options.recipes import RECIPES
 from hf_icckd.options.training import DistillationTrainingArguments
@@ -59,7 +59,6 @@ logger = logging.getLogger(__name__)
 _SMALL = "cifar_wrn_40_2", "cifar_wrn_16_2"
 # Quick enough for a CPU, free to use, and made to be quantised: without squeeze-and-excitation, with ReLU6.
 _PHOTOGRAPHS = "tf_efficientnet_lite2", "tf_efficientnet_lite0"
-_TEACHER = ["--terms", *DistilTeacherOptions().terms]
 
 
 class Part(NamedTuple):
@@ -127,7 +126,7 @@ def _path(options: DistillOptions, words: DistillWords, data: ImageData, formats
     parts = []
     if trains_a_teacher(options):
         folder = output_dir / "teacher"
-        own = _words(folder, _TEACHER, words.teacher, options.teacher, default_teacher)
+        own = _words(folder, [], words.teacher, options.teacher, default_teacher)
         parts.append(Part("teacher", teacher.main, folder, own))
         teaches = str(folder)
     else:

@@ -159,7 +159,10 @@ def test_data(tmp_path, name):
         (["--cache_size_per_class", "8"], "is now written --terms intra_class:cache_size=8"),
         (["--in_batch_negatives", "false"], "is now written --terms intra_class:in_batch_negatives=false"),
         (["--student_branches", "resnet18"], "is now written --terms sftn:student=resnet18"),
-        (["--num_views", "1"], "num_views is 1 but the term intra_class compares 2 views; set --num_views 2"),
+        (
+            ["--terms", "intra_class", "--num_views", "1"],
+            "num_views is 1 but the term intra_class compares 2 views; set --num_views 2",
+        ),
         (["--augmentation", "none", "--horizontal_flip", "true"], "'none' but horizontal_flip is True: nothing"),
         (["--augmentation", "none", "--crop_padding", "4"], "'none' but crop_padding is 4: nothing would be"),
         (

@@ -59,7 +59,7 @@ def test_everything_is_there(path):
             file.name for file in (path / name).iterdir()
         }
     assert options["student"]["teacher"]["architecture"] == "cifar_resnet20"
-    assert options["teacher"]["options"]["terms"] == ["none"]
+    assert yaml.safe_load((path / "teacher" / "all_args.yaml").read_text())["terms"] == ["none"]
     assert "teacher_test" in options["student"]
 
 

@@ -130,7 +130,10 @@ def test_a_run_keeps_what_was_chosen_for_it(nets, tmp_path, capsys):
             "freeze_epochs is 1 but the weights are new, so there is nothing to keep; add",
         ),
         (["--freeze_backbone", "true"], "freeze_backbone is true but the weights are new"),
-        (["--start_from", "{nets}/cnn", "--freeze_backbone", "true"], "but intra_class reads nothing of the classifi"),
+        (
+            ["--start_from", "{nets}/cnn", "--freeze_backbone", "true", "--terms", "intra_class"],
+            "but intra_class reads nothing of the classifi",
+        ),
         (["--model", "densenet121", "--drop_path", "0.1"], r"drop_path is 0\.1 but densenet121 has no drop_path_rate"),
         (["--start_from", "{nets}/cnn", "--layer_decay", "2"], r"layer_decay is 2\.0, expected a number above 0"),
         (

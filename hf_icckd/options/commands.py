@@ -14,7 +14,7 @@ from hf_icckd.options.data import (
     TrainingDataArguments,
 )
 from hf_icckd.options.deployment import BenchmarkArguments, ExportArguments, ExportDataArguments
-from hf_icckd.options.distill import NEVER, DistillOptions, DistilTeacherOptions
+from hf_icckd.options.distill import NEVER, DistillOptions
 from hf_icckd.options.evaluation import MODEL, EvaluationArguments, EvaluationDataArguments
 from hf_icckd.options.fine_tuning import FineTuning
 from hf_icckd.options.imbalance import ClassBalanceArguments
@@ -202,7 +202,7 @@ COMMANDS = {
         "Fine-tune a teacher, distil a student from it and export that: the whole path, in one folder.",
         "hf_icckd.distill",
         (
-            DistillOptions, TeacherModelArguments, StudentModelArguments, StudentDataArguments, DistilTeacherOptions,
+            DistillOptions, TeacherModelArguments, StudentModelArguments, StudentDataArguments, TeacherOptions,
             StudentOptions, Optimisation, FineTuning, KeptWeights, ClassBalanceArguments, RunOptions, Hardware,
         ),
         ("dataset",),

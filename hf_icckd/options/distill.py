@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from hf_icckd.options.pairs import HELP, check_pair
-from hf_icckd.options.trainer import TeacherOptions
 
 # Options of the parts that the command does not take, and what to do instead.
 NEVER = {
@@ -58,14 +57,3 @@ class DistillOptions:
 
     def __post_init__(self) -> None:
         check_pair(self)
-
-
-@dataclass
-class DistilTeacherOptions(TeacherOptions):
-    """What the teacher minimises: by docs/evidence.md cross-entropy with two views makes the best teachers."""
-
-    title: ClassVar[str] = "Teacher"
-
-    terms: list[str] = field(
-        default_factory=lambda: ["none"], metadata=TeacherOptions.__dataclass_fields__["terms"].metadata
-    )

@@ -176,10 +176,10 @@ class TeacherOptions:
         default=2, metadata={"help": "Augmented views of each image in a step; the intra-class term needs 2."}
     )
     terms: list[str] = field(
-        default_factory=lambda: ["intra_class"],
+        default_factory=lambda: ["none"],
         metadata={
             "help": "Terms besides cross-entropy, each as name or name:argument=value,..., or none; for example: "
-            "intra_class:weight=0.05,margin=0.2 sftn:student=cifar_resnet8. The command objectives lists them."
+            "sftn:student=cifar_resnet8 intra_class:weight=0.05,margin=0.2. The command objectives lists them."
         },
     )
 

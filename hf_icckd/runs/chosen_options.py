@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 _LIGHT = ("cifar_mobilenet", "cifar_shufflenet")
 CHOSEN = "chosen_options"  # what all_args.yaml calls their names
+_FORMER_DEFAULTS = ("terms",)  # options that had another default: runs of earlier versions keep what they recorded
 
 
 def suitable_defaults(architecture: str, pretrained: bool) -> dict[str, Any]:
@@ -46,7 +47,7 @@ class ChosenOptions:
     """Chooses options of a recipe while its command line is read.
 
     A run that is in the folder already keeps what it was begun with. One of an earlier version, which chose nothing,
-    gets what that version did.
+    gets what that version did, other defaults among it.
 
     Attributes:
         values: What was chosen.
@@ -71,6 +72,8 @@ class ChosenOptions:
             # What an earlier version did is recorded as chosen, so that it is found again at the next resume.
             known = {name: value for name, value in EARLIER.items() if name not in record} | record
             earlier = [name for name in EARLIER if name not in record]
+            if earlier:
+                earlier += [name for name in _FORMER_DEFAULTS if name in record]
             self.recorded = [*(record.get(CHOSEN) or ()), *earlier]
             self.values = {name: known[name] for name in self.recorded if name in known and name not in given}
             return self.values
@@ -84,6 +87,7 @@ class ChosenOptions:
 
     def log(self) -> None:
         """Say in one line what was chosen."""
-        if values := {name: value for name, value in self.values.items() if name not in EARLIER}:
+        by_version = {*EARLIER, *_FORMER_DEFAULTS}
+        if values := {name: value for name, value in self.values.items() if name not in by_version}:
             shown = ", ".join(f"{name} {value}" for name, value in values.items())
             logger.info("chosen for this net, where no option says otherwise: %s", shown)

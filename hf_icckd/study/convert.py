@@ -25,6 +25,7 @@ from hf_icckd.study.terms import OLD_OPTIONS, from_old_options, short_specs
 from hf_icckd.utils.atomic_files import write_text
 from hf_icckd.utils.yaml_files import read_yaml
 
+_FORMER_DEFAULT = "intra_class"  # the terms of a teacher that says nothing of them
 _Edit = tuple[int, int, str]  # start and end of what is replaced, and the new text
 _OLD = "|".join(OLD_OPTIONS)
 _SWEPT_NAME = re.compile(rf"([^/\s\"']+),({_OLD})=")  # of a swept teacher: base,option=value
@@ -210,13 +211,34 @@ def _plan_edits(text: str, root: yaml.MappingNode, plan: dict[str, Any], changes
     edits = _option_edits(text, nodes.get("teacher_options"), plan.get("teacher_options"), shared, changes)
     for group, inherited in (("teachers", shared | (plan.get("teacher_options") or {})), ("alone", shared)):
         for name, node in nodes[group].value if plan.get(group) else ():
-            edits += _option_edits(text, node, _entry(plan[group], name.value), inherited, changes)
+            options = _entry(plan[group], name.value) or {}
+            edits += _option_edits(text, node, options, inherited, changes)
+            if not (options | inherited).keys() & {*OLD_OPTIONS, "terms"} and _is_earlier(plan):
+                changes[f"nothing -> terms {_FORMER_DEFAULT}"] += 1
+                edits.append(_added(node, f"terms: {_FORMER_DEFAULT}"))
     for _, sweep in nodes["sweeps"].value if plan.get("sweeps") else ():
         for key, value in sweep.value:
             if key.value == "option" and value.value in OLD_OPTIONS:
                 changes[f"sweep over {value.value} -> {OLD_OPTIONS[value.value]}"] += 1
                 edits.append((value.start_mark.index, value.end_mark.index, OLD_OPTIONS[value.value]))
     return edits
+
+
+def _is_earlier(plan: Any) -> bool:
+    """Whether an old option stands anywhere in a plan, as its name or as what a sweep is over."""
+    if isinstance(plan, dict):
+        return any(name in OLD_OPTIONS or _is_earlier(value) for name, value in plan.items())
+    return plan in OLD_OPTIONS if isinstance(plan, str) else False
+
+
+def _added(node: yaml.Node, entry: str) -> _Edit:
+    """Put an entry in front of those of a mapping, or in the place of nothing."""
+    start = node.start_mark
+    if not isinstance(node, yaml.MappingNode):
+        return start.index, node.end_mark.index, f" {{{entry}}}"
+    if node.flow_style:
+        return start.index + 1, start.index + 1, f"{entry}{', ' if node.value else ''}"
+    return start.index, start.index, f"{entry}\n{' ' * start.column}"
 
 
 def _entry(values: dict[Any, Any], name: str) -> Any:

@@ -7,7 +7,6 @@ from typing import Any
 from hf_icckd.losses import TEACHER_TERMS, term_arguments
 from hf_icckd.losses.registry import NO_TERMS
 from hf_icckd.losses.specs import shortest_spec
-from hf_icckd.options.recipes import defaults
 from hf_icckd.options.renamed import TERM_ARGUMENTS, with_terms
 
 # Options of earlier versions, and the arguments of terms that replaced them.
@@ -44,4 +43,4 @@ def short_specs(meaning: Meaning) -> list[str]:
 
 def from_old_options(options: dict[str, Any]) -> Meaning:
     """Meaning of options of earlier versions; those left out, or None, have their defaults."""
-    return meaning_of(with_terms(options).get("terms", defaults("teacher")["terms"]))
+    return meaning_of(with_terms(options).get("terms", "intra_class"))

@@ -56,8 +56,9 @@ def runs(tmp_path_factory):
     def train(recipe, name, *words):
         recipe.main([*QUICK, "--output_dir", f"{folder}/{name}", *words])
 
-    train(teacher, "control-teacher", "--terms", "none")
-    train(teacher, "teacher", "--control", f"{folder}/control-teacher", "--license", "apache-2.0", "--seed", "1")
+    train(teacher, "control-teacher")
+    train(teacher, "teacher", "--terms", "intra_class", "--control", f"{folder}/control-teacher",
+          "--license", "apache-2.0", "--seed", "1")  # fmt: skip
     train(student, "control-student", "--teacher", f"{folder}/control-teacher", *ACCEPT)
     train(student, "student", "--teacher", f"{folder}/teacher", "--control", f"{folder}/control-student", *ACCEPT,
           "--objectives", "kd:temperature=2", "rkd:weight=0.5")  # fmt: skip

@@ -79,6 +79,24 @@ def test_a_run_goes_on_as_an_earlier_version_began_it(tmp_path, caplog):
     assert "decoding" not in chosen(options(tmp_path), set())
 
 
+def test_a_run_of_an_earlier_version_keeps_its_terms(tmp_path, caplog):
+    """They were the default then."""
+    record = {"recipe": "teacher", "seed": 0, "terms": ["intra_class:weight=0.05,margin=0.2"]}
+    (tmp_path / "all_args.yaml").write_text(yaml.safe_dump(record))
+    chosen = ChosenOptions()
+    assert chosen(options(tmp_path), set())["terms"] == record["terms"]
+    with caplog.at_level("INFO"):
+        chosen.log()
+    assert not caplog.text
+    assert "terms" not in chosen(options(tmp_path), {"terms"})
+    written = record | EARLIER | {"chosen_options": chosen.recorded}
+    (tmp_path / "all_args.yaml").write_text(yaml.safe_dump(written))
+    assert chosen(options(tmp_path), set())["terms"] == record["terms"]
+    begun_here = written | {"chosen_options": []}  # where the terms were given: without them it is another run
+    (tmp_path / "all_args.yaml").write_text(yaml.safe_dump(begun_here))
+    assert "terms" not in chosen(options(tmp_path), set())
+
+
 def test_options_that_a_run_did_not_have_are_at_their_defaults():
     before = {"recipe": "student", "seed": 0, "teacher_fingerprint": "t"}
     now = before | {"freeze_epochs": 0, "freeze_backbone": False, "layer_decay": None, "start_from": None}

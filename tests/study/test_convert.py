@@ -30,6 +30,10 @@ teachers:
   no-gate: {num_views: 2, intra_class_gate: false, intra_class_weight: 5e-1, cache_size_per_class: 0}
   sftn: {intra_class_weight: 0, student_branches: "{student}"}
   plain: {}
+  longer: {num_train_epochs: 6}
+  longest:
+    num_train_epochs: 9  # thrice
+  none:
 students:
   kd: {objectives: [kd]}
 alone:
@@ -61,7 +65,12 @@ teachers:
     num_train_epochs: 3
   no-gate: {num_views: 2, terms: "intra_class:weight=0.5,gate=false,cache_size=0"}
   sftn: {terms: "sftn:student={student}"}
-  plain: {}
+  plain: {terms: intra_class}
+  longer: {terms: intra_class, num_train_epochs: 6}
+  longest:
+    terms: intra_class
+    num_train_epochs: 9  # thrice
+  none: {terms: intra_class}
 students:
   kd: {objectives: [kd]}
 alone:
@@ -215,7 +224,7 @@ def test_the_command_says_what_it_changed(tmp_path, capsys):
     (tmp_path / "other.yaml").write_text("model: cifar_resnet20\n")
     main([str(tmp_path / "study.yaml"), str(tmp_path / "other.yaml")])
     told = capsys.readouterr().out
-    assert "study.yaml: 9 changes\n  2 x intra_class_weight 0 -> terms none\n" in told
+    assert "study.yaml: 13 changes\n  2 x intra_class_weight 0 -> terms none\n" in told
     assert "  1 x sweep over cache_size_per_class -> intra_class.cache_size\n" in told
     assert told.endswith("other.yaml: nothing to convert\n")
     with pytest.raises(SystemExit, match=r"'none\.yaml' does not exist"):

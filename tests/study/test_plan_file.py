@@ -177,6 +177,6 @@ def test_the_studies_that_come_along(path):
     assert path.read_text().startswith("# ") and len(plan.seeds) >= 3
     assert "prediction" in plan.text.lower() and "question" in plan.text.lower()
     if len(plan.sweeps) > 1:
-        assert len(plan.seeds) >= 5 and len(plan.teachers) == 10
+        assert len(plan.seeds) >= 5 and len(plan.teachers) >= 10
     if plan.comparison.control_student is not None:
-        assert len(plan.teachers) == 1 and {len(each.trials) for each in plan.students.values()} == {3}
+        assert {len(each.trials) for each in plan.students.values()} == {3}

@@ -264,7 +264,7 @@ def test_a_study_that_keeps_the_best_epoch_says_by_what(tmp_path, records):
 
 
 def test_a_study_without_controls_says_so(tmp_path):
-    teachers = {"ce": {"terms": "none", "learning_rate": 0.1}, "intra": {}}
+    teachers = {"ce": {"terms": "none", "learning_rate": 0.1}, "intra": {"terms": "intra_class"}}
     plan = small_plan(teachers=teachers, seeds=[0])
     page, text = report(tmp_path, plan, {})
     marks = {row[0]: row[1] for rows in page.tables if rows[0][0] == "control" for row in rows[1:]}
@@ -427,7 +427,7 @@ def test_a_comparison_that_says_nothing_is_refused(tmp_path, metric, message):
 def test_teachers_that_differ_in_the_gate_alone():
     assert gate_pairs(make_plan()) == [("intra", "intra,intra_class.gate=False")]
     ungated = {"terms": ["intra_class:gate=false"]}
-    teachers = {"ce": {"terms": "none"}, "intra": {}, "other": ungated | {"learning_rate": 1}}
+    teachers = {"ce": {"terms": "none"}, "intra": {"terms": "intra_class"}, "other": ungated | {"learning_rate": 1}}
     assert gate_pairs(make_plan(teachers=teachers, sweeps={})) == []
     teachers["other"] = ungated
     assert gate_pairs(make_plan(teachers=teachers, sweeps={})) == [("intra", "other")]
