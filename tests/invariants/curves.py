@@ -39,7 +39,7 @@ Curves = dict[str, list[float]]  # a value for each step, by the name it is logg
 
 
 def teacher_on_digits(folder: Path) -> Curves:
-    """The teacher recipe as it is by default."""
+    """A teacher with the intra-class term."""
     return _train_teacher(_digits(), folder)
 
 
@@ -52,7 +52,7 @@ def student_on_digits(folder: Path) -> Curves:
 
 
 def teacher_on_decoded_images(folder: Path) -> Curves:
-    """A teacher on a folder of PNG images that are decoded in every step, as Pillow does on any machine."""
+    """Such a teacher on a folder of PNG images that are decoded in every step, as Pillow does on any machine."""
     draw_images(folder / "images")
     data = load_image_data(str(folder / "images"))
     pipeline = ImagePipeline(data, image_size=32, device="cpu", decoding="whole")
@@ -119,7 +119,7 @@ def _classifier(pipeline: ImagePipeline, seed: int) -> ImageClassifier:
 
 
 def _train_teacher(pipeline: ImagePipeline, folder: Path, **options) -> Curves:
-    args = TeacherTrainingArguments(output_dir=str(folder / "run"), **_OPTIONS | options)
+    args = TeacherTrainingArguments(output_dir=str(folder / "run"), terms=["intra_class"], **_OPTIONS | options)
     train = pipeline.dataset("train", training=True, num_views=args.num_views)
     return _train(TeacherTrainer(_classifier(pipeline, seed=0), args, train))
 

@@ -106,9 +106,9 @@ def test_what_compares_single_images_is_refused(mixed, tiny_classifier, tmp_path
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--mixup", "0.2"], "terms name intra_class, which needs the one label"),
-        (["--mixup", "-1", "--terms", "none"], "mixup is -1.0, expected 0, for none"),
-        (["--aa", "rand-x9", "--terms", "none"], "aa is 'rand-x9': its section 'x9' is not one of"),
+        (["--mixup", "0.2", "--terms", "intra_class"], "terms name intra_class, which needs the one label"),
+        (["--mixup", "-1"], "mixup is -1.0, expected 0, for none"),
+        (["--aa", "rand-x9"], "aa is 'rand-x9': its section 'x9' is not one of"),
         (["--mixup_mode", "batch"], "unknown option --mixup_mode: images are mixed in pairs"),
         (["--cutmix_alpha", "1"], "unknown option --cutmix_alpha: here it is --cutmix"),
     ],
