@@ -21,6 +21,8 @@ from hf_icckd.cards.regions import is_sealed, region, regions_of, seal
 from hf_icckd.data.report_text import class_rows, report_facts
 from hf_icckd.losses import TEACHER_TERMS, term_arguments
 from hf_icckd.metrics.catalogue import INFORMATION, METRICS
+from hf_icckd.options.recipes import defaults
+from hf_icckd.runs.identity import FORMER_DEFAULTS
 from hf_icckd.runs.kept_weights import kept_in_words
 from hf_icckd.runs.layout import CARD_FILE
 from hf_icckd.runs.records import machine_of
@@ -202,8 +204,10 @@ class CardData:
 
     @property
     def options(self) -> str:
-        """The options that differ from the defaults, as YAML."""
-        changed = self.results["options"]
+        """The options that differ from the defaults, those of then and of now, as YAML."""
+        now = defaults(self.arguments["recipe"])
+        former = {name: self.arguments[name] for name in FORMER_DEFAULTS if name in self.arguments}
+        changed = {name: value for name, value in former.items() if value != now[name]} | self.results["options"]
         return yaml.safe_dump(changed, sort_keys=True, allow_unicode=True).rstrip() if changed else ""
 
     @property

@@ -181,7 +181,7 @@ def term_arguments(specs: list[str]) -> dict[str, dict[str, Any]]:
 
     Example:
         >>> term_arguments(["sftn:student=cifar_resnet8", "intra_class:weight=0"])
-        {'sftn': {'weight': 1.0, 'student': 'cifar_resnet8'}}
+        {'sftn': {'weight': 1.0, 'student': 'cifar_resnet8', 'pretrained': False}}
     """
     return {name: arguments for name, arguments in _meaning(specs).items() if arguments["weight"] != 0}
 
@@ -206,7 +206,7 @@ def full_specs(specs: list[str]) -> list[str]:
 
     Example:
         >>> full_specs(["sftn:student=cifar_resnet8"]), full_specs(["intra_class:weight=0"])
-        (['sftn:weight=1,student=cifar_resnet8'], ['none'])
+        (['sftn:weight=1,student=cifar_resnet8,pretrained=false'], ['none'])
     """
     return [write_spec(name, arguments) for name, arguments in term_arguments(specs).items()] or [NO_TERMS]
 

@@ -16,7 +16,7 @@ from hf_icckd.losses.class_balance import ClassBalance
 from hf_icckd.losses.kd import knowledge_distillation_loss
 from hf_icckd.losses.soft_targets import cross_entropy
 from hf_icckd.losses.teacher_term import TeacherBatch, TeacherTerm
-from hf_icckd.models.architectures import check_architecture
+from hf_icckd.models.architectures import check_architecture, has_pretrained
 from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.student_branches import StudentBranches, student_branches
 
@@ -64,9 +64,10 @@ class SFTN(TeacherTerm):
 
     Args:
         student: Architecture of the student whose branches are trained along.
+        pretrained: Whether they start from timm's pretrained weights, for a student that does; ours.
 
     Raises:
-        ValueError: If timm has no such architecture.
+        ValueError: If timm has no such architecture, or no weights of it.
     """
 
     term_weights: ClassVar[dict[str, float]] = {"branch_ce": 1.0, "branch_kl": 3.0}
@@ -79,20 +80,26 @@ class SFTN(TeacherTerm):
   year = {2021}
 }"""
 
-    def __init__(self, student: str):
+    def __init__(self, student: str, pretrained: bool = False):
         super().__init__()
         check_architecture(student)
-        self.student = student
+        if pretrained and not has_pretrained(student):
+            raise ValueError(
+                f"sftn pretrained is true but timm has no pretrained weights of {student}; leave it out, or choose "
+                "another student"
+            )
+        self.student, self.pretrained = student, pretrained
 
     @staticmethod
     def describe(arguments: dict[str, Any]) -> str:
         """Whose branches they are."""
         weight = f"{arguments['weight']:g} x " if arguments["weight"] != 1 else ""
-        return f"{weight}branches of {arguments['student']} (SFTN)"
+        start = ", pretrained" if arguments.get("pretrained") else ""
+        return f"{weight}branches of {arguments['student']}{start} (SFTN)"
 
     def trained_part(self, teacher: ImageClassifier, seed: int) -> StudentBranches:
         """Make the branches."""
-        return student_branches(teacher, self.student, seed)
+        return student_branches(teacher, self.student, seed, self.pretrained)
 
     def forward(self, batch: TeacherBatch) -> dict[str, Tensor]:
         """Return `branch_ce` and `branch_kl`; `batch.part` holds the (B * V, C) logits of each branch."""

@@ -27,7 +27,8 @@ from hf_icckd.losses.projections import built, embedding_dims
 from hf_icckd.models.outputs import OutputShapes
 from hf_icckd.utils.distributed import on_first_rank
 
-_SMALLEST_VARIANCE = 1e-8  # of a direction, over the mean square of all embeddings: below it is rounding
+_SMALLEST_VARIANCE = 1e-8  # of a direction, over the mean square of centred embeddings: below it is rounding
+_IMAGES = 10  # of a class for each of its directions: with fewer, a direction is chance
 
 
 def class_directions(embeddings: Tensor, labels: Tensor, num_classes: int, directions: int) -> tuple[Tensor, Tensor]:
@@ -41,11 +42,11 @@ def class_directions(embeddings: Tensor, labels: Tensor, num_classes: int, direc
 
     Returns:
         `axes` (C, K, D) and `offsets` (C, K) in float64. `axes @ e - offsets` has mean 0 and variance 1 over the
-        images of the class. Both are 0 for a direction in which it does not vary, as of a class with too few images.
+        images of the class. Both are 0 for a direction in which it does not vary, and for all but one in ten images.
 
     Example:
-        >>> embeddings = torch.tensor([[0.0, 5.0], [4.0, 5.0], [1.0, 1.0]])
-        >>> axes, offsets = class_directions(embeddings, torch.tensor([0, 0, 1]), num_classes=2, directions=1)
+        >>> embeddings = torch.tensor([[0.0, 5.0], [4.0, 5.0]] * 5 + [[1.0, 1.0]])
+        >>> axes, offsets = class_directions(embeddings, torch.tensor([0] * 10 + [1]), num_classes=2, directions=1)
         >>> axes.tolist(), offsets.tolist()
         ([[[0.5, 0.0]], [[0.0, 0.0]]], [[1.0], [0.0]])
     """
@@ -55,22 +56,17 @@ def class_directions(embeddings: Tensor, labels: Tensor, num_classes: int, direc
     least = _SMALLEST_VARIANCE * (embeddings - embeddings.mean(dim=0)).square().sum(dim=1).mean()
     for index in range(num_classes):
         rows = embeddings[labels == index]
-        if not len(rows):
+        if len(rows) < _IMAGES:
             continue
         centre = rows.mean(dim=0)
-        variances, vectors = _principal(rows - centre)
-        kept = (variances > least).nonzero().squeeze(1)[:directions]
-        vectors = vectors[kept]
+        _, values, vectors = torch.linalg.svd(rows - centre, full_matrices=False)  # largest first
+        variances = values.square() / len(rows)
+        count = min(directions, len(rows) // _IMAGES, int((variances > least).sum()))
+        vectors = vectors[:count]
         vectors = vectors * vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True)).sign()
-        axes[index, : len(kept)] = vectors / variances[kept].sqrt().unsqueeze(1)
+        axes[index, :count] = vectors / variances[:count].sqrt().unsqueeze(1)
         offsets[index] = axes[index] @ centre
     return axes, offsets
-
-
-def _principal(centred: Tensor) -> tuple[Tensor, Tensor]:
-    """Variances, largest first, and directions of (N, D) rows with mean 0; at most N and at most D of them."""
-    _, values, vectors = torch.linalg.svd(centred, full_matrices=False)
-    return values.square() / len(centred), vectors
 
 
 def subclass_log_probs(embeddings: Tensor, axes: Tensor, offsets: Tensor, temperature: float) -> Tensor:
@@ -90,7 +86,7 @@ def subclass_log_probs(embeddings: Tensor, axes: Tensor, offsets: Tensor, temper
         >>> subclass_log_probs(torch.tensor([[4.0, 5.0]]), axes, offsets, temperature=1.0).exp()
         tensor([[[0.8808, 0.1192]]])
     """
-    embeddings, axes, offsets = at_least_float32(embeddings, axes, offsets)
+    (embeddings,) = at_least_float32(embeddings)
     with no_autocast(embeddings):
         places = torch.einsum("bd,ckd->bck", embeddings, axes.to(embeddings.dtype)) - offsets.to(embeddings.dtype)
     return F.log_softmax(torch.cat([places, -places], dim=2) / temperature, dim=2)
@@ -126,9 +122,10 @@ class Subclass(OutputObjective):
 
     Soft labels over few classes say little of how images of one class differ. Here each class is split by the
     directions in which the teacher's embeddings of its training images vary most: an image belongs to either side of
-    the mean the more, the farther out it lies. The directions are found before the first step, on unaugmented
-    training images, and kept in checkpoints. A linear layer on the student's embeddings predicts the subclasses; it is
-    trained with the student and not exported. So it stands beside `kd`, which teaches the classes.
+    the mean the more, the farther out it lies. The directions are found before the first step, on at most 20,000
+    unaugmented training images, no more than one for ten images of a class, and kept in checkpoints. A linear layer on
+    the student's embeddings predicts the subclasses; it is trained with the student and not exported. So it stands
+    beside `kd`, which teaches the classes.
 
     How a class is split is ours. Loo et al. first remove the directions that the teacher's classification layer reads,
     and their student is deployed with the subclasses as its output; Müller et al. let the teacher invent subclasses
@@ -202,8 +199,8 @@ class Subclass(OutputObjective):
         if not short:
             return []
         return [
-            f"subclass: in {short} of {len(self.axes)} classes the teacher's embeddings of training images vary in "
-            f"fewer than {self.axes.shape[1]} directions."
+            f"subclass: {short} of {len(self.axes)} classes have fewer than {self.axes.shape[1]} directions, because "
+            "they have few training images or the teacher's embeddings vary in fewer."
         ]
 
     def forward(self, batch: DistillationBatch) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ Reference:
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any
 
 import torch
@@ -17,9 +16,8 @@ from torch import Tensor, nn
 
 from hf_icckd.models._cifar import Sections
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier, create_classifier
+from hf_icckd.models.embedding_teacher import output_shapes
 from hf_icckd.utils.keyed_random import generator_seed
-
-_SMALLEST_SIDE = 2  # of the last map of the image that branches are tried with
 
 
 class StudentBranch(nn.Module):
@@ -63,7 +61,12 @@ class StudentBranches(nn.ModuleList):
                 f"{student.spec.architecture} {len(own)}, expected as many; choose two of one family, such as "
                 "cifar_resnet20 and cifar_resnet8, or resnet34 and resnet18"
             )
-        super().__init__(_branch(teacher, student, *pair) for pair in zip(given[:-1], own[:-1], strict=True))
+        shapes = [output_shapes(each, feature_maps=True).feature_maps or () for each in (teacher, student)]
+        rests = _rests(student, own[:-1])
+        super().__init__(
+            StudentBranch(_transform(shapes[0][there], shapes[1][here]), rest)
+            for there, here, rest in zip(given[:-1], own[:-1], rests, strict=True)
+        )
         self._maps = given[:-1]
         self.to(next(teacher.parameters()))
 
@@ -73,25 +76,30 @@ class StudentBranches(nn.ModuleList):
         return tuple(branch(maps[index]) for branch, index in zip(self, self._maps, strict=True))
 
 
-def student_branches(teacher: ImageClassifier, architecture: str, seed: int) -> StudentBranches:
+def student_branches(
+    teacher: ImageClassifier, architecture: str, seed: int, pretrained: bool = False
+) -> StudentBranches:
     """Fresh branches for a teacher, whose weights depend on the seed alone.
 
     Args:
         teacher: The teacher; its weights stay as they are.
         architecture: Architecture of the student that the branches are parts of.
         seed: Seed of the run. Torch's global generator is seeded again.
+        pretrained: Whether they start from timm's pretrained weights.
 
     Raises:
         ValueError: If the architecture can't be built, or doesn't fit the teacher.
     """
     # Not the seed itself: a student trained later with that seed would start as the branches did.
     torch.manual_seed(generator_seed(seed, -1, 0))
-    student = create_classifier(architecture, teacher.spec.label_names, image_size=teacher.spec.image_size)
+    student = create_classifier(
+        architecture, teacher.spec.label_names, image_size=teacher.spec.image_size, pretrained=pretrained
+    )
     return StudentBranches(teacher, student)
 
 
 def _stages(classifier: ImageClassifier) -> list[int]:
-    """Feature maps that end a stage, without the stem's: at most the last four, in most nets those of stride 4 to 32.
+    """Feature maps that end a stage: of ResNets and most `cifar_*` nets all but the stem's, of others the last four.
 
     Raises:
         ValueError: If the net has no such maps, or they are all of one size, as in a plain ViT.
@@ -108,42 +116,42 @@ def _stages(classifier: ImageClassifier) -> list[int]:
     return list(range(first, len(infos)))
 
 
-def _branch(teacher: ImageClassifier, student: ImageClassifier, given: int, own: int) -> StudentBranch:
-    """The branch from a feature map of the teacher on, in the place of one of the student."""
-    net = _rest(student, own)
-    (channels, size), (wanted_channels, wanted_size) = _map_shape(teacher, given), _map_shape(student, own)
-    transform = nn.Sequential(
-        nn.AdaptiveAvgPool2d(wanted_size) if size != wanted_size else nn.Identity(),
-        nn.Conv2d(channels, wanted_channels, kernel_size=1, bias=False),
-        nn.BatchNorm2d(wanted_channels),
+def _transform(given: tuple[int, ...], wanted: tuple[int, ...]) -> nn.Module:
+    """Turns a feature map of one shape (C, H, W) into one of another."""
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(wanted[1:]) if given[1:] != wanted[1:] else nn.Identity(),
+        nn.Conv2d(given[0], wanted[0], kernel_size=1, bias=False),
+        nn.BatchNorm2d(wanted[0]),
         nn.ReLU(inplace=True),
     )
-    return StudentBranch(transform, net)
 
 
 @torch.no_grad()
-def _rest(student: ImageClassifier, stage: int) -> nn.Module:
-    """A copy of the student's net that takes a feature map, without the modules that come before it.
+def _rests(student: ImageClassifier, stages: list[int]) -> list[nn.Module]:
+    """Copies of the student's net that take a feature map each, without the modules that come before it.
 
     Raises:
-        ValueError: If that is another computation, because the net is more than a sequence of modules.
+        ValueError: If one of them is another computation, because the net is more than a sequence of modules.
     """
-    whole: Any = copy.deepcopy(student.net).eval()
-    net = copy.deepcopy(whole)
-    weight, size = next(net.parameters()), _SMALLEST_SIDE * max(info["reduction"] for info in net.feature_info)
+    net: Any = copy.deepcopy(student.net).eval()
+    weight, size = next(net.parameters()), student.spec.image_size
     images = torch.linspace(-1, 1, 3 * size**2, dtype=weight.dtype, device=weight.device).view(1, 3, size, size)
-    try:
-        _cut(net, net.feature_info[stage]["module"])
-        features, maps = whole.forward_intermediates(images)
-        same = torch.equal(net.forward_features(maps[stage]), features)
-    except Exception:  # whatever a net of timm raises where it gets something else than an image
-        same = False
-    if not same:
-        raise ValueError(
-            f"student branches can't be made of {student.spec.architecture}, whose stages can't be run one by one; "
-            "choose another student, such as resnet18, mobilenetv4_conv_small or efficientnet_lite0"
-        )
-    return net.train(student.training)
+    features, maps = net.forward_intermediates(images)
+    rests = []
+    for stage in stages:
+        rest, cause = copy.deepcopy(net), None
+        try:
+            _cut(rest, net.feature_info[stage]["module"])
+            same = torch.equal(rest.forward_features(maps[stage]), features)
+        except Exception as error:  # whatever a net of timm raises where it gets something else than an image
+            same, cause = False, error
+        if not same:
+            raise ValueError(
+                f"student branches can't be made of {student.spec.architecture}, whose stages can't be run one by "
+                "one; choose another student, such as resnet18, mobilenetv4_conv_small or efficientnet_lite0"
+            ) from cause
+        rests.append(rest.train(student.training))
+    return rests
 
 
 def _cut(net: nn.Module, path: str) -> None:
@@ -155,10 +163,3 @@ def _cut(net: nn.Module, path: str) -> None:
             parent.set_submodule(earlier, nn.Identity())
         parent = parent.get_submodule(name)
     net.set_submodule(path, nn.Identity())
-
-
-def _map_shape(classifier: ImageClassifier, stage: int) -> tuple[int, int]:
-    """Channels, and height and width, of a feature map."""
-    net: Any = classifier.net
-    info = net.feature_info[stage]
-    return info["num_chs"], math.ceil(classifier.spec.image_size / info["reduction"])

@@ -192,7 +192,7 @@ class DistillationTrainingArguments(  # type: ignore[misc]
 
 @dataclass
 class TeacherTrainingArguments(TeacherOptions, DistillationTrainingArguments):  # type: ignore[misc]
-    """Options of `TeacherTrainer`; `--terms none` is cross-entropy alone, `--num_views 1` takes one view.
+    """Options of `TeacherTrainer`; cross-entropy on two views of each image unless `terms` adds to it.
 
     Example:
         >>> args = TeacherTrainingArguments(output_dir="runs/t", terms=["intra_class:weight=0.5"], num_threads=1)

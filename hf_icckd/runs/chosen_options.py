@@ -10,14 +10,13 @@ from typing import Any
 from hf_icckd.models.architectures import is_transformer_like
 from hf_icckd.models.pretrained import architecture_of
 from hf_icckd.options.fine_tuning import defaults_for, not_given
-from hf_icckd.runs.identity import EARLIER
+from hf_icckd.runs.identity import EARLIER, FORMER_DEFAULTS
 from hf_icckd.runs.records import read_options
 
 logger = logging.getLogger(__name__)
 
 _LIGHT = ("cifar_mobilenet", "cifar_shufflenet")
 CHOSEN = "chosen_options"  # what all_args.yaml calls their names
-_FORMER_DEFAULTS = ("terms",)  # options that had another default: runs of earlier versions keep what they recorded
 
 
 def suitable_defaults(architecture: str, pretrained: bool) -> dict[str, Any]:
@@ -73,7 +72,7 @@ class ChosenOptions:
             known = {name: value for name, value in EARLIER.items() if name not in record} | record
             earlier = [name for name in EARLIER if name not in record]
             if earlier:
-                earlier += [name for name in _FORMER_DEFAULTS if name in record]
+                earlier += [name for name in FORMER_DEFAULTS if name in record]
             self.recorded = [*(record.get(CHOSEN) or ()), *earlier]
             self.values = {name: known[name] for name in self.recorded if name in known and name not in given}
             return self.values
@@ -87,7 +86,9 @@ class ChosenOptions:
 
     def log(self) -> None:
         """Say in one line what was chosen."""
-        by_version = {*EARLIER, *_FORMER_DEFAULTS}
-        if values := {name: value for name, value in self.values.items() if name not in by_version}:
-            shown = ", ".join(f"{name} {value}" for name, value in values.items())
-            logger.info("chosen for this net, where no option says otherwise: %s", shown)
+        for why, values in {
+            "chosen for this net": self.values.keys() - {*EARLIER, *FORMER_DEFAULTS},
+            "as an earlier version began this run": self.values.keys() & FORMER_DEFAULTS,
+        }.items():
+            if shown := ", ".join(f"{name} {value}" for name, value in self.values.items() if name in values):
+                logger.info("%s, where no option says otherwise: %s", why, shown)

@@ -56,6 +56,7 @@ _FOUND_BY: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 # What runs did before there was an option, where that is not its default.
 EARLIER = {"decoding": "whole"}
+FORMER_DEFAULTS = ("terms",)  # options that had another default in earlier versions
 PLACES = {
     "dataset",
     "unlabeled_dataset",

@@ -21,11 +21,11 @@ import yaml
 from hf_icckd.losses import TEACHER_TERMS, full_specs
 from hf_icckd.options.command_line import readable_errors
 from hf_icckd.runs.layout import ARGS_FILE
-from hf_icckd.study.terms import OLD_OPTIONS, from_old_options, short_specs
+from hf_icckd.study.run import taught_by
+from hf_icckd.study.terms import FORMER_TERMS, OLD_OPTIONS, from_old_options, short_specs
 from hf_icckd.utils.atomic_files import write_text
 from hf_icckd.utils.yaml_files import read_yaml
 
-_FORMER_DEFAULT = "intra_class"  # the terms of a teacher that says nothing of them
 _Edit = tuple[int, int, str]  # start and end of what is replaced, and the new text
 _OLD = "|".join(OLD_OPTIONS)
 _SWEPT_NAME = re.compile(rf"([^/\s\"']+),({_OLD})=")  # of a swept teacher: base,option=value
@@ -213,9 +213,10 @@ def _plan_edits(text: str, root: yaml.MappingNode, plan: dict[str, Any], changes
         for name, node in nodes[group].value if plan.get(group) else ():
             options = _entry(plan[group], name.value) or {}
             edits += _option_edits(text, node, options, inherited, changes)
-            if not (options | inherited).keys() & {*OLD_OPTIONS, "terms"} and _is_earlier(plan):
-                changes[f"nothing -> terms {_FORMER_DEFAULT}"] += 1
-                edits.append(_added(node, f"terms: {_FORMER_DEFAULT}"))
+            silent = not (options | inherited).keys() & {*OLD_OPTIONS, "terms"} and taught_by(options) is None
+            if silent and _is_earlier(plan) and (edit := _added(node, f"terms: {FORMER_TERMS}")) not in edits:
+                changes[f"nothing -> terms {FORMER_TERMS}"] += 1
+                edits.append(edit)
     for _, sweep in nodes["sweeps"].value if plan.get("sweeps") else ():
         for key, value in sweep.value:
             if key.value == "option" and value.value in OLD_OPTIONS:
@@ -233,12 +234,12 @@ def _is_earlier(plan: Any) -> bool:
 
 def _added(node: yaml.Node, entry: str) -> _Edit:
     """Put an entry in front of those of a mapping, or in the place of nothing."""
-    start = node.start_mark
     if not isinstance(node, yaml.MappingNode):
-        return start.index, node.end_mark.index, f" {{{entry}}}"
-    if node.flow_style:
-        return start.index + 1, start.index + 1, f"{entry}{', ' if node.value else ''}"
-    return start.index, start.index, f"{entry}\n{' ' * start.column}"
+        return node.start_mark.index, node.end_mark.index, f" {{{entry}}}"
+    if not node.value:  # {}
+        return node.end_mark.index - 1, node.end_mark.index - 1, entry
+    first = node.value[0][0].start_mark  # not the mapping's own: an anchor or a tag may stand there
+    return first.index, first.index, f"{entry}, " if node.flow_style else f"{entry}\n{' ' * first.column}"
 
 
 def _entry(values: dict[Any, Any], name: str) -> Any:

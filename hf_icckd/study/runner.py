@@ -105,7 +105,9 @@ class StudyRunner:
         if "terms" in was:  # the arguments of a record have them in full, as they were then
             was["terms"] = meaning_of(record["arguments"].get("terms", was["terms"]))
             would_be["terms"] = meaning_of(would_be["terms"])
-        names = sorted(name for name in asked.keys() | now.keys() if was.get(name) != would_be.get(name))
+        # Terms count even where neither names them: their default was another one.
+        named = asked.keys() | now.keys() | (was.keys() & {"terms"})
+        names = sorted(name for name in named if was.get(name) != would_be.get(name))
         if names:
             if "terms" in names:
                 was["terms"], would_be["terms"] = (short_specs(each["terms"]) for each in (was, would_be))

@@ -12,6 +12,7 @@ from hf_icckd.options.renamed import TERM_ARGUMENTS, with_terms
 # Options of earlier versions, and the arguments of terms that replaced them.
 OLD_OPTIONS = {name: f"intra_class.{argument}" for name, argument in TERM_ARGUMENTS.items()}
 OLD_OPTIONS["student_branches"] = "sftn.student"
+FORMER_TERMS = "intra_class"  # those of a teacher that said nothing of them
 Meaning = dict[str, dict[str, Any]]
 
 
@@ -43,4 +44,4 @@ def short_specs(meaning: Meaning) -> list[str]:
 
 def from_old_options(options: dict[str, Any]) -> Meaning:
     """Meaning of options of earlier versions; those left out, or None, have their defaults."""
-    return meaning_of(with_terms(options).get("terms", "intra_class"))
+    return meaning_of(with_terms(options).get("terms", FORMER_TERMS))

@@ -15,7 +15,7 @@ from hf_icckd.options.training import StudentTrainingArguments
 from hf_icckd.training.recorded_batches import EpochRows
 from hf_icckd.training.teacher_targets import TeacherTargets
 
-_MOST_MEASURED = 20_000  # images, whose mean entropy is that of millions to some thousandths
+_MOST_MEASURED = 20_000  # images: their mean entropy is that of millions to some thousandths
 
 
 def images_to_tune_on(

@@ -50,7 +50,7 @@ def build(objective, num_images=6):
     return objective
 
 
-def measured(shapes, images=40):
+def measured(shapes, images=250):
     """A teacher's output for training images, and their labels."""
     generator = torch.Generator().manual_seed(1)
     sizes = (images, shapes.num_classes), (images, shapes.embedding_dim)

@@ -76,6 +76,7 @@ def pixels(size=16, count=4):
         ("cifar_wrn_40_2", "cifar_wrn_16_2", 16, [(32, 32), (64, 64)]),
         ("cifar_resnet8x4", "cifar_wrn_16_2", 16, [(64, 32), (128, 64)]),
         ("cifar_vgg13", "cifar_vgg8", 16, [(128, 128), (256, 256), (512, 512)]),
+        ("cifar_vgg13", "cifar_vgg8", 18, [(128, 128), (256, 256), (512, 512)]),  # halves are rounded down
         ("cifar_resnet32x4", "cifar_shufflenetv2", 16, [(64, 116), (128, 232)]),
         ("resnet34", "resnet18", 64, [(64, 64), (128, 128), (256, 256)]),
         ("test_resnet", "resnet18", 64, [(32, 64), (48, 128), (192, 256)]),
@@ -280,9 +281,10 @@ def test_the_recipe_exports_the_teacher_alone(tmp_path):
     assert metrics["cost"]["parameters"] == parameters
     assert metrics["training"]["loss/branch_kl"] > 0
     card = (tmp_path / "run" / "README.md").read_text()
-    assert "branches of cifar_resnet8 (SFTN)" in card and "a control" in card and "park2021" in card
+    assert "branches of cifar_resnet8 (SFTN)" in card and "park2021" in card
     with pytest.raises(
-        UserError, match=r"it differs in: terms \['sftn:weight=1,student=cifar_resnet8'\] -> \['none'\]"
+        UserError,
+        match=r"it differs in: terms \['sftn:weight=1,student=cifar_resnet8,pretrained=false'\] -> \['none'\]",
     ):
         teacher.main([*words, "--terms", "none"])
 
@@ -312,6 +314,25 @@ def test_the_recipe_exports_the_teacher_alone(tmp_path):
 def test_pairs_that_do_not_fit_are_refused(big, small, message):
     with pytest.raises(ValueError, match=message):
         with_student_branches(classifier(big, 32), small, seed=0)
+
+
+def test_branches_of_a_pretrained_student_start_from_its_weights(monkeypatch):
+    """As there is no network, what timm would load is replaced."""
+    asked = []
+
+    def made(*args, pretrained, **options):
+        asked.append(pretrained)
+        return create_classifier(*args, **options)
+
+    monkeypatch.setattr("hf_icckd.models.student_branches.create_classifier", made)
+    terms = parse_terms(["sftn:student=resnet18,pretrained=true"])
+    assert len(terms["sftn"].trained_part(classifier("resnet34", 32), seed=0)) == 3 and asked == [True]
+    given = {"weight": 1, "student": "resnet18", "pretrained": True}
+    assert SFTN.describe(given) == "branches of resnet18, pretrained (SFTN)"
+    with pytest.raises(
+        ValueError, match="sftn pretrained is true but timm has no pretrained weights of cifar_resnet8"
+    ):
+        parse_terms(["sftn:student=cifar_resnet8,pretrained=true"])
 
 
 def test_options_that_do_not_fit_are_refused(tmp_path, monkeypatch):

@@ -123,6 +123,25 @@ def test_a_plan_keeps_its_comments_and_layout(tmp_path):
     assert plan.sweep_teachers(plan.sweeps["cache"]) == {8: "intra,intra_class.cache_size=8"}
 
 
+@pytest.mark.parametrize(
+    ("teachers", "expected"),
+    [
+        ("  a: &all {num_views: 1}\n  b: *all\n", "  a: &all {terms: intra_class, num_views: 1}\n  b: *all\n"),
+        (
+            "  a: &all\n    num_views: 1\n  b: *all\n",
+            "  a: &all\n    terms: intra_class\n    num_views: 1\n  b: *all\n",
+        ),
+        ("  a: !!map\n    num_views: 1\n", "  a: !!map\n    terms: intra_class\n    num_views: 1\n"),
+        ("  a: { }\n", "  a: { terms: intra_class}\n"),
+        ('  a: {teacher: "{teacher ce}"}\n', '  a: {teacher: "{teacher ce}"}\n'),  # learns by the student recipe
+    ],
+)
+def test_teachers_that_say_nothing_get_the_term_however_they_are_written(tmp_path, teachers, expected):
+    whole = converted(tmp_path / "study.yaml", PLAN.replace("  plain: {}\n", teachers, 1))
+    assert whole == CONVERTED.replace("  plain: {terms: intra_class}\n", expected, 1)
+    assert yaml.safe_load(whole)
+
+
 def test_a_teacher_keeps_what_it_inherits(tmp_path):
     """Options were merged one by one; terms replace those of all teachers at once."""
     shared = "teacher_options: {intra_class_margin: 0.3}\nteachers:\n"

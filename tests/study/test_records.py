@@ -47,6 +47,20 @@ def test_an_option_named_with_its_default_is_none(study, ended, tmp_path):
         StudyRunner(plan, folder)
 
 
+def test_a_teacher_that_nowhere_names_its_terms_keeps_them(study, ended, tmp_path):
+    """Its record was made when the default was another one: seeds that are left must not be of another teacher."""
+    plan, folder = load_plan(study), tmp_path / "out"
+    ended(plan, folder)
+    assert plan.teachers["default"].pop("terms") == ["intra_class:margin=0.2"]
+
+    def unnamed(record):
+        return record | {"options": {name: value for name, value in record["options"].items() if name != "terms"}}
+
+    edit_records(folder, unnamed)
+    with pytest.raises(ValueError, match=r"default/seed-.*other options \(terms \['intra_class'\] -> \['none'\]\)"):
+        StudyRunner(plan, folder)
+
+
 def test_an_argument_of_a_term_named_with_its_default_is_none(study, ended, tmp_path):
     """Again, its value in the recorded run counts."""
     plan, folder = load_plan(study), tmp_path / "out"
