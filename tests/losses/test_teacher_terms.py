@@ -44,9 +44,12 @@ DEFAULTS = {
         ),
         (
             ["sftn:student=resnet18", "intra_class"],
-            {"sftn": {"weight": 1.0, "student": "resnet18"}, "intra_class": DEFAULTS},
+            {"sftn": {"weight": 1.0, "student": "resnet18", "pretrained": False}, "intra_class": DEFAULTS},
         ),
-        (["sftn:student={student}"], {"sftn": {"weight": 1.0, "student": "{student}"}}),  # of a study
+        (
+            ["sftn:student={student},pretrained=true"],  # of a study
+            {"sftn": {"weight": 1.0, "student": "{student}", "pretrained": True}},
+        ),
     ],
 )
 def test_meaning_of_specs(specs, meaning):
