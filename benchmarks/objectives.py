@@ -30,6 +30,7 @@ from hf_icckd.losses import parse_objectives
 from hf_icckd.models.classifier import ImageClassifier
 from hf_icckd.models.embedding_teacher import output_shapes
 from hf_icckd.options.pairs import PAIRS
+from hf_icckd.training.student_checks import made_up_outputs
 from hf_icckd.training.student_with_objective import StudentWithObjective
 from hf_icckd.utils.machine import best_device
 
@@ -46,6 +47,8 @@ class Steps:
         objectives = parse_objectives([name])
         maps = "feature_maps" in objectives.teacher_outputs
         objectives.build(output_shapes(student, maps), output_shapes(teacher, maps), seed=0, num_images=IMAGES)
+        for objective in objectives:
+            objective.tune(lambda: made_up_outputs(teacher))
         self.device = next(teacher.parameters()).device
         layer = teacher.classification_layer if objectives.reads_teacher_layer else None
         self.trained = StudentWithObjective(copy.deepcopy(student), objectives, layer).to(self.device).train()
