@@ -42,7 +42,8 @@ def class_directions(embeddings: Tensor, labels: Tensor, num_classes: int, direc
 
     Returns:
         `axes` (C, K, D) and `offsets` (C, K) in float64. `axes @ e - offsets` has mean 0 and variance 1 over the
-        images of the class. Both are 0 for a direction in which it does not vary, and for all but one in ten images.
+        images of the class. Both are 0 for a direction in which it does not vary, and for those beyond one for every
+        ten images of the class.
 
     Example:
         >>> embeddings = torch.tensor([[0.0, 5.0], [4.0, 5.0]] * 5 + [[1.0, 1.0]])

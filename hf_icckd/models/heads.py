@@ -52,12 +52,12 @@ def find_head(net: TimmNet, image_size: int) -> Head:
     """
     if net.num_classes == 0:
         moved = moved_copy(net, keep=list(net.parameters())).eval()
-        pooled = moved.forward_head(moved.forward_features(_image(moved, image_size)), pre_logits=True)
+        pooled = moved.forward_head(moved.forward_features(probe_image(moved, image_size)), pre_logits=True)
         return Head(pooled.flatten(1).shape[1], single_layer=False)
     last = {id(weight) for layer in _last_layers(net) for weight in layer.parameters()}
     large = [weight for weight in net.parameters() if weight.ndim > 1 and id(weight) not in last]
     moved = moved_copy(net, keep=large).eval()
-    features = moved.forward_features(_image(moved, image_size))
+    features = moved.forward_features(probe_image(moved, image_size))
     expected = moved.forward_head(features)
     if not isinstance(expected, Tensor) or expected.shape != (1, net.num_classes):
         found = tuple(expected.shape) if isinstance(expected, Tensor) else type(expected).__name__
@@ -70,7 +70,7 @@ def find_head(net: TimmNet, image_size: int) -> Head:
     return Head(None if embeddings is None else embeddings.shape[1], single_layer=False)
 
 
-def _image(net: TimmNet, size: int) -> Tensor:
+def probe_image(net: TimmNet, size: int) -> Tensor:
     """Not zeros, which a new net maps to zeros throughout; not random, which would advance the generator."""
     return torch.linspace(-1, 1, 3 * size**2).view(1, 3, size, size).to(next(net.parameters()))
 

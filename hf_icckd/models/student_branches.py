@@ -8,6 +8,7 @@ Reference:
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from hf_icckd.models._cifar import Sections
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier, create_classifier
 from hf_icckd.models.embedding_teacher import output_shapes
+from hf_icckd.models.foreign import available_outputs
+from hf_icckd.models.heads import probe_image
 from hf_icckd.utils.keyed_random import generator_seed
 
 
@@ -54,14 +57,14 @@ class StudentBranches(nn.ModuleList):
     """
 
     def __init__(self, teacher: ImageClassifier, student: ImageClassifier):
-        given, own = _stages(teacher), _stages(student)
+        shapes = [_map_shapes(each) for each in (teacher, student)]
+        given, own = _stages(teacher, shapes[0]), _stages(student, shapes[1])
         if len(given) != len(own):
             raise ValueError(
                 f"the teacher {teacher.spec.architecture} has {len(given)} stages, the student of the branches "
                 f"{student.spec.architecture} {len(own)}, expected as many; choose two of one family, such as "
                 "cifar_resnet20 and cifar_resnet8, or resnet34 and resnet18"
             )
-        shapes = [output_shapes(each, feature_maps=True).feature_maps or () for each in (teacher, student)]
         rests = _rests(student, own[:-1])
         super().__init__(
             StudentBranch(_transform(shapes[0][there], shapes[1][here]), rest)
@@ -98,22 +101,27 @@ def student_branches(
     return StudentBranches(teacher, student)
 
 
-def _stages(classifier: ImageClassifier) -> list[int]:
+def _map_shapes(classifier: ImageClassifier) -> tuple[tuple[int, ...], ...]:
+    """Shapes (C, H, W) of the feature maps; none for a net of timm that returns no maps."""
+    there = "feature_maps" in available_outputs(classifier)
+    return output_shapes(classifier, feature_maps=there).feature_maps or ()
+
+
+def _stages(classifier: ImageClassifier, shapes: Sequence[tuple[int, ...]]) -> list[int]:
     """Feature maps that end a stage: of ResNets and most `cifar_*` nets all but the stem's, of others the last four.
 
     Raises:
         ValueError: If the net has no such maps, or they are all of one size, as in a plain ViT.
     """
-    infos: list[dict[str, Any]] = getattr(classifier.net, "feature_info", [])
     if isinstance(classifier.net, ResNet | Sections):
-        return list(range(1, len(infos)))  # 0 is the stem
-    first = max(0, len(infos) - 4)
-    if len({info["reduction"] for info in infos[first:]}) < 2:
+        return list(range(1, len(shapes)))  # 0 is the stem
+    first = max(0, len(shapes) - 4)
+    if len({shape[1:] for shape in shapes[first:]}) < 2:
         raise ValueError(
             f"student branches can't be made with {classifier.spec.architecture}, which has no stages of different "
             "sizes; choose convolutional nets as teacher and as student, such as resnet34 and resnet18"
         )
-    return list(range(first, len(infos)))
+    return list(range(first, len(shapes)))
 
 
 def _transform(given: tuple[int, ...], wanted: tuple[int, ...]) -> nn.Module:
@@ -134,16 +142,14 @@ def _rests(student: ImageClassifier, stages: list[int]) -> list[nn.Module]:
         ValueError: If one of them is another computation, because the net is more than a sequence of modules.
     """
     net: Any = copy.deepcopy(student.net).eval()
-    weight, size = next(net.parameters()), student.spec.image_size
-    images = torch.linspace(-1, 1, 3 * size**2, dtype=weight.dtype, device=weight.device).view(1, 3, size, size)
-    features, maps = net.forward_intermediates(images)
+    features, maps = net.forward_intermediates(probe_image(net, student.spec.image_size))
     rests = []
     for stage in stages:
         rest, cause = copy.deepcopy(net), None
         try:
             _cut(rest, net.feature_info[stage]["module"])
             same = torch.equal(rest.forward_features(maps[stage]), features)
-        except Exception as error:  # whatever a net of timm raises where it gets something else than an image
+        except (AttributeError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
             same, cause = False, error
         if not same:
             raise ValueError(

@@ -316,6 +316,13 @@ def test_pairs_that_do_not_fit_are_refused(big, small, message):
         with_student_branches(classifier(big, 32), small, seed=0)
 
 
+def test_a_net_that_returns_no_maps_is_refused(monkeypatch):
+    small, big = classifier("test_efficientnet", 32), classifier("test_convnext", 32)
+    monkeypatch.delattr(type(big.net), "forward_intermediates")
+    with pytest.raises(ValueError, match="made with test_convnext, which has no stages of different sizes"):
+        with_branches(big, small)
+
+
 def test_branches_of_a_pretrained_student_start_from_its_weights(monkeypatch):
     """As there is no network, what timm would load is replaced."""
     asked = []
