@@ -26,6 +26,10 @@ _GEOMETRY = {
         "train": "train.distance_ratio",
     },
     "NC1\n0: classes are collapsed": {"test": "test.nc1", "train": "train.nc1"},
+    "share of the variance within classes\nthat the last layer does not read": {
+        "test": "test.unread_variance",
+        "train": "train.unread_variance",
+    },
     "soft-label information (nats), test\n↗ claim: grows with the weight": {
         "T = 1": "test.soft_label_information",
         "T = 4": "test.soft_label_information_t4",
@@ -46,12 +50,12 @@ def ablation(plan: Plan, frame: pd.DataFrame, sweep: Sweep) -> Figure | None:
         f"student, test {METRICS['top1'].title}": {label: (name, "test.top1") for name, label in names.items()},
         f"teacher, test {METRICS['top1'].title}": {"": (TEACHER, "test.top1")},
     }
-    return _panels(plan, frame, sweep, panels, (8.2, 3.2))
+    return _panels(plan, frame, sweep, panels, (4.1, 3.2))
 
 
 @styled
 def geometry(plan: Plan, frame: pd.DataFrame, sweep: Sweep) -> Figure | None:
-    """Distance ratio, NC1 and soft-label information of the teachers, with what theory and the paper predict.
+    """Geometry and soft-label information of the teachers, with what theory and the paper predict.
 
     Args:
         frame: Rows of `run_metrics` of one pair.
@@ -60,7 +64,7 @@ def geometry(plan: Plan, frame: pd.DataFrame, sweep: Sweep) -> Figure | None:
     panels = {
         title: {label: (TEACHER, column) for label, column in columns.items()} for title, columns in _GEOMETRY.items()
     }
-    return _panels(plan, frame, sweep, panels, (10.5, 3.5), bottom=0)
+    return _panels(plan, frame, sweep, panels, (3.5, 3.5), bottom=0)
 
 
 def _panels(
@@ -71,12 +75,21 @@ def _panels(
     size: tuple[float, float],
     bottom: float | None = None,
 ) -> Figure | None:
-    """A panel for each title, with a line for each label: a column of a student or the teacher."""
+    """A panel of that size for each title, with a line for each label: a column of a student or the teacher.
+
+    A panel of which nothing was measured is left out: early studies lack some metrics.
+    """
     rows = sweep_runs(plan, sweep, frame)
-    if not any(rows[column].notna().any() for lines in panels.values() for _, column in lines.values()):
+    panels = {
+        title: lines
+        for title, lines in panels.items()
+        if rows[[column for _, column in lines.values()]].notna().any(axis=None)
+    }
+    if not panels:
         return None
-    figure = Figure(size, layout="constrained")
-    for axis, (title, lines) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+    figure = Figure((size[0] * len(panels), size[1]), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, lines) in zip(axes, panels.items(), strict=True):
         places = _value_axis(axis, sweep.values)
         ends = []
         styles = zip(itertools.cycle([BLUE, ORANGE, GREEN, VIOLET]), itertools.cycle("oDs^"), strict=False)

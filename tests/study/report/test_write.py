@@ -16,7 +16,7 @@ from hf_icckd.study.report.cells import interval
 from hf_icckd.study.report.controls import controls_table, gate_pairs
 from hf_icckd.study.report.frames import all_runs, run_metrics
 from hf_icckd.study.report.protocol import command_of
-from hf_icckd.study.report.sweep_plots import _value_axis, ablation
+from hf_icckd.study.report.sweep_plots import _value_axis, ablation, geometry
 from hf_icckd.study.report.write import write_report
 from hf_icckd.utils import plotting
 from tests.study.made_up_study import diverge, make_plan, make_records
@@ -442,6 +442,20 @@ def test_intervals_of_a_sweep_need_three_seeds(seeds, intervals):
         drawn = [line for line in axis.get_lines() if len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1]
         assert len([line for line in drawn if line.get_linestyle() != "None"]) == intervals
         assert len([line for line in axis.get_lines() if line.get_linestyle() == "None"]) == 5  # points of each value
+
+
+def test_a_sweep_has_no_panel_for_what_nobody_measured():
+    plan = make_plan()
+    frame = all_runs(plan, run_metrics(make_records(plan)))
+    sweep = plan.sweeps["weight"]
+    earlier = frame.drop(columns=["test.unread_variance", "train.unread_variance"]).reindex(columns=frame.columns)
+    titles = [axis.get_title("left") for axis in geometry(plan, frame, sweep).axes]
+    assert len(titles) == 4
+    assert [axis.get_title("left") for axis in geometry(plan, earlier, sweep).axes] == [
+        title for title in titles if "does not read" not in title
+    ]
+    assert len(geometry(plan, earlier.assign(**{"train.nc1": math.nan, "test.nc1": math.nan}), sweep).axes) == 2
+    assert geometry(plan, frame[frame.seed < 0], sweep) is None
 
 
 @pytest.mark.parametrize(
