@@ -37,6 +37,7 @@ _ON_TRAINING_IMAGES = (
     *("soft_label_information", "soft_label_information_matched"),
 )
 _LATER = ("fine", "train.unread")  # begins columns that not all studies have
+_SWEPT = ("test.distance_ratio", "train.unread_variance", "train.unread_variance_graded")  # in tables of sweeps
 _TEACHER_METRICS = (
     ("test.top1", f"test {METRICS['top1'].title}", METRICS["top1"].decimals),
     ("train.top1", f"train {METRICS['top1'].title}", METRICS["top1"].decimals),
@@ -128,7 +129,7 @@ def differences_table(plan: Plan, found: pd.DataFrame, pair: str, family: str) -
 
 def teachers_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
     """Accuracy, geometry and soft labels of each teacher."""
-    columns = [each for each in _TEACHER_METRICS if frame[each[0]].notna().any() or not each[0].startswith(_LATER)]
+    columns = _teacher_columns(frame)
     found = {column: summary(frame, column) for column, _, _ in columns}
     rows = []
     for teacher in plan.teachers:
@@ -142,6 +143,11 @@ def teachers_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
             cells.append(spread(found[column], key, decimals, with_n=fewer))
         rows.append([label(plan, teacher), f"{runs['n']:.0f}{diverged}", *cells])
     return table(["teacher", "n", *(title for _, title, _ in columns)], rows)
+
+
+def _teacher_columns(frame: pd.DataFrame) -> list[tuple[str, str, int]]:
+    """Column, title and decimals of what is shown of teachers; later metrics only where they were measured."""
+    return [each for each in _TEACHER_METRICS if frame[each[0]].notna().any() or not each[0].startswith(_LATER)]
 
 
 def teacher_differences_table(plan: Plan, frame: pd.DataFrame, pair: str) -> str:
@@ -168,16 +174,17 @@ def _paired(of_pair: pd.DataFrame, side: tuple[str, str], control: tuple[str, st
 def sweep_table(plan: Plan, frame: pd.DataFrame, pair: str, sweep: Sweep) -> str:
     """Teacher and students at each value of a sweep."""
     rows = sweep_runs(plan, sweep, frame)
-    top1, ratio = summary(rows, "test.top1"), summary(rows, "test.distance_ratio")
-    accuracy, geometry = METRICS["top1"], METRICS["distance_ratio"]
-    header = [escape(sweep.title or sweep.option), f"teacher, {accuracy.title}", geometry.title]
+    top1, accuracy = summary(rows, "test.top1"), METRICS["top1"]
+    geometry = [each for each in _teacher_columns(rows) if each[0] in _SWEPT]
+    found = {column: summary(rows, column) for column, _, _ in geometry}
+    header = [escape(sweep.title or sweep.option), f"teacher, {accuracy.title}", *(title for _, title, _ in geometry)]
     header += [f"{label(plan, student)}, {accuracy.title}" for student in sweep.students]
     lines = []
     for value, teacher in plan.sweep_teachers(sweep).items():
-        students = [spread(top1, (pair, teacher, student), accuracy.decimals) for student in sweep.students]
         key = (pair, teacher, TEACHER)
-        of_teacher = spread(top1, key, accuracy.decimals), spread(ratio, key, geometry.decimals, with_n=False)
-        lines.append([escape(value_label(value)), *of_teacher, *students])
+        of_teacher = [spread(found[column], key, decimals, with_n=False) for column, _, decimals in geometry]
+        students = [spread(top1, (pair, teacher, student), accuracy.decimals) for student in sweep.students]
+        lines.append([escape(value_label(value)), spread(top1, key, accuracy.decimals), *of_teacher, *students])
     return table(header, lines)
 
 

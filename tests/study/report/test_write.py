@@ -176,6 +176,11 @@ def test_tables_hold_the_figures_of_the_records(whole, plan, records):
         ):
             values = [metrics[split][name] for metrics in own]
             assert row[title] == f"{np.mean(values):.{decimals}f} ± {np.std(values, ddof=1):.{decimals}f}"
+    swept = next(rows for rows in page.tables if rows[0][0] == "weight")
+    row = dict(zip(swept[0], next(cells for cells in swept if cells[0] == "0.5"), strict=True))
+    assert row["unread variance, train"] == "0.300 ± 0.000" and "unread variance, graded, train" not in row
+    own = [records[f"small/intra,intra_class.weight=0.5/seed-{seed}/teacher"]["metrics"]["test"] for seed in (0, 1)]
+    assert row["distance ratio"].startswith(f"{np.mean([each['distance_ratio'] for each in own]):.3f} ±")
     alone = [records[f"small/alone/seed-{seed}/ce"]["metrics"]["test"]["top1"] for seed in plan.seeds]
     assert page.row("without a teacher", "cross-entropy")[1].startswith(f"{np.mean(alone):.2f} ±")
 
@@ -490,7 +495,7 @@ def test_a_sweep_is_drawn_from_its_own_seeds(tmp_path):
     rows = next(rows for rows in page.tables if rows[0][0] == "intra_class.weight")
     assert [row[0] for row in rows[1:]] == ["0.05", "1"]
     value = make_records(plan)["small/intra/seed-4/kd"]["metrics"]["test"]["top1"]
-    assert rows[1][3] == f"{value:.2f} (1)" and math.isfinite(value)
+    assert rows[1][-1] == f"{value:.2f} (1)" and math.isfinite(value)
 
 
 @pytest.mark.usefixtures("undrawn")
