@@ -54,9 +54,9 @@ def contrastive_estimation_loss(
         0.6931471824645996
     """
     counts = valid.sum(dim=1).clamp(min=1).to(positive.dtype)
-    noise = (counts / num_images).log()
-    found = F.softplus(noise - (positive - log_constant))
-    others = torch.where(valid, F.softplus(negatives - log_constant - noise.unsqueeze(1)), 0).sum(dim=1)
+    even = log_constant + (counts / num_images).log()  # at this similarity h is a half
+    found = F.softplus(even - positive)
+    others = torch.where(valid, F.softplus(negatives - even.unsqueeze(1)), 0).sum(dim=1)
     return (found + others).mean()
 
 
@@ -153,10 +153,11 @@ class CRD(DistillationObjective):
     def _losses(self, student: Tensor, teacher: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
         """Sum of both directions, of (B, D) rows of length 1."""
         drawn = self._draw()
-        others = self.memory[:, drawn].to(student.dtype)
+        others = self.memory.index_select(1, drawn).to(student.dtype)
         valid = (self.classes[drawn] != labels.unsqueeze(1)) & (drawn != ids.unsqueeze(1))
-        positive = (student * teacher).sum(dim=1) / self.temperature
-        found = [anchor @ rows.T / self.temperature for anchor, rows in ((student, others[1]), (teacher, others[0]))]
+        student, opposite = student / self.temperature, teacher / self.temperature
+        positive = (student * teacher).sum(dim=1)
+        found = [anchor @ rows.T for anchor, rows in ((student, others[1]), (opposite, others[0]))]
         self._set_constants(found, valid)
         constants = self.log_constants.to(student.dtype)
         losses = [
