@@ -155,9 +155,9 @@ class CRD(DistillationObjective):
         drawn = self._draw()
         others = self.memory.index_select(1, drawn).to(student.dtype)
         valid = (self.classes[drawn] != labels.unsqueeze(1)) & (drawn != ids.unsqueeze(1))
-        student, opposite = student / self.temperature, teacher / self.temperature
-        positive = (student * teacher).sum(dim=1)
-        found = [anchor @ rows.T for anchor, rows in ((student, others[1]), (opposite, others[0]))]
+        scaled = student / self.temperature, teacher / self.temperature
+        positive = (scaled[0] * teacher).sum(dim=1)
+        found = [anchor @ rows.T for anchor, rows in zip(scaled, (others[1], others[0]), strict=True)]
         self._set_constants(found, valid)
         constants = self.log_constants.to(student.dtype)
         losses = [
