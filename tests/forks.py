@@ -312,6 +312,7 @@ def _end(words: list[str]) -> NoReturn:
             sys.stderr.write(f"{end.code}\n")
     except BaseException as error:  # as the interpreter: whatever it is, it is shown
         traceback.print_exception(error)
+        sys.last_value = error
         interrupted = isinstance(error, KeyboardInterrupt)
     threading._shutdown()
     atexit._run_exitfuncs()

@@ -372,6 +372,34 @@ def test_accelerate_configs(forks, tmp_path, name, processes):
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["environment"]["processes"] == processes
 
 
+@pytest.mark.parametrize(("end", "left"), [("", True), ("sys.exit(3)", True), ("raise KeyError('x')", False)])
+def test_a_run_leaves_its_group_at_exit(forks, tmp_path, end, left):
+    """Gloo's threads have ended too, after what they still had to do: one would abort the program."""
+    code = f"""
+import atexit, os, sys, time
+import torch
+import torch.distributed as dist
+atexit.register(lambda: print(dist.is_initialized(), len(os.listdir("/proc/self/task")) - before, value.tolist()))
+before = len(os.listdir("/proc/self/task"))
+from hf_icckd import teacher
+from hf_icckd.utils import distributed
+teacher.main({[*QUICK, "--use_cpu", "true", "--output_dir", f"{tmp_path}/run"]!r})
+distributed._host_group(dist.group.WORLD)
+value = torch.ones(1)
+if distributed.rank() == 1:
+    time.sleep(0.2)
+dist.all_reduce(value, async_op=True)
+{end}
+"""
+    done = forks.run_processes(["-c", code], 2, timeout=120)
+    assert [each.returncode for each in done] == [{"": 0, "sys.exit(3)": 3}.get(end, 1)] * 2, done
+    said = [each.stdout.splitlines()[-1] for each in done]
+    if left:
+        assert said == ["False 0 [2.0]"] * 2
+    else:
+        assert all(line.startswith("True") for line in said)
+
+
 def test_accelerate_config_that_shards():
     """The environment that accelerate makes of it. It is started in tests/distributed/test_fsdp2.py."""
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser

@@ -33,6 +33,7 @@ from hf_icckd.options.trainer import (
     StudentOptions,
     TeacherOptions,
 )
+from hf_icckd.utils.distributed import leave_at_exit
 from hf_icckd.utils.machine import best_device, cores, keep_freed_memory, missing_compiler
 
 
@@ -86,6 +87,7 @@ class DistillationTrainingArguments(  # type: ignore[misc]
         directions = {name: METRICS[name].higher_is_better for name in self.evaluation_metrics}
         check_kept_weights(self, self.changed, directions)
         self._complete()
+        leave_at_exit()
         self._check_processes()
         self._check_compiler()
         if self.mixed_precision != {"float32": "no"}.get(self.precision, self.precision):

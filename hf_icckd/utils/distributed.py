@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
+import gc
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -250,6 +253,25 @@ def barrier() -> None:
     """Wait for all ranks."""
     if world_size() > 1:
         dist.barrier()
+
+
+@functools.cache
+def leave_at_exit() -> None:
+    """Leave the process group when the program ends, unless an error ends it: others may wait for this process then.
+
+    Without it a thread of Gloo that still holds a tensor while the interpreter is taken apart aborts the program
+    (https://github.com/pytorch/pytorch/issues/190489).
+    """
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if not (dist.is_available() and dist.is_initialized()) or hasattr(sys, "last_value"):
+        return
+    # The threads end with the last reference to the group. Trainers hold some, in cycles.
+    _host_group.cache_clear()
+    gc.collect()
+    dist.destroy_process_group()
 
 
 class _GatherRows(torch.autograd.Function):
