@@ -21,10 +21,9 @@ NOT_YET, NOT_HERE = "Not measured yet", "Not in this study"
 # Kind of picture -> its title, and one sentence on what to look at.
 _TEXTS = {
     "students": (
-        "Students by teacher",
-        "Is a row's bar (95 % interval of the mean) clear of the dashed line, the control teacher's mean? Dots are "
-        "seeds. "
-        "The paired intervals in the tables above decide.",
+        "Students",
+        "Is a row's bar (95 % interval of the mean) clear of the dashed line, the control's mean? Dots are seeds. The "
+        "paired intervals in the tables above decide.",
     ),
     "fine-probe": (
         "Finer classes that nobody was told",
@@ -81,7 +80,7 @@ class Picture:
 
 
 def pictures(plan: Plan, rows: pd.DataFrame, main: pd.DataFrame, points: pd.DataFrame) -> list[Picture]:
-    """All pictures except those of the ablations, pair by pair.
+    """All pictures except those of the ablations, pair by pair; a study of students has none that compares teachers.
 
     Args:
         rows: Rows of `all_runs`.
@@ -103,9 +102,10 @@ def _of_pair(plan: Plan, pair: str, rows: pd.DataFrame, main: pd.DataFrame, poin
     found = [
         _picture(plan, pair, "students", plots.students(plan, main, metric)),
         _picture(plan, pair, "fine-probe", plots.fine_probe(plan, main), absent=NOT_HERE if asked else NOT_YET),
-        *([_picture(plan, pair, "gain", plots.gain(plan, rows, metric))] if of_teachers else []),
-        _picture(plan, pair, "accuracies", plots.accuracies(plan, rows)),
     ]
+    if of_teachers:
+        found.append(_picture(plan, pair, "gain", plots.gain(plan, rows, metric)))
+        found.append(_picture(plan, pair, "accuracies", plots.accuracies(plan, rows)))
     weights = {name: sweep for name, sweep in plan.sweeps.items() if sweep.option == "intra_class.weight"}
     for name, sweep in weights.items():
         figure = sweep_plots.geometry(plan, rows, sweep)
@@ -117,11 +117,10 @@ def _of_pair(plan: Plan, pair: str, rows: pd.DataFrame, main: pd.DataFrame, poin
     for kind, planned in (("geometry", weights), ("gate", gates)):
         if not planned:
             found.append(_picture(plan, pair, kind, None, absent=NOT_HERE))
-    return [
-        *found,
-        _picture(plan, pair, "agreement", plots.agreement(plan, main)),
-        _picture(plan, pair, "cost", plots.cost(plan, main)),
-    ]
+    found.append(_picture(plan, pair, "agreement", plots.agreement(plan, main)))
+    if of_teachers:
+        found.append(_picture(plan, pair, "cost", plots.cost(plan, main)))
+    return found
 
 
 def ablation(plan: Plan, rows: pd.DataFrame, name: str, pair: str) -> Picture:

@@ -22,34 +22,22 @@ from hf_icckd.study.report.statistics import gains, mean_interval, rank_correlat
 from hf_icckd.study.run import ALONE
 from hf_icckd.utils.plotting import BLUE, GREEN, GREY, GROUND, OCHRE, ORANGE, SKY, VIOLET, styled
 
-# ---- a row for each teacher
+# ---- rows of what is compared: teachers, a panel for each student, or students, a panel for each teacher
 
 
 @styled
 def students(plan: Plan, frame: pd.DataFrame, metric: str) -> Figure | None:
-    """A metric of the students by teacher, a panel for each student; networks without a teacher come last."""
-    return _rows(
-        plan,
-        {
-            plan.labels.get(student, student): {
-                **_by_teacher(plan, frame, student, column_of(metric)),
-                **{f"{ALONE}/{name}": arm(frame, ALONE, name, column_of(metric)) for name in plan.alone},
-            }
-            for student in plan.students
-        },
-        COMPARED[metric].title,
-        COMPARED[metric].decimals,
-    )
+    """A metric of the students; networks without a teacher come last."""
+    column = column_of(metric)
+    alone = {f"{ALONE}/{name}": arm(frame, ALONE, name, column) for name in plan.alone}
+    panels = {panel: rows | alone for panel, rows in _of_students(plan, frame, column).items()}
+    return _rows(plan, panels, COMPARED[metric].title, COMPARED[metric].decimals)
 
 
 @styled
 def agreement(plan: Plan, frame: pd.DataFrame) -> Figure | None:
     """Agreement of students with their teacher."""
-    panels = {
-        plan.labels.get(student, student): _by_teacher(plan, frame, student, "test.agreement")
-        for student in plan.students
-    }
-    return _rows(plan, panels, METRICS["agreement"].title, 1)
+    return _rows(plan, _of_students(plan, frame, "test.agreement"), METRICS["agreement"].title, 1)
 
 
 @styled
@@ -62,17 +50,35 @@ def cost(plan: Plan, frame: pd.DataFrame) -> Figure | None:
 
 @styled
 def fine_probe(plan: Plan, frame: pd.DataFrame) -> Figure | None:
-    """Accuracy of linear probes for finer classes that were never told: teachers, then their students."""
-    names = {TEACHER: "teachers"} | {name: plan.labels.get(name, name) for name in plan.students}
-    panels = {
-        f"{label}: probe on the {features}": _by_teacher(plan, frame, name, f"fine_probe.{column}")
-        for name, label in names.items()
+    """Accuracy of linear probes for finer classes that were never told: teachers, and students that were probed."""
+    probes = {
+        features: _of_students(plan, frame, f"fine_probe.{column}", teachers=True)
         for column, features in (("embeddings", "embeddings"), ("soft_labels", "soft labels"))
-        if name == TEACHER or frame[frame.student == name]["fine_probe.embeddings"].notna().any()
+    }
+    panels = {
+        f"{panel}: probe on the {features}": found[panel]
+        for panel in probes["embeddings"]
+        for features, found in probes.items()
+        if any(len(values) for values in found[panel].values())
     }
     chance = frame["fine_probe.chance"].mean()  # a line at chance, far to the left, would squeeze the points together
     title = "fine class found (%)" + ("" if math.isnan(chance) else f"; chance: {chance:.1f}")
     return _rows(plan, panels, title, 2)
+
+
+def _of_students(
+    plan: Plan, frame: pd.DataFrame, column: str, teachers: bool = False
+) -> dict[str, dict[str, pd.Series]]:
+    """Rows of each panel; on request with those of the teachers, in a panel before or a row above."""
+    if plan.comparison.control_student is None:
+        names = {TEACHER: "teachers"} if teachers else {}
+        names |= {student: plan.labels.get(student, student) for student in plan.students}
+        return {title: _by_teacher(plan, frame, student, column) for student, title in names.items()}
+    rows = [TEACHER, *plan.students] if teachers else list(plan.students)
+    return {
+        plan.labels.get(teacher, teacher): {row: arm(frame, teacher, row, column) for row in rows}
+        for teacher in plan.teachers
+    }
 
 
 def _by_teacher(plan: Plan, frame: pd.DataFrame, student: str, column: str) -> dict[str, pd.Series]:
@@ -83,7 +89,7 @@ def _rows(plan: Plan, panels: dict[str, dict[str, pd.Series]], title: str, decim
     """Rows of points, one per seed, with mean and interval below and the mean as text; a line marks the control's."""
     if all(values.empty for rows in panels.values() for values in rows.values()):
         return None
-    names, styles = list(dict.fromkeys(itertools.chain(*panels.values()))), teacher_styles(plan)
+    names, styles = list(dict.fromkeys(itertools.chain(*panels.values()))), compared_styles(plan)
     columns = len(panels) if len(panels) <= 3 else 2
     lines = math.ceil(len(panels) / columns)
     size = (2.4 + (2.7 if columns == 3 else 3.4) * columns, lines * (0.8 + 0.36 * len(names)))
@@ -92,7 +98,7 @@ def _rows(plan: Plan, panels: dict[str, dict[str, pd.Series]], title: str, decim
     for axis, (panel, rows) in zip(grid, panels.items(), strict=False):
         for place, name in enumerate(names):
             _row(axis, place, rows[name], styles.get(name, {"color": GREY, "marker": "o"}), decimals)
-        control = rows[plan.comparison.control]
+        control = rows[plan.comparison.control_student or plan.comparison.control]
         if len(control):
             axis.axvline(control.mean(), color=GREY, lw=1, ls="--", zorder=0)
         axis.set(title=panel, xlabel=title, ylim=(len(names) - 0.4, -0.6))
@@ -106,6 +112,8 @@ def _rows(plan: Plan, panels: dict[str, dict[str, pd.Series]], title: str, decim
 
 
 def _row_label(plan: Plan, name: str) -> str:
+    if name == TEACHER:
+        return "teacher"
     alone, _, student = name.rpartition("/")  # other names have no slash
     return f"{plan.labels.get(student, student)} (no teacher)" if alone else plan.labels.get(name, name)
 
@@ -130,16 +138,16 @@ def _row(axis: Axes, place: int, values: pd.Series, style: dict[str, Any], decim
     )
 
 
-def teacher_styles(plan: Plan) -> dict[str, dict[str, Any]]:
-    """Colour and marker of each teacher, the same in all pictures: grey for the control, blue for the claimed one."""
+def compared_styles(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each teacher, or student, the same in all pictures: grey the control, blue the claim."""
     comparison = plan.comparison
-    others = [name for name in plan.teachers if name not in (comparison.teacher, comparison.control)]
+    names, claimed, control = list(plan.teachers), comparison.teacher, comparison.control
+    if comparison.control_student is not None:
+        names, claimed, control = list(plan.students), comparison.student, comparison.control_student
+    others = [name for name in names if name not in (claimed, control)]
     colors, markers = itertools.cycle([ORANGE, GREEN, VIOLET, SKY, OCHRE]), itertools.cycle("s^vPX<>")
     styles: dict[str, dict[str, Any]] = {name: {"color": next(colors), "marker": next(markers)} for name in others}
-    return styles | {
-        comparison.control: {"color": GREY, "marker": "o"},
-        comparison.teacher: {"color": BLUE, "marker": "D"},
-    }
+    return styles | {control: {"color": GREY, "marker": "o"}, claimed: {"color": BLUE, "marker": "D"}}
 
 
 # ---- scatters
@@ -197,7 +205,7 @@ def _scatters(
 
 
 def _scatter(axis: Axes, plan: Plan, points: pd.DataFrame, x: str, y: str) -> None:
-    styles = teacher_styles(plan)
+    styles = compared_styles(plan)
     swept = points[~points.teacher.isin(plan.teachers)]
     if len(swept):
         axis.plot(swept[x], swept[y], ls="none", marker=".", ms=5, alpha=0.45, color=GREY, label="of sweeps")

@@ -164,7 +164,7 @@ def _pair(plan: Plan, rows: pd.DataFrame, main: pd.DataFrame, found: pd.DataFram
         "teachers": tables.teachers_table(plan, main, pair),
         "teacher_differences": tables.teacher_differences_table(plan, main, pair),
         "terminal": "" if plan.comparison.control_student else _terminal(plan, main, pair),
-        "correlations": tables.correlations_table(plan, rows, pair),
+        "correlations": "" if plan.comparison.control_student else tables.correlations_table(plan, rows, pair),
     }
 
 

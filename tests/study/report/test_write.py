@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from hf_icckd.study.parts import Comparison, Sweep
+from hf_icckd.study.report import plots
 from hf_icckd.study.report.cells import interval
 from hf_icckd.study.report.controls import controls_table, gate_pairs
 from hf_icckd.study.report.frames import all_runs, run_metrics
@@ -277,7 +278,7 @@ def test_a_study_without_controls_says_so(tmp_path):
     assert marks["at least 5 seeds, paired"] == "not in this study"
     assert "## Ablations\n\nNot in this study." in text
     assert "Not in this study: Geometry and soft labels; Training with and without the gate." in text
-    assert "Not measured yet: Students by teacher; Finer classes" in text  # no teacher has been asked yet
+    assert "Not measured yet: Students; Finer classes" in text  # no teacher has been asked yet
     _, text = report(tmp_path, plan, make_records(plan))
     assert "Not in this study: Finer classes that nobody was told; Geometry" in text
 
@@ -338,7 +339,7 @@ def test_nothing_has_been_run_yet(tmp_path, plan):
     page, text = report(tmp_path, plan, {})
     assert not any(tag == "img" for tag, _ in page.tags)
     assert "not decided: no seed has both runs yet" in text and "This study is not finished: 0 of" in text
-    assert "Not measured yet: Students by teacher" in text
+    assert "Not measured yet: Students" in text
     assert "is not measured yet" in text.split("## Pictures")[0]
     missing = [row for rows in page.tables if rows[0][-1] == "why" for row in rows[1:]]
     assert ["small", "intra-class", "teacher", "100, 0, 1, 2, 3, 4", "not run yet"] in missing
@@ -522,11 +523,29 @@ def test_a_report_about_students_of_one_teacher(tmp_path):
     plan = small_plan(
         teachers={"ce": plan.teachers["ce"]},
         students=plan.students,
+        alone=plan.alone,
         comparison=Comparison("ce", "ce", "rkd", control_student="kd"),
     )
-    text = write_report(plan, make_records(plan), tmp_path, COMMAND).with_suffix(".md").read_text()
+    records = make_records(plan, fine=True)
+    text = write_report(plan, records, tmp_path, COMMAND).with_suffix(".md").read_text()
     assert re.search(r"\*\*small: rkd against KD, students of cross-entropy: .*\.\*\*", text)
     assert "Differences are from the control (KD) with the same seed" in text
     assert "| student | what it says |" in text and "**rkd** (primary)" in text
     assert "Differences from the control (cross-entropy)" not in text  # there is one teacher
     assert "cross-entropy on the same two views" not in text and "student tuned on a validation split" in text
+    # Pictures have a row for each student, and those that compare teachers are left out.
+    assert {path.stem for path in (tmp_path / "plots").iterdir()} == {"students", "agreement", "fine-probe"}
+    assert "Information and accuracy" not in text
+    frame = all_runs(plan, run_metrics(records))
+    (axis,) = plots.students(plan, frame, "top1").axes
+    rows = [each.get_text() for each in axis.get_yticklabels()]
+    assert rows == ["KD", "rkd", *(f"{plan.labels[name]} (no teacher)" for name in plan.alone)]
+    control = frame[(frame.teacher == "ce") & (frame.student == "kd")]["test.top1"].mean()
+    assert [line.get_xdata()[0] for line in axis.get_lines() if line.get_linestyle() == "--"] == pytest.approx(
+        [control]
+    )
+    probed = plots.fine_probe(plan, frame).axes
+    assert [axis.get_title("left") for axis in probed] == [
+        f"cross-entropy: probe on the {features}" for features in ("embeddings", "soft labels")
+    ]
+    assert [each.get_text() for each in probed[0].get_yticklabels()] == ["teacher", "KD", "rkd"]
