@@ -30,7 +30,8 @@ default. Several add up:
 hf-icckd student --objectives kd:temperature=2 rkd:weight=0.5 --output_dir runs/student
 ```
 
-In [a study of ten](evidence.md#ten-objectives-three-seeds) none was shown to teach more than KD, so the default is the plainest one.
+In [a study of ten](evidence.md#ten-objectives-three-seeds) none was shown to teach more than KD, so the default is the
+plainest one.
 
 `hf-icckd objectives` prints the first table in a terminal, and `hf-icckd objectives dkd` what stands here about one of
 them. This page is made from the classes, by `docs/objectives.py`. To add one of your own, see

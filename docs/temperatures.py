@@ -1,0 +1,48 @@
+"""Draw students' top-1 over KD's temperature, for each teacher of a study whose students are named kd-TEMPERATURE.
+
+python docs/temperatures.py results/study-temperatures docs/temperatures.png
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from hf_icckd.study import Records, load_plan
+from hf_icckd.study.report.frames import arm, main_runs, run_metrics
+from hf_icckd.study.report.plots import compared_styles, end_labels
+from hf_icckd.study.report.statistics import mean_interval
+from hf_icckd.utils.plotting import png, styled
+
+SPLITS = {"validation.top1": "validation images", "test.top1": "test images"}
+
+
+@styled
+def draw(study: Path) -> Figure:
+    """A panel for each split: seeds as points, means joined, 95 % intervals of the means."""
+    plan = load_plan(study / "study.yaml")
+    frame = main_runs(plan, run_metrics(Records(study / "records.jsonl").by_name))
+    temperatures = {name: float(name.removeprefix("kd-")) for name in plan.students}
+    figure = Figure((9.4, 3.6), layout="constrained")
+    for axis, (column, title) in zip(figure.subplots(1, len(SPLITS)), SPLITS.items(), strict=True):
+        ends = []
+        for place, (teacher, style) in enumerate(compared_styles(plan).items()):
+            of_student = {at: arm(frame, teacher, name, column) for name, at in temperatures.items()}
+            means = {at: values.mean() for at, values in of_student.items() if len(values)}
+            for at, values in of_student.items():
+                beside = at + 0.12 * place  # intervals would lie on one another
+                axis.plot([beside] * len(values), values, ls="none", ms=4, alpha=0.4, mec="none", **style)
+                axis.plot([beside] * 2, mean_interval(values), color=style["color"], lw=1.2)
+            axis.plot([at + 0.12 * place for at in means], list(means.values()), color=style["color"], lw=1.6)
+            ends.append((max(means), means[max(means)], plan.labels.get(teacher, teacher), style["color"]))
+        axis.set(title=f"students, top-1 (%), {title}", xlabel="temperature of KD")
+        axis.set_xticks(list(temperatures.values()))
+        axis.grid(axis="y")
+        end_labels(axis, ends)
+    return figure
+
+
+if __name__ == "__main__":
+    Path(sys.argv[2]).write_bytes(png(draw(Path(sys.argv[1]))))
