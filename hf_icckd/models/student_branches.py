@@ -11,6 +11,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+import timm
 import torch
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
@@ -111,8 +112,14 @@ def _stages(classifier: ImageClassifier, shapes: Sequence[tuple[int, ...]]) -> l
     """Feature maps that end a stage: of ResNets and most `cifar_*` nets all but the stem's, of others the last four.
 
     Raises:
-        ValueError: If the net has no such maps, or they are all of one size, as in a plain ViT.
+        ValueError: If the net returns no maps, or they are all of one size, as in a plain ViT.
     """
+    if not shapes:
+        raise ValueError(
+            f"student branches can't be made with {classifier.spec.architecture}, of which timm {timm.__version__} "
+            "returns no feature maps; choose other convolutional nets as teacher and as student, such as resnet34 and "
+            "resnet18"
+        )
     if isinstance(classifier.net, ResNet | Sections):
         return list(range(1, len(shapes)))  # 0 is the stem
     first = max(0, len(shapes) - 4)
