@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from hf_icckd.study import Records, load_plan
 from hf_icckd.study.report.frames import arm, main_runs, run_metrics
 from hf_icckd.study.report.plots import compared_styles, end_labels
-from hf_icckd.study.report.statistics import mean_interval
+from hf_icckd.study.report.sweep_plots import points_and_means
 from hf_icckd.utils.plotting import png, styled
 
 SPLITS = {"validation.top1": "validation images", "test.top1": "test images"}
@@ -21,7 +21,7 @@ SPLITS = {"validation.top1": "validation images", "test.top1": "test images"}
 
 @styled
 def draw(study: Path) -> Figure:
-    """A panel for each split: seeds as points, means joined, 95 % intervals of the means."""
+    """A panel for each split, a line for each teacher."""
     plan = load_plan(study / "study.yaml")
     frame = main_runs(plan, run_metrics(Records(study / "records.jsonl").by_name))
     temperatures = {name: float(name.removeprefix("kd-")) for name in plan.students}
@@ -30,13 +30,10 @@ def draw(study: Path) -> Figure:
         ends = []
         for place, (teacher, style) in enumerate(compared_styles(plan).items()):
             of_student = {at: arm(frame, teacher, name, column) for name, at in temperatures.items()}
-            means = {at: values.mean() for at, values in of_student.items() if len(values)}
-            for at, values in of_student.items():
-                beside = at + 0.12 * place  # intervals would lie on one another
-                axis.plot([beside] * len(values), values, ls="none", ms=4, alpha=0.4, mec="none", **style)
-                axis.plot([beside] * 2, mean_interval(values), color=style["color"], lw=1.2)
-            axis.plot([at + 0.12 * place for at in means], list(means.values()), color=style["color"], lw=1.6)
-            ends.append((max(means), means[max(means)], plan.labels.get(teacher, teacher), style["color"]))
+            # Beside one another: intervals would overlap.
+            measured = [(at + 0.12 * place, values) for at, values in of_student.items() if len(values)]
+            points_and_means(axis, measured, **style, connected=True)
+            ends.append((measured[-1][0], measured[-1][1].mean(), plan.labels.get(teacher, teacher), style["color"]))
         axis.set(title=f"students, top-1 (%), {title}", xlabel="temperature of KD")
         axis.set_xticks(list(temperatures.values()))
         axis.grid(axis="y")

@@ -114,19 +114,15 @@ def _stages(classifier: ImageClassifier, shapes: Sequence[tuple[int, ...]]) -> l
     Raises:
         ValueError: If the net returns no maps, or they are all of one size, as in a plain ViT.
     """
-    if not shapes:
-        raise ValueError(
-            f"student branches can't be made with {classifier.spec.architecture}, of which timm {timm.__version__} "
-            "returns no feature maps; choose other convolutional nets as teacher and as student, such as resnet34 and "
-            "resnet18"
-        )
     if isinstance(classifier.net, ResNet | Sections):
         return list(range(1, len(shapes)))  # 0 is the stem
     first = max(0, len(shapes) - 4)
     if len({shape[1:] for shape in shapes[first:]}) < 2:
+        without_maps = f"of which timm {timm.__version__} returns no feature maps"
+        cause = "which has no stages of different sizes" if shapes else without_maps
         raise ValueError(
-            f"student branches can't be made with {classifier.spec.architecture}, which has no stages of different "
-            "sizes; choose convolutional nets as teacher and as student, such as resnet34 and resnet18"
+            f"student branches can't be made with {classifier.spec.architecture}, {cause}; choose convolutional nets "
+            "as teacher and as student, such as resnet34 and resnet18"
         )
     return list(range(first, len(shapes)))
 

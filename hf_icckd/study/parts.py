@@ -63,6 +63,18 @@ class Comparison:
     smallest_effect: float | None = None
     control_student: str | None = None
 
+    @property
+    def of_students(self) -> bool:
+        """Whether students of one teacher are compared, and not teachers."""
+        return self.control_student is not None
+
+    @property
+    def claim_and_control(self) -> tuple[str, str]:
+        """Names of what is claimed to be better and of its control: two teachers, or two students of one."""
+        if self.control_student is None:
+            return self.teacher, self.control
+        return self.student, self.control_student
+
     def __post_init__(self):
         if self.smallest_effect is None and self.metric == "top1":
             self.smallest_effect = 0.5

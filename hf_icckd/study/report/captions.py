@@ -95,7 +95,7 @@ def pictures(plan: Plan, rows: pd.DataFrame, main: pd.DataFrame, points: pd.Data
 
 
 def _of_pair(plan: Plan, pair: str, rows: pd.DataFrame, main: pd.DataFrame, points: pd.DataFrame) -> list[Picture]:
-    metric, of_teachers = plan.comparison.metric, plan.comparison.control_student is None
+    metric, of_teachers = plan.comparison.metric, not plan.comparison.of_students
     points = points[points.run.isin(rows.run)]
     # If there are finer classes, every finished teacher has been probed for them.
     asked = ((main.student == TEACHER) & (main.status == "finished")).any()

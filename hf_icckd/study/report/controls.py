@@ -75,7 +75,7 @@ def controls_table(plan: Plan, frame: pd.DataFrame) -> str:
         "SFTN-style teacher": [name for name, each in options.items() if "sftn" in each["terms"]],
     }
     # Two students of one teacher share what these are about.
-    found = of_teachers if plan.comparison.control_student is None else {}
+    found = {} if plan.comparison.of_students else of_teachers
     rows = [[what, _mark(names), _done(plan, frame, names)] for what, names in found.items()]
     trials = len(plan.students[plan.comparison.student].trials)
     validation = option(plan.options | plan.student_options, "validation_fraction")

@@ -70,7 +70,7 @@ def _of_students(
     plan: Plan, frame: pd.DataFrame, column: str, teachers: bool = False
 ) -> dict[str, dict[str, pd.Series]]:
     """Rows of each panel; on request with those of the teachers, in a panel before or a row above."""
-    if plan.comparison.control_student is None:
+    if not plan.comparison.of_students:
         names = {TEACHER: "teachers"} if teachers else {}
         names |= {student: plan.labels.get(student, student) for student in plan.students}
         return {title: _by_teacher(plan, frame, student, column) for student, title in names.items()}
@@ -98,7 +98,7 @@ def _rows(plan: Plan, panels: dict[str, dict[str, pd.Series]], title: str, decim
     for axis, (panel, rows) in zip(grid, panels.items(), strict=False):
         for place, name in enumerate(names):
             _row(axis, place, rows[name], styles.get(name, {"color": GREY, "marker": "o"}), decimals)
-        control = rows[plan.comparison.control_student or plan.comparison.control]
+        control = rows[plan.comparison.claim_and_control[1]]
         if len(control):
             axis.axvline(control.mean(), color=GREY, lw=1, ls="--", zorder=0)
         axis.set(title=panel, xlabel=title, ylim=(len(names) - 0.4, -0.6))
@@ -140,10 +140,8 @@ def _row(axis: Axes, place: int, values: pd.Series, style: dict[str, Any], decim
 
 def compared_styles(plan: Plan) -> dict[str, dict[str, Any]]:
     """Colour and marker of each teacher, or student, the same in all pictures: grey the control, blue the claim."""
-    comparison = plan.comparison
-    names, claimed, control = list(plan.teachers), comparison.teacher, comparison.control
-    if comparison.control_student is not None:
-        names, claimed, control = list(plan.students), comparison.student, comparison.control_student
+    claimed, control = plan.comparison.claim_and_control
+    names = plan.students if plan.comparison.of_students else plan.teachers
     others = [name for name in names if name not in (claimed, control)]
     colors, markers = itertools.cycle([ORANGE, GREEN, VIOLET, SKY, OCHRE]), itertools.cycle("s^vPX<>")
     styles: dict[str, dict[str, Any]] = {name: {"color": next(colors), "marker": next(markers)} for name in others}

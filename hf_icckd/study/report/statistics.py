@@ -158,14 +158,14 @@ def sides(plan: Plan) -> Iterator[tuple[tuple[str, str], tuple[str, str], int]]:
 def family_names(plan: Plan) -> list[str]:
     """Names of the families of comparisons, that of the primary one first: students, or teachers of two students."""
     comparison = plan.comparison
-    if comparison.control_student is None:
-        return _first(plan.students, comparison.student)
-    return _first(plan.teachers, comparison.teacher)
+    if comparison.of_students:
+        return _first(plan.teachers, comparison.teacher)
+    return _first(plan.students, comparison.student)
 
 
 def family_column(plan: Plan) -> str:
     """Column of `differences` that tells families apart."""
-    return "student" if plan.comparison.control_student is None else "teacher"
+    return "teacher" if plan.comparison.of_students else "student"
 
 
 def _corrected(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:

@@ -97,7 +97,7 @@ def _panels(
             by_value = {value: arm(rows, name, student, column) for value, name in plan.sweep_teachers(sweep).items()}
             measured = [(place, by_value[value]) for place, value in places if len(by_value[value])]
             if measured:
-                _line(axis, measured, color, marker, connected=_is_numeric(sweep.values))
+                points_and_means(axis, measured, color, marker, connected=_is_numeric(sweep.values))
                 ends.append((measured[-1][0], measured[-1][1].mean(), label, color))
         axis.set(title=title, xlabel=sweep.title or sweep.option)
         axis.set_ylim(bottom=bottom)
@@ -106,7 +106,10 @@ def _panels(
     return figure
 
 
-def _line(axis: Axes, measured: list[tuple[float, pd.Series]], color: str, marker: str, connected: bool) -> None:
+def points_and_means(
+    axis: Axes, measured: list[tuple[float, pd.Series]], color: str, marker: str, connected: bool
+) -> None:
+    """Draw the seeds at each place, their mean, and its 95 % interval from three seeds on; means may be joined."""
     for place, values in measured:
         axis.plot([place] * len(values), values, ls="none", marker=marker, ms=4.5, alpha=0.7, mec="none", color=color)
         if len(values) > 2:  # from two it would be 13 times as long as their distance, and hide them

@@ -88,7 +88,7 @@ def _context(plan: Plan, records: dict[str, dict], command: str) -> dict[str, An
     drawn = captions.pictures(plan, rows, main, curves(known))
     return {
         "plan": plan,
-        "control": cells.label(plan, plan.comparison.control_student or plan.comparison.control),
+        "control": cells.label(plan, plan.comparison.claim_and_control[1]),
         "control_teacher": cells.label(plan, plan.comparison.control),
         "effect": _effect(plan),
         "epoch": "epoch chosen on the validation split" if controls.keeps_best(plan) else "last epoch",
@@ -122,11 +122,10 @@ def _answer(plan: Plan, row: Any) -> str:
     """The primary comparison in one sentence, with its numbers."""
     comparison, metric = plan.comparison, COMPARED[plan.comparison.metric]
     student, teacher, control = (
-        cells.label(plan, name)
-        for name in (comparison.student, comparison.teacher, comparison.control_student or comparison.control)
+        cells.label(plan, name) for name in (comparison.student, comparison.teacher, comparison.claim_and_control[1])
     )
     sides = f"{student} students of {teacher}, against those of {control}"
-    if comparison.control_student is not None:
+    if comparison.of_students:
         sides = f"{student} against {control}, students of {teacher}"
     head = f"**{cells.escape(row.pair)}: {sides}: {row.verdict}.**"
     facts = []
@@ -163,8 +162,8 @@ def _pair(plan: Plan, rows: pd.DataFrame, main: pd.DataFrame, found: pd.DataFram
         "further_differences": tables.further_differences_table(plan, main, pair),
         "teachers": tables.teachers_table(plan, main, pair),
         "teacher_differences": tables.teacher_differences_table(plan, main, pair),
-        "terminal": "" if plan.comparison.control_student else _terminal(plan, main, pair),
-        "correlations": "" if plan.comparison.control_student else tables.correlations_table(plan, rows, pair),
+        "terminal": "" if plan.comparison.of_students else _terminal(plan, main, pair),
+        "correlations": tables.correlations_table(plan, rows, pair),
     }
 
 
