@@ -50,7 +50,7 @@ def ablation(plan: Plan, frame: pd.DataFrame, sweep: Sweep) -> Figure | None:
         f"student, test {METRICS['top1'].title}": {label: (name, "test.top1") for name, label in names.items()},
         f"teacher, test {METRICS['top1'].title}": {"": (TEACHER, "test.top1")},
     }
-    return _panels(plan, frame, sweep, panels, (4.1, 3.2))
+    return panels_over(plan, frame, sweep, panels, (4.1, 3.2))
 
 
 @styled
@@ -64,10 +64,10 @@ def geometry(plan: Plan, frame: pd.DataFrame, sweep: Sweep) -> Figure | None:
     panels = {
         title: {label: (TEACHER, column) for label, column in columns.items()} for title, columns in _GEOMETRY.items()
     }
-    return _panels(plan, frame, sweep, panels, (3.5, 3.5), bottom=0)
+    return panels_over(plan, frame, sweep, panels, (3.5, 3.5), bottom=0)
 
 
-def _panels(
+def panels_over(
     plan: Plan,
     frame: pd.DataFrame,
     sweep: Sweep,
@@ -125,7 +125,7 @@ def _value_axis(axis: Axes, values: list[Any]) -> list[tuple[float, Any]]:
         axis.set_xlim(-0.6, len(values) - 0.4)
         return list(enumerate(values))
     positive = [value for value in values if value > 0]
-    if positive and min(values) >= 0 and max(positive) / min(positive) >= 20:
+    if positive and min(values) >= 0 and max(positive) / min(positive) >= 10:
         if min(values) > 0:
             axis.set_xscale("log")
         else:  # 0 is one step to the left of the smallest value
