@@ -56,6 +56,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="file for a line of each net and split")
     args = parser.parse_args()
     plan = load_plan(args.study / "study.yaml")
+    if unknown := [name for name in args.teachers if name not in plan.teacher_variants()]:
+        parser.error(
+            f"--teachers {unknown[0]} is not in the study; expected any of: {' '.join(plan.teacher_variants())}"
+        )
+    args.output.parent.mkdir(parents=True, exist_ok=True)
     pipeline = load(plan, {"dataset": args.dataset, "label_column": args.label_column})
     measured = []
     print("| pair | teacher | split | seeds |", " | ".join(COLUMNS.values()), "|")

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hf_icckd.study import Records, load_plan
@@ -57,7 +58,7 @@ def draw(study: Path) -> Figure:
     return figure
 
 
-def _variance(axis, means: pd.DataFrame, teachers: list[str]) -> None:
+def _variance(axis: Axes, means: pd.DataFrame, teachers: list[str]) -> None:
     """A bar for each teacher and split, in two parts: what the last layer reads, and the rest."""
     for split, shift in zip(SPLITS, (-0.21, 0.21), strict=True):
         for place, teacher in enumerate(teachers):

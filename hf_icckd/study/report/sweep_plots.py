@@ -50,7 +50,7 @@ def ablation(plan: Plan, frame: pd.DataFrame, sweep: Sweep) -> Figure | None:
         f"student, test {METRICS['top1'].title}": {label: (name, "test.top1") for name, label in names.items()},
         f"teacher, test {METRICS['top1'].title}": {"": (TEACHER, "test.top1")},
     }
-    return panels_over(plan, frame, sweep, panels, (4.1, 3.2))
+    return _panels(plan, frame, sweep, panels, (4.1, 3.2))
 
 
 @styled
@@ -64,10 +64,10 @@ def geometry(plan: Plan, frame: pd.DataFrame, sweep: Sweep) -> Figure | None:
     panels = {
         title: {label: (TEACHER, column) for label, column in columns.items()} for title, columns in _GEOMETRY.items()
     }
-    return panels_over(plan, frame, sweep, panels, (3.5, 3.5), bottom=0)
+    return _panels(plan, frame, sweep, panels, (3.5, 3.5), bottom=0)
 
 
-def panels_over(
+def _panels(
     plan: Plan,
     frame: pd.DataFrame,
     sweep: Sweep,
