@@ -130,7 +130,7 @@ def _control_of(folder: RunFolder, pipeline: ImagePipeline) -> dict[str, Any] | 
 
 
 def _train(trainer: DistillationTrainer, checkpoint: str | None) -> Stopwatch:
-    """Train to the end. Raises SystemExit if a signal stops it before."""
+    """Train to the end. Raises SystemExit if a signal stops it, be it in the evaluation behind the last step."""
     stopwatch = Stopwatch()
     trainer.add_callback(stopwatch)
     logger.info("%s", how_computed(trainer.args))
@@ -139,8 +139,9 @@ def _train(trainer: DistillationTrainer, checkpoint: str | None) -> Stopwatch:
     with StopOnSignal(trainer.request_stop) as stop:
         trainer.train(resume_from_checkpoint=checkpoint)
     state = trainer.state
-    if not trainer.ended:
-        logger.info("stopped at step %d of %d; the same command resumes there", state.global_step, state.max_steps)
+    if trainer.stopped or not trainer.ended:
+        what = "measures it" if trainer.ended else "resumes there"
+        logger.info("stopped at step %d of %d; the same command %s", state.global_step, state.max_steps, what)
         raise SystemExit(stop.exit_code)
     return stopwatch
 

@@ -40,6 +40,7 @@ class ResumableTrainer(Trainer):
     Attributes:
         steps_per_epoch: Optimiser steps in an epoch, known when training begins.
         stop_requested: Whether training is to end after the current step.
+        stopped: Whether the last training ended because it was asked to, be it behind its last step.
         stateful: Further parts with a `state_dict` that checkpoints hold, by name.
         best: The weights of the best evaluation, if they are kept.
     """
@@ -57,7 +58,8 @@ class ResumableTrainer(Trainer):
         options["callbacks"] = without_early_stopping(options.get("callbacks") or (), options["args"])
         super().__init__(*args, **options)
         self.steps_per_epoch = 1
-        self.stop_requested = self._staging = False
+        self.stop_requested = self.stopped = self._staging = False
+        self._saved_step = 0  # of the newest checkpoint of this training
         self._restored: dict[str, Tensor] = {}
         self._gathered: dict[str, dict] = {}
         self._epoch_boundaries = EpochBoundaries(self)
@@ -97,6 +99,7 @@ class ResumableTrainer(Trainer):
             resume_from_checkpoint = str(newest)
         elif resume_from_checkpoint:
             checkpoints.verify(resume_from_checkpoint)
+        self.stopped, self._saved_step = False, 0
         try:
             output = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         finally:
@@ -191,16 +194,11 @@ class ResumableTrainer(Trainer):
         return model, train_dataloader
 
     def _run_epoch(self, *args, **kwargs):
-        # A run interrupted after its last checkpoint has no step left; the Trainer would do one before it looks.
-        if self.ended:
-            self.control.should_training_stop = True
-            return
+        # A run interrupted after its last checkpoint has no step left, and one that stops in `begin_epoch` does none;
+        # the Trainer would do one before it looks.
+        self.control.should_training_stop |= self.ended
         if not self.control.should_training_stop:
             super()._run_epoch(*args, **kwargs)
-        elif self.state.global_step and self.args.save_strategy != "no":  # `begin_epoch` was asked to stop
-            newest = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            if not distributed.on_first_rank(newest.is_dir):
-                self._save_checkpoint(self.model, None)
 
     def _get_grad_norm(self, model, grad_norm=None):
         # The Trainer would compute the norm (a pass over all gradients and a wait) even if nothing is clipped.
@@ -216,6 +214,10 @@ class ResumableTrainer(Trainer):
         return False
 
     def _finalize_training(self, *args):
+        self.stopped = distributed.any_rank(self.stop_requested)
+        unfinished = self.stopped or (not self.ended and self.args.save_strategy != "no")
+        if unfinished and self.state.global_step != self._saved_step:
+            self._save_checkpoint(self.model, None)
         if self.best is not None:
             self.best.restore()
         return super()._finalize_training(*args)
@@ -269,6 +271,7 @@ class ResumableTrainer(Trainer):
                 f"the checkpoint of step {step} can't be written to {str(output_dir)!r}: {reason}; earlier "
                 "checkpoints are unchanged"
             ) from failure
+        self._saved_step = step
         if self.args.should_save:
             checkpoints.prune(output_dir, step, self.args.save_total_limit)
 

@@ -183,6 +183,32 @@ def test_a_signal_ends_the_program_behind_the_step(whole, tmp_path, monkeypatch,
     assert_same_run(tmp_path / "run", whole)
 
 
+@pytest.mark.parametrize("save_steps", ["4", "1000"])
+def test_a_signal_in_the_last_evaluation_ends_the_program_before_it_measures(
+    whole, tmp_path, monkeypatch, caplog, save_steps
+):
+    """Measuring all splits may take longer than there is time. The checkpoint is written even where none is due."""
+    evaluate = trainer.DistillationTrainer.evaluate
+
+    def interrupted(made, *args, **kwargs):
+        if made.state.global_step == 12:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(made, *args, **kwargs)
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(trainer.DistillationTrainer, "evaluate", interrupted)
+        teacher.main(command(folder, "--save_steps", save_steps))
+    assert ended.value.code == 143
+    assert "stopped at step 12 of 12; the same command measures it" in caplog.text
+    assert newest_intact(folder).name == "checkpoint-12" and not (folder / "model.safetensors").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.DistillationTrainer, "compute_loss", lambda *_, **__: pytest.fail("a step was done"))
+        patch.setattr(session, "rehearse", lambda _: None)
+        teacher.main(command(folder, "--save_steps", save_steps))
+    assert_same_run(folder, whole)
+
+
 def test_a_second_ctrl_c_interrupts_at_once(monkeypatch):
     asked = []
     with StopOnSignal(lambda: asked.append(1)) as stop:
