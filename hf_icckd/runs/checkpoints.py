@@ -100,6 +100,19 @@ def verify(checkpoint: str | Path) -> None:
             raise DamagedCheckpointError(f"{checkpoint} is damaged: {name} is not what was written")
 
 
+def is_intact(output_dir: str | Path, step: int) -> bool:
+    """Whether there is an undamaged checkpoint of a step.
+
+    Raises:
+        ValueError: If a version with another format wrote it.
+    """
+    try:
+        verify(Path(output_dir) / f"checkpoint-{step}")
+    except DamagedCheckpointError:
+        return False
+    return True
+
+
 def staging_folder(output_dir: str | Path) -> Path:
     """Where a checkpoint is written before it is moved to its place."""
     return Path(output_dir) / ".unfinished"

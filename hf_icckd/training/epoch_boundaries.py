@@ -62,11 +62,13 @@ class EpochBoundaries(TrainerCallback):
                 "images again"
             )
         self.stopping = distributed.any_rank(self.trainer.stop_requested)
+        control.should_save |= self.stopping
         if state.global_step % self.trainer.steps_per_epoch == 0 or state.global_step >= state.max_steps:
             self.due = {"evaluate": control.should_evaluate, "save": control.should_save}
             control.should_log = control.should_evaluate = control.should_save = False
         elif self.stopping or control.should_training_stop:  # the latter by some other callback
             control.should_training_stop = self.cut_short = True
+            control.should_save |= args.save_strategy != "no"
 
     def on_epoch_end(self, args, state, control, **kwargs):
         """Do what was put off."""

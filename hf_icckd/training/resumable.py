@@ -59,7 +59,6 @@ class ResumableTrainer(Trainer):
         super().__init__(*args, **options)
         self.steps_per_epoch = 1
         self.stop_requested = self.stopped = self._staging = False
-        self._saved_step = 0  # of the newest checkpoint of this training
         self._restored: dict[str, Tensor] = {}
         self._gathered: dict[str, dict] = {}
         self._epoch_boundaries = EpochBoundaries(self)
@@ -83,8 +82,7 @@ class ResumableTrainer(Trainer):
 
         Args:
             resume_from_checkpoint: Checkpoint to resume from; True for the newest undamaged one in the output folder.
-            trial: Not used.
-            ignore_keys_for_eval: Not used.
+            trial, ignore_keys_for_eval: Not used.
 
         Returns:
             What the Trainer returns; its training loss is the mean over all steps, also those before a resume.
@@ -99,7 +97,7 @@ class ResumableTrainer(Trainer):
             resume_from_checkpoint = str(newest)
         elif resume_from_checkpoint:
             checkpoints.verify(resume_from_checkpoint)
-        self.stopped, self._saved_step = False, 0
+        self.stopped = False
         try:
             output = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         finally:
@@ -170,10 +168,8 @@ class ResumableTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Keyed batches; the sampler knows the processes, so accelerate must not split them again."""
         sampler = self.train_dataset.batch_sampler(self.args.train_batch_size, self.args.seed)
-        if sampler.num_used < sampler.num_samples:
-            logger.info(
-                "%d images of every epoch are left out: too few for a batch", sampler.num_samples - sampler.num_used
-            )
+        if left_out := sampler.num_samples - sampler.num_used:
+            logger.info("%d images of every epoch are left out: too few for a batch", left_out)
         self.steps_per_epoch = steps_in_epoch(len(sampler), self.args)
         if self.train_dataset.resident and self.args.changed.get("dataloader_num_workers"):
             logger.info("the training images are in memory: no loading workers are started")
@@ -194,11 +190,12 @@ class ResumableTrainer(Trainer):
         return model, train_dataloader
 
     def _run_epoch(self, *args, **kwargs):
-        # A run interrupted after its last checkpoint has no step left, and one that stops in `begin_epoch` does none;
-        # the Trainer would do one before it looks.
+        # The Trainer would do a step before it looks: a run that resumes behind its last one has none left.
         self.control.should_training_stop |= self.ended
         if not self.control.should_training_stop:
             super()._run_epoch(*args, **kwargs)
+        elif not self.ended and self.args.save_strategy != "no":
+            self._leave_checkpoint()
 
     def _get_grad_norm(self, model, grad_norm=None):
         # The Trainer would compute the norm (a pass over all gradients and a wait) even if nothing is clipped.
@@ -215,9 +212,8 @@ class ResumableTrainer(Trainer):
 
     def _finalize_training(self, *args):
         self.stopped = distributed.any_rank(self.stop_requested)
-        unfinished = self.stopped or (not self.ended and self.args.save_strategy != "no")
-        if unfinished and self.state.global_step != self._saved_step:
-            self._save_checkpoint(self.model, None)
+        if self.stopped:  # perhaps only after the last step
+            self._leave_checkpoint()
         if self.best is not None:
             self.best.restore()
         return super()._finalize_training(*args)
@@ -229,6 +225,12 @@ class ResumableTrainer(Trainer):
 
     def _get_output_dir(self, trial) -> str:
         return str(checkpoints.staging_folder(self.args.output_dir)) if self._staging else self.args.output_dir
+
+    def _leave_checkpoint(self) -> None:
+        folder, step = self.args.output_dir, self.state.global_step
+        if step and not distributed.on_first_rank(lambda: checkpoints.is_intact(folder, step)):
+            self._save_checkpoint(self.model, None)
+            self.control = self.callback_handler.on_save(self.args, self.state, self.control)
 
     def _save_checkpoint(self, model, trial) -> None:
         self.check_finite()
@@ -271,7 +273,6 @@ class ResumableTrainer(Trainer):
                 f"the checkpoint of step {step} can't be written to {str(output_dir)!r}: {reason}; earlier "
                 "checkpoints are unchanged"
             ) from failure
-        self._saved_step = step
         if self.args.should_save:
             checkpoints.prune(output_dir, step, self.args.save_total_limit)
 

@@ -135,7 +135,11 @@ def empty_cache(trainer):
 @pytest.mark.parametrize("step", [0, 1, 4, 5, 7, 10, 11, 12])
 def test_a_stopped_run_goes_on_as_if_never_stopped(deterministic, uncut, pipeline, tiny_classifier, tmp_path, step):
     """Also where steps, logs, checkpoints and epochs end together."""
-    trainers = []
+    trainers, told = [], []
+
+    class Told(TrainerCallback):
+        def on_save(self, args, state, control, **kwargs):
+            told.append(state.global_step)
 
     stop = At(step, lambda: trainers[0].request_stop())
 
@@ -144,10 +148,10 @@ def test_a_stopped_run_goes_on_as_if_never_stopped(deterministic, uncut, pipelin
         data = pipeline.dataset("train", training=True, num_views=2)
         return TeacherTrainer(tiny_classifier(), args, data, pipeline.dataset("test"), callbacks=list(callbacks))
 
-    trainers.append(trainer(stop))
+    trainers.append(trainer(stop, Told()))
     trainers[0].train()
     stopped_at = max(step, 1)
-    assert trainers[0].state.global_step == stopped_at
+    assert trainers[0].state.global_step == stopped_at == told[-1] and trainers[0].stopped
     newest = newest_intact(tmp_path / "cut")
     assert newest.name == f"checkpoint-{stopped_at}"
     resumed = trainer()
@@ -155,6 +159,18 @@ def test_a_stopped_run_goes_on_as_if_never_stopped(deterministic, uncut, pipelin
     assert_same_state(uncut.model, resumed.model)
     assert_same_state(uncut.terms["intra_class"].cache, resumed.terms["intra_class"].cache)
     assert figures(uncut.state.log_history) == figures(resumed.state.log_history)
+
+
+def test_a_stop_writes_no_checkpoint_that_is_there(pipeline, tiny_classifier, tmp_path, monkeypatch):
+    train_teacher(pipeline, tiny_classifier(), tmp_path, **OPTIONS)
+    made = []
+    stop = At(0, lambda: made[0].request_stop())
+    data = pipeline.dataset("train", training=True, num_views=2)
+    made.append(TeacherTrainer(tiny_classifier(), teacher_args(tmp_path, **OPTIONS), data, callbacks=[stop],
+                               eval_dataset=pipeline.dataset("test")))  # fmt: skip
+    monkeypatch.setattr(made[0], "_save_checkpoint", lambda *_: pytest.fail("it was written again"))
+    made[0].train(resume_from_checkpoint=True)
+    assert made[0].stopped and made[0].ended
 
 
 @pytest.mark.parametrize(
@@ -183,9 +199,9 @@ def test_a_signal_ends_the_program_behind_the_step(whole, tmp_path, monkeypatch,
     assert_same_run(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize("save_steps", ["4", "1000"])
+@pytest.mark.parametrize("save_strategy", ["steps", "no"])
 def test_a_signal_in_the_last_evaluation_ends_the_program_before_it_measures(
-    whole, tmp_path, monkeypatch, caplog, save_steps
+    whole, tmp_path, monkeypatch, caplog, save_strategy
 ):
     """Measuring all splits may take longer than there is time. The checkpoint is written even where none is due."""
     evaluate = trainer.DistillationTrainer.evaluate
@@ -198,14 +214,14 @@ def test_a_signal_in_the_last_evaluation_ends_the_program_before_it_measures(
     folder = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr(trainer.DistillationTrainer, "evaluate", interrupted)
-        teacher.main(command(folder, "--save_steps", save_steps))
+        teacher.main(command(folder, "--save_strategy", save_strategy))
     assert ended.value.code == 143
     assert "stopped at step 12 of 12; the same command measures it" in caplog.text
     assert newest_intact(folder).name == "checkpoint-12" and not (folder / "model.safetensors").exists()
     with monkeypatch.context() as patch:
         patch.setattr(trainer.DistillationTrainer, "compute_loss", lambda *_, **__: pytest.fail("a step was done"))
         patch.setattr(session, "rehearse", lambda _: None)
-        teacher.main(command(folder, "--save_steps", save_steps))
+        teacher.main(command(folder, "--save_strategy", save_strategy))
     assert_same_run(folder, whole)
 
 
