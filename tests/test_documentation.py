@@ -32,6 +32,7 @@ INDEX, MOVING, COMING = (ROOT / "docs" / f"{name}.md" for name in ("index", "mov
 PAGES = [README, CONTRIBUTING, *DOCS, ROOT / "model_cards" / "README.md", ROOT / "benchmarks" / "GPU.md"]
 LAUNCHERS = {
     "signals_to_handle",
+    "quiet",
     "config_file",
     "num_processes",
     "multi_gpu",

@@ -20,7 +20,6 @@ import PIL.Image
 from datasets import Dataset
 from datasets.arrow_writer import ArrowWriter
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
 
 from hf_icckd.data.cache import cache_errors, cache_folder, cache_key
 from hf_icckd.data.depth import Range
@@ -30,6 +29,7 @@ from hf_icckd.data.stored_image import Decoding, StoredImage, jpeg_decoder
 from hf_icckd.options.checks import check_number
 from hf_icckd.utils.atomic_files import replace_file
 from hf_icckd.utils.machine import cores
+from hf_icckd.utils.progress_bars import progress_bar
 from hf_icckd.utils.text import size_text
 
 logger = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class ShrunkImages:
             probed = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _PROBED)).astype(int))
             sizes = [len(each) for each in threads.map(copy_of, rows[probed].tolist())]
             self._check_room(folder, len(rows) * sum(sizes) // len(sizes), len(rows))
-            with tqdm(total=len(rows), desc=f"shrinking {self.name}", unit="img", leave=False) as bar:
+            with progress_bar(f"shrinking {self.name}", total=len(rows), unit="img") as bar:
                 for start in range(0, len(rows), _PIECE):
                     piece = rows[start : start + _PIECE]
                     images = []

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import PIL
 from datasets import Dataset
-from tqdm.auto import tqdm
 
 from hf_icckd.data.cache import cache_key, cached_array
 from hf_icckd.data.depth import Range
@@ -22,7 +21,7 @@ from hf_icckd.data.formats import readable_formats
 from hf_icckd.data.images import READER, PixelRangeError, UnreadableImageError, decode_image, name_of_row, read_image
 from hf_icckd.data.sources.image_data import LeftOut
 from hf_icckd.data.splits.fingerprint import split_fingerprint
-from hf_icckd.utils import distributed
+from hf_icckd.utils.progress_bars import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -117,9 +116,7 @@ def _decode_all(split: Dataset, name: str, pixel_range: Range | None, rows: np.n
         return True
 
     good: list[bool] = []
-    progress = tqdm(
-        total=len(rows), desc=f"checking {name}", unit="img", disable=distributed.rank() > 0, leave=False, delay=1
-    )
+    progress = progress_bar(f"checking {name}", total=len(rows), unit="img", delay=1)
     with progress, ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
         for jobs in _pieces(split, rows):
             good += threads.map(can_be_read, jobs)

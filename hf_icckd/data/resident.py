@@ -10,7 +10,6 @@ import PIL
 import torch
 from datasets import Dataset
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from hf_icckd.data.augment import augment_further, crop_and_flip, crop_numbers, stack_views
 from hf_icckd.data.cache import cache_key, cached_array
@@ -21,7 +20,7 @@ from hf_icckd.data.images import READER, read_image
 from hf_icckd.data.sampling import BatchKey
 from hf_icckd.data.splits.fingerprint import split_fingerprint
 from hf_icckd.options.augmentation import Augmentation
-from hf_icckd.utils import distributed
+from hf_icckd.utils.progress_bars import progress_bar
 
 _CACHED_IMAGES = 10_000  # fewer are read again within a second or two
 
@@ -61,9 +60,7 @@ def read_split(split: Dataset, framing: Framing, name: str, pixel_range: Range |
         UnreadableImageError: If an image can't be read; the message names split and row.
     """
     images = np.empty((len(split), framing.size, framing.size, 3), dtype=np.uint8)
-    for row in tqdm(
-        range(len(split)), desc=f"reading {name}", unit="img", disable=distributed.rank() > 0, leave=False
-    ):
+    for row in progress_bar(f"reading {name}", range(len(split)), unit="img"):
         images[row] = np.asarray(framing(read_image(split, row, name, pixel_range)))
     return torch.from_numpy(images).permute(0, 3, 1, 2)
 

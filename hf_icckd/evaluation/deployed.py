@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from hf_icckd.data import ImageData
 from hf_icckd.data.decoded import CroppedImages, DecodedImages
@@ -21,6 +20,7 @@ from hf_icckd.data.streamed import StreamedImages
 from hf_icckd.metrics.per_class import class_counts, recall
 from hf_icckd.models.classifier import ClassifierSpec
 from hf_icckd.models.runtimes import Run
+from hf_icckd.utils.progress_bars import progress_bar
 
 _BATCH = 64
 
@@ -86,7 +86,7 @@ def formats_accuracy(
     logits: dict[str, list[Tensor]] = {name: [] for name in runs}
     labels: list[Tensor] = []
     total, hidden = math.ceil(len(images) / _BATCH), description is None
-    for key in tqdm(_all_images(images), desc=description, total=total, disable=hidden, leave=False):
+    for key in progress_bar(description, _all_images(images), total=total, hidden=hidden):
         batch = images.__getitems__(key)
         pixels = np.ascontiguousarray(batch["pixel_values"][:, 0].numpy())
         for name, run in runs.items():

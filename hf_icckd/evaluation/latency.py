@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from hf_icckd.models.runtimes import Run
 from hf_icckd.utils.machine import cores
+from hf_icckd.utils.progress_bars import progress_bar
 
 BATCH_SIZES = (1, 64)
 _TURN_SECONDS, _TURN_CALLS = 0.1, 20
@@ -69,7 +69,7 @@ def measure_latencies(
     found: list[list[dict[str, Any]]] = [[] for _ in models]
     try:
         runs = {number: [model.open(number) for model in models] for number in threads}
-        with tqdm(total=len(settings) * rounds, desc=description, disable=description is None, leave=False) as bar:
+        with progress_bar(description, total=len(settings) * rounds, hidden=description is None) as bar:
             for batch_size, number in settings:
                 images = [_noise(batch_size, model.image_size) for model in models]
                 times: list[list[float]] = [[] for _ in models]

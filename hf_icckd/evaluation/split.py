@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 
 from hf_icckd import metrics
 from hf_icckd.data.loading import make_loader
@@ -16,6 +15,7 @@ from hf_icckd.data.plain import as_batches
 from hf_icckd.metrics.checks import where_float64_is
 from hf_icckd.models.classifier import ClassifierOutput, ImageClassifier
 from hf_icckd.utils import distributed
+from hf_icckd.utils.progress_bars import progress_bar
 
 
 class SplitOutputs(NamedTuple):
@@ -132,10 +132,8 @@ def run_split(
         return make_loader(dataset, sampler, num_workers, **loading)
 
     batches = load() if dataset.kept is None else dataset.kept.read(batch_size, load)
-    hidden = description is None or distributed.rank() > 0
-    for batch in tqdm(
-        batches, desc=description, total=len(sampler), leave=False, disable=hidden, unit="batch", delay=2
-    ):
+    hidden = description is None
+    for batch in progress_bar(description, batches, total=len(sampler), hidden=hidden, unit="batch", delay=2):
         output = model(batch["pixel_values"][:, 0].to(device, non_blocking=True))
         yield output, batch["labels"].to(device, non_blocking=True), batch["global_rows"]
     model.train(training)

@@ -12,12 +12,12 @@ import torch
 from huggingface_hub.constants import HF_HOME
 from timm.models import get_pretrained_cfg
 from torch.overrides import TorchFunctionMode
-from tqdm.auto import tqdm
 
 import hf_icckd.models  # noqa: F401  registers the cifar_* architectures
 from hf_icckd._version import __version__
 from hf_icckd.models.architectures import default_cfg
 from hf_icckd.utils.atomic_files import write_text
+from hf_icckd.utils.progress_bars import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def _parameters(names: list[str]) -> dict[str, int]:
     except (OSError, ValueError):
         counts = {}
     missing = [name for name in names if name not in counts]
-    for number, name in enumerate(tqdm(missing, "counting parameters", unit="net", leave=False), start=1):
+    for number, name in enumerate(progress_bar("counting parameters", missing, unit="net"), start=1):
         counts[name] = _count(name)
         if number % _SAVED_EVERY == 0 or number == len(missing):
             _save(file, counts)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from hf_icckd.data.depth import Range
 from hf_icckd.data.framing import Framing
@@ -22,6 +21,7 @@ from hf_icckd.options.checks import check_number
 from hf_icckd.prediction.classifier import Classifier, load_classifier, recorded_pixel_range
 from hf_icckd.prediction.files import ImageFiles
 from hf_icckd.utils.machine import cores
+from hf_icckd.utils.progress_bars import progress_bar
 
 _TOP_K = 5
 _MAX_THREADS = 8
@@ -152,7 +152,7 @@ def _batches(
 def _predict(
     classifier: Classifier, batches: Iterator[list[_Read]], top_k: int, count: int, progress: bool
 ) -> Iterator[Prediction]:
-    with tqdm(total=count, desc="predicting", unit="img", disable=not progress, leave=False, delay=1) as bar:
+    with progress_bar("predicting", total=count, unit="img", hidden=not progress, delay=1) as bar:
         for batch in batches:
             pixels = [each for _, each in batch if not isinstance(each, str)]
             found = iter(_answers(classifier, pixels, top_k) if pixels else ())

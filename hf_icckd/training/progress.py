@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 from transformers.trainer_callback import TrainerCallback
 
 from hf_icckd.metrics.catalogue import METRICS
+from hf_icckd.utils.progress_bars import progress_bar
 from hf_icckd.utils.text import printable
 
 _OF_CLASSES = ("balanced_accuracy", "lowest_recall")
@@ -29,7 +30,7 @@ class ProgressLine(TrainerCallback):
         if not _imbalanced(train_dataloader):
             self.shown = tuple(name for name in _SHOWN if name not in _OF_CLASSES)
         if state.is_world_process_zero and not args.disable_tqdm:
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", dynamic_ncols=True)
+            self.bar = progress_bar(total=state.max_steps, initial=state.global_step, unit="step", leave=True)
 
     def on_step_end(self, args, state, control, **kwargs):
         """Move the bar."""

@@ -8,14 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset, Features, Image
-from tqdm.auto import tqdm
 
 from hf_icckd.data.cache import cache_key, file_state
 from hf_icckd.data.containers.archive import Archive, undamaged
 from hf_icckd.data.containers.arrow_cache import BATCH_BYTES, cached_rows, with_columns
 from hf_icckd.data.containers.tar_archive import TarArchive, packing
 from hf_icckd.data.containers.zip_archive import ZipArchive
-from hf_icckd.utils import distributed
+from hf_icckd.utils.progress_bars import progress_bar
 
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 _OTHER_KINDS = {
@@ -90,14 +89,7 @@ def archive_rows(
 def _image_batches(archive: Archive, members: Sequence[PurePosixPath]) -> Iterator[pa.Table]:
     batch: list[dict[str, Any]] = []
     size = 0
-    contents = tqdm(
-        archive.read_all(members),
-        total=len(members),
-        desc=f"reading {archive.path.name}",
-        unit="img",
-        disable=distributed.rank() > 0,
-        leave=False,
-    )
+    contents = progress_bar(f"reading {archive.path.name}", archive.read_all(members), total=len(members), unit="img")
     for member, content in zip(members, contents, strict=True):
         if batch and size + len(content) > BATCH_BYTES:
             yield pa.table({"image": pa.array(batch, Image.pa_type)})

@@ -12,12 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
-from tqdm.auto import tqdm
 
 from hf_icckd.data.cache import cached_array
 from hf_icckd.data.images import UnreadableImageError
 from hf_icckd.data.splits.fingerprint import stored_images
-from hf_icckd.utils import distributed
+from hf_icckd.utils.progress_bars import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -109,9 +108,8 @@ def _stat_line(path: str) -> bytes:
 
 def _hash_all(rows: Dataset, name: str, quiet: bool = False) -> np.ndarray:
     hashes = np.empty(len(rows), dtype=np.uint64)
-    hidden = quiet or distributed.rank() > 0
     with (
-        tqdm(total=len(rows), desc=f"hashing {name}", unit="img", disable=hidden, leave=False, delay=1) as bar,
+        progress_bar(f"hashing {name}", total=len(rows), unit="img", hidden=quiet, delay=1) as bar,
         ThreadPoolExecutor(_THREADS) as threads,
     ):
         first = 0
