@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -10,15 +13,18 @@ from tqdm.auto import tqdm
 
 from hf_icckd.utils import distributed
 
+_USUAL_SIZE = {"ncols": 80, "nrows": 24}
+
 
 def progress_bar(
     description: str | None = None, iterable: Iterable | None = None, *, hidden: bool = False, leave: bool = False,
     **options: Any,
 ) -> tqdm:  # fmt: skip
-    """A bar of the first process, on the terminal: on stderr, or on stdout where only that is one.
+    """A bar of the first process, on stderr; on stdout where that is a terminal and stderr is a pipe.
 
     `accelerate launch` reads the stderr of what it starts from a pipe, from version 1.16 on. A bar there doesn't know
-    how wide the terminal is, and lines that were printed after it may come before it.
+    how wide the terminal is, and lines that were printed after it may come before it. Whoever sends stderr to a file
+    or to nowhere has said where bars go.
 
     Args:
         description: What stands before the bar.
@@ -27,8 +33,27 @@ def progress_bar(
         leave: Whether the bar stays when it is closed.
         options: Others of `tqdm.tqdm`.
     """
-    elsewhere = sys.stdout is not None and sys.stdout.isatty() and not (sys.stderr is not None and sys.stderr.isatty())
+    on_stdout = sys.stdout is not None and sys.stdout.isatty() and _is_pipe(sys.stderr)
+    stream = sys.stdout if on_stdout else sys.stderr
+    size = _USUAL_SIZE if _has_no_columns(stream) else {"dynamic_ncols": True}
     return tqdm(
-        iterable, description, file=sys.stdout if elsewhere else None, dynamic_ncols=True, leave=leave,
-        disable=hidden or distributed.rank() > 0, **options,
-    )  # fmt: skip
+        iterable, description, file=stream, leave=leave, disable=hidden or distributed.rank() > 0, **size, **options
+    )
+
+
+def _is_pipe(stream: Any) -> bool:
+    with _without_file():
+        return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    return False
+
+
+def _has_no_columns(stream: Any) -> bool:
+    """Whether it is a terminal that says it has no columns, as in some containers: there tqdm would draw nothing."""
+    with _without_file():
+        return os.get_terminal_size(stream.fileno()).columns == 0
+    return False
+
+
+def _without_file() -> contextlib.suppress:
+    """A stream may have no file, as in a notebook, or be none at all, and most files are no terminal."""
+    return contextlib.suppress(OSError, ValueError, AttributeError)
