@@ -24,7 +24,7 @@ def progress_bar(
 
     `accelerate launch` reads the stderr of what it starts from a pipe, from version 1.16 on. A bar there doesn't know
     how wide the terminal is, and lines that were printed after it may come before it. Whoever sends stderr to a file
-    or to nowhere has said where bars go.
+    or to nowhere has said where bars go, and where stderr is closed there are none.
 
     Args:
         description: What stands before the bar.
@@ -36,9 +36,8 @@ def progress_bar(
     on_stdout = sys.stdout is not None and sys.stdout.isatty() and _is_pipe(sys.stderr)
     stream = sys.stdout if on_stdout else sys.stderr
     size = _USUAL_SIZE if _has_no_columns(stream) else {"dynamic_ncols": True}
-    return tqdm(
-        iterable, description, file=stream, leave=leave, disable=hidden or distributed.rank() > 0, **size, **options
-    )
+    hidden = hidden or stream is None or distributed.rank() > 0
+    return tqdm(iterable, description, file=stream, leave=leave, disable=hidden, **size, **options)
 
 
 def _is_pipe(stream: Any) -> bool:

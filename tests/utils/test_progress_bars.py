@@ -8,7 +8,7 @@ import termios
 
 import pytest
 
-from hf_icckd.utils.progress_bars import _is_pipe, progress_bar
+from hf_icckd.utils.progress_bars import progress_bar
 
 
 def opened(kind, folder):
@@ -20,6 +20,19 @@ def opened(kind, folder):
     if kind == "terminal":  # one of no columns otherwise
         termios.tcsetwinsize(writes, (24, 80))
     return os.fdopen(writes, "w"), reads
+
+
+def written(stream, reads):
+    """What was written to an opened stream, which is closed."""
+    stream.flush()
+    os.set_blocking(reads, False)
+    try:
+        return os.read(reads, 4096)
+    except BlockingIOError:  # nothing came
+        return b""
+    finally:
+        stream.close()
+        os.close(reads)
 
 
 @pytest.mark.parametrize(
@@ -36,28 +49,24 @@ def opened(kind, folder):
 def test_stdout_is_used_where_it_is_a_terminal_and_stderr_a_pipe(monkeypatch, tmp_path, stdout, stderr, drawn_on):
     """As under a launcher that reads stderr, where a bar would come late and not know the width."""
     files = {"stdout": opened(stdout, tmp_path), "stderr": opened(stderr, tmp_path)}
-    for name, (stream, reads) in files.items():
+    for name, (stream, _) in files.items():
         monkeypatch.setattr(f"sys.{name}", stream)
-        os.set_blocking(reads, False)
     assert list(progress_bar("counting", range(3))) == [0, 1, 2]
-    written = {}
-    for name, (stream, reads) in files.items():
-        stream.flush()
-        try:
-            written[name] = os.read(reads, 4096)
-        except BlockingIOError:  # nothing came
-            written[name] = b""
     monkeypatch.undo()
-    for stream, reads in files.values():
-        stream.close()
-        os.close(reads)
-    assert b"counting" in written.pop(drawn_on) and set(written.values()) == {b""}
+    shown = {name: written(*file) for name, file in files.items()}
+    assert b"counting" in shown.pop(drawn_on) and set(shown.values()) == {b""}
 
 
 @pytest.mark.parametrize("stderr", [None, io.StringIO()])
-def test_streams_without_a_file_are_no_pipes(stderr):
-    """As in a notebook; a program without a console has no stderr."""
-    assert not _is_pipe(stderr)
+def test_a_stderr_without_a_file_is_no_pipe(monkeypatch, tmp_path, stderr):
+    """As in a notebook; where stderr is closed Python has none at all."""
+    stdout = opened("terminal", tmp_path)
+    monkeypatch.setattr("sys.stdout", stdout[0])
+    monkeypatch.setattr("sys.stderr", stderr)
+    assert list(progress_bar("counting", range(3))) == [0, 1, 2]
+    monkeypatch.undo()
+    assert written(*stdout) == b""
+    assert stderr is None or "counting" in stderr.getvalue()
 
 
 def test_a_hidden_bar_only_counts(capsys):
