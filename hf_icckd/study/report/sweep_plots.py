@@ -121,7 +121,7 @@ def points_and_means(
 def _value_axis(axis: Axes, values: list[Any]) -> list[tuple[float, Any]]:
     """Set up the x axis for the values of an option; return the place of each, from left to right."""
     if not _is_numeric(values):
-        axis.set_xticks(range(len(values)), [value_label(value) for value in values])
+        _write_values(axis, list(range(len(values))), values)
         axis.set_xlim(-0.6, len(values) - 0.4)
         return list(enumerate(values))
     positive = [value for value in values if value > 0]
@@ -130,9 +130,19 @@ def _value_axis(axis: Axes, values: list[Any]) -> list[tuple[float, Any]]:
             axis.set_xscale("log")
         else:  # 0 is one step to the left of the smallest value
             axis.set_xscale("symlog", linthresh=min(positive), linscale=0.6)
-    axis.set_xticks(values, [value_label(value) for value in values], rotation=45 if len(values) > 6 else 0)
+    _write_values(axis, values, values)
     axis.xaxis.set_minor_locator(NullLocator())
     return [(value, value) for value in sorted(values)]
+
+
+def _write_values(axis: Axes, places: list[float], values: list[Any]) -> None:
+    """Write each value below its place, all of them aslant where they wouldn't fit beside each other."""
+    labels = [value_label(value) for value in values]
+    crowded = len(labels) > 6 or len(labels) * max(map(len, labels)) > 36  # characters that a panel has room for
+    if crowded:
+        axis.set_xticks(places, labels, rotation=45, ha="right", rotation_mode="anchor")
+    else:
+        axis.set_xticks(places, labels)
 
 
 def _is_numeric(values: list[Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import math
 import re
 from html.parser import HTMLParser
@@ -487,6 +488,31 @@ def test_an_axis_suits_the_values_of_its_option(values, scale, places):
     assert [text.get_text().removesuffix(".0") for text in axis.get_xticklabels()] == [
         text.removesuffix(".0") for text in expected
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "rotation"),
+    [
+        (["none", "intra_class:weight=0.05", "intra_class:weight=0.5"], 45),
+        (["embeddings", "logits"], 0),
+        (["short", "middling", "longest"], 0),
+        (["twelve chars", "twelve chars", "twelve chars"], 0),
+        ([0, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0], 45),
+    ],
+)
+def test_the_values_of_an_axis_do_not_overlap(values, rotation):
+    from matplotlib.figure import Figure
+
+    figure = Figure((4.1, 3.2), layout="constrained")  # a panel of `ablation`, the widest
+    axis = figure.subplots()
+    _value_axis(axis, values)
+    figure.draw_without_rendering()
+    labels = axis.get_xticklabels()
+    assert {label.get_rotation() for label in labels} == {rotation}
+    boxes = [label.get_window_extent() for label in labels]
+    assert min(box.x0 for box in boxes) >= 0  # inside the picture
+    if not rotation:
+        assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 @pytest.mark.usefixtures("undrawn")
