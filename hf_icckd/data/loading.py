@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from hf_icckd.data.sampling import BatchDataset, KeyedBatchSampler
 from hf_icckd.utils import distributed
+from hf_icckd.utils.machine import return_freed_memory
 from hf_icckd.utils.text import size_text
 
 logger = logging.getLogger(__name__)
@@ -152,7 +153,9 @@ if "fork" in multiprocessing.get_all_start_methods():
     from multiprocessing.context import ForkContext, ForkProcess
 
     class _ForkedWorker(_SignalsWait, ForkProcess):
-        pass
+        def start(self) -> None:
+            return_freed_memory()
+            super().start()
 
     class _ForkContext(ForkContext):
         Process = _ForkedWorker

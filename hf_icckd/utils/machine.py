@@ -46,6 +46,16 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_M_TRIM_THRESHOLD, _LARGEST[0]) and mallopt(_M_TOP_PAD, _TOP_PAD))
 
 
+def return_freed_memory() -> None:
+    """Give freed blocks that the C library has kept back to the system; nothing where it isn't glibc.
+
+    For the moment before a fork: what the parent writes afterwards into pages that both share is there twice, also where
+    it had freed them. After a training step these are its activations, gigabytes with a large net on a CPU.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def best_device() -> torch.device:
     """Return the accelerator, or the CPU if there is none."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
