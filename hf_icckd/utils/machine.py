@@ -49,8 +49,8 @@ def keep_freed_memory() -> bool:
 def return_freed_memory() -> None:
     """Give freed blocks that the C library has kept back to the system; nothing where it isn't glibc.
 
-    For the moment before a fork: what the parent writes afterwards into pages that both share is there twice, also where
-    it had freed them. After a training step these are its activations, gigabytes with a large net on a CPU.
+    For the moment before a fork: of pages that the parent writes to afterwards the child keeps the old ones, also where
+    they had been freed. After a training step these are activations, gigabytes with a large net on a CPU.
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
