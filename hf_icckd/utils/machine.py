@@ -49,7 +49,7 @@ def keep_freed_memory() -> bool:
 def return_freed_memory() -> None:
     """Give freed blocks that the C library has kept back to the system; nothing where it isn't glibc.
 
-    For the moment before a fork: of pages that the parent writes to afterwards the child keeps the old ones, also where
+    For the moment before a fork: of pages that the parent writes to afterwards the child keeps the old ones, even if
     they had been freed. After a training step these are activations, gigabytes with a large net on a CPU.
     """
     if platform.libc_ver()[0] == "glibc":
