@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 from types import SimpleNamespace
 
@@ -57,33 +56,3 @@ def test_of_a_data_set_that_tells_nothing_a_usual_batch_is_assumed(monkeypatch, 
     assert workers(Own(), 4) == 0
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=8 * 2**30))
     assert workers(Own(), 4) == 4
-
-
-FREED = """
-import multiprocessing
-import psutil, torch
-from hf_icckd.data.loading import _CONTEXTS
-from hf_icckd.utils.machine import keep_freed_memory
-
-def tell(queue):
-    queue.put(psutil.Process().memory_info().rss)
-
-assert keep_freed_memory()
-blocks = [torch.ones(2**18) for _ in range(256)]  # 256 MiB
-between = [torch.ones(2**8) for _ in range(256)]  # so that the end of the heap is in use
-del blocks
-kept = psutil.Process().memory_info().rss
-context = _CONTEXTS["fork"]()
-queue = context.Queue()
-worker = context.Process(target=tell, args=(queue,))
-worker.start()
-print(kept - queue.get(timeout=60))
-worker.join()
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep nothing")
-def test_workers_hold_none_of_the_memory_that_training_has_freed(forks):
-    done = forks.run(["-c", FREED])
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 200 * 2**20

@@ -1,4 +1,4 @@
-"""Memory that a training step frees is there for the next one, without the system."""
+"""Memory that a training step frees is there for the next one, without the system, and not in loading workers."""
 
 from __future__ import annotations
 
@@ -28,21 +28,55 @@ print(done, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def faults(forks, *words: str, **environment: str) -> tuple[str, int]:
+FORKED = """
+import multiprocessing
+import psutil, torch
+from hf_icckd.data.loading import _CONTEXTS
+from hf_icckd.utils.machine import keep_freed_memory
+
+def tell(queue):
+    queue.put(psutil.Process().memory_info().rss)
+
+assert keep_freed_memory()
+blocks = [torch.ones(2**18) for _ in range(256)]  # 256 MiB
+between = [torch.ones(2**8) for _ in range(256)]  # so that the end of the heap is in use
+del blocks
+kept = psutil.Process().memory_info().rss
+context = _CONTEXTS["fork"]()
+queue = context.Queue()
+worker = context.Process(target=tell, args=(queue,))
+worker.start()
+print(kept - queue.get(timeout=60))
+worker.join()
+"""
+
+of_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
+
+
+def run(forks, program: str, *words: str, **environment: str) -> list[str]:
     """The allocator reads the environment when a process starts: forks have that of the tests."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
-    done = forks.run(["-c", PROGRAM, *words], env=plain | environment)
+    done = forks.run(["-c", program, *words], env=plain | environment)
     assert done.returncode == 0, done.stderr
-    kept, count = done.stdout.split()
+    return done.stdout.split()
+
+
+def faults(forks, *words: str, **environment: str) -> tuple[str, int]:
+    kept, count = run(forks, PROGRAM, *words, **environment)
     return kept, int(count)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
+@of_glibc
 def test_freed_blocks_are_used_again(forks):
     kept, count = faults(forks, "keep")
     # Otherwise 20 blocks of 10,240 pages of 4 KiB, unless the system hands out larger ones. Behind a small block,
     # one of them may still move.
     assert kept == "True" and 4 * count < faults(forks)[1]
+
+
+@of_glibc
+def test_workers_hold_none_of_the_memory_that_training_has_freed(forks):
+    assert int(run(forks, FORKED)[0]) > 200 * 2**20
 
 
 def test_what_a_user_has_set_stays(forks):
