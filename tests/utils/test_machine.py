@@ -29,7 +29,6 @@ print(done, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 FORKED = """
-import multiprocessing
 import psutil, torch
 from hf_icckd.data.loading import _CONTEXTS
 from hf_icckd.utils.machine import keep_freed_memory
