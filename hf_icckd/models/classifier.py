@@ -249,7 +249,7 @@ def build_net(architecture: str, num_classes: int, **options: Any) -> TimmNet:
         reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
         raise ValueError(
             f"the pretrained weights of {architecture!r} can't be fetched: {reason}; check the connection to the Hub "
-            "(to train from scratch, --pretrained false, needs none)"
+            "(to train from scratch, --pretrained false or a term's pretrained=false, needs none)"
         ) from error
     except (RuntimeError, ValueError, TypeError, AssertionError, LookupError) as error:
         shown = {
