@@ -431,5 +431,6 @@ def test_weights_that_cannot_be_fetched_are_explained_in_any_command(monkeypatch
         raise OSError("We couldn't connect to the Hub. Check your proxy")
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(ValueError, match=r"We couldn't connect to the Hub; check .*--pretrained false or a term's"):
+    reason = "can't be fetched: We couldn't connect to the Hub; check the .* "
+    with pytest.raises(ValueError, match=reason + r"\(to train from scratch, --pretrained false or a term's pret"):
         build_net("test_vit", 2, pretrained=True)
