@@ -15,6 +15,7 @@ RUNS = [
     f"{name} x{accumulation}"
     for name in (
         "intra_class",
+        "sftn",
         "kd",
         "kd+rkd",
         "others",
@@ -109,6 +110,8 @@ def test_the_runs_tested_something(results):
     assert len(terms["loss/ce"]) == 20
     assert terms["loss/intra_class"].max() > 0.1
     assert 0 < terms["gated_fraction"].mean() < 1
+    assert terms["loss/cmi"][:5].abs().max() == 0 and terms["loss/cmi"][5:].max() < 0
+    assert results[1][0]["sftn x1"]["terms"]["loss/branch_kl"].min() > 0
     assert results[1][0]["kd+rkd x1"]["terms"]["loss/rkd_angle"].min() > 0
     # An accumulated intra-class term is another one: its negatives in the batch are those of the micro-batch.
     assert not torch.allclose(terms["loss/intra_class"], results[1][0]["intra_class x2"]["terms"]["loss/intra_class"])

@@ -1,8 +1,8 @@
 """Everything the tests ask of a group of processes, once per process: `worker.py FOLDER PROCESSES [CHECKPOINT]`.
 
 Trains in float64 and writes what came out. Started alone or by torchrun; the global batch is 32 images whatever the
-number of processes and micro-batches. 151 images, so that the last batch of an epoch does not split evenly. The net
-has no statistics over the batch.
+number of processes and micro-batches. 151 images, so that the last batch of an epoch does not split evenly. Neither
+the net nor a branch of it has statistics over the batch.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from hf_icckd import (
     metrics,
 )
 from hf_icckd.data.sampling import BatchDataset
+from hf_icckd.losses import TEACHER_TERMS
+from hf_icckd.losses.sftn import SFTN
 from hf_icckd.models.ensemble import ensemble
 from hf_icckd.training import rehearsal
 from hf_icckd.training.signals import StopOnSignal
@@ -44,6 +46,9 @@ TERMS = (
     "loss/ce",
     "loss/intra_class",
     "gated_fraction",
+    "loss/cmi",
+    "loss/branch_ce",
+    "loss/branch_kl",
     "loss/kd",
     "loss/rkd_distance",
     "loss/rkd_angle",
@@ -56,6 +61,17 @@ def classifier(names, seed):
     torch.manual_seed(seed)
     net = timm.create_model("cifar_resnet8", num_classes=len(names), norm_layer=LayerNorm2d)
     return ImageClassifier(net, ClassifierSpec("cifar_resnet8", tuple(names), (0.3,) * 3, (0.4,) * 3, 8)).double()
+
+
+class NormalisedAlone(SFTN):
+    """Branches that normalise each image alone."""
+
+    def trained_part(self, teacher, seed):
+        part = super().trained_part(teacher, seed)
+        for name, module in list(part.named_modules()):
+            if isinstance(module, torch.nn.BatchNorm2d):
+                part.set_submodule(name, LayerNorm2d(module.num_features).to(module.weight))
+        return part
 
 
 def outcome(trainer) -> dict:
@@ -130,7 +146,7 @@ def collectives() -> dict:
     return results
 
 
-INTRA_CLASS = {"terms": ["intra_class:weight=1,margin=0,cache_size=8", "cmi:weight=0.1"]}
+INTRA_CLASS = {"terms": ["intra_class:weight=1,margin=0,cache_size=8", "cmi:weight=0.1,start=0.25"]}
 CE = {"terms": ["none"]}
 
 
@@ -205,6 +221,7 @@ def teachers(worker: Worker, accumulation: int) -> dict[str, TeacherTrainer]:
     normalised = create_classifier("cifar_resnet8", data.label_names, image_size=8).double()
     kinds: dict[str, dict] = {
         "intra_class": INTRA_CLASS,
+        "sftn": {"terms": ["sftn:student=cifar_resnet8"]},
         "ce": CE,
         "weighted": CE | weights,
         "sampled": CE | {"images": resampled},
@@ -288,6 +305,7 @@ def with_batchnorm(worker: Worker) -> dict:
 
 def main(folder: str, processes: int, checkpoint: str | None) -> None:
     del rehearsal._PARTS["loading the saved model"]  # a folder can't say which layers normalise this one
+    TEACHER_TERMS["sftn"] = NormalisedAlone
     worker, results = Worker(folder, processes), {}
     for accumulation in (1, 2):
         trainers = teachers(worker, accumulation) | students(worker, accumulation)

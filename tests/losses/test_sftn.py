@@ -190,6 +190,15 @@ def test_terms_equal_the_oracle(smoothing):
     assert terms["branch_kl"].item() == pytest.approx(kl, rel=1e-12)
 
 
+def test_gradients_are_those_of_the_formulas():
+    generator = torch.Generator().manual_seed(0)
+    logits = [torch.randn(4, 3, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    labels = torch.tensor([0, 2, 1, 1])
+    assert torch.autograd.gradcheck(
+        lambda teacher, *branches: tuple(student_branch_terms(teacher, branches, labels, 0.1).values()), logits
+    )
+
+
 def test_the_divergence_teaches_the_teacher():
     """Through the maps that its branches get and, in layers behind the last branch, through its own logits."""
     wrapped = with_branches(classifier("cifar_resnet8"), classifier("cifar_resnet8", seed=1)).train()

@@ -195,7 +195,8 @@ def test_a_data_set_that_knows_no_other_pixels_says_that_the_teacher_gets_them_s
 
 
 def test_resume_equals_uninterrupted(deterministic, pipeline, tiny_classifier, tmp_path):
-    options = {"max_steps": 8, "save_strategy": "steps", "save_steps": 3, "terms": ["intra_class:gate=false"]}
+    terms = ["intra_class:gate=false", "cmi:weight=1,start=0.5"]
+    options = {"max_steps": 8, "save_strategy": "steps", "save_steps": 3, "terms": terms}
     whole = train_teacher(pipeline, tiny_classifier(), tmp_path / "whole", **options)
 
     class Stop(TrainerCallback):
@@ -208,6 +209,7 @@ def test_resume_equals_uninterrupted(deterministic, pipeline, tiny_classifier, t
     resumed = train_teacher(pipeline, tiny_classifier(seed=5), tmp_path / "cut", resume=str(checkpoint), **options)
     assert_same_state(whole.model, resumed.model)
     assert_same_state(whole.terms["intra_class"].cache, resumed.terms["intra_class"].cache)
+    assert_same_state(whole.terms["cmi"], resumed.terms["cmi"])
     assert [path.name for path in checkpoints(tmp_path / "cut")] == ["checkpoint-6", "checkpoint-8"]
     assert not list(tmp_path.rglob("training_args.bin"))
     # Cut off after the last checkpoint, in the middle of an epoch: nothing is left to do.
