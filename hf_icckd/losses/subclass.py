@@ -129,8 +129,8 @@ class Subclass(OutputObjective):
     beside `kd`, which teaches the classes.
 
     How a class is split is ours. Loo et al. first remove the directions that the teacher's classification layer reads,
-    and their student is deployed with the subclasses as its output; Müller et al. let the teacher invent subclasses
-    while it trains.
+    and their student is deployed with the subclasses as its output; Müller et al. (arXiv 2002.03936) let the teacher
+    invent subclasses while it trains.
 
     Formula:
         `sum_c p_t(c) KL(q_t(. | c) || q_s(. | c))` with `q_t = softmax(a / T, -a / T)`, a the coordinates of the
